@@ -1,0 +1,1239 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * ringmsg: receive messages with io_uring, as batches of flat records.
+ *
+ * The model. A *ring* (an io_uring) holds *pools* of buffers and *requests*. A multishot
+ * request is armed once for a socket; from then on every call of ringmsg_next() returns many
+ * *records*: 64 bytes each, with offsets into the pool for payload, control messages and source
+ * address, and, if wanted, 96 bytes of decoded metadata. Records hold their buffer until they
+ * are released.
+ *
+ *     struct ringmsg_ring *ring;
+ *     struct ringmsg_pool *pool;
+ *     struct ringmsg_pool_config config;
+ *     struct ringmsg_record records[256];
+ *     int n = 0;
+ *
+ *     ringmsg_ring_new(NULL, &ring);
+ *     ringmsg_pool_config_init(&config);
+ *     ringmsg_pool_config_for_socket(&config, fd);
+ *     ringmsg_pool_new(ring, &config, &pool);
+ *     ringmsg_recvmsg_multishot(ring, pool, fd, 0, 0, 0);
+ *     while ((n = ringmsg_next(ring, records, n, records, NULL, 256, NULL)) >= 0)
+ *         for (int i = 0; i < n; i++)
+ *             use(ringmsg_pool_base(pool) + records[i].payload_offset, records[i].payload_length);
+ *
+ * Errors. Functions return a value >= 0, or -errno; errno itself is never set. On failure
+ * nothing was done and no output was written. ringmsg_last_error() has the sentence.
+ *
+ * Structs that begin with `size` may grow: set it (the _init functions do), and older and newer
+ * programs and libraries understand each other. Unknown flags and reserved fields that are not
+ * zero are -EINVAL. Records and metadata never change size.
+ *
+ * Threads. A ring whose granted flags hold SINGLE_ISSUER or DEFER_TASKRUN (AUTO may take it) is
+ * bound: functions marked [owner] are for the thread that created or enabled it; from another
+ * they return -EPERM, and -EOWNERDEAD when that thread has exited. Other rings take every call
+ * from any thread; one may be in reap at a time. ringmsg_release(), _wake(), _stats(), _info()
+ * and _ring_free() are for any thread on every ring. No lock is held while a call sleeps.
+ *
+ * Fork. A child gets -EPERM from its parent's ring, and may only free it. (What vfork(2), or a
+ * bare clone(2), makes is not noticed.)
+ *
+ * An error inside the library poisons the ring, whose calls then return -ENOTRECOVERABLE; it
+ * never unwinds into the caller.
+ *
+ * What no library can catch: a handle used after its ring was freed, a msghdr or iovec of
+ * ringmsg_recvmsg() that goes away too early, a payload read after its release.
+ */
+
+
+#ifndef RINGMSG_H
+#define RINGMSG_H
+
+/* Made from src/ by build.rs: edit there, then `make header`. */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+/* This header's version; ringmsg_version() is the library's. */
+#define RINGMSG_VERSION "0.1.0"
+
+
+/*
+ * Interrupt nobody for completions but let a kernel thread poll for submissions
+ * (IORING_SETUP_SQPOLL). Excludes COOP_TASKRUN, TASKRUN_FLAG and DEFER_TASKRUN.
+ */
+#define RINGMSG_SETUP_SQPOLL (1u << 1)
+
+/*
+ * Create the ring disabled: ringmsg_ring_enable() makes its caller the owner
+ * (IORING_SETUP_R_DISABLED).
+ */
+#define RINGMSG_SETUP_R_DISABLED (1u << 6)
+
+/*
+ * Completions wait for the arming thread's next kernel entry (IORING_SETUP_COOP_TASKRUN).
+ */
+#define RINGMSG_SETUP_COOP_TASKRUN (1u << 8)
+
+/*
+ * With COOP_TASKRUN: the kernel flags waiting task work, so that a non-blocking reap costs no
+ * kernel entry when there is none (IORING_SETUP_TASKRUN_FLAG).
+ */
+#define RINGMSG_SETUP_TASKRUN_FLAG (1u << 9)
+
+/*
+ * Bind the ring to one thread (IORING_SETUP_SINGLE_ISSUER).
+ */
+#define RINGMSG_SETUP_SINGLE_ISSUER (1u << 12)
+
+/*
+ * Completions wait until the owner reaps: the mode for batches. Binds the ring to its thread;
+ * SINGLE_ISSUER is added for you (IORING_SETUP_DEFER_TASKRUN).
+ */
+#define RINGMSG_SETUP_DEFER_TASKRUN (1u << 13)
+
+/*
+ * The best mode this kernel offers: DEFER_TASKRUN, else COOP_TASKRUN, else plain. The answer
+ * may bind the ring to its thread: ringmsg_ring_info() tells.
+ */
+#define RINGMSG_SETUP_AUTO (1u << 31)
+
+/*
+ * The best engine this machine offers.
+ */
+#define RINGMSG_ENGINE_AUTO 0
+
+/*
+ * io_uring.
+ */
+#define RINGMSG_ENGINE_IO_URING 1
+
+/*
+ * epoll and recvmmsg(2). Not built yet: ringmsg_ring_new() answers -EOPNOTSUPP.
+ */
+#define RINGMSG_ENGINE_RECVMMSG 2
+
+/*
+ * Multishot recvmsg works (kernel 6.0).
+ */
+#define RINGMSG_FEATURE_MULTISHOT (1u << 0)
+
+/*
+ * The kernel can wait a minimum time for a batch (kernel 6.12).
+ */
+#define RINGMSG_FEATURE_MIN_WAIT (1u << 1)
+
+/*
+ * For ringmsg_wait.linger_us: follow the arrival rate.
+ */
+#define RINGMSG_LINGER_AUTO 4294967295u
+
+/*
+ * The longest linger, in microseconds.
+ */
+#define RINGMSG_LINGER_MAX_US 10000
+
+/*
+ * The record holds a pool buffer: give it back with ringmsg_release().
+ */
+#define RINGMSG_RECORD_BUFFER (1u << 0)
+
+/*
+ * The request is over. The record may carry data as well.
+ */
+#define RINGMSG_RECORD_FINAL (1u << 1)
+
+/*
+ * The payload was cut: wire_length says how long it was.
+ */
+#define RINGMSG_RECORD_TRUNCATED (1u << 2)
+
+/*
+ * Control messages were cut or lost: the control capacity was too small.
+ */
+#define RINGMSG_RECORD_CONTROL_TRUNCATED (1u << 3)
+
+/*
+ * One datagram out of a GRO train.
+ */
+#define RINGMSG_RECORD_SEGMENT (1u << 4)
+
+/*
+ * The source address was cut: the name capacity was too small.
+ */
+#define RINGMSG_RECORD_NAME_TRUNCATED (1u << 5)
+
+/*
+ * The `pool` of a record that belongs to no pool (ringmsg_recvmsg()).
+ */
+#define RINGMSG_POOL_NONE 65535
+
+/*
+ * The source address and port are known.
+ */
+#define RINGMSG_META_SOURCE (1u << 0)
+
+/*
+ * The destination address is known (IP_PKTINFO, IPV6_PKTINFO).
+ */
+#define RINGMSG_META_DESTINATION (1u << 1)
+
+/*
+ * The index of the receiving interface is known.
+ */
+#define RINGMSG_META_INTERFACE (1u << 2)
+
+/*
+ * The traffic class is known (IP_TOS, IPV6_TCLASS); ECN is traffic_class & 3.
+ */
+#define RINGMSG_META_TRAFFIC_CLASS (1u << 3)
+
+/*
+ * The hop limit is known (IP_TTL, IPV6_HOPLIMIT).
+ */
+#define RINGMSG_META_HOP_LIMIT (1u << 4)
+
+/*
+ * The payload is a GRO train of segments of segment_size bytes (UDP_GRO).
+ */
+#define RINGMSG_META_SEGMENT_SIZE (1u << 5)
+
+/*
+ * The socket's drop counter is known (SO_RXQ_OVFL; it appears after the first drop).
+ */
+#define RINGMSG_META_DROPPED (1u << 6)
+
+/*
+ * The software timestamp is known: CLOCK_REALTIME, ns.
+ */
+#define RINGMSG_META_SOFTWARE_TIMESTAMP (1u << 7)
+
+/*
+ * The hardware timestamp is known: the network card's clock, ns.
+ */
+#define RINGMSG_META_HARDWARE_TIMESTAMP (1u << 8)
+
+/*
+ * The destination port is known (IP_RECVORIGDSTADDR, IPV6_RECVORIGDSTADDR).
+ */
+#define RINGMSG_META_DESTINATION_PORT (1u << 9)
+
+/*
+ * The record carries a queued socket error (IP_RECVERR with MSG_ERRQUEUE).
+ */
+#define RINGMSG_META_SOCKET_ERROR (1u << 10)
+
+/*
+ * The packet's mark is known (SO_RCVMARK).
+ */
+#define RINGMSG_META_MARK (1u << 11)
+
+/*
+ * The IPv6 flow label is known (IPV6_FLOWINFO).
+ */
+#define RINGMSG_META_FLOW_LABEL (1u << 12)
+
+/*
+ * The local IPv4 address to reply from is known (IP_PKTINFO's ipi_spec_dst).
+ */
+#define RINGMSG_META_LOCAL_V4 (1u << 13)
+
+/*
+ * One record per datagram instead of one per GRO train.
+ */
+#define RINGMSG_RECV_SPLIT (1u << 0)
+
+/*
+ * Wait for data before the first attempt: saves a failed attempt when none is expected yet.
+ */
+#define RINGMSG_RECV_POLL_FIRST (1u << 1)
+
+/*
+ * Report every end of a request as FINAL instead of arming it again.
+ */
+#define RINGMSG_RECV_NO_REARM (1u << 2)
+
+/*
+ * The binary interface that this header describes.
+ */
+#define RINGMSG_ABI_VERSION 0
+
+/*
+ * A pool's place in its ring. It outlives the pool itself, so that a stale handle or record
+ * meets an error and not freed memory.
+ */
+struct ringmsg_pool;
+
+/*
+ * One io_uring with its pools and requests. Opaque to C.
+ *
+ * A ring whose granted flags hold SINGLE_ISSUER or DEFER_TASKRUN is bound to one thread, its
+ * owner: functions marked [owner] answer -EPERM from any other. Other rings take every call
+ * from any thread.
+ */
+struct ringmsg_ring;
+
+/*
+ * What this kernel and this sandbox offer.
+ */
+struct ringmsg_support {
+    /*
+     * sizeof(struct ringmsg_support), set by the caller.
+     */
+    uint32_t size;
+    /*
+     * Bit RINGMSG_ENGINE_x: that engine works here.
+     */
+    uint32_t engines;
+    /*
+     * The RINGMSG_SETUP_* flags that ringmsg_ring_new() accepts here.
+     */
+    uint32_t setup_flags;
+    /*
+     * RINGMSG_FEATURE_*
+     */
+    uint32_t features;
+    /*
+     * 0, or the -errno with which io_uring_setup(2) refuses.
+     */
+    int32_t create_error;
+    /*
+     * kernel.io_uring_disabled: 0 allowed, 1 for privileged processes, 2 forbidden; -1: this
+     * kernel has no such setting, or it cannot be read.
+     */
+    int32_t io_uring_disabled;
+    /*
+     * The kernel's version: major << 16 | minor << 8 | patch.
+     */
+    uint32_t kernel_version;
+    /*
+     * 0
+     */
+    uint32_t reserved[9];
+};
+
+/*
+ * How a ring is to be made. Fill with ringmsg_ring_config_init().
+ */
+struct ringmsg_ring_config {
+    /*
+     * sizeof(struct ringmsg_ring_config)
+     */
+    uint32_t size;
+    /*
+     * RINGMSG_SETUP_*
+     */
+    uint32_t flags;
+    /*
+     * Submission queue entries; 0: a good default. Rounded up to a power of two.
+     */
+    uint32_t sq_entries;
+    /*
+     * Completion queue entries; 0: a good default. Rounded up to a power of two.
+     */
+    uint32_t cq_entries;
+    /*
+     * SQPOLL: how long the kernel thread polls before it sleeps, in ms; 0: the kernel's default.
+     */
+    uint32_t sq_thread_idle_ms;
+    /*
+     * SQPOLL: the processor to poll on; -1: any.
+     */
+    int32_t sq_thread_cpu;
+    /*
+     * RINGMSG_ENGINE_*
+     */
+    uint32_t engine;
+    /*
+     * 0
+     */
+    uint32_t reserved[9];
+};
+
+/*
+ * What a ring turned out to be.
+ */
+struct ringmsg_ring_info {
+    /*
+     * sizeof(struct ringmsg_ring_info), set by the caller.
+     */
+    uint32_t size;
+    /*
+     * RINGMSG_ENGINE_*
+     */
+    uint32_t engine;
+    /*
+     * The RINGMSG_SETUP_* flags that are in force. With DEFER_TASKRUN or SINGLE_ISSUER in here
+     * the ring is bound to owner_thread.
+     */
+    uint32_t flags;
+    /*
+     * RINGMSG_FEATURE_*
+     */
+    uint32_t features;
+    /*
+     * Submission queue entries.
+     */
+    uint32_t sq_entries;
+    /*
+     * Completion queue entries.
+     */
+    uint32_t cq_entries;
+    /*
+     * The owner's thread id (gettid(2)); 0 when the ring is not bound, or not enabled yet.
+     */
+    int32_t owner_thread;
+    /*
+     * 0
+     */
+    uint32_t reserved[9];
+};
+
+/*
+ * What a ring, or one request, has done so far.
+ */
+struct ringmsg_stats {
+    /*
+     * sizeof(struct ringmsg_stats), set by the caller.
+     */
+    uint32_t size;
+    /*
+     * 0
+     */
+    uint32_t reserved;
+    /*
+     * Records handed out, errors and FINALs included.
+     */
+    uint64_t records;
+    /*
+     * Datagrams (or stream chunks) received; a train counts its segments, split or not.
+     */
+    uint64_t datagrams;
+    /*
+     * Payload bytes received.
+     */
+    uint64_t payload_bytes;
+    /*
+     * Calls of ringmsg_reap() and ringmsg_next(). Ring only.
+     */
+    uint64_t reaps;
+    /*
+     * Kernel entries (io_uring_enter). Ring only.
+     */
+    uint64_t enters;
+    /*
+     * Wake-ups: waits that ended before their time-out, and ringmsg_wake() calls that ended
+     * a reap before it slept. Ring only.
+     */
+    uint64_t wakes;
+    /*
+     * How often a multishot request ended in the kernel and was armed again.
+     */
+    uint64_t rearms;
+    /*
+     * How often a request found every buffer of its pool held by the caller.
+     */
+    uint64_t starvations;
+    /*
+     * How often a request found no published buffer although others were free: the hot window
+     * was too narrow, and was widened.
+     */
+    uint64_t window_misses;
+    /*
+     * How often the completion queue was found to have overflowed (nothing is lost). Ring only.
+     */
+    uint64_t cq_overflows;
+    /*
+     * Records with RINGMSG_RECORD_TRUNCATED.
+     */
+    uint64_t truncated;
+    /*
+     * Records with RINGMSG_RECORD_CONTROL_TRUNCATED.
+     */
+    uint64_t control_truncated;
+    /*
+     * Zero-length datagrams.
+     */
+    uint64_t zero_length;
+    /*
+     * Records whose result is an error other than a requested -ECANCELED.
+     */
+    uint64_t errors;
+    /*
+     * Socket buffers the kernel dropped since the request was armed, from SO_MEMINFO; with GRO
+     * these are trains. Right even when no datagram followed the last drop.
+     */
+    uint64_t socket_drops;
+    /*
+     * Pool buffers that records now hold.
+     */
+    uint64_t buffers_held;
+    /*
+     * Pool buffers now offered to the kernel.
+     */
+    uint64_t buffers_published;
+};
+
+/*
+ * What a pool is to hold. Fill with ringmsg_pool_config_init().
+ */
+struct ringmsg_pool_config {
+    /*
+     * sizeof(struct ringmsg_pool_config)
+     */
+    uint32_t size;
+    /*
+     * How many buffers: a power of two, at most 32768.
+     */
+    uint32_t buffers;
+    /*
+     * Payload bytes a buffer holds; what is longer is cut. GRO needs 65536.
+     */
+    uint32_t payload_capacity;
+    /*
+     * Bytes for control messages.
+     */
+    uint32_t control_capacity;
+    /*
+     * Bytes for the source address.
+     */
+    uint32_t name_capacity;
+    /*
+     * 0
+     */
+    uint32_t flags;
+    /*
+     * 0
+     */
+    uint32_t reserved[10];
+};
+
+/*
+ * One datagram, one GRO train, one chunk of a stream, or one error: 64 bytes.
+ *
+ * The three offsets count from ringmsg_pool_base() of the record's pool. For
+ * ringmsg_recvmsg() they are 0 and count from the caller's own msg_iov[0], msg_control and
+ * msg_name. What a record points to is valid until the record is released.
+ */
+struct ringmsg_record {
+    /*
+     * What the caller gave when it submitted the request.
+     */
+    uint64_t user_data;
+    /*
+     * Payload bytes of this record, or -errno.
+     */
+    int32_t result;
+    /*
+     * RINGMSG_RECORD_*
+     */
+    uint32_t flags;
+    /*
+     * Where the payload starts, in bytes.
+     */
+    uint32_t payload_offset;
+    /*
+     * Payload bytes that are there.
+     */
+    uint32_t payload_length;
+    /*
+     * Where the control messages start: 8-byte aligned.
+     */
+    uint32_t control_offset;
+    /*
+     * Bytes of control messages, as the kernel wrote them.
+     */
+    uint32_t control_length;
+    /*
+     * Where the source address (a sockaddr) starts: 8-byte aligned.
+     */
+    uint32_t name_offset;
+    /*
+     * Bytes of the source address that are there; 0 when the kernel gave none.
+     */
+    uint32_t name_length;
+    /*
+     * Payload bytes before truncation.
+     */
+    uint32_t wire_length;
+    /*
+     * MSG_TRUNC, MSG_CTRUNC, MSG_ERRQUEUE, ... as the kernel set them.
+     */
+    uint32_t msg_flags;
+    /*
+     * GRO segment size in bytes; 0: not a train.
+     */
+    uint32_t segment_size;
+    /*
+     * The pool's id; RINGMSG_POOL_NONE for ringmsg_recvmsg().
+     */
+    uint16_t pool;
+    /*
+     * The buffer's number within its pool.
+     */
+    uint16_t buffer;
+    /*
+     * Tells this use of the buffer from earlier ones: a stale release is refused.
+     */
+    uint32_t generation;
+    /*
+     * Which datagram of the train this is, from 0.
+     */
+    uint16_t segment;
+    /*
+     * Datagrams in the train as it arrived; 1 when the record is whole.
+     */
+    uint16_t segments;
+};
+
+/*
+ * What the control messages and the source address say, decoded: 96 bytes. A field means
+ * something only if its bit is set in `valid`; the others are 0.
+ */
+struct ringmsg_metadata {
+    /*
+     * RINGMSG_META_*
+     */
+    uint32_t valid;
+    /*
+     * AF_INET or AF_INET6, of both addresses; 0 when neither is known. IPv4 on an IPv6
+     * socket stays AF_INET6, as ::ffff:a.b.c.d.
+     */
+    uint16_t family;
+    /*
+     * Host byte order.
+     */
+    uint16_t source_port;
+    /*
+     * IPv4 in the first four bytes.
+     */
+    uint8_t source[16];
+    /*
+     * The scope (interface index) of a link-local source.
+     */
+    uint32_t source_scope;
+    /*
+     * The receiving interface.
+     */
+    uint32_t interface_index;
+    /*
+     * IPv4 in the first four bytes.
+     */
+    uint8_t destination[16];
+    /*
+     * Host byte order.
+     */
+    uint16_t destination_port;
+    /*
+     * The TOS byte or traffic class; ECN is traffic_class & 3.
+     */
+    uint8_t traffic_class;
+    /*
+     * TTL or hop limit.
+     */
+    uint8_t hop_limit;
+    /*
+     * GRO segment size in bytes.
+     */
+    uint32_t segment_size;
+    /*
+     * SO_RXQ_OVFL: socket buffers dropped so far; with GRO these are trains. Wraps.
+     */
+    uint32_t dropped;
+    /*
+     * The errno of a queued error (IP_RECVERR), positive.
+     */
+    int32_t socket_error;
+    /*
+     * CLOCK_REALTIME, ns.
+     */
+    int64_t software_timestamp_ns;
+    /*
+     * The network card's clock, ns.
+     */
+    int64_t hardware_timestamp_ns;
+    /*
+     * SO_MARK of the packet.
+     */
+    uint32_t mark;
+    /*
+     * IPv6 flow label, 20 bits, host byte order.
+     */
+    uint32_t flow_label;
+    /*
+     * ipi_spec_dst: the local IPv4 address to reply from.
+     */
+    uint8_t local_v4[4];
+    /*
+     * 0
+     */
+    uint32_t reserved;
+};
+
+/*
+ * How a reap is to wait. Zero it, then set size.
+ */
+struct ringmsg_wait {
+    /*
+     * sizeof(struct ringmsg_wait)
+     */
+    uint32_t size;
+    /*
+     * How long to wait for a second record once there is reason to expect one, in
+     * microseconds: an upper bound, at most 10 ms. RINGMSG_LINGER_AUTO follows the arrival
+     * rate. Plain and COOP rings ignore it: it costs there.
+     */
+    uint32_t linger_us;
+    /*
+     * How long to wait for a first record, in ns; negative: no limit; 0: do not block.
+     */
+    int64_t timeout_ns;
+    /*
+     * How long to poll before sleeping, in microseconds, inside the timeout.
+     */
+    uint32_t spin_us;
+    /*
+     * 0
+     */
+    uint32_t reserved;
+};
+
+/*
+ * One control message of a slice, and the cursor that walks it.
+ */
+struct ringmsg_cmsg {
+    /*
+     * cmsg_level: SOL_SOCKET, SOL_IP, ...
+     */
+    int32_t level;
+    /*
+     * cmsg_type
+     */
+    int32_t type;
+    /*
+     * Where its data starts, counted from the start of the slice, in bytes.
+     */
+    uint32_t offset;
+    /*
+     * Bytes of data; fewer than the type promises when the kernel cut it.
+     */
+    uint32_t length;
+};
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/* ---------------------------------------------------------------------------------------- */
+/* Versions, errors, and what this machine offers                                           */
+/* ---------------------------------------------------------------------------------------- */
+
+/*
+ * ringmsg_version: the library's version as text, "0.1.0". RINGMSG_VERSION is the header's.
+ *
+ * Threads: any. Returns: a static string.
+ */
+const char *ringmsg_version(void);
+
+/*
+ * ringmsg_abi_version: the number of the binary interface. It changes only when programs must
+ * be compiled again; compare it with RINGMSG_ABI_VERSION.
+ *
+ * Threads: any.
+ */
+uint32_t ringmsg_abi_version(void);
+
+/*
+ * ringmsg_sizeof_record: sizeof(struct ringmsg_record), for languages that cannot include the
+ * header.
+ *
+ * Threads: any.
+ */
+size_t ringmsg_sizeof_record(void);
+
+/*
+ * ringmsg_sizeof_metadata: sizeof(struct ringmsg_metadata).
+ *
+ * Threads: any.
+ */
+size_t ringmsg_sizeof_metadata(void);
+
+/*
+ * ringmsg_strerror: the text of a value that the library returned, or of a record's result; its
+ * sign does not matter.
+ *
+ * Threads: any. Returns: a static string, never NULL.
+ */
+const char *ringmsg_strerror(int error);
+
+/*
+ * ringmsg_last_error: copies the sentence that explains the calling thread's last failure, such
+ * as "pool: 300 buffers is not a power of two up to 32768". Success does not clear it.
+ *
+ * Ownership: at most `len` bytes are written to `buf`, always ending in NUL; `buf` may be
+ * NULL when `len` is 0.
+ * Threads: any; each sees its own failures.
+ * Returns: the sentence's full length, without the NUL; 0 when nothing has failed yet.
+ */
+size_t ringmsg_last_error(char *buf,
+                          size_t len);
+
+/*
+ * ringmsg_query_support: tells what this kernel and this sandbox offer, by trying: engines,
+ * setup flags, features, and the reason when io_uring is refused. Costs some 100 microseconds.
+ *
+ * Ownership: `out` is the caller's; its `size` must be set.
+ * Threads: any.
+ * Returns: 0; -EINVAL (NULL, bad size).
+ */
+int ringmsg_query_support(struct ringmsg_support *out);
+
+/*
+ * ringmsg_describe_support: the same for a person, in a few lines: which engine and mode AUTO
+ * takes, and why not a better one.
+ *
+ * Ownership: at most `len` bytes are written to `buf`, always ending in NUL; `buf` may be
+ * NULL when `len` is 0.
+ * Threads: any.
+ * Returns: the text's full length, without the NUL; -EINVAL (NULL `buf`).
+ */
+int ringmsg_describe_support(char *buf,
+                             size_t len);
+
+/* ---------------------------------------------------------------------------------------- */
+/* Rings                                                                                    */
+/* ---------------------------------------------------------------------------------------- */
+
+/*
+ * ringmsg_ring_config_init: fills in the size and the defaults: the best mode and engine this
+ * machine offers.
+ *
+ * Threads: any.
+ */
+void ringmsg_ring_config_init(struct ringmsg_ring_config *config);
+
+/*
+ * ringmsg_ring_new: makes a ring. `config` NULL means the defaults, RINGMSG_SETUP_AUTO.
+ *
+ * Ownership: the caller owns `*ring`, and frees it with ringmsg_ring_free(), which also
+ * frees its pools.
+ * Threads: any. With SINGLE_ISSUER or DEFER_TASKRUN (AUTO may take it) the calling thread
+ * becomes the owner; with R_DISABLED whoever calls ringmsg_ring_enable().
+ * Returns: 0; -EINVAL (NULL `ring`, bad size, unknown or contradictory flags, entries out of
+ * range); -EOPNOTSUPP (that engine is not there); -EPERM, -ENOSYS, -ENOMEM, -EMFILE from
+ * io_uring_setup(2): ringmsg_last_error() says what to do about it. On failure `*ring` is left
+ * as it was.
+ */
+int ringmsg_ring_new(const struct ringmsg_ring_config *config,
+                     struct ringmsg_ring **ring);
+
+/*
+ * ringmsg_ring_enable: starts a ring that was made with RINGMSG_SETUP_R_DISABLED; the calling
+ * thread becomes its owner. Until then pools and ring_fd can be had from any thread, and
+ * arming, reaping and cancelling answer -EBADFD.
+ *
+ * Threads: any, once.
+ * Returns: 0; -EINVAL (NULL); -EBADFD (it is enabled already).
+ */
+int ringmsg_ring_enable(struct ringmsg_ring *ring);
+
+/*
+ * ringmsg_ring_info: tells what was granted: engine, setup flags, features, entries, owner.
+ * Flags that the library sets for itself are not shown. COOP_TASKRUN beside DEFER_TASKRUN adds
+ * nothing and is not shown either.
+ *
+ * Ownership: `info` is the caller's; its `size` must be set.
+ * Threads: any.
+ * Returns: 0; -EINVAL (NULL, bad size).
+ */
+int ringmsg_ring_info(const struct ringmsg_ring *ring,
+                      struct ringmsg_ring_info *info);
+
+/*
+ * ringmsg_ring_fd: a descriptor for poll(2), epoll(7), asyncio, libuv: readable when a reap
+ * would return something. Right for level- and edge-triggered loops that reap with timeout 0;
+ * never read or write it. (The ring's own descriptor would not do: in DEFER mode it wakes
+ * nobody.)
+ *
+ * Ownership: the library's, made on first use; do not close it.
+ * Threads: any.
+ * Returns: the descriptor; -EINVAL (NULL); -EMFILE, -ENFILE, -ENOMEM.
+ */
+int ringmsg_ring_fd(struct ringmsg_ring *ring);
+
+/*
+ * ringmsg_ring_stats: the ring's counters.
+ *
+ * Ownership: `stats` is the caller's; its `size` must be set.
+ * Threads: any.
+ * Returns: 0; -EINVAL (NULL, bad size).
+ */
+int ringmsg_ring_stats(const struct ringmsg_ring *ring, struct ringmsg_stats *stats);
+
+/*
+ * ringmsg_request_stats: the same counters for one request: the sum over those that share
+ * `user_data`. Until its FINAL record is reaped.
+ *
+ * Ownership: `stats` is the caller's; its `size` must be set.
+ * Threads: any.
+ * Returns: 0; -EINVAL (NULL, bad size); -ENOENT (no such request).
+ */
+int ringmsg_request_stats(const struct ringmsg_ring *ring,
+                          uint64_t user_data,
+                          struct ringmsg_stats *stats);
+
+/*
+ * ringmsg_ring_free: ends a ring: wakes a sleeping reap, which returns -ECANCELED, waits for
+ * calls inside, cancels every request, and returns when the kernel uses no memory of it any
+ * more: pools are unmapped, unclaimed descriptors closed, all records void, and every caller's
+ * msghdr is the caller's again. From another thread than the owner of a bound ring this takes
+ * 30 to 60 ms.
+ *
+ * Ownership: the ring and its pools are gone, whatever is returned. Calls begun afterwards
+ * are undefined. In a forked child it frees the child's copy, and nothing of the parent's.
+ * Threads: any; also after the owner has exited.
+ * Returns: 0, also for NULL; -EINVAL (no such ring: it was freed before); -ETIMEDOUT (the
+ * kernel, or a call inside, did not let go within 5 s: the memory is leaked, and msghdrs must
+ * stay).
+ */
+int ringmsg_ring_free(struct ringmsg_ring *ring);
+
+/* ---------------------------------------------------------------------------------------- */
+/* Sockets and pools                                                                        */
+/* ---------------------------------------------------------------------------------------- */
+
+/*
+ * ringmsg_socket_enable: sets the socket options that make the kernel send `metadata` (a set of
+ * RINGMSG_META_*) with every datagram. On IPv6 sockets it sets both levels, since an IPv4
+ * datagram there brings its own. SO_TIMESTAMPING keeps what is set already. SEGMENT_SIZE
+ * switches GRO on (UDP_GRO): from then on a plain recv(2) sees trains too.
+ *
+ * Threads: any.
+ * Returns: 0; -EINVAL (unknown bits); -EBADF, -ENOTSOCK; -EOPNOTSUPP or -ENOPROTOOPT (this
+ * kind of socket has no such thing); -EPERM (MARK needs CAP_NET_ADMIN). On failure nothing is
+ * switched on.
+ */
+int ringmsg_socket_enable(int fd,
+                          uint32_t metadata);
+
+/*
+ * ringmsg_pool_config_init: fills in the size and the defaults: 256 buffers for the longest
+ * datagrams and GRO trains, 256 bytes of control messages, any source address. Pages that
+ * nothing is written to cost nothing.
+ *
+ * Threads: any.
+ */
+void ringmsg_pool_config_init(struct ringmsg_pool_config *config);
+
+/*
+ * ringmsg_pool_config_for_socket: sets the capacities from the options that are on for `fd`:
+ * never too little space for control messages, and 64 KiB of payload. Call it after the
+ * options are set. `buffers` is left as it is.
+ *
+ * Ownership: `config` is the caller's; ringmsg_pool_config_init() first.
+ * Threads: any.
+ * Returns: 0; -EINVAL (NULL, bad size); -EBADF, -ENOTSOCK.
+ */
+int ringmsg_pool_config_for_socket(struct ringmsg_pool_config *config,
+                                   int fd);
+
+/*
+ * ringmsg_pool_new: makes a pool: one mapping, zeroed, below 4 GiB, at one address for its
+ * life, not inherited by forked children. Each buffer is
+ * [16-byte header][name][control messages][payload]; capacities are rounded up to 8 bytes.
+ *
+ * Ownership: the pool belongs to its ring, which frees it; ringmsg_pool_free() does so
+ * earlier.
+ * Threads: [owner]; before ringmsg_ring_enable() any.
+ * Returns: 0; -EINVAL (NULL, bad size, buffers not a power of two up to 32768, 4 GiB or
+ * more); -ENOMEM; -ENOSPC (1024 pools); -EPERM, -EOWNERDEAD. On failure `*pool` is left as it
+ * was.
+ */
+int ringmsg_pool_new(struct ringmsg_ring *ring,
+                     const struct ringmsg_pool_config *config,
+                     struct ringmsg_pool **pool);
+
+/*
+ * ringmsg_pool_free: unmaps a pool that no request and no record refers to. Its handle stays
+ * readable until the ring is freed, so that stale use meets an error.
+ *
+ * Threads: [owner].
+ * Returns: 0; -EINVAL (NULL, freed before); -EBUSY (armed, or under records); -EPERM,
+ * -EOWNERDEAD.
+ */
+int ringmsg_pool_free(const struct ringmsg_pool *pool);
+
+/*
+ * ringmsg_ring_pool: the pool with this id: a record's.
+ *
+ * Ownership: the ring's.
+ * Threads: any.
+ * Returns: the pool; NULL if there is none.
+ */
+struct ringmsg_pool *ringmsg_ring_pool(const struct ringmsg_ring *ring, uint16_t id);
+
+/*
+ * ringmsg_pool_id: the pool's number, as records name it. Numbers of freed pools are given
+ * again.
+ *
+ * Threads: any. Returns: the id; RINGMSG_POOL_NONE for NULL.
+ */
+uint16_t ringmsg_pool_id(const struct ringmsg_pool *pool);
+
+/*
+ * ringmsg_pool_base: where the offsets in records count from. The same for the pool's life.
+ *
+ * Ownership: the library's: read the slices of records you hold; nothing else is stable.
+ * Threads: any. Returns: the address; NULL for NULL, or when the pool is freed.
+ */
+const uint8_t *ringmsg_pool_base(const struct ringmsg_pool *pool);
+
+/*
+ * ringmsg_pool_size: the size of the mapping, in bytes.
+ *
+ * Threads: any. Returns: the size; 0 for NULL, or when the pool is freed.
+ */
+size_t ringmsg_pool_size(const struct ringmsg_pool *pool);
+
+/* ---------------------------------------------------------------------------------------- */
+/* Submitting                                                                               */
+/* ---------------------------------------------------------------------------------------- */
+
+/*
+ * ringmsg_recvmsg: receives one message into the caller's own msghdr, as recvmsg(2) does: the
+ * kernel fills payload, name, control messages and flags by the time the FINAL record is
+ * reaped. No flag is added to `msg_flags`. The request is queued: ringmsg_submit() or the next
+ * reap pushes it to the kernel.
+ *
+ * The request refers to the socket, not to the number `fd`, which may be closed and used again.
+ *
+ * Ownership: `msg` and all it points to stay the caller's and must live, unmoved, until
+ * the record is reaped or ringmsg_ring_free() has returned 0. Descriptors in it are the
+ * caller's. (Languages whose memory moves use ringmsg_recvmsg_once().)
+ * Threads: [owner].
+ * Returns: 0; -EINVAL (NULL, unknown flags; POLL_FIRST and NO_REARM are known); -EBADF,
+ * -ENOTSOCK; -EMFILE, -ENFILE; -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+ */
+int ringmsg_recvmsg(struct ringmsg_ring *ring,
+                    int fd,
+                    struct msghdr *msg,
+                    int msg_flags,
+                    uint32_t flags,
+                    uint64_t user_data);
+
+/*
+ * ringmsg_recvmsg_once: receives one message into a buffer of `pool`; its record reads like one
+ * of a multishot. Takes a buffer that is not published: a busy multishot may have them all, so
+ * give single-shots a pool of their own. Queued like ringmsg_recvmsg().
+ *
+ * `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: those of recvmsg(2);
+ * MSG_TRUNC (not on streams) and MSG_CMSG_CLOEXEC are added, and not shown.
+ *
+ * Threads: [owner].
+ * Returns: 0; -ENOBUFS (no unpublished buffer); -EINVAL (NULL, unknown flags, a pool of
+ * another ring, SPLIT without space for the segment size, MSG_TRUNC on a stream); -EBADF,
+ * -ENOTSOCK; -EMFILE, -ENFILE; -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+ */
+int ringmsg_recvmsg_once(struct ringmsg_ring *ring,
+                         const struct ringmsg_pool *pool,
+                         int fd,
+                         int msg_flags,
+                         uint32_t flags,
+                         uint64_t user_data);
+
+/*
+ * ringmsg_recvmsg_multishot: receives until cancelled: every message lands in a buffer of
+ * `pool` and becomes a record, or, with RINGMSG_RECV_SPLIT, a record for each datagram of a
+ * GRO train. The request submits itself.
+ *
+ * It is never silently dead. When the kernel ends it (buffers used up, a zero-length datagram,
+ * an ICMP error, a full completion queue) it is armed again, at once or as soon as a buffer is
+ * released. On datagram sockets errors are records and the request goes on, but for ENOTSOCK,
+ * EFAULT, EINVAL, and sixteen failures without data within 10 ms. On stream and seqpacket
+ * sockets result 0 is the end, and so is any error. Closing `fd` does not end it:
+ * ringmsg_cancel() does.
+ *
+ * `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: MSG_ERRQUEUE,
+ * MSG_CMSG_CLOEXEC, MSG_TRUNC; the latter two are added where they make sense, and not shown.
+ *
+ * Threads: [owner]. In plain and COOP mode completions run in the thread that armed.
+ * Returns: 0; -EINVAL (NULL, unknown flags or msg_flags, a pool of another ring, SPLIT
+ * without space for the segment size); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EBADFD (not
+ * enabled); -EPERM, -EOWNERDEAD.
+ */
+int ringmsg_recvmsg_multishot(struct ringmsg_ring *ring,
+                              const struct ringmsg_pool *pool,
+                              int fd,
+                              int msg_flags,
+                              uint32_t flags,
+                              uint64_t user_data);
+
+/*
+ * ringmsg_cancel: ends every request with `user_data`. Each answers with exactly one FINAL
+ * record: its own result if that came first, else -ECANCELED. Datagrams that are still in the
+ * socket stay there.
+ *
+ * Threads: [owner].
+ * Returns: 0: the FINAL records are on their way; -ENOENT (no such request); -EINVAL
+ * (NULL); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+ */
+int ringmsg_cancel(struct ringmsg_ring *ring,
+                   uint64_t user_data);
+
+/*
+ * ringmsg_submit: pushes queued single-shots to the kernel now. A reap does it too.
+ *
+ * Threads: [owner].
+ * Returns: 0; -EINVAL (NULL); -EBUSY, -EAGAIN (the kernel cannot take them now; they stay
+ * queued); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+ */
+int ringmsg_submit(struct ringmsg_ring *ring);
+
+/*
+ * ringmsg_wake: makes the current or, if there is none, the next reap return; makes ring_fd
+ * readable. Several wakes before that count as one. During a linger it may come late by the
+ * linger.
+ *
+ * Threads: any; also from a signal handler. Leaves no sentence for ringmsg_last_error().
+ * Returns: 0; -EINVAL (NULL); -EPERM (after fork); -ECANCELED (being freed).
+ */
+int ringmsg_wake(const struct ringmsg_ring *ring);
+
+/* ---------------------------------------------------------------------------------------- */
+/* Reaping                                                                                  */
+/* ---------------------------------------------------------------------------------------- */
+
+/*
+ * ringmsg_reap: submits what is queued, and returns records as soon as there are any: at most
+ * `capacity`, written to the front of `records`, and of `metadata` unless that is NULL (then
+ * nothing is decoded). A train that does not fit continues in the next reap.
+ *
+ * `wait` NULL: no time limit, linger AUTO, no spin. See struct ringmsg_wait.
+ *
+ * Ownership: the arrays are the caller's. Records with RINGMSG_RECORD_BUFFER hold a pool
+ * buffer until they are released, across any number of reaps.
+ * Threads: [owner], one at a time.
+ * Returns: how many records; 0 after the timeout or a wake; -EINTR on a signal; -ECANCELED
+ * when the ring is being freed; -EBUSY (another thread is in reap); -EINVAL (NULL `records`,
+ * capacity 0, bad `wait`); -EBADFD (not enabled); -EPERM, -EOWNERDEAD. Records win over every
+ * other outcome.
+ */
+int ringmsg_reap(struct ringmsg_ring *ring,
+                 struct ringmsg_record *records,
+                 struct ringmsg_metadata *metadata,
+                 uint32_t capacity,
+                 const struct ringmsg_wait *wait);
+
+/*
+ * ringmsg_release: gives the buffers of `records` back, so that the kernel can fill them again.
+ * Records of one train share a buffer, which goes back with the last of them. Records without
+ * RINGMSG_RECORD_BUFFER are stepped over, so a whole batch can be released as it is. A request
+ * that waits for a buffer is armed again.
+ *
+ * Ownership: what the records point to is no longer the caller's, and descriptors that were
+ * not taken are closed.
+ * Threads: any, on every ring. From another thread than the one that reaps it costs no
+ * system call unless a request waits for a buffer.
+ * Returns: 0; -EINVAL (NULL; a record that is not held: released before, twice in this
+ * array, of a freed pool; then none is released); -EPERM (after fork); -ECANCELED.
+ */
+int ringmsg_release(struct ringmsg_ring *ring,
+                    const struct ringmsg_record *records,
+                    uint32_t count);
+
+/*
+ * ringmsg_next: releases `done`, then reaps, in one call: the loop of a receiver. `done` may be
+ * the front of `records`.
+ *
+ * Ownership, Threads: as ringmsg_release() and ringmsg_reap().
+ * Returns: as ringmsg_reap(); -EINVAL also when a record of `done` is not held: then nothing
+ * is released and nothing reaped.
+ */
+int ringmsg_next(struct ringmsg_ring *ring,
+                 const struct ringmsg_record *done,
+                 uint32_t done_count,
+                 struct ringmsg_record *records,
+                 struct ringmsg_metadata *metadata,
+                 uint32_t capacity,
+                 const struct ringmsg_wait *wait);
+
+/*
+ * ringmsg_take_fds: hands over descriptors that arrived with `record` (SCM_RIGHTS, SCM_PIDFD),
+ * in the order in which they came, close-on-exec. The control slice shows -1 in their place.
+ * What is not taken is closed on release. (With ringmsg_recvmsg() they are in the caller's
+ * msg_control, and the caller's.)
+ *
+ * Ownership: the descriptors are the caller's.
+ * Threads: any.
+ * Returns: how many were written to `fds`, at most `capacity`; 0 when there are none (any
+ * more); -EINVAL (NULL; the record is not held); -EPERM (after fork); -ECANCELED.
+ */
+int ringmsg_take_fds(struct ringmsg_ring *ring,
+                     const struct ringmsg_record *record,
+                     int *fds,
+                     uint32_t capacity);
+
+/* ---------------------------------------------------------------------------------------- */
+/* Control messages                                                                         */
+/* ---------------------------------------------------------------------------------------- */
+
+/*
+ * ringmsg_control_next: steps to the next control message of a slice. Start with a zeroed
+ * cursor. Needs no alignment.
+ *
+ * Ownership: reads `length` bytes; keeps nothing.
+ * Threads: any.
+ * Returns: 1: the cursor describes a message; 0: there is none left; -EBADMSG: what follows
+ * is no control message; -EINVAL (NULL). On 0 and errors the cursor stays as it was.
+ */
+int ringmsg_control_next(const void *control,
+                         size_t length,
+                         struct ringmsg_cmsg *cursor);
+
+/*
+ * ringmsg_control_decode: decodes a whole slice, as ringmsg_reap() does for its metadata. (The
+ * source address is not in it: that is the record's name.) Unknown messages, and those the
+ * kernel cut, are stepped over.
+ *
+ * Ownership: reads `length` bytes; fills `out`.
+ * Threads: any.
+ * Returns: 0; -EBADMSG (malformed: `out` is left as it was); -EINVAL (NULL).
+ */
+int ringmsg_control_decode(const void *control,
+                           size_t length,
+                           struct ringmsg_metadata *out);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* RINGMSG_H */
+
+/* One truth about the layout, checked in every program that includes this. */
+#if defined(__cplusplus) && __cplusplus >= 201103L
+#define RINGMSG_ASSERT_(what) static_assert(what, #what)
+#elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+#define RINGMSG_ASSERT_(what) _Static_assert(what, #what)
+#endif
+#ifdef RINGMSG_ASSERT_
+RINGMSG_ASSERT_(sizeof(struct ringmsg_record) == 64);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_record, payload_offset) == 16);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_record, wire_length) == 40);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_record, pool) == 52);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_record, segments) == 62);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_metadata) == 96);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, source) == 8);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, destination_port) == 48);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, software_timestamp_ns) == 64);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, reserved) == 92);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_ring_config) == 64);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_ring_info) == 64);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_support) == 64);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_pool_config) == 64);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_wait) == 24);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_stats) == 144);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_cmsg) == 16);
+#undef RINGMSG_ASSERT_
+#endif

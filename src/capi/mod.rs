@@ -1,0 +1,110 @@
+//! The C interface: the only `extern "C"` code. Shims that turn pointers into references and
+//! results into -errno; the functions' contracts are their documentation, which becomes
+//! `include/ringmsg.h`.
+
+use std::ffi::c_int;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+
+use crate::error::{Error, Result};
+use crate::ring::Ring;
+
+pub mod control;
+pub mod pool;
+pub mod reap;
+pub mod ring;
+pub mod submit;
+pub mod support;
+
+/// Who may make a call.
+enum Caller {
+    Anybody,
+    Owner,
+}
+
+/// The ring behind a handle from C. (Functions that leave the ring as it is take `Option<&Ring>`
+/// instead, which the header shows as const.)
+fn known<'a>(handle: Option<NonNull<Ring>>) -> Option<&'a Ring> {
+    // SAFETY: the header demands a handle that ringmsg_ring_new() gave and that is not freed.
+    // References to a ring are always shared: it guards its parts by itself.
+    handle.map(|ring| unsafe { ring.as_ref() })
+}
+
+fn null(what: &'static str) -> Error {
+    Error::with(libc::EINVAL, format!("{what} is NULL"))
+}
+
+/// Runs a call on a ring: refuses NULL, foreign, closing and poisoned rings and wrong threads,
+/// keeps the ring from being freed meanwhile, and turns what comes out into C's terms.
+#[inline]
+fn with_ring<'a>(
+    ring: Option<&'a Ring>,
+    caller: Caller,
+    body: impl FnOnce(&'a Ring) -> Result<usize>,
+) -> c_int {
+    let Some(ring) = ring else { return null("ring").into_c() };
+    let run = || {
+        let _pass = ring.gate.enter()?;
+        if let Caller::Owner = caller {
+            ring.gate.check_owner()?;
+        }
+        body(ring)
+    };
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(value)) => value as c_int,
+        Ok(Err(error)) => error.into_c(),
+        Err(_) => {
+            ring.gate.poison();
+            Error::new(libc::ENOTRECOVERABLE, "an error inside the library has poisoned the ring").into_c()
+        }
+    }
+}
+
+/// Runs a call that needs no ring.
+fn without_ring(body: impl FnOnce() -> Result<usize>) -> c_int {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(value)) => value as c_int,
+        Ok(Err(error)) => error.into_c(),
+        Err(_) => Error::new(libc::ENOTRECOVERABLE, "an error inside the library").into_c(),
+    }
+}
+
+/// An array from C: NULL is fine when it is empty.
+///
+/// # Safety
+/// `array` is NULL, or readable for `count` elements for as long as the result is used.
+unsafe fn slice<'a, T>(what: &'static str, array: *const T, count: usize) -> Result<&'a [T]> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    if array.is_null() {
+        return Err(null(what));
+    }
+    if count > isize::MAX as usize / size_of::<T>() {
+        return Err(Error::with(
+            libc::EINVAL,
+            format!("{what}: {count} elements are more than memory holds"),
+        ));
+    }
+    // SAFETY: not NULL, not too long; the rest is the caller's promise.
+    Ok(unsafe { std::slice::from_raw_parts(array, count) })
+}
+
+/// Copies as much of `text` as fits, always with a NUL at its end; returns its full length.
+///
+/// # Safety
+/// `to` is NULL, or writable for `length` bytes.
+unsafe fn copy_text(text: &str, to: *mut std::ffi::c_char, length: usize) -> usize {
+    if !to.is_null() && length > 0 {
+        let mut copied = text.len().min(length - 1);
+        while !text.is_char_boundary(copied) {
+            copied -= 1;
+        }
+        // SAFETY: `copied` < `length` bytes fit, and one more.
+        unsafe {
+            std::ptr::copy_nonoverlapping(text.as_ptr(), to.cast(), copied);
+            to.add(copied).write(0);
+        }
+    }
+    text.len()
+}

@@ -1,0 +1,152 @@
+//! Pools, and the sockets they are sized for.
+
+use std::ffi::c_int;
+use std::ptr::NonNull;
+
+use crate::config::{self, PoolConfig};
+use crate::pool::Pool;
+use crate::record::RINGMSG_POOL_NONE;
+use crate::ring::Ring;
+use crate::socket;
+
+use super::{Caller, known, null, with_ring, without_ring};
+
+/// ringmsg_socket_enable: sets the socket options that make the kernel send `metadata` (a set of
+/// RINGMSG_META_*) with every datagram. On IPv6 sockets it sets both levels, since an IPv4
+/// datagram there brings its own. SO_TIMESTAMPING keeps what is set already. SEGMENT_SIZE
+/// switches GRO on (UDP_GRO): from then on a plain recv(2) sees trains too.
+///
+/// **Threads:** any.
+/// **Returns:** 0; -EINVAL (unknown bits); -EBADF, -ENOTSOCK; -EOPNOTSUPP or -ENOPROTOOPT (this
+/// kind of socket has no such thing); -EPERM (MARK needs CAP_NET_ADMIN). On failure nothing is
+/// switched on.
+#[unsafe(no_mangle)]
+pub extern "C" fn ringmsg_socket_enable(fd: c_int, metadata: u32) -> c_int {
+    without_ring(|| socket::enable(fd, metadata).map(|()| 0))
+}
+
+/// ringmsg_pool_config_init: fills in the size and the defaults: 256 buffers for the longest
+/// datagrams and GRO trains, 256 bytes of control messages, any source address. Pages that
+/// nothing is written to cost nothing.
+///
+/// **Threads:** any.
+///
+/// # Safety
+/// `config` is NULL, or writable for sizeof(struct ringmsg_pool_config) bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringmsg_pool_config_init(config: *mut PoolConfig) {
+    if !config.is_null() {
+        // SAFETY: the caller promises the room.
+        unsafe { config.write_unaligned(PoolConfig::default()) };
+    }
+}
+
+/// ringmsg_pool_config_for_socket: sets the capacities from the options that are on for `fd`:
+/// never too little space for control messages, and 64 KiB of payload. Call it after the
+/// options are set. `buffers` is left as it is.
+///
+/// **Ownership:** `config` is the caller's; ringmsg_pool_config_init() first.
+/// **Threads:** any.
+/// **Returns:** 0; -EINVAL (NULL, bad size); -EBADF, -ENOTSOCK.
+///
+/// # Safety
+/// `config` is NULL, or readable and writable for as many bytes as its `size` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringmsg_pool_config_for_socket(config: *mut PoolConfig, fd: c_int) -> c_int {
+    without_ring(|| {
+        // SAFETY: the caller's promise is passed on.
+        let mut sized = unsafe { config::read(config) }?;
+        socket::size_pool(&mut sized, fd)?;
+        // SAFETY: as above.
+        unsafe { config::write(config, &sized) }.map(|()| 0)
+    })
+}
+
+/// ringmsg_pool_new: makes a pool: one mapping, zeroed, below 4 GiB, at one address for its
+/// life, not inherited by forked children. Each buffer is
+/// [16-byte header][name][control messages][payload]; capacities are rounded up to 8 bytes.
+///
+/// **Ownership:** the pool belongs to its ring, which frees it; ringmsg_pool_free() does so
+/// earlier.
+/// **Threads:** [owner]; before ringmsg_ring_enable() any.
+/// **Returns:** 0; -EINVAL (NULL, bad size, buffers not a power of two up to 32768, 4 GiB or
+/// more); -ENOMEM; -ENOSPC (1024 pools); -EPERM, -EOWNERDEAD. On failure `*pool` is left as it
+/// was.
+///
+/// # Safety
+/// `config` is NULL, or readable for as many bytes as its `size` says; `pool` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringmsg_pool_new(
+    ring: Option<NonNull<Ring>>,
+    config: *const PoolConfig,
+    pool: *mut *mut Pool,
+) -> c_int {
+    with_ring(known(ring), Caller::Owner, |ring| {
+        if pool.is_null() {
+            return Err(null("pool"));
+        }
+        // SAFETY: the caller's promise is passed on.
+        let config = unsafe { config::read(config) }?;
+        let made = ring.new_pool(&config)?;
+        // SAFETY: not NULL, and the caller promises it is writable.
+        unsafe { pool.write(std::ptr::from_ref(made).cast_mut()) };
+        Ok(0)
+    })
+}
+
+/// ringmsg_pool_free: unmaps a pool that no request and no record refers to. Its handle stays
+/// readable until the ring is freed, so that stale use meets an error.
+///
+/// **Threads:** [owner].
+/// **Returns:** 0; -EINVAL (NULL, freed before); -EBUSY (armed, or under records); -EPERM,
+/// -EOWNERDEAD.
+#[unsafe(no_mangle)]
+pub extern "C" fn ringmsg_pool_free(pool: Option<&Pool>) -> c_int {
+    let Some(pool) = pool else { return null("pool").into_c() };
+    // SAFETY: a pool's place lives as long as its ring, and the caller promises that this does.
+    let ring = unsafe { pool.ring().as_ref() };
+    with_ring(ring, Caller::Owner, |ring| ring.free_pool(pool).map(|()| 0))
+}
+
+/// ringmsg_ring_pool: the pool with this id: a record's.
+///
+/// **Ownership:** the ring's.
+/// **Threads:** any.
+/// **Returns:** the pool; NULL if there is none.
+#[unsafe(no_mangle)]
+pub extern "C" fn ringmsg_ring_pool(ring: Option<&Ring>, id: u16) -> *mut Pool {
+    let mut found = std::ptr::null_mut();
+    with_ring(ring, Caller::Anybody, |ring| {
+        if let Some(pool) = ring.pools.get(id).filter(|pool| !pool.base().is_null()) {
+            found = std::ptr::from_ref(pool).cast_mut();
+        }
+        Ok(0)
+    });
+    found
+}
+
+/// ringmsg_pool_id: the pool's number, as records name it. Numbers of freed pools are given
+/// again.
+///
+/// **Threads:** any. **Returns:** the id; RINGMSG_POOL_NONE for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn ringmsg_pool_id(pool: Option<&Pool>) -> u16 {
+    pool.map_or(RINGMSG_POOL_NONE, Pool::id)
+}
+
+/// ringmsg_pool_base: where the offsets in records count from. The same for the pool's life.
+///
+/// **Ownership:** the library's: read the slices of records you hold; nothing else is stable.
+/// **Threads:** any. **Returns:** the address; NULL for NULL, or when the pool is freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn ringmsg_pool_base(pool: Option<&Pool>) -> *const u8 {
+    pool.map_or(std::ptr::null(), Pool::base)
+}
+
+/// ringmsg_pool_size: the size of the mapping, in bytes.
+///
+/// **Threads:** any. **Returns:** the size; 0 for NULL, or when the pool is freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn ringmsg_pool_size(pool: Option<&Pool>) -> usize {
+    pool.map_or(0, Pool::size)
+}

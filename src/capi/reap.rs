@@ -1,0 +1,177 @@
+//! Records: reaping and releasing them.
+
+use std::ffi::c_int;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+use crate::config::{self, Wait};
+use crate::error::{Error, Result};
+use crate::reap::Output;
+use crate::record::{Metadata, Record};
+use crate::ring::Ring;
+
+use super::{Caller, known, null, slice, with_ring};
+
+/// Checks the arguments of a reap before anything is done.
+///
+/// # Safety
+/// As for `ringmsg_reap`.
+#[inline]
+unsafe fn reap_arguments<'a>(
+    records: *mut Record,
+    metadata: *mut Metadata,
+    capacity: u32,
+    wait: *const Wait,
+) -> Result<(Output<'a>, Wait)> {
+    if records.is_null() {
+        return Err(null("records"));
+    }
+    if capacity == 0 {
+        return Err(Error::new(libc::EINVAL, "reap: capacity is 0"));
+    }
+    let capacity = (capacity as usize).min(isize::MAX as usize / size_of::<Metadata>());
+    let mut waiting = Wait::default();
+    if !wait.is_null() {
+        // SAFETY: the caller's promise is passed on.
+        waiting = unsafe { config::read(wait) }?;
+        config::reserved_is_zero("ringmsg_wait", &[waiting.reserved])?;
+        if waiting.linger_us != config::RINGMSG_LINGER_AUTO {
+            waiting.linger_us = waiting.linger_us.min(config::RINGMSG_LINGER_MAX_US);
+        }
+    }
+    // SAFETY: the caller promises room for `capacity` elements in each; nothing is assumed
+    // about what is in there.
+    let output = unsafe {
+        let records = std::slice::from_raw_parts_mut(records.cast::<MaybeUninit<Record>>(), capacity);
+        let metadata = (!metadata.is_null())
+            .then(|| std::slice::from_raw_parts_mut(metadata.cast::<MaybeUninit<Metadata>>(), capacity));
+        Output::new(records, metadata)
+    };
+    Ok((output, waiting))
+}
+
+/// ringmsg_reap: submits what is queued, and returns records as soon as there are any: at most
+/// `capacity`, written to the front of `records`, and of `metadata` unless that is NULL (then
+/// nothing is decoded). A train that does not fit continues in the next reap.
+///
+/// `wait` NULL: no time limit, linger AUTO, no spin. See struct ringmsg_wait.
+///
+/// **Ownership:** the arrays are the caller's. Records with RINGMSG_RECORD_BUFFER hold a pool
+/// buffer until they are released, across any number of reaps.
+/// **Threads:** [owner], one at a time.
+/// **Returns:** how many records; 0 after the timeout or a wake; -EINTR on a signal; -ECANCELED
+/// when the ring is being freed; -EBUSY (another thread is in reap); -EINVAL (NULL `records`,
+/// capacity 0, bad `wait`); -EBADFD (not enabled); -EPERM, -EOWNERDEAD. Records win over every
+/// other outcome.
+///
+/// # Safety
+/// `records` is NULL, or has room for `capacity` elements; so `metadata`; `wait` is NULL, or
+/// readable for as many bytes as its `size` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringmsg_reap(
+    ring: Option<NonNull<Ring>>,
+    records: *mut Record,
+    metadata: *mut Metadata,
+    capacity: u32,
+    wait: *const Wait,
+) -> c_int {
+    with_ring(known(ring), Caller::Owner, |ring| {
+        // SAFETY: the caller's promise is passed on.
+        let (mut output, wait) = unsafe { reap_arguments(records, metadata, capacity, wait) }?;
+        ring.check_enabled()?;
+        ring.reap(&mut output, &wait)
+    })
+}
+
+/// ringmsg_release: gives the buffers of `records` back, so that the kernel can fill them again.
+/// Records of one train share a buffer, which goes back with the last of them. Records without
+/// RINGMSG_RECORD_BUFFER are stepped over, so a whole batch can be released as it is. A request
+/// that waits for a buffer is armed again.
+///
+/// **Ownership:** what the records point to is no longer the caller's, and descriptors that were
+/// not taken are closed.
+/// **Threads:** any, on every ring. From another thread than the one that reaps it costs no
+/// system call unless a request waits for a buffer.
+/// **Returns:** 0; -EINVAL (NULL; a record that is not held: released before, twice in this
+/// array, of a freed pool; then none is released); -EPERM (after fork); -ECANCELED.
+///
+/// # Safety
+/// `records` is readable for `count` elements.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringmsg_release(
+    ring: Option<NonNull<Ring>>,
+    records: *const Record,
+    count: u32,
+) -> c_int {
+    with_ring(known(ring), Caller::Anybody, |ring| {
+        // SAFETY: the caller's promise is passed on.
+        ring.release(unsafe { slice("records", records, count as usize) }?).map(|()| 0)
+    })
+}
+
+/// ringmsg_next: releases `done`, then reaps, in one call: the loop of a receiver. `done` may be
+/// the front of `records`.
+///
+/// **Ownership, Threads:** as ringmsg_release() and ringmsg_reap().
+/// **Returns:** as ringmsg_reap(); -EINVAL also when a record of `done` is not held: then nothing
+/// is released and nothing reaped.
+///
+/// # Safety
+/// `done` is readable for `done_count` elements; the rest as for ringmsg_reap().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringmsg_next(
+    ring: Option<NonNull<Ring>>,
+    done: *const Record,
+    done_count: u32,
+    records: *mut Record,
+    metadata: *mut Metadata,
+    capacity: u32,
+    wait: *const Wait,
+) -> c_int {
+    with_ring(known(ring), Caller::Owner, |ring| {
+        // The arrays may be one: first what is read, to its end, then what is written.
+        // SAFETY: the caller's promise is passed on.
+        let wait = unsafe { reap_arguments(records, metadata, capacity, wait) }?.1;
+        ring.check_enabled()?;
+        // SAFETY: as above.
+        if ring.release_only(unsafe { slice("done", done, done_count as usize) }?)? {
+            ring.signals.leave_attention();
+        }
+        // SAFETY: as above; checked before, so this cannot fail.
+        let (mut output, _) = unsafe { reap_arguments(records, metadata, capacity, std::ptr::null()) }?;
+        ring.reap(&mut output, &wait)
+    })
+}
+
+/// ringmsg_take_fds: hands over descriptors that arrived with `record` (SCM_RIGHTS, SCM_PIDFD),
+/// in the order in which they came, close-on-exec. The control slice shows -1 in their place.
+/// What is not taken is closed on release. (With ringmsg_recvmsg() they are in the caller's
+/// msg_control, and the caller's.)
+///
+/// **Ownership:** the descriptors are the caller's.
+/// **Threads:** any.
+/// **Returns:** how many were written to `fds`, at most `capacity`; 0 when there are none (any
+/// more); -EINVAL (NULL; the record is not held); -EPERM (after fork); -ECANCELED.
+///
+/// # Safety
+/// `record` is NULL or readable; `fds` is writable for `capacity` elements.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringmsg_take_fds(
+    ring: Option<NonNull<Ring>>,
+    record: Option<&Record>,
+    fds: *mut c_int,
+    capacity: u32,
+) -> c_int {
+    with_ring(known(ring), Caller::Anybody, |ring| {
+        let record = record.ok_or_else(|| null("record"))?;
+        if fds.is_null() && capacity > 0 {
+            return Err(null("fds"));
+        }
+        let to = match capacity {
+            0 => &mut [],
+            // SAFETY: not NULL; the caller promises the room.
+            _ => unsafe { std::slice::from_raw_parts_mut(fds, capacity as usize) },
+        };
+        ring.take_fds(record, to)
+    })
+}

@@ -1,0 +1,168 @@
+//! Rings: making, knowing, and freeing them.
+
+use std::ffi::c_int;
+use std::ptr::NonNull;
+
+use crate::config::{self, RingConfig, RingInfo};
+use crate::error::Error;
+use crate::fork;
+use crate::ring::Ring;
+use crate::stats::Stats;
+use crate::teardown;
+
+use super::{Caller, known, null, with_ring, without_ring};
+
+/// ringmsg_ring_config_init: fills in the size and the defaults: the best mode and engine this
+/// machine offers.
+///
+/// **Threads:** any.
+///
+/// # Safety
+/// `config` is NULL, or writable for sizeof(struct ringmsg_ring_config) bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringmsg_ring_config_init(config: *mut RingConfig) {
+    if !config.is_null() {
+        // SAFETY: the caller promises the room.
+        unsafe { config.write_unaligned(RingConfig::default()) };
+    }
+}
+
+/// ringmsg_ring_new: makes a ring. `config` NULL means the defaults, RINGMSG_SETUP_AUTO.
+///
+/// **Ownership:** the caller owns `*ring`, and frees it with ringmsg_ring_free(), which also
+/// frees its pools.
+/// **Threads:** any. With SINGLE_ISSUER or DEFER_TASKRUN (AUTO may take it) the calling thread
+/// becomes the owner; with R_DISABLED whoever calls ringmsg_ring_enable().
+/// **Returns:** 0; -EINVAL (NULL `ring`, bad size, unknown or contradictory flags, entries out of
+/// range); -EOPNOTSUPP (that engine is not there); -EPERM, -ENOSYS, -ENOMEM, -EMFILE from
+/// io_uring_setup(2): ringmsg_last_error() says what to do about it. On failure `*ring` is left
+/// as it was.
+///
+/// # Safety
+/// `config` is NULL, or readable for as many bytes as its `size` says; `ring` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringmsg_ring_new(config: *const RingConfig, ring: *mut *mut Ring) -> c_int {
+    without_ring(|| {
+        if ring.is_null() {
+            return Err(null("ring"));
+        }
+        let config = match config.is_null() {
+            true => RingConfig::default(),
+            // SAFETY: the caller's promise is passed on.
+            false => unsafe { config::read(config) }?,
+        };
+        let made = Box::into_raw(Ring::new(&config)?);
+        fork::ring_born(made as usize);
+        // SAFETY: not NULL, and the caller promises it is writable.
+        unsafe { ring.write(made) };
+        Ok(0)
+    })
+}
+
+/// ringmsg_ring_enable: starts a ring that was made with RINGMSG_SETUP_R_DISABLED; the calling
+/// thread becomes its owner. Until then pools and ring_fd can be had from any thread, and
+/// arming, reaping and cancelling answer -EBADFD.
+///
+/// **Threads:** any, once.
+/// **Returns:** 0; -EINVAL (NULL); -EBADFD (it is enabled already).
+#[unsafe(no_mangle)]
+pub extern "C" fn ringmsg_ring_enable(ring: Option<NonNull<Ring>>) -> c_int {
+    with_ring(known(ring), Caller::Anybody, |ring| ring.enable().map(|()| 0))
+}
+
+/// ringmsg_ring_info: tells what was granted: engine, setup flags, features, entries, owner.
+/// Flags that the library sets for itself are not shown. COOP_TASKRUN beside DEFER_TASKRUN adds
+/// nothing and is not shown either.
+///
+/// **Ownership:** `info` is the caller's; its `size` must be set.
+/// **Threads:** any.
+/// **Returns:** 0; -EINVAL (NULL, bad size).
+///
+/// # Safety
+/// `info` is NULL, or writable for as many bytes as its `size` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringmsg_ring_info(ring: Option<&Ring>, info: *mut RingInfo) -> c_int {
+    // SAFETY: the caller's promise is passed on.
+    with_ring(ring, Caller::Anybody, |ring| unsafe { config::write(info, &ring.info()) }.map(|()| 0))
+}
+
+/// ringmsg_ring_fd: a descriptor for poll(2), epoll(7), asyncio, libuv: readable when a reap
+/// would return something. Right for level- and edge-triggered loops that reap with timeout 0;
+/// never read or write it. (The ring's own descriptor would not do: in DEFER mode it wakes
+/// nobody.)
+///
+/// **Ownership:** the library's, made on first use; do not close it.
+/// **Threads:** any.
+/// **Returns:** the descriptor; -EINVAL (NULL); -EMFILE, -ENFILE, -ENOMEM.
+#[unsafe(no_mangle)]
+pub extern "C" fn ringmsg_ring_fd(ring: Option<NonNull<Ring>>) -> c_int {
+    with_ring(known(ring), Caller::Anybody, |ring| ring.fd().map(|fd| fd as usize))
+}
+
+/// ringmsg_ring_stats: the ring's counters.
+///
+/// **Ownership:** `stats` is the caller's; its `size` must be set.
+/// **Threads:** any.
+/// **Returns:** 0; -EINVAL (NULL, bad size).
+///
+/// # Safety
+/// `stats` is NULL, or writable for as many bytes as its `size` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringmsg_ring_stats(ring: Option<&Ring>, stats: *mut Stats) -> c_int {
+    // SAFETY: the caller's promise is passed on.
+    with_ring(ring, Caller::Anybody, |ring| unsafe { config::write(stats, &ring.stats()) }.map(|()| 0))
+}
+
+/// ringmsg_request_stats: the same counters for one request: the sum over those that share
+/// `user_data`. Until its FINAL record is reaped.
+///
+/// **Ownership:** `stats` is the caller's; its `size` must be set.
+/// **Threads:** any.
+/// **Returns:** 0; -EINVAL (NULL, bad size); -ENOENT (no such request).
+///
+/// # Safety
+/// `stats` is NULL, or writable for as many bytes as its `size` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringmsg_request_stats(
+    ring: Option<&Ring>,
+    user_data: u64,
+    stats: *mut Stats,
+) -> c_int {
+    with_ring(ring, Caller::Anybody, |ring| {
+        // SAFETY: the caller's promise is passed on.
+        unsafe {
+            config::check_output(stats)?;
+            config::write(stats, &ring.request_stats(user_data)?)?;
+        }
+        Ok(0)
+    })
+}
+
+/// ringmsg_ring_free: ends a ring: wakes a sleeping reap, which returns -ECANCELED, waits for
+/// calls inside, cancels every request, and returns when the kernel uses no memory of it any
+/// more: pools are unmapped, unclaimed descriptors closed, all records void, and every caller's
+/// msghdr is the caller's again. From another thread than the owner of a bound ring this takes
+/// 30 to 60 ms.
+///
+/// **Ownership:** the ring and its pools are gone, whatever is returned. Calls begun afterwards
+/// are undefined. In a forked child it frees the child's copy, and nothing of the parent's.
+/// **Threads:** any; also after the owner has exited.
+/// **Returns:** 0, also for NULL; -EINVAL (no such ring: it was freed before); -ETIMEDOUT (the
+/// kernel, or a call inside, did not let go within 5 s: the memory is leaked, and msghdrs must
+/// stay).
+///
+/// # Safety
+/// `ring` is NULL, or came from ringmsg_ring_new() and was not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringmsg_ring_free(ring: *mut Ring) -> c_int {
+    without_ring(|| {
+        if ring.is_null() {
+            return Ok(0);
+        }
+        if !fork::ring_gone(ring as usize) {
+            return Err(Error::new(libc::EINVAL, "ring_free: there is no such ring; was it freed before?"));
+        }
+        // SAFETY: it was listed as living, so it came from Box::into_raw.
+        teardown::free(unsafe { Box::from_raw(ring) }).map(|()| 0)
+    })
+}

@@ -1,0 +1,162 @@
+//! Requests: arming and cancelling them.
+
+use std::ffi::c_int;
+use std::ptr::NonNull;
+
+use libc::msghdr;
+
+use crate::error::Result;
+use crate::pool::Pool;
+use crate::ring::Ring;
+use crate::submit::Wish;
+
+use super::{Caller, known, null, with_ring};
+
+/// Runs `arm` with a pool that is this ring's.
+fn with_pool(
+    ring: Option<&Ring>,
+    pool: Option<&Pool>,
+    arm: impl FnOnce(&Ring, &Pool) -> Result<()>,
+) -> c_int {
+    with_ring(ring, Caller::Owner, |ring| {
+        let pool = pool.ok_or_else(|| null("pool"))?;
+        ring.check_enabled()?;
+        ring.check_pool(pool)?;
+        arm(ring, pool).map(|()| 0)
+    })
+}
+
+/// ringmsg_recvmsg: receives one message into the caller's own msghdr, as recvmsg(2) does: the
+/// kernel fills payload, name, control messages and flags by the time the FINAL record is
+/// reaped. No flag is added to `msg_flags`. The request is queued: ringmsg_submit() or the next
+/// reap pushes it to the kernel.
+///
+/// The request refers to the socket, not to the number `fd`, which may be closed and used again.
+///
+/// **Ownership:** `msg` and all it points to stay the caller's and must live, unmoved, until
+/// the record is reaped or ringmsg_ring_free() has returned 0. Descriptors in it are the
+/// caller's. (Languages whose memory moves use ringmsg_recvmsg_once().)
+/// **Threads:** [owner].
+/// **Returns:** 0; -EINVAL (NULL, unknown flags; POLL_FIRST and NO_REARM are known); -EBADF,
+/// -ENOTSOCK; -EMFILE, -ENFILE; -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+///
+/// # Safety
+/// `msg` is NULL, or as said above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringmsg_recvmsg(
+    ring: Option<NonNull<Ring>>,
+    fd: c_int,
+    msg: *mut msghdr,
+    msg_flags: c_int,
+    flags: u32,
+    user_data: u64,
+) -> c_int {
+    with_ring(known(ring), Caller::Owner, |ring| {
+        if msg.is_null() {
+            return Err(null("msg"));
+        }
+        // SAFETY: the caller's promise is passed on.
+        unsafe { ring.recvmsg(msg, Wish { fd, msg_flags, flags, user_data }) }.map(|()| 0)
+    })
+}
+
+/// ringmsg_recvmsg_once: receives one message into a buffer of `pool`; its record reads like one
+/// of a multishot. Takes a buffer that is not published: a busy multishot may have them all, so
+/// give single-shots a pool of their own. Queued like ringmsg_recvmsg().
+///
+/// `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: those of recvmsg(2);
+/// MSG_TRUNC (not on streams) and MSG_CMSG_CLOEXEC are added, and not shown.
+///
+/// **Threads:** [owner].
+/// **Returns:** 0; -ENOBUFS (no unpublished buffer); -EINVAL (NULL, unknown flags, a pool of
+/// another ring, SPLIT without space for the segment size, MSG_TRUNC on a stream); -EBADF,
+/// -ENOTSOCK; -EMFILE, -ENFILE; -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+#[unsafe(no_mangle)]
+pub extern "C" fn ringmsg_recvmsg_once(
+    ring: Option<NonNull<Ring>>,
+    pool: Option<&Pool>,
+    fd: c_int,
+    msg_flags: c_int,
+    flags: u32,
+    user_data: u64,
+) -> c_int {
+    with_pool(known(ring), pool, |ring, pool| {
+        ring.recvmsg_once(pool, Wish { fd, msg_flags, flags, user_data })
+    })
+}
+
+/// ringmsg_recvmsg_multishot: receives until cancelled: every message lands in a buffer of
+/// `pool` and becomes a record, or, with RINGMSG_RECV_SPLIT, a record for each datagram of a
+/// GRO train. The request submits itself.
+///
+/// It is never silently dead. When the kernel ends it (buffers used up, a zero-length datagram,
+/// an ICMP error, a full completion queue) it is armed again, at once or as soon as a buffer is
+/// released. On datagram sockets errors are records and the request goes on, but for ENOTSOCK,
+/// EFAULT, EINVAL, and sixteen failures without data within 10 ms. On stream and seqpacket
+/// sockets result 0 is the end, and so is any error. Closing `fd` does not end it:
+/// ringmsg_cancel() does.
+///
+/// `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: MSG_ERRQUEUE,
+/// MSG_CMSG_CLOEXEC, MSG_TRUNC; the latter two are added where they make sense, and not shown.
+///
+/// **Threads:** [owner]. In plain and COOP mode completions run in the thread that armed.
+/// **Returns:** 0; -EINVAL (NULL, unknown flags or msg_flags, a pool of another ring, SPLIT
+/// without space for the segment size); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EBADFD (not
+/// enabled); -EPERM, -EOWNERDEAD.
+#[unsafe(no_mangle)]
+pub extern "C" fn ringmsg_recvmsg_multishot(
+    ring: Option<NonNull<Ring>>,
+    pool: Option<&Pool>,
+    fd: c_int,
+    msg_flags: c_int,
+    flags: u32,
+    user_data: u64,
+) -> c_int {
+    with_pool(known(ring), pool, |ring, pool| {
+        ring.recvmsg_multishot(pool, Wish { fd, msg_flags, flags, user_data })
+    })
+}
+
+/// ringmsg_cancel: ends every request with `user_data`. Each answers with exactly one FINAL
+/// record: its own result if that came first, else -ECANCELED. Datagrams that are still in the
+/// socket stay there.
+///
+/// **Threads:** [owner].
+/// **Returns:** 0: the FINAL records are on their way; -ENOENT (no such request); -EINVAL
+/// (NULL); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+#[unsafe(no_mangle)]
+pub extern "C" fn ringmsg_cancel(ring: Option<NonNull<Ring>>, user_data: u64) -> c_int {
+    with_ring(known(ring), Caller::Owner, |ring| ring.cancel(user_data).map(|()| 0))
+}
+
+/// ringmsg_submit: pushes queued single-shots to the kernel now. A reap does it too.
+///
+/// **Threads:** [owner].
+/// **Returns:** 0; -EINVAL (NULL); -EBUSY, -EAGAIN (the kernel cannot take them now; they stay
+/// queued); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+#[unsafe(no_mangle)]
+pub extern "C" fn ringmsg_submit(ring: Option<NonNull<Ring>>) -> c_int {
+    with_ring(known(ring), Caller::Owner, |ring| {
+        ring.check_enabled()?;
+        ring.submit().map(|()| 0)
+    })
+}
+
+/// ringmsg_wake: makes the current or, if there is none, the next reap return; makes ring_fd
+/// readable. Several wakes before that count as one. During a linger it may come late by the
+/// linger.
+///
+/// **Threads:** any; also from a signal handler. Leaves no sentence for ringmsg_last_error().
+/// **Returns:** 0; -EINVAL (NULL); -EPERM (after fork); -ECANCELED (being freed).
+#[unsafe(no_mangle)]
+pub extern "C" fn ringmsg_wake(ring: Option<&Ring>) -> c_int {
+    // Not `with_ring`: keeping a sentence may allocate, which a signal handler must not.
+    let Some(ring) = ring else { return -libc::EINVAL };
+    match ring.gate.enter() {
+        Ok(_pass) => {
+            ring.signals.wake();
+            0
+        }
+        Err(error) => -error.errno(),
+    }
+}

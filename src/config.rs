@@ -1,0 +1,325 @@
+//! The structs that programs hand in and get out, and the rule by which they may grow.
+//!
+//! Each begins with its size. Input: a shorter struct is zero-extended, a longer one must have
+//! a zero tail (the rule of clone3(2)). Output: min(size, ours) bytes are written and the rest
+//! is zeroed. So a program and a library of different versions understand each other.
+
+use crate::error::{Error, Result};
+
+/// Interrupt nobody for completions but let a kernel thread poll for submissions
+/// (IORING_SETUP_SQPOLL). Excludes COOP_TASKRUN, TASKRUN_FLAG and DEFER_TASKRUN.
+pub const RINGMSG_SETUP_SQPOLL: u32 = 1u32 << 1;
+/// Create the ring disabled: ringmsg_ring_enable() makes its caller the owner
+/// (IORING_SETUP_R_DISABLED).
+pub const RINGMSG_SETUP_R_DISABLED: u32 = 1u32 << 6;
+/// Completions wait for the arming thread's next kernel entry (IORING_SETUP_COOP_TASKRUN).
+pub const RINGMSG_SETUP_COOP_TASKRUN: u32 = 1u32 << 8;
+/// With COOP_TASKRUN: the kernel flags waiting task work, so that a non-blocking reap costs no
+/// kernel entry when there is none (IORING_SETUP_TASKRUN_FLAG).
+pub const RINGMSG_SETUP_TASKRUN_FLAG: u32 = 1u32 << 9;
+/// Bind the ring to one thread (IORING_SETUP_SINGLE_ISSUER).
+pub const RINGMSG_SETUP_SINGLE_ISSUER: u32 = 1u32 << 12;
+/// Completions wait until the owner reaps: the mode for batches. Binds the ring to its thread;
+/// SINGLE_ISSUER is added for you (IORING_SETUP_DEFER_TASKRUN).
+pub const RINGMSG_SETUP_DEFER_TASKRUN: u32 = 1u32 << 13;
+/// The best mode this kernel offers: DEFER_TASKRUN, else COOP_TASKRUN, else plain. The answer
+/// may bind the ring to its thread: ringmsg_ring_info() tells.
+pub const RINGMSG_SETUP_AUTO: u32 = 1u32 << 31;
+
+/// The best engine this machine offers.
+pub const RINGMSG_ENGINE_AUTO: u32 = 0;
+/// io_uring.
+pub const RINGMSG_ENGINE_IO_URING: u32 = 1;
+/// epoll and recvmmsg(2). Not built yet: ringmsg_ring_new() answers -EOPNOTSUPP.
+pub const RINGMSG_ENGINE_RECVMMSG: u32 = 2;
+
+/// Multishot recvmsg works (kernel 6.0).
+pub const RINGMSG_FEATURE_MULTISHOT: u32 = 1u32 << 0;
+/// The kernel can wait a minimum time for a batch (kernel 6.12).
+pub const RINGMSG_FEATURE_MIN_WAIT: u32 = 1u32 << 1;
+
+/// For ringmsg_wait.linger_us: follow the arrival rate.
+pub const RINGMSG_LINGER_AUTO: u32 = 0xffff_ffffu32;
+
+/// The longest linger, in microseconds.
+pub const RINGMSG_LINGER_MAX_US: u32 = 10_000;
+
+/// How a ring is to be made. Fill with ringmsg_ring_config_init().
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct RingConfig {
+    /// sizeof(struct ringmsg_ring_config)
+    pub size: u32,
+    /// RINGMSG_SETUP_*
+    pub flags: u32,
+    /// Submission queue entries; 0: a good default. Rounded up to a power of two.
+    pub sq_entries: u32,
+    /// Completion queue entries; 0: a good default. Rounded up to a power of two.
+    pub cq_entries: u32,
+    /// SQPOLL: how long the kernel thread polls before it sleeps, in ms; 0: the kernel's default.
+    pub sq_thread_idle_ms: u32,
+    /// SQPOLL: the processor to poll on; -1: any.
+    pub sq_thread_cpu: i32,
+    /// RINGMSG_ENGINE_*
+    pub engine: u32,
+    /// 0
+    pub reserved: [u32; 9],
+}
+
+/// What a ring turned out to be.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RingInfo {
+    /// sizeof(struct ringmsg_ring_info), set by the caller.
+    pub size: u32,
+    /// RINGMSG_ENGINE_*
+    pub engine: u32,
+    /// The RINGMSG_SETUP_* flags that are in force. With DEFER_TASKRUN or SINGLE_ISSUER in here
+    /// the ring is bound to owner_thread.
+    pub flags: u32,
+    /// RINGMSG_FEATURE_*
+    pub features: u32,
+    /// Submission queue entries.
+    pub sq_entries: u32,
+    /// Completion queue entries.
+    pub cq_entries: u32,
+    /// The owner's thread id (gettid(2)); 0 when the ring is not bound, or not enabled yet.
+    pub owner_thread: i32,
+    /// 0
+    pub reserved: [u32; 9],
+}
+
+/// What this kernel and this sandbox offer.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Support {
+    /// sizeof(struct ringmsg_support), set by the caller.
+    pub size: u32,
+    /// Bit RINGMSG_ENGINE_x: that engine works here.
+    pub engines: u32,
+    /// The RINGMSG_SETUP_* flags that ringmsg_ring_new() accepts here.
+    pub setup_flags: u32,
+    /// RINGMSG_FEATURE_*
+    pub features: u32,
+    /// 0, or the -errno with which io_uring_setup(2) refuses.
+    pub create_error: i32,
+    /// kernel.io_uring_disabled: 0 allowed, 1 for privileged processes, 2 forbidden; -1: this
+    /// kernel has no such setting, or it cannot be read.
+    pub io_uring_disabled: i32,
+    /// The kernel's version: major << 16 | minor << 8 | patch.
+    pub kernel_version: u32,
+    /// 0
+    pub reserved: [u32; 9],
+}
+
+/// What a pool is to hold. Fill with ringmsg_pool_config_init().
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct PoolConfig {
+    /// sizeof(struct ringmsg_pool_config)
+    pub size: u32,
+    /// How many buffers: a power of two, at most 32768.
+    pub buffers: u32,
+    /// Payload bytes a buffer holds; what is longer is cut. GRO needs 65536.
+    pub payload_capacity: u32,
+    /// Bytes for control messages.
+    pub control_capacity: u32,
+    /// Bytes for the source address.
+    pub name_capacity: u32,
+    /// 0
+    pub flags: u32,
+    /// 0
+    pub reserved: [u32; 10],
+}
+
+/// How a reap is to wait. Zero it, then set size.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Wait {
+    /// sizeof(struct ringmsg_wait)
+    pub size: u32,
+    /// How long to wait for a second record once there is reason to expect one, in
+    /// microseconds: an upper bound, at most 10 ms. RINGMSG_LINGER_AUTO follows the arrival
+    /// rate. Plain and COOP rings ignore it: it costs there.
+    pub linger_us: u32,
+    /// How long to wait for a first record, in ns; negative: no limit; 0: do not block.
+    pub timeout_ns: i64,
+    /// How long to poll before sleeping, in microseconds, inside the timeout.
+    pub spin_us: u32,
+    /// 0
+    pub reserved: u32,
+}
+
+const _: () = {
+    assert!(size_of::<RingConfig>() == 64 && size_of::<RingInfo>() == 64);
+    assert!(size_of::<Support>() == 64 && size_of::<PoolConfig>() == 64);
+    assert!(size_of::<Wait>() == 24);
+};
+
+impl Default for RingConfig {
+    fn default() -> Self {
+        Self {
+            size: size_of::<Self>() as u32,
+            flags: RINGMSG_SETUP_AUTO,
+            sq_entries: 0,
+            cq_entries: 0,
+            sq_thread_idle_ms: 0,
+            sq_thread_cpu: -1,
+            engine: RINGMSG_ENGINE_AUTO,
+            reserved: [0; 9],
+        }
+    }
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            size: size_of::<Self>() as u32,
+            buffers: 256,
+            payload_capacity: 65536,
+            control_capacity: 256,
+            name_capacity: 128,
+            flags: 0,
+            reserved: [0; 10],
+        }
+    }
+}
+
+impl Default for Wait {
+    fn default() -> Self {
+        Self {
+            size: size_of::<Self>() as u32,
+            linger_us: RINGMSG_LINGER_AUTO,
+            timeout_ns: -1,
+            spin_us: 0,
+            reserved: 0,
+        }
+    }
+}
+
+/// A struct of plain integers that begins with `size: u32`.
+///
+/// # Safety
+/// repr(C), no padding, no pointers, every bit pattern valid, `size` first.
+pub(crate) unsafe trait Sized32: Copy {
+    const NAME: &'static str;
+}
+
+// SAFETY: repr(C), integers only; the sizes asserted above leave no room for padding.
+unsafe impl Sized32 for RingConfig {
+    const NAME: &'static str = "ringmsg_ring_config";
+}
+// SAFETY: as above.
+unsafe impl Sized32 for PoolConfig {
+    const NAME: &'static str = "ringmsg_pool_config";
+}
+// SAFETY: as above.
+unsafe impl Sized32 for Wait {
+    const NAME: &'static str = "ringmsg_wait";
+}
+// SAFETY: as above.
+unsafe impl Sized32 for RingInfo {
+    const NAME: &'static str = "ringmsg_ring_info";
+}
+// SAFETY: as above.
+unsafe impl Sized32 for Support {
+    const NAME: &'static str = "ringmsg_support";
+}
+// SAFETY: as above.
+unsafe impl Sized32 for crate::stats::Stats {
+    const NAME: &'static str = "ringmsg_stats";
+}
+
+/// No struct of ours will ever be longer, so a larger size is not a size.
+const SIZE_MAX: usize = 4096;
+
+/// The size a caller's struct says it has.
+///
+/// # Safety
+/// `from` is readable for four bytes.
+unsafe fn stated_size<T: Sized32>(from: *const T) -> Result<usize> {
+    // SAFETY: the caller promises it; C may not align what it casts.
+    let size = unsafe { from.cast::<u32>().read_unaligned() } as usize;
+    if !(size_of::<u32>()..=SIZE_MAX).contains(&size) {
+        return Err(Error::with(
+            libc::EINVAL,
+            format!("{0}: size is {size}; set it to sizeof(struct {0})", T::NAME),
+        ));
+    }
+    Ok(size)
+}
+
+/// Reads an input struct of any age.
+///
+/// # Safety
+/// `from` is NULL, or readable for as many bytes as its `size` says.
+pub(crate) unsafe fn read<T: Sized32>(from: *const T) -> Result<T> {
+    if from.is_null() {
+        return Err(Error::with(libc::EINVAL, format!("{}: is NULL", T::NAME)));
+    }
+    // SAFETY: not NULL; the rest is the caller's promise.
+    let size = unsafe { stated_size(from) }?;
+    let known = size.min(size_of::<T>());
+    let mut value = std::mem::MaybeUninit::<T>::zeroed();
+    // SAFETY: `known` bytes are readable there and fit here; zero is valid for the others.
+    let value = unsafe {
+        std::ptr::copy_nonoverlapping(from.cast::<u8>(), value.as_mut_ptr().cast(), known);
+        value.assume_init()
+    };
+    // SAFETY: the caller promises `size` readable bytes.
+    let tail = unsafe { std::slice::from_raw_parts(from.cast::<u8>().add(known), size - known) };
+    if tail.iter().any(|&byte| byte != 0) {
+        return Err(Error::with(
+            libc::EINVAL,
+            format!(
+                "{}: bytes beyond the {} this version knows are set; it is older than the program",
+                T::NAME,
+                size_of::<T>()
+            ),
+        ));
+    }
+    Ok(value)
+}
+
+/// Writes an output struct for a reader of any age. `value.size` becomes what was written.
+///
+/// # Safety
+/// `to` is NULL, or writable for as many bytes as its `size` says.
+pub(crate) unsafe fn write<T: Sized32>(to: *mut T, value: &T) -> Result<()> {
+    if to.is_null() {
+        return Err(Error::with(libc::EINVAL, format!("{}: is NULL", T::NAME)));
+    }
+    // SAFETY: not NULL; the rest is the caller's promise.
+    let size = unsafe { stated_size(to) }?;
+    let known = size.min(size_of::<T>());
+    // SAFETY: `to` is writable for `size` bytes, `value` readable for `known`.
+    unsafe {
+        std::ptr::copy_nonoverlapping((&raw const *value).cast::<u8>(), to.cast(), known);
+        std::ptr::write_bytes(to.cast::<u8>().add(known), 0, size - known);
+        to.cast::<u32>().write_unaligned(size as u32);
+    }
+    Ok(())
+}
+
+/// Checks that an output struct can be written, before anything is done.
+///
+/// # Safety
+/// As for `write`.
+pub(crate) unsafe fn check_output<T: Sized32>(to: *const T) -> Result<()> {
+    if to.is_null() {
+        return Err(Error::with(libc::EINVAL, format!("{}: is NULL", T::NAME)));
+    }
+    // SAFETY: not NULL; the rest is the caller's promise.
+    unsafe { stated_size(to) }.map(drop)
+}
+
+/// Refuses fields that must be zero.
+pub(crate) fn reserved_is_zero(name: &str, reserved: &[u32]) -> Result<()> {
+    if reserved.iter().any(|&word| word != 0) {
+        return Err(Error::with(
+            libc::EINVAL,
+            format!("{name}: reserved is not zero; fill the struct with its _init() first"),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+use super::*;
+
+/// A control slice as the kernel would write it.
+fn slice(messages: &[(i32, i32, &[u8])]) -> Vec<u8> {
+    let mut slice = Vec::new();
+    for &(level, kind, data) in messages {
+        slice.extend((HEADER + data.len()).to_ne_bytes());
+        slice.extend(level.to_ne_bytes());
+        slice.extend(kind.to_ne_bytes());
+        slice.extend(data);
+        slice.resize(align(slice.len()), 0xee);
+    }
+    slice
+}
+
+fn decoded(messages: &[(i32, i32, &[u8])]) -> Metadata {
+    let mut out = Metadata::default();
+    decode(&slice(messages), &mut out).unwrap();
+    out
+}
+
+#[test]
+fn gro_size_is_an_int() {
+    let out = decoded(&[(libc::SOL_UDP, libc::UDP_GRO, &1200i32.to_ne_bytes())]);
+    assert_eq!((out.valid, out.segment_size), (RINGMSG_META_SEGMENT_SIZE, 1200));
+    let bytes = slice(&[(libc::SOL_UDP, libc::UDP_GRO, &1200i32.to_ne_bytes())]);
+    assert_eq!(segment_size(&bytes), Some(1200));
+    assert_eq!(segment_size(&[]), None);
+}
+
+#[test]
+fn tos_comes_in_one_byte_or_four() {
+    for data in [&[0x02u8][..], &[0x02, 0, 0, 0]] {
+        let out = decoded(&[(libc::SOL_IP, libc::IP_TOS, data)]);
+        assert_eq!((out.valid, out.traffic_class), (RINGMSG_META_TRAFFIC_CLASS, 2));
+    }
+    let out = decoded(&[(libc::SOL_IPV6, libc::IPV6_TCLASS, &0xb9i32.to_ne_bytes())]);
+    assert_eq!((out.valid, out.traffic_class), (RINGMSG_META_TRAFFIC_CLASS, 0xb9));
+}
+
+#[test]
+fn level_and_type_are_matched_together() {
+    // SO_RXQ_OVFL's number at another level means something else.
+    let out = decoded(&[(libc::SOL_IP, libc::SO_RXQ_OVFL, &7u32.to_ne_bytes())]);
+    assert_eq!(out, Metadata::default());
+}
+
+#[test]
+fn mapped_addresses_stay_in_one_family() {
+    let mut info = [0u8; 12];
+    info[0] = 3;
+    info[4..8].copy_from_slice(&[127, 0, 0, 9]);
+    info[8..12].copy_from_slice(&[127, 0, 0, 1]);
+    let mut out = Metadata { family: AF_INET6, ..Metadata::default() };
+    decode(&slice(&[(libc::SOL_IP, libc::IP_PKTINFO, &info)]), &mut out).unwrap();
+    assert_eq!(out.family, AF_INET6);
+    assert_eq!(out.destination, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1]);
+    assert_eq!(out.local_v4, [127, 0, 0, 9]);
+
+    let alone = decoded(&[(libc::SOL_IP, libc::IP_PKTINFO, &info)]);
+    assert_eq!(alone.family, AF_INET);
+    assert_eq!(alone.destination[..5], [127, 0, 0, 1, 0]);
+}
+
+#[test]
+fn timestamps_in_every_form_come_out_in_ns() {
+    let pair = |a: i64, b: i64| [a.to_ne_bytes(), b.to_ne_bytes()].concat();
+    let software = |kind, data: &[u8]| {
+        let out = decoded(&[(libc::SOL_SOCKET, kind, data)]);
+        assert_eq!(out.valid, RINGMSG_META_SOFTWARE_TIMESTAMP);
+        out.software_timestamp_ns
+    };
+    assert_eq!(software(libc::SO_TIMESTAMP, &pair(2, 3)), 2_000_003_000);
+    assert_eq!(software(SO_TIMESTAMP_NEW, &pair(2, 3)), 2_000_003_000);
+    assert_eq!(software(libc::SO_TIMESTAMPNS, &pair(2, 3)), 2_000_000_003);
+    assert_eq!(software(SO_TIMESTAMPNS_NEW, &pair(2, 3)), 2_000_000_003);
+    let all = [pair(1, 1), pair(0, 0), pair(5, 6)].concat();
+    let out = decoded(&[(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, &all)]);
+    assert_eq!(out.software_timestamp_ns, 1_000_000_001);
+    assert_eq!(out.hardware_timestamp_ns, 5_000_000_006);
+    let hardware = [pair(0, 0), pair(0, 0), pair(5, 6)].concat();
+    let out = decoded(&[(libc::SOL_SOCKET, SO_TIMESTAMPING_NEW, &hardware)]);
+    assert_eq!(out.valid, RINGMSG_META_HARDWARE_TIMESTAMP);
+}
+
+#[test]
+fn the_last_message_needs_no_padding() {
+    let mut bytes =
+        slice(&[(libc::SOL_IP, libc::IP_TTL, &64i32.to_ne_bytes()), (libc::SOL_IP, libc::IP_TOS, &[3])]);
+    bytes.truncate(space(4) + HEADER + 1);
+    let mut out = Metadata::default();
+    decode(&bytes, &mut out).unwrap();
+    assert_eq!((out.hop_limit, out.traffic_class), (64, 3));
+}
+
+#[test]
+fn cut_messages_tell_nothing_and_unknown_ones_are_stepped_over() {
+    let out = decoded(&[
+        (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &[1, 2, 3]),
+        (1234, 5678, &[1; 40]),
+        (libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &9u32.to_ne_bytes()),
+    ]);
+    assert_eq!((out.valid, out.dropped), (RINGMSG_META_DROPPED, 9));
+}
+
+#[test]
+fn impossible_lengths_end_the_walk_and_keep_what_came_before() {
+    for length in [0usize, 1, HEADER - 1, HEADER + 5, usize::MAX, usize::MAX - 7] {
+        let mut bytes = slice(&[(libc::SOL_IP, libc::IP_TTL, &9i32.to_ne_bytes())]);
+        bytes.extend(length.to_ne_bytes());
+        bytes.extend([0; 12]);
+        let mut out = Metadata::default();
+        assert_eq!(decode(&bytes, &mut out), Err(Malformed), "length {length}");
+        assert_eq!(out.hop_limit, 9);
+        assert_eq!(messages(&bytes).filter(Result::is_err).count(), 1);
+    }
+}
+
+#[test]
+fn names_of_both_families_are_read_and_others_left() {
+    let mut name = [0u8; 28];
+    name[..2].copy_from_slice(&AF_INET6.to_ne_bytes());
+    name[2..4].copy_from_slice(&443u16.to_be_bytes());
+    name[8..24].copy_from_slice(&[7; 16]);
+    name[24..28].copy_from_slice(&5u32.to_ne_bytes());
+    let mut out = Metadata::default();
+    decode_name(&name, &mut out);
+    assert_eq!((out.source_port, out.source, out.source_scope), (443, [7; 16], 5));
+
+    let mut cut = Metadata::default();
+    decode_name(&name[..20], &mut cut);
+    assert_eq!(cut, Metadata::default());
+
+    name[..2].copy_from_slice(&AF_INET.to_ne_bytes());
+    name[4..8].copy_from_slice(&[10, 0, 0, 1]);
+    let mut out = Metadata::default();
+    decode_name(&name[..16], &mut out);
+    assert_eq!((out.family, out.source[..4].to_vec()), (AF_INET, vec![10, 0, 0, 1]));
+
+    let mut unix = Metadata::default();
+    decode_name(&[1, 0, b'/', b'x'], &mut unix);
+    assert_eq!(unix.valid, 0);
+}

@@ -1,0 +1,422 @@
+//! The io_uring engine: one ring, its submission and completion queues, its buffer groups.
+//!
+//! What the kernel demands of callers, and who keeps it:
+//! - submissions are pushed one at a time: by whoever holds the ring's `core` lock;
+//! - completions are popped one at a time: by the one reaper, holding the same lock;
+//! - `enter` needs no lock of ours;
+//! - memory named in a submission stays until its last completion: requests and pools see to it.
+
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+use super::{Completion, Receive, Token};
+use crate::error::{Error, Result};
+use crate::fork::{self, Descriptor};
+use crate::memory::Mapping;
+use crate::mode::{self, Setup};
+
+// linux/io_uring.h; the io-uring crate keeps them to itself.
+const ENTER_GETEVENTS: u32 = 1 << 0;
+const ENTER_SQ_WAKEUP: u32 = 1 << 1;
+const ENTER_SQ_WAIT: u32 = 1 << 2;
+const ENTER_EXT_ARG: u32 = 1 << 3;
+const RECVSEND_POLL_FIRST: u16 = 1 << 0;
+
+/// struct io_uring_getevents_arg
+#[repr(C)]
+struct WaitArgument {
+    signal_mask: u64,
+    signal_mask_size: u32,
+    min_wait_us: u32,
+    timeout: u64,
+}
+
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// There is, or was, something to look at.
+    Woken,
+    TimedOut,
+    Interrupted,
+}
+
+pub(crate) struct Uring {
+    /// Not dropped in a forked child: its mappings are not there.
+    ring: ManuallyDrop<IoUring>,
+    generation: u32,
+    /// Our end of the socket pair whose other end only the ring holds: it hangs up when the
+    /// kernel has let go of the ring. None until the ring owns a file table.
+    watch: Descriptor,
+    setup: Setup,
+    enters: AtomicU64,
+    /// Set while somebody watches the eventfd; see `mute` and `unmute`.
+    eventfd_registered: AtomicBool,
+}
+
+impl Uring {
+    pub(crate) fn new(setup: Setup) -> Result<Self> {
+        let ring = mode::build(&setup)?;
+        let fd = ring.as_raw_fd();
+        fork::list(fd);
+        let generation = fork::generation();
+        let registered = register_watch(&ring);
+        let watch = match registered {
+            Ok(watch) => watch,
+            Err(error) => {
+                fork::unlist(fd, generation);
+                return Err(error);
+            }
+        };
+        Ok(Self {
+            ring: ManuallyDrop::new(ring),
+            generation,
+            watch,
+            setup,
+            enters: AtomicU64::new(0),
+            eventfd_registered: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    pub(crate) fn entries(&self) -> (u32, u32) {
+        (self.ring.params().sq_entries(), self.ring.params().cq_entries())
+    }
+
+    pub(crate) fn has_min_wait(&self) -> bool {
+        self.ring.params().is_feature_min_timeout()
+    }
+
+    pub(crate) fn enters(&self) -> u64 {
+        self.enters.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn enable(&self) -> Result<()> {
+        self.ring
+            .submitter()
+            .register_enable_rings()
+            .map_err(|error| Error::from_io("IORING_REGISTER_ENABLE_RINGS", &error))
+    }
+
+    // --- submissions: the caller holds the core lock -----------------------------------------
+
+    pub(crate) fn receive(&self, receive: &Receive) -> Result<()> {
+        let fd = Fd(receive.fd);
+        let priority = if receive.poll_first { RECVSEND_POLL_FIRST } else { 0 };
+        let token = Token::Receive(receive.slot).pack();
+        let entry = match receive.pool {
+            Some(pool) => opcode::RecvMsgMulti::new(fd, receive.message, pool)
+                .ioprio(priority)
+                .flags(receive.msg_flags)
+                .build(),
+            None => {
+                opcode::RecvMsg::new(fd, receive.message).ioprio(priority).flags(receive.msg_flags).build()
+            }
+        };
+        self.push(&entry.user_data(token))
+    }
+
+    pub(crate) fn cancel(&self, token: Token) -> Result<()> {
+        self.push(&opcode::AsyncCancel::new(token.pack()).build().user_data(Token::Cancel.pack()))
+    }
+
+    /// Cancels everything. For the ring's end.
+    pub(crate) fn cancel_all(&self) -> Result<()> {
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
+        self.push(&entry.user_data(Token::Cancel.pack()))
+    }
+
+    /// Watches `fd` for as long as it can be watched.
+    pub(crate) fn watch(&self, fd: RawFd) -> Result<()> {
+        let entry = opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).multi(true).build();
+        self.push(&entry.user_data(Token::Wake.pack()))
+    }
+
+    /// Completes `token` after the time in `pause`, which must stay where it is until then.
+    pub(crate) fn pause(&self, token: Token, pause: *const Timespec) -> Result<()> {
+        self.push(&opcode::Timeout::new(pause).build().user_data(token.pack()))
+    }
+
+    fn push(&self, entry: &squeue::Entry) -> Result<()> {
+        loop {
+            // SAFETY: the caller holds the core lock, so no other SubmissionQueue exists; the
+            // entry's memory outlives its completion (see the module's text).
+            let pushed = unsafe { self.ring.submission_shared().push(entry) };
+            if pushed.is_ok() {
+                return Ok(());
+            }
+            self.flush()?;
+        }
+    }
+
+    /// Submissions the kernel has not taken yet.
+    pub(crate) fn queued(&self) -> usize {
+        // SAFETY: the caller holds the core lock, so no other SubmissionQueue exists.
+        unsafe { self.ring.submission_shared() }.len()
+    }
+
+    /// Pushes what is queued to the kernel. On an error it stays queued.
+    pub(crate) fn flush(&self) -> Result<()> {
+        // SAFETY: the caller holds the core lock, so no other SubmissionQueue exists.
+        let queue = unsafe { self.ring.submission_shared() };
+        let sqpoll = self.setup.sqpoll();
+        if queue.is_empty() || (sqpoll && !queue.is_full() && !queue.need_wakeup_after_intermittent_seqcst())
+        {
+            return Ok(());
+        }
+        let queued = queue.len() as u32;
+        let full = queue.is_full();
+        drop(queue);
+        let flags = match (sqpoll, full) {
+            (false, _) => 0,
+            (true, false) => ENTER_SQ_WAKEUP,
+            (true, true) => ENTER_SQ_WAKEUP | ENTER_SQ_WAIT,
+        };
+        self.enters.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: no argument is passed; what is submitted was checked when it was pushed.
+        match unsafe { self.ring.submitter().enter::<WaitArgument>(queued, 0, flags, None) } {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::from_io("io_uring_enter (submit)", &error)),
+        }
+    }
+
+    // --- completions: the caller is the reaper and holds the core lock -----------------------
+
+    #[inline]
+    pub(crate) fn pop(&self) -> Option<Completion> {
+        // SAFETY: the caller is the one reaper, so no other CompletionQueue exists.
+        let entry = unsafe { self.ring.completion_shared() }.next()?;
+        Some(completion(&entry))
+    }
+
+    /// Whether completions lie in the queue.
+    #[inline]
+    pub(crate) fn ready(&self) -> bool {
+        // SAFETY: as in `pop`; only the indices are read.
+        !unsafe { self.ring.completion_shared() }.is_empty()
+    }
+
+    /// Whether an enter would turn up completions that are not in the queue yet: deferred task
+    /// work, or a flushed overflow.
+    #[inline]
+    pub(crate) fn pending(&self) -> bool {
+        // SAFETY: only the flags word is read, which the kernel writes.
+        let queue = unsafe { self.ring.submission_shared() };
+        queue.taskrun() || queue.cq_overflow()
+    }
+
+    pub(crate) fn overflowed(&self) -> bool {
+        // SAFETY: as in `pending`.
+        unsafe { self.ring.submission_shared() }.cq_overflow()
+    }
+
+    // --- waiting: no lock --------------------------------------------------------------------
+
+    /// Lets the kernel run what it has deferred, without sleeping.
+    pub(crate) fn poll(&self) {
+        self.enters.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: no argument is passed. An error leaves things as they were: the wait that
+        // follows meets it again.
+        let _ = unsafe { self.ring.submitter().enter::<WaitArgument>(0, 0, ENTER_GETEVENTS, None) };
+    }
+
+    /// Sleeps until `want` completions are there, or one after `min_wait_us`, or for `timeout`.
+    pub(crate) fn wait(&self, want: u32, min_wait_us: u32, timeout: Option<Duration>) -> Waited {
+        let timespec = timeout.map(|time| Timespec::new().sec(time.as_secs()).nsec(time.subsec_nanos()));
+        let argument = WaitArgument {
+            signal_mask: 0,
+            signal_mask_size: 0,
+            min_wait_us,
+            timeout: timespec.as_ref().map_or(0, |time| &raw const *time as u64),
+        };
+        let flags = ENTER_GETEVENTS | ENTER_EXT_ARG;
+        self.enters.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the argument and the time it points to outlive the call.
+        let entered = unsafe { self.ring.submitter().enter(0, want, flags, Some(&argument)) };
+        match entered.map_err(|error| error.raw_os_error()) {
+            Ok(_) => Waited::Woken,
+            Err(Some(libc::ETIME)) => Waited::TimedOut,
+            Err(Some(libc::EINTR)) => Waited::Interrupted,
+            // EBUSY, EBADR and EAGAIN tell of a full queue or a lack of memory: look, and retry.
+            Err(_) => Waited::Woken,
+        }
+    }
+
+    // --- readiness for other loops -----------------------------------------------------------
+
+    pub(crate) fn register_eventfd(&self, eventfd: RawFd) -> Result<()> {
+        self.ring
+            .submitter()
+            .register_eventfd(eventfd)
+            .map_err(|error| Error::from_io("IORING_REGISTER_EVENTFD", &error))?;
+        self.eventfd_registered.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// While a reap is inside, completions are its business: no eventfd is written for them
+    /// (a deferred completion would be told twice: when queued, and when posted).
+    #[inline]
+    pub(crate) fn mute_eventfd(&self) {
+        // SAFETY: only the flags word is written, which the kernel only reads.
+        unsafe { self.ring.completion_shared() }.disable_eventfd();
+    }
+
+    #[inline]
+    pub(crate) fn unmute_eventfd(&self) {
+        // SAFETY: as above.
+        unsafe { self.ring.completion_shared() }.enable_eventfd();
+    }
+
+    pub(crate) fn eventfd_registered(&self) -> bool {
+        self.eventfd_registered.load(Ordering::Acquire)
+    }
+
+    // --- buffer groups -----------------------------------------------------------------------
+
+    /// Registers `entries` as the buffer group `pool`.
+    pub(crate) fn register_pool(&self, pool: u16, entries: &Mapping, count: u16) -> Result<()> {
+        let address = entries.base().as_ptr() as u64;
+        // SAFETY: the mapping is page-aligned, holds `count` entries, and is unmapped only after
+        // `unregister_pool` or the end of the ring.
+        unsafe { self.ring.submitter().register_buf_ring_with_flags(address, count, pool, 0) }.map_err(
+            |error| match error.raw_os_error() {
+                Some(libc::ENOMEM) => Error::new(
+                    libc::ENOMEM,
+                    "pool: the kernel has no memory for the buffer ring; a smaller pool, or a \
+                     larger RLIMIT_MEMLOCK, may help",
+                ),
+                _ => Error::from_io("IORING_REGISTER_PBUF_RING", &error),
+            },
+        )
+    }
+
+    pub(crate) fn unregister_pool(&self, pool: u16) -> Result<()> {
+        self.ring
+            .submitter()
+            .unregister_buf_ring(pool)
+            .map_err(|error| Error::from_io("IORING_UNREGISTER_PBUF_RING", &error))
+    }
+
+    // --- the end -----------------------------------------------------------------------------
+
+    /// Closes the ring and waits until the kernel has let go of it. False: it has not within
+    /// `patience`, so it may still write to memory it was given.
+    pub(crate) fn close(mut self, patience: Duration) -> bool {
+        if self.forked() {
+            return true;
+        }
+        fork::unlist(self.ring.as_raw_fd(), self.generation);
+        // SAFETY: `self` is consumed; nothing uses the ring after this. The mappings go first,
+        // since they pin the ring, then the descriptor.
+        unsafe { ManuallyDrop::drop(&mut self.ring) };
+        hung_up(self.watch.raw(), patience)
+    }
+
+    fn forked(&self) -> bool {
+        self.generation != fork::generation()
+    }
+}
+
+#[inline]
+fn completion(entry: &cqueue::Entry) -> Completion {
+    Completion {
+        token: Token::unpack(entry.user_data()),
+        result: entry.result(),
+        buffer: cqueue::buffer_select(entry.flags()),
+        more: cqueue::more(entry.flags()),
+    }
+}
+
+/// Gives the ring one end of a socket pair to hold, and nobody else; the other end hangs up
+/// when the ring is really gone. (Never the ring's own descriptor, which would pin it.)
+fn register_watch(ring: &IoUring) -> Result<Descriptor> {
+    let mut pair = [-1; 2];
+    // SAFETY: `pair` has room for two descriptors.
+    let made = unsafe {
+        libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr())
+    };
+    if made != 0 {
+        return Err(Error::last_os("socketpair"));
+    }
+    let [ours, rings] = pair.map(Descriptor::adopt);
+    ring.submitter()
+        .register_files(&[rings.raw()])
+        .map_err(|error| Error::from_io("IORING_REGISTER_FILES", &error))?;
+    Ok(ours)
+}
+
+fn hung_up(watch: RawFd, patience: Duration) -> bool {
+    let deadline = std::time::Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        let mut poll = libc::pollfd { fd: watch, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd.
+        let ready = unsafe { libc::poll(&mut poll, 1, left.as_millis() as i32) };
+        if ready > 0 {
+            return poll.revents & libc::POLLHUP != 0;
+        }
+        if ready == 0 {
+            return false;
+        }
+    }
+}
+
+/// The buffer ring the kernel takes buffers from: one entry a buffer, a tail that only we move.
+pub(crate) struct BufferRing {
+    entries: Mapping,
+    mask: u16,
+    tail: u16,
+}
+
+impl BufferRing {
+    pub(crate) fn new(count: u32) -> Result<Self> {
+        let entries = Mapping::new(count as usize * size_of::<BufRingEntry>())?;
+        Ok(Self { entries, mask: (count - 1) as u16, tail: 0 })
+    }
+
+    pub(crate) fn entries(&self) -> &Mapping {
+        &self.entries
+    }
+
+    /// Writes the entry behind the last one. The kernel sees it after `commit`.
+    #[inline]
+    pub(crate) fn push(&mut self, address: u64, length: u32, buffer: u16) {
+        let at = usize::from(self.tail & self.mask);
+        // SAFETY: `at` is less than the number of entries. The kernel does not read entries
+        // behind the tail it knows. Field by field: the first entry's last field is that tail.
+        let entry = unsafe { &mut *self.entries.base().cast::<BufRingEntry>().as_ptr().add(at) };
+        entry.set_addr(address);
+        entry.set_len(length);
+        entry.set_bid(buffer);
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    /// Takes back the last `count` entries. Only while no request can take buffers.
+    pub(crate) fn retract(&mut self, count: u16, mut each: impl FnMut(u16)) {
+        for _ in 0..count {
+            self.tail = self.tail.wrapping_sub(1);
+            let at = usize::from(self.tail & self.mask);
+            // SAFETY: `at` is less than the number of entries; the kernel writes none of them.
+            each(unsafe { &*self.entries.base().cast::<BufRingEntry>().as_ptr().add(at) }.bid());
+        }
+        self.commit();
+    }
+
+    /// Shows the kernel what was pushed.
+    #[inline]
+    pub(crate) fn commit(&self) {
+        // SAFETY: the mapping is page-aligned and starts with an entry, whose last field is the
+        // tail; the kernel reads it with acquire.
+        unsafe {
+            let tail = BufRingEntry::tail(self.entries.base().as_ptr().cast()).cast_mut();
+            std::sync::atomic::AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! One error type inside, one conversion to C: an errno and a sentence that says what to do.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::ffi::{CStr, c_int};
+
+/// What went wrong: an errno for programs, a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    errno: c_int,
+    sentence: Cow<'static, str>,
+}
+
+/// The result of everything in this crate that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error whose sentence is known beforehand. Allocates nothing.
+    pub const fn new(errno: c_int, sentence: &'static str) -> Self {
+        Self { errno, sentence: Cow::Borrowed(sentence) }
+    }
+
+    /// An error whose sentence is made for the occasion.
+    pub fn with(errno: c_int, sentence: String) -> Self {
+        Self { errno, sentence: Cow::Owned(sentence) }
+    }
+
+    /// The system call `what` failed just now; its errno becomes ours.
+    pub fn last_os(what: &str) -> Self {
+        Self::from_io(what, &std::io::Error::last_os_error())
+    }
+
+    /// The system call `what` failed with `error`.
+    pub fn from_io(what: &str, error: &std::io::Error) -> Self {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        Self::with(errno, format!("{what}: {}", describe(errno)))
+    }
+
+    /// The positive errno.
+    pub fn errno(&self) -> c_int {
+        self.errno
+    }
+
+    /// The sentence.
+    pub fn sentence(&self) -> &str {
+        &self.sentence
+    }
+
+    /// Turns the error into what a C function returns, and keeps the sentence for
+    /// `ringmsg_last_error`. This is the only place where the two part.
+    pub(crate) fn into_c(self) -> c_int {
+        let Self { errno, sentence } = self;
+        // A thread that is already being torn down has nobody left to ask for the sentence.
+        let _ = LAST.try_with(|last| *last.borrow_mut() = sentence);
+        -errno
+    }
+}
+
+thread_local! {
+    static LAST: RefCell<Cow<'static, str>> = const { RefCell::new(Cow::Borrowed("")) };
+}
+
+/// Runs `read` on the sentence of this thread's last failure; on "" if there was none.
+pub(crate) fn with_last<R>(read: impl FnOnce(&str) -> R) -> R {
+    let mut read = Some(read);
+    let result = LAST.try_with(|last| read.take().map(|read| read(&last.borrow())));
+    match (result, read) {
+        (Ok(Some(result)), _) => result,
+        (_, Some(read)) => read(""),
+        _ => unreachable!("`read` is either taken and run, or still there"),
+    }
+}
+
+/// The text of an errno, whatever its sign.
+pub(crate) fn describe(errno: c_int) -> &'static str {
+    text(errno).to_str().unwrap_or("unknown error")
+}
+
+/// The text of an errno, whatever its sign, as C wants it. Static: unlike strerror(3), which
+/// may reuse its buffer, and unlike strerrordesc_np(3), which wants glibc 2.32.
+pub(crate) fn text(errno: c_int) -> &'static CStr {
+    match errno.saturating_abs() {
+        0 => c"success",
+        libc::EPERM => c"operation not permitted",
+        libc::ENOENT => c"no such request",
+        libc::EINTR => c"interrupted by a signal",
+        libc::EIO => c"input/output error",
+        libc::EBADF => c"bad file descriptor",
+        libc::EAGAIN => c"resource temporarily unavailable",
+        libc::ENOMEM => c"out of memory",
+        libc::EACCES => c"permission denied",
+        libc::EFAULT => c"bad address",
+        libc::EBUSY => c"busy",
+        libc::EEXIST => c"exists already",
+        libc::EINVAL => c"invalid argument",
+        libc::ENFILE => c"too many open files in the system",
+        libc::EMFILE => c"too many open files",
+        libc::ENOSPC => c"no room left",
+        libc::EPIPE => c"broken pipe",
+        libc::ENOSYS => c"not implemented by this kernel",
+        libc::EBADMSG => c"malformed control message",
+        libc::EOVERFLOW => c"value too large",
+        libc::EBADFD => c"ring is not enabled yet",
+        libc::ENOTSOCK => c"not a socket",
+        libc::EMSGSIZE => c"message too long",
+        libc::EPROTO => c"protocol error",
+        libc::ENOPROTOOPT => c"protocol not available",
+        libc::EOPNOTSUPP => c"operation not supported",
+        libc::EADDRINUSE => c"address in use",
+        libc::EADDRNOTAVAIL => c"address not available",
+        libc::ENETDOWN => c"network is down",
+        libc::ENETUNREACH => c"network is unreachable",
+        libc::ENONET => c"host is not on the network",
+        libc::ECONNABORTED => c"connection aborted",
+        libc::ECONNRESET => c"connection reset by peer",
+        libc::ENOBUFS => c"no buffer available",
+        libc::ENOTCONN => c"not connected",
+        libc::ESHUTDOWN => c"socket is shut down",
+        libc::ETIMEDOUT => c"timed out",
+        libc::ECONNREFUSED => c"connection refused",
+        libc::EHOSTDOWN => c"host is down",
+        libc::EHOSTUNREACH => c"no route to host",
+        libc::ECANCELED => c"cancelled",
+        libc::EOWNERDEAD => c"the owner thread has exited",
+        libc::ENOTRECOVERABLE => c"the ring is poisoned by an earlier internal error",
+        _ => c"unknown error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sentence_of_the_last_failure_is_kept_for_the_thread() {
+        assert_eq!(Error::new(libc::EINVAL, "first").into_c(), -libc::EINVAL);
+        assert_eq!(Error::with(libc::EBUSY, "second".into()).into_c(), -libc::EBUSY);
+        assert_eq!(with_last(str::to_owned), "second");
+        std::thread::spawn(|| assert_eq!(with_last(str::to_owned), "")).join().unwrap();
+    }
+
+    #[test]
+    fn texts_take_either_sign() {
+        assert_eq!(describe(-libc::EBUSY), describe(libc::EBUSY));
+        assert_eq!(describe(i32::MIN), "unknown error");
+    }
+}

@@ -1,0 +1,185 @@
+//! What a forked child must not keep.
+//!
+//! A child's copy of a ring's descriptor, or of a socket's, would keep the parent's ports bound
+//! for as long as the child lives (measured: after the parent freed its ring the port could not
+//! be bound again). So every descriptor of the library is listed here, and a pthread_atfork(3)
+//! handler closes them in the child. Mappings are MADV_DONTFORK. What is left of a ring in the
+//! child is plain memory, which `ringmsg_ring_free` frees; every other call is refused.
+
+use std::cell::UnsafeCell;
+use std::collections::HashSet;
+use std::os::fd::RawFd;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use crate::error::{Error, Result};
+
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// How many forks lie between this process and the one that loaded the library. An object made
+/// in another generation belongs to the parent.
+#[inline]
+pub(crate) fn generation() -> u32 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// A spin lock, since it must be taken before a fork and given back in the child, where a
+/// waiting thread's place in a lock's queue would be a place nobody leaves again. Critical
+/// sections are a few instructions long.
+struct Registry {
+    locked: AtomicBool,
+    listed: UnsafeCell<Listed>,
+}
+
+#[derive(Default)]
+struct Listed {
+    descriptors: Vec<RawFd>,
+    rings: Option<HashSet<usize>>,
+}
+
+// SAFETY: `listed` is only reached through `with` or the fork handlers, which hold `locked`.
+unsafe impl Sync for Registry {}
+
+static REGISTRY: Registry = Registry {
+    locked: AtomicBool::new(false),
+    listed: UnsafeCell::new(Listed { descriptors: Vec::new(), rings: None }),
+};
+
+impl Registry {
+    fn lock(&self) {
+        while self.locked.swap(true, Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+    }
+
+    fn unlock(&self) {
+        self.locked.store(false, Ordering::Release);
+    }
+
+    fn with<R>(&self, body: impl FnOnce(&mut Listed) -> R) -> R {
+        static HANDLERS: Once = Once::new();
+        HANDLERS.call_once(|| {
+            // SAFETY: the handlers live as long as the library, which a C library that hands
+            // out function pointers to the C library must anyway.
+            unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
+        });
+        self.lock();
+        // SAFETY: the lock is held.
+        let result = body(unsafe { &mut *self.listed.get() });
+        self.unlock();
+        result
+    }
+}
+
+extern "C" fn before() {
+    REGISTRY.lock();
+}
+
+extern "C" fn in_parent() {
+    REGISTRY.unlock();
+}
+
+extern "C" fn in_child() {
+    // SAFETY: `before` took the lock in this very thread, the only one the child has.
+    let listed = unsafe { &mut *REGISTRY.listed.get() };
+    for &fd in &listed.descriptors {
+        // SAFETY: a listed descriptor is the library's own, and open: it is unlisted first.
+        unsafe { libc::close(fd) };
+    }
+    listed.descriptors.clear();
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+    REGISTRY.unlock();
+}
+
+/// A descriptor of the library: closed on drop, and closed in every forked child.
+#[derive(Debug)]
+pub(crate) struct Descriptor {
+    fd: RawFd,
+    generation: u32,
+}
+
+impl Descriptor {
+    /// Takes over what the system call `what` returned: a descriptor, or -1 with errno set.
+    pub(crate) fn from_call(what: &str, fd: RawFd) -> Result<Self> {
+        if fd < 0 {
+            return Err(Error::last_os(what));
+        }
+        Ok(Self::adopt(fd))
+    }
+
+    /// Takes over an open descriptor.
+    pub(crate) fn adopt(fd: RawFd) -> Self {
+        REGISTRY.with(|listed| listed.descriptors.push(fd));
+        Self { fd, generation: generation() }
+    }
+
+    #[inline]
+    pub(crate) fn raw(&self) -> RawFd {
+        self.fd
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        if unlist(self.fd, self.generation) {
+            // SAFETY: the descriptor is ours and was open until now.
+            unsafe { libc::close(self.fd) };
+        }
+    }
+}
+
+/// Lists a descriptor that somebody else closes (the ring's own, which io-uring owns).
+pub(crate) fn list(fd: RawFd) {
+    REGISTRY.with(|listed| listed.descriptors.push(fd));
+}
+
+/// Takes a descriptor off the list. False: it was listed by the parent of this process, so
+/// its number means nothing here.
+pub(crate) fn unlist(fd: RawFd, generation: u32) -> bool {
+    if generation != self::generation() {
+        return false;
+    }
+    REGISTRY.with(|listed| {
+        if let Some(at) = listed.descriptors.iter().position(|&other| other == fd) {
+            listed.descriptors.swap_remove(at);
+        }
+    });
+    true
+}
+
+/// Notes that a ring lives at this address.
+pub(crate) fn ring_born(address: usize) {
+    REGISTRY.with(|listed| listed.rings.get_or_insert_default().insert(address));
+}
+
+/// Notes that the ring at this address is gone. False: there was none, so it is being freed
+/// for the second time.
+pub(crate) fn ring_gone(address: usize) -> bool {
+    REGISTRY.with(|listed| listed.rings.get_or_insert_default().remove(&address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_keeps_no_descriptor_and_drops_none() {
+        // SAFETY: plain system calls; the child only touches async-signal-safe ones.
+        unsafe {
+            let fd = Descriptor::from_call("eventfd", libc::eventfd(0, libc::EFD_CLOEXEC)).unwrap();
+            let pid = libc::fork();
+            if pid == 0 {
+                let closed = libc::fcntl(fd.raw(), libc::F_GETFD) == -1;
+                let stranger = libc::dup(2);
+                let same_number = stranger == fd.raw();
+                drop(fd); // must not close the stranger that took the number
+                let kept = libc::fcntl(stranger, libc::F_GETFD) != -1;
+                libc::_exit(i32::from(!(closed && same_number && kept)));
+            }
+            let mut status = 0;
+            assert_eq!(libc::waitpid(pid, &mut status, 0), pid);
+            assert_eq!(status, 0, "the child kept the descriptor, or closed somebody else's");
+            assert_ne!(libc::fcntl(fd.raw(), libc::F_GETFD), -1, "the parent lost its own");
+        }
+    }
+}

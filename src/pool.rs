@@ -1,0 +1,385 @@
+//! Pools: who holds each buffer, what the kernel may fill next, what a release gives back.
+//!
+//! A buffer is in one of three places. *Free*: on a stack, so that the one released last, which
+//! the caches still know, goes out first. *Published*: in the kernel's buffer ring, in the order
+//! in which it will be filled. *Held*: under records that the caller has, until the last of
+//! them is released.
+//!
+//! Only a window of the pool is published at a time (the hot window): the kernel takes buffers
+//! in ring order, so a pool published whole would walk through cold memory. When the window
+//! proves too narrow the request ends with -ENOBUFS, nothing is lost, and the window doubles.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+use once_cell::sync::OnceCell;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::config::PoolConfig;
+use crate::descriptors::Descriptors;
+use crate::engine::uring::{BufferRing, Uring};
+use crate::error::{Error, Result};
+use crate::layout::{Layout, SEGMENTS_MAX};
+use crate::memory::Mapping;
+use crate::record::*;
+
+const POOLS_MAX: usize = 1024;
+const WINDOW_MIN: u32 = 64;
+const WINDOW_REST_NS: u64 = 1_000_000_000;
+
+/// Who holds a buffer: one bit a segment, for this generation.
+#[derive(Debug, Clone, Copy, Default)]
+struct Holders {
+    segments: u128,
+    generation: u32,
+}
+
+/// The state of a pool that exists. Behind the pool's lock.
+pub(crate) struct Buffers {
+    pub layout: Layout,
+    memory: Mapping,
+    ring: BufferRing,
+    holders: Box<[Holders]>,
+    free: Vec<u16>,
+    pub published: u32,
+    pub held: u32,
+    /// How many buffers the kernel was ever given, as of the end of the last reap; and how many
+    /// it has filled. Their difference tells a want of buffers from a socket's own -ENOBUFS.
+    seen: u32,
+    given: u32,
+    filled: u32,
+    window: u32,
+    window_missed_ns: u64,
+    filled_at_last_look: u32,
+    recent_batch: u32,
+    /// Requests that the kernel may serve from here.
+    pub armed: u32,
+    /// Requests of any kind, at whatever stage, that refer to this pool.
+    pub requests: u32,
+    /// Requests that wait for a release.
+    pub starved: u32,
+    /// Descriptors that came in control messages, while their record is held.
+    pub descriptors: Option<Descriptors>,
+}
+
+impl Buffers {
+    fn new(layout: Layout) -> Result<Self> {
+        let memory = Mapping::new(layout.stride as usize * layout.buffers as usize)?;
+        Ok(Self {
+            layout,
+            memory,
+            ring: BufferRing::new(layout.buffers)?,
+            holders: vec![Holders::default(); layout.buffers as usize].into(),
+            free: (0..layout.buffers).rev().map(|buffer| buffer as u16).collect(),
+            published: 0,
+            held: 0,
+            seen: 0,
+            given: 0,
+            filled: 0,
+            window: WINDOW_MIN.min(layout.buffers),
+            window_missed_ns: 0,
+            filled_at_last_look: 0,
+            recent_batch: 0,
+            armed: 0,
+            requests: 0,
+            starved: 0,
+            descriptors: None,
+        })
+    }
+
+    #[inline]
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.memory.base()
+    }
+
+    /// Publishes free buffers until the window is full, the last released first.
+    #[inline]
+    pub(crate) fn top_up(&mut self) {
+        if self.armed == 0 || self.published >= self.window || self.free.is_empty() {
+            return;
+        }
+        let base = self.memory.base().as_ptr() as u64;
+        let length = self.layout.length();
+        while self.published < self.window {
+            let Some(buffer) = self.free.pop() else { break };
+            self.ring.push(base + u64::from(self.layout.start(buffer)), length, buffer);
+            self.published += 1;
+            self.given = self.given.wrapping_add(1);
+        }
+        self.ring.commit();
+    }
+
+    /// One more request that the kernel may serve from here.
+    pub(crate) fn arm(&mut self) {
+        self.armed += 1;
+        self.top_up();
+        if self.armed == 1 {
+            self.seen = self.given;
+        }
+    }
+
+    /// One less. When it was the last, what is published comes back.
+    pub(crate) fn disarm(&mut self) {
+        self.armed -= 1;
+        if self.armed == 0 && self.published > 0 {
+            let (free, given) = (&mut self.free, &mut self.given);
+            self.ring.retract(self.published as u16, |buffer| {
+                free.push(buffer);
+                *given = given.wrapping_sub(1);
+            });
+            self.published = 0;
+        }
+    }
+
+    /// The kernel filled a published buffer.
+    #[inline]
+    pub(crate) fn filled(&mut self) {
+        self.published -= 1;
+        self.filled = self.filled.wrapping_add(1);
+    }
+
+    /// Takes a buffer that is not published, for a single-shot.
+    pub(crate) fn take_free(&mut self) -> Option<u16> {
+        self.free.pop()
+    }
+
+    /// Gives back a buffer that no record holds.
+    pub(crate) fn give_back(&mut self, buffer: u16) {
+        self.free.push(buffer);
+    }
+
+    /// `segments` records now hold `buffer`.
+    #[inline]
+    pub(crate) fn hold(&mut self, buffer: u16, generation: u32, segments: u32) {
+        let mask = if segments >= SEGMENTS_MAX { u128::MAX } else { (1 << segments) - 1 };
+        self.holders[usize::from(buffer)] = Holders { segments: mask, generation };
+        self.held += 1;
+    }
+
+    /// Takes one record's claim off its buffer. False: the record is not held.
+    #[inline]
+    fn drop_claim(&mut self, record: &Record) -> bool {
+        let Some(holders) = self.holders.get_mut(usize::from(record.buffer)) else { return false };
+        let bit = if u32::from(record.segment) < SEGMENTS_MAX { 1u128 << record.segment } else { 0 };
+        if holders.generation != record.generation || holders.segments & bit == 0 {
+            return false;
+        }
+        holders.segments &= !bit;
+        true
+    }
+
+    /// Releases `records`, all of this pool: every one, or none.
+    pub(crate) fn release(&mut self, records: &[Record]) -> bool {
+        let held = |record: &&Record| record.flags & RINGMSG_RECORD_BUFFER != 0;
+        for (done, record) in records.iter().enumerate().filter(|(_, record)| held(record)) {
+            if !self.drop_claim(record) {
+                self.unrelease(&records[..done]);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Gives back the buffers that `records`, just released, were the last to hold.
+    pub(crate) fn settle(&mut self, records: &[Record]) {
+        for record in records.iter().filter(|record| record.flags & RINGMSG_RECORD_BUFFER != 0) {
+            // A train's records name their buffer many times: the generation goes with it.
+            let holders = &mut self.holders[usize::from(record.buffer)];
+            if holders.segments == 0 && holders.generation == record.generation {
+                holders.generation = 0;
+                self.held -= 1;
+                if let Some(descriptors) = &mut self.descriptors {
+                    descriptors.close(record.buffer);
+                }
+                self.free.push(record.buffer);
+            }
+        }
+        self.top_up();
+    }
+
+    /// Undoes `release` before `settle`, when a later record turned out not to be held.
+    pub(crate) fn unrelease(&mut self, records: &[Record]) {
+        for record in records.iter().filter(|record| record.flags & RINGMSG_RECORD_BUFFER != 0) {
+            let holders = &mut self.holders[usize::from(record.buffer)];
+            // Unless the train's other records were released in between: then it is settled.
+            if holders.generation == record.generation {
+                holders.segments |= 1 << record.segment;
+            }
+        }
+    }
+
+    /// Whether the record is held now.
+    pub(crate) fn is_held(&self, record: &Record) -> bool {
+        record.flags & RINGMSG_RECORD_BUFFER != 0
+            && u32::from(record.segment) < SEGMENTS_MAX
+            && self.holders.get(usize::from(record.buffer)).is_some_and(|holders| {
+                holders.generation == record.generation && holders.segments >> record.segment & 1 == 1
+            })
+    }
+
+    /// Whether a request that is armed now would find a buffer.
+    pub(crate) fn has_buffers(&self) -> bool {
+        self.published > 0 || !self.free.is_empty()
+    }
+
+    /// Whether an -ENOBUFS that was just reported is a want of buffers. Otherwise the kernel
+    /// had buffers all the time since the last look, and the error is the socket's own.
+    pub(crate) fn ran_dry(&self) -> bool {
+        self.seen.wrapping_sub(self.filled) as i32 <= 0
+    }
+
+    /// Widens the window after a miss. False: there is nothing more to publish.
+    pub(crate) fn widen(&mut self, now_ns: u64) -> bool {
+        if self.free.is_empty() {
+            return self.published > 0;
+        }
+        self.window = (self.window * 2).min(self.layout.buffers);
+        self.window_missed_ns = now_ns;
+        self.top_up();
+        true
+    }
+
+    /// The end of a reap: tops up, and narrows a window that has long been wide enough.
+    #[inline]
+    pub(crate) fn look(&mut self, now_ns: u64) {
+        let batch = self.filled.wrapping_sub(self.filled_at_last_look);
+        self.filled_at_last_look = self.filled;
+        self.recent_batch = self.recent_batch.max(batch);
+        if now_ns.saturating_sub(self.window_missed_ns) > WINDOW_REST_NS {
+            let floor = WINDOW_MIN.max(2 * self.recent_batch).min(self.layout.buffers);
+            self.window = (self.window / 2).max(floor);
+            self.window_missed_ns = now_ns;
+            self.recent_batch = batch;
+        }
+        self.top_up();
+        self.seen = self.given;
+    }
+}
+
+/// A pool's place in its ring. It outlives the pool itself, so that a stale handle or record
+/// meets an error and not freed memory.
+pub struct Pool {
+    id: u16,
+    ring: *const crate::ring::Ring,
+    base: AtomicPtr<u8>,
+    size: AtomicUsize,
+    buffers: Mutex<Option<Box<Buffers>>>,
+}
+
+// SAFETY: `ring` is only handed back to the C interface; everything else is atomic or locked.
+unsafe impl Send for Pool {}
+// SAFETY: as above.
+unsafe impl Sync for Pool {}
+
+/// A locked pool that exists.
+pub(crate) type Locked<'a> = parking_lot::MappedMutexGuard<'a, Box<Buffers>>;
+
+impl Pool {
+    pub(crate) fn id(&self) -> u16 {
+        self.id
+    }
+
+    pub(crate) fn ring(&self) -> *const crate::ring::Ring {
+        self.ring
+    }
+
+    pub(crate) fn base(&self) -> *const u8 {
+        self.base.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// The pool's state; None once it is freed.
+    #[inline]
+    pub(crate) fn lock(&self) -> Option<Locked<'_>> {
+        MutexGuard::try_map(self.buffers.lock(), Option::as_mut).ok()
+    }
+}
+
+/// A ring's pools, by id.
+pub(crate) struct Pools {
+    places: Box<[OnceCell<Box<Pool>>]>,
+}
+
+impl Pools {
+    pub(crate) fn new() -> Self {
+        Self { places: std::iter::repeat_with(OnceCell::new).take(POOLS_MAX).collect() }
+    }
+
+    /// The pool's place, whether or not the pool still exists.
+    #[inline]
+    pub(crate) fn get(&self, id: u16) -> Option<&Pool> {
+        self.places.get(usize::from(id))?.get().map(|pool| &**pool)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Pool> {
+        self.places.iter().map_while(|place| place.get().map(|pool| &**pool))
+    }
+
+    /// Makes a pool. The caller sees to it that nobody else does at the same time.
+    pub(crate) fn add(
+        &self,
+        ring: *const crate::ring::Ring,
+        engine: &Uring,
+        config: &PoolConfig,
+    ) -> Result<&Pool> {
+        let buffers = Box::new(Buffers::new(Layout::new(config)?)?);
+        let vacant =
+            |place: &&OnceCell<Box<Pool>>| place.get().is_none_or(|pool| pool.buffers.lock().is_none());
+        let full = Error::with(libc::ENOSPC, format!("pool: a ring holds at most {POOLS_MAX} pools"));
+        let id = self.places.iter().position(|place| vacant(&place)).ok_or(full)? as u16;
+        engine.register_pool(id, buffers.ring.entries(), buffers.layout.buffers as u16)?;
+        let pool = self.places[usize::from(id)].get_or_init(|| {
+            Box::new(Pool {
+                id,
+                ring,
+                base: AtomicPtr::default(),
+                size: AtomicUsize::default(),
+                buffers: Mutex::new(None),
+            })
+        });
+        pool.base.store(buffers.memory.base().as_ptr(), Ordering::Release);
+        pool.size.store(buffers.memory.size(), Ordering::Release);
+        *pool.buffers.lock() = Some(buffers);
+        Ok(pool)
+    }
+
+    /// Unmaps a pool that nothing refers to.
+    pub(crate) fn remove(&self, pool: &Pool, engine: &Uring) -> Result<()> {
+        let mut place = pool.buffers.lock();
+        let Some(buffers) = place.as_ref() else {
+            return Err(Error::new(libc::EINVAL, "pool: it is freed already"));
+        };
+        if buffers.requests > 0 {
+            return Err(Error::with(
+                libc::EBUSY,
+                format!(
+                    "pool: {} requests receive into it; cancel them and reap their FINAL records first",
+                    buffers.requests
+                ),
+            ));
+        }
+        if buffers.held > 0 {
+            return Err(Error::with(
+                libc::EBUSY,
+                format!("pool: {} of its buffers are under records; release them first", buffers.held),
+            ));
+        }
+        engine.unregister_pool(pool.id)?;
+        pool.base.store(std::ptr::null_mut(), Ordering::Release);
+        pool.size.store(0, Ordering::Release);
+        *place = None;
+        Ok(())
+    }
+
+    /// Gives up every mapping without unmapping it: the kernel may still write there.
+    pub(crate) fn leak(&self) {
+        for pool in self.iter() {
+            if let Some(buffers) = pool.buffers.lock().take() {
+                std::mem::forget(buffers);
+            }
+        }
+    }
+}

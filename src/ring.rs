@@ -1,0 +1,251 @@
+//! The ring: what belongs together, and who may touch which part of it.
+//!
+//! | part      | guarded by                                                                |
+//! |-----------|---------------------------------------------------------------------------|
+//! | `core`    | its lock: requests, sockets, submissions, counters; never held in a sleep |
+//! | a pool    | its own lock, taken inside `core` or alone (a release by another thread)  |
+//! | `engine`  | submissions under `core`; completions by the one reaper; waiting by none  |
+//! | `signals` | atomics                                                                   |
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::config::*;
+use crate::engine::uring::Uring;
+use crate::error::{Error, Result};
+use crate::gate::Gate;
+use crate::linger::Linger;
+use crate::mode::Setup;
+use crate::pool::{Pool, Pools};
+use crate::reap::Train;
+use crate::request::Requests;
+use crate::signal::Signals;
+use crate::socket::Sockets;
+use crate::stats::Stats;
+use crate::thread::{self, Owner};
+
+/// One io_uring with its pools and requests. Opaque to C.
+///
+/// A ring whose granted flags hold SINGLE_ISSUER or DEFER_TASKRUN is bound to one thread, its
+/// owner: functions marked [owner] answer -EPERM from any other. Other rings take every call
+/// from any thread.
+pub struct Ring {
+    pub(crate) gate: Gate,
+    pub(crate) engine: Uring,
+    pub(crate) pools: Pools,
+    pub(crate) signals: Signals,
+    pub(crate) reaping: AtomicBool,
+    /// The thread that reaped or armed last: it re-arms what its releases unblock.
+    pub(crate) home: AtomicU64,
+    enabled: AtomicBool,
+    core: Mutex<Core>,
+}
+
+/// What the ring's lock guards.
+pub(crate) struct Core {
+    pub requests: Requests,
+    pub sockets: Sockets,
+    /// A train of which some datagrams are still to be handed out.
+    pub train: Option<Train>,
+    pub stats: Stats,
+    pub linger: Linger,
+    /// Numbers the uses of buffers.
+    pub generation: u32,
+    /// The engine watches the sleeper's descriptor.
+    pub watching: bool,
+}
+
+impl Ring {
+    /// Creates a ring in the best of the setups that `config` allows.
+    pub(crate) fn new(config: &RingConfig) -> Result<Box<Self>> {
+        reserved_is_zero("ringmsg_ring_config", &config.reserved)?;
+        match config.engine {
+            RINGMSG_ENGINE_AUTO | RINGMSG_ENGINE_IO_URING => {}
+            RINGMSG_ENGINE_RECVMMSG => {
+                return Err(Error::new(libc::EOPNOTSUPP, "ring: the recvmmsg engine is not built yet"));
+            }
+            other => return Err(Error::with(libc::EINVAL, format!("ring: there is no engine {other}"))),
+        }
+        let mut refused = None;
+        for setup in Setup::candidates(config)? {
+            match Self::with_setup(setup) {
+                // An unknown flag; anything else will not be better with fewer flags.
+                Err(error) if error.errno() == libc::EINVAL => refused = Some(error),
+                other => return other,
+            }
+        }
+        Err(refused.expect("there is at least one candidate"))
+    }
+
+    fn with_setup(setup: Setup) -> Result<Box<Self>> {
+        let signals = Signals::new()?;
+        let engine = Uring::new(setup)?;
+        let owner = (setup.bound() && !setup.disabled()).then(Owner::current);
+        Ok(Box::new(Self {
+            gate: Gate::new(setup.bound(), owner),
+            engine,
+            pools: Pools::new(),
+            signals,
+            reaping: AtomicBool::new(false),
+            home: AtomicU64::new(0),
+            enabled: AtomicBool::new(!setup.disabled()),
+            core: Mutex::new(Core {
+                requests: Requests::default(),
+                sockets: Sockets::default(),
+                train: None,
+                stats: Stats::default(),
+                linger: Linger::default(),
+                generation: 0,
+                watching: false,
+            }),
+        }))
+    }
+
+    /// The parts that `teardown` takes apart.
+    pub(crate) fn into_parts(self: Box<Self>) -> (Uring, Pools, Core) {
+        let Self { engine, pools, core, .. } = *self;
+        (engine, pools, core.into_inner())
+    }
+
+    #[inline]
+    pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock()
+    }
+
+    /// Enables a ring that was created disabled; the calling thread becomes its owner.
+    pub(crate) fn enable(&self) -> Result<()> {
+        if self.enabled.load(Ordering::Acquire) {
+            return Err(Error::new(libc::EBADFD, "ring: it is enabled already"));
+        }
+        self.engine.enable()?;
+        self.gate.own();
+        self.enabled.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Refuses what a disabled ring cannot do.
+    #[inline]
+    pub(crate) fn check_enabled(&self) -> Result<()> {
+        if self.enabled.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(Error::new(
+            libc::EBADFD,
+            "ring: it was created with R_DISABLED; call ringmsg_ring_enable() in the thread that is to own it",
+        ))
+    }
+
+    /// Whether the calling thread may register things with the kernel.
+    fn may_register(&self) -> bool {
+        !self.enabled.load(Ordering::Acquire) || self.gate.check_owner().is_ok()
+    }
+
+    pub(crate) fn info(&self) -> RingInfo {
+        let (sq_entries, cq_entries) = self.engine.entries();
+        let mut features = RINGMSG_FEATURE_MULTISHOT;
+        if self.engine.has_min_wait() {
+            features |= RINGMSG_FEATURE_MIN_WAIT;
+        }
+        RingInfo {
+            engine: RINGMSG_ENGINE_IO_URING,
+            flags: self.engine.setup().flags,
+            features,
+            sq_entries,
+            cq_entries,
+            owner_thread: self.gate.owner().map_or(0, Owner::tid),
+            ..RingInfo::default()
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let core = self.core();
+        let mut stats = core.stats;
+        for (_, request) in core.requests.live() {
+            stats.add_request(&request.stats);
+        }
+        stats.enters = self.engine.enters();
+        stats.socket_drops = core.sockets.all_drops();
+        drop(core);
+        for pool in self.pools.iter() {
+            if let Some(buffers) = pool.lock() {
+                stats.buffers_held += u64::from(buffers.held);
+                stats.buffers_published += u64::from(buffers.published);
+            }
+        }
+        stats
+    }
+
+    pub(crate) fn request_stats(&self, user_data: u64) -> Result<Stats> {
+        let core = self.core();
+        let mut stats = Stats::default();
+        let mut found = false;
+        for (_, request) in core.requests.live().filter(|(_, r)| r.user_data == user_data) {
+            found = true;
+            stats.add_request(&request.stats);
+            let drops = core.sockets.drops(request.socket).wrapping_sub(request.drops_before);
+            stats.socket_drops += u64::from(drops);
+            if let Some(buffers) = request.pool().and_then(|id| self.pools.get(id)).and_then(Pool::lock) {
+                stats.buffers_held = stats.buffers_held.max(u64::from(buffers.held));
+                stats.buffers_published = stats.buffers_published.max(u64::from(buffers.published));
+            }
+        }
+        if !found {
+            return Err(Error::with(libc::ENOENT, format!("stats: no request with user_data {user_data}")));
+        }
+        Ok(stats)
+    }
+
+    /// The descriptor that is readable when a reap would return something.
+    pub(crate) fn fd(&self) -> Result<i32> {
+        let fd = self.signals.create_ready_fd()?;
+        let core = self.core();
+        if !self.engine.eventfd_registered() {
+            if self.may_register() {
+                self.engine.register_eventfd(fd)?;
+            }
+            // What happened before nobody was told of. And only the owner can register: then
+            // the first reap does.
+            drop(core);
+            if !self.may_register() || self.has_something() {
+                self.signals.ring_bell();
+            }
+        }
+        Ok(fd)
+    }
+
+    pub(crate) fn new_pool(&self, config: &PoolConfig) -> Result<&Pool> {
+        let _core = self.core();
+        self.pools.add(self, &self.engine, config)
+    }
+
+    pub(crate) fn free_pool(&self, pool: &Pool) -> Result<()> {
+        let _core = self.core();
+        self.pools.remove(pool, &self.engine)
+    }
+
+    /// The pool that a handle means, if it is one of this ring and not freed.
+    pub(crate) fn check_pool(&self, pool: &Pool) -> Result<()> {
+        if !std::ptr::eq(pool.ring(), self) {
+            return Err(Error::new(libc::EINVAL, "pool: it belongs to another ring"));
+        }
+        if pool.lock().is_none() {
+            return Err(Error::new(libc::EINVAL, "pool: it is freed"));
+        }
+        Ok(())
+    }
+
+    /// Notes the calling thread as the one that serves this ring.
+    #[inline]
+    pub(crate) fn make_home(&self) {
+        let me = thread::current();
+        if self.home.load(Ordering::Relaxed) != me {
+            self.home.store(me, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_home(&self) -> bool {
+        self.home.load(Ordering::Relaxed) == thread::current()
+    }
+}

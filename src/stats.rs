@@ -1,0 +1,66 @@
+//! Counters. Kept as plain numbers under the ring's lock; nobody pays for them but a reader.
+
+/// What a ring, or one request, has done so far.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// sizeof(struct ringmsg_stats), set by the caller.
+    pub size: u32,
+    /// 0
+    pub reserved: u32,
+    /// Records handed out, errors and FINALs included.
+    pub records: u64,
+    /// Datagrams (or stream chunks) received; a train counts its segments, split or not.
+    pub datagrams: u64,
+    /// Payload bytes received.
+    pub payload_bytes: u64,
+    /// Calls of ringmsg_reap() and ringmsg_next(). Ring only.
+    pub reaps: u64,
+    /// Kernel entries (io_uring_enter). Ring only.
+    pub enters: u64,
+    /// Wake-ups: waits that ended before their time-out, and ringmsg_wake() calls that ended
+    /// a reap before it slept. Ring only.
+    pub wakes: u64,
+    /// How often a multishot request ended in the kernel and was armed again.
+    pub rearms: u64,
+    /// How often a request found every buffer of its pool held by the caller.
+    pub starvations: u64,
+    /// How often a request found no published buffer although others were free: the hot window
+    /// was too narrow, and was widened.
+    pub window_misses: u64,
+    /// How often the completion queue was found to have overflowed (nothing is lost). Ring only.
+    pub cq_overflows: u64,
+    /// Records with RINGMSG_RECORD_TRUNCATED.
+    pub truncated: u64,
+    /// Records with RINGMSG_RECORD_CONTROL_TRUNCATED.
+    pub control_truncated: u64,
+    /// Zero-length datagrams.
+    pub zero_length: u64,
+    /// Records whose result is an error other than a requested -ECANCELED.
+    pub errors: u64,
+    /// Socket buffers the kernel dropped since the request was armed, from SO_MEMINFO; with GRO
+    /// these are trains. Right even when no datagram followed the last drop.
+    pub socket_drops: u64,
+    /// Pool buffers that records now hold.
+    pub buffers_held: u64,
+    /// Pool buffers now offered to the kernel.
+    pub buffers_published: u64,
+}
+
+const _: () = assert!(size_of::<Stats>() == 8 + 17 * 8);
+
+impl Stats {
+    /// Adds the counters that belong to requests.
+    pub(crate) fn add_request(&mut self, other: &Stats) {
+        self.records += other.records;
+        self.datagrams += other.datagrams;
+        self.payload_bytes += other.payload_bytes;
+        self.rearms += other.rearms;
+        self.starvations += other.starvations;
+        self.window_misses += other.window_misses;
+        self.truncated += other.truncated;
+        self.control_truncated += other.control_truncated;
+        self.zero_length += other.zero_length;
+        self.errors += other.errors;
+    }
+}

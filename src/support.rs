@@ -1,0 +1,152 @@
+//! What this kernel and this sandbox offer, found out by trying.
+
+use std::fmt::Write;
+
+use crate::config::*;
+use crate::mode::{self, Setup};
+
+/// Tries everything once. A few hundred microseconds.
+pub(crate) fn query() -> Support {
+    let mut support = Support {
+        io_uring_disabled: mode::io_uring_disabled(),
+        kernel_version: kernel_version(),
+        ..Support::default()
+    };
+    match try_flags(0) {
+        Ok(ring) => {
+            support.engines |= 1 << RINGMSG_ENGINE_IO_URING;
+            if ring.params().is_feature_min_timeout() {
+                support.features |= RINGMSG_FEATURE_MIN_WAIT;
+            }
+        }
+        Err(errno) => {
+            support.create_error = -errno;
+            return support;
+        }
+    }
+    support.setup_flags = RINGMSG_SETUP_AUTO | RINGMSG_SETUP_R_DISABLED;
+    for flags in [
+        RINGMSG_SETUP_COOP_TASKRUN,
+        RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG,
+        RINGMSG_SETUP_SINGLE_ISSUER,
+        RINGMSG_SETUP_DEFER_TASKRUN | RINGMSG_SETUP_SINGLE_ISSUER,
+        RINGMSG_SETUP_SQPOLL,
+    ] {
+        if try_flags(flags).is_ok() {
+            support.setup_flags |= flags;
+        }
+    }
+    if probe::multishot() {
+        support.features |= RINGMSG_FEATURE_MULTISHOT;
+    }
+    support
+}
+
+fn try_flags(flags: u32) -> Result<io_uring::IoUring, i32> {
+    let config = RingConfig { flags, sq_entries: 1, cq_entries: 2, ..RingConfig::default() };
+    let setup = Setup::candidates(&config).map_err(|error| error.errno())?;
+    mode::build(&setup[0]).map_err(|error| error.errno())
+}
+
+/// Whether multishot recvmsg works is told by nothing but itself.
+mod probe {
+    use crate::config::*;
+    use crate::reap::Output;
+    use crate::ring::Ring;
+    use crate::submit::Wish;
+    use crate::teardown;
+
+    pub(super) fn multishot() -> bool {
+        let mut pair = [-1; 2];
+        // SAFETY: `pair` has room for two descriptors.
+        let made = unsafe {
+            libc::socketpair(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr())
+        };
+        if made != 0 {
+            return false;
+        }
+        // SAFETY: one readable byte, an open socket.
+        unsafe { libc::send(pair[1], c"".as_ptr().cast(), 1, 0) };
+        let works = receives(pair[0]);
+        for fd in pair {
+            // SAFETY: it is ours and open.
+            unsafe { libc::close(fd) };
+        }
+        works
+    }
+
+    fn receives(fd: i32) -> bool {
+        let config = RingConfig { flags: 0, sq_entries: 4, cq_entries: 8, ..RingConfig::default() };
+        let Ok(ring) = Ring::new(&config) else { return false };
+        let pool = PoolConfig { buffers: 2, payload_capacity: 64, ..PoolConfig::default() };
+        let armed = ring
+            .new_pool(&pool)
+            .and_then(|pool| ring.recvmsg_multishot(pool, Wish { fd, msg_flags: 0, flags: 0, user_data: 0 }));
+        let mut records = [std::mem::MaybeUninit::uninit(); 2];
+        let mut out = Output::new(&mut records, None);
+        let wait = Wait { timeout_ns: 1_000_000_000, ..Wait::default() };
+        let reaped = armed.and_then(|()| ring.reap(&mut out, &wait));
+        // SAFETY: a reap that returns 1 has written the first record.
+        let works = reaped == Ok(1) && unsafe { records[0].assume_init() }.result == 1;
+        let _ = teardown::free(ring);
+        works
+    }
+}
+
+/// uname(2)'s release as major << 16 | minor << 8 | patch; 0 when it cannot be told.
+fn kernel_version() -> u32 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());
+    let mut next = |max: u32| numbers.next().unwrap_or(0).min(max);
+    next(0xffff) << 16 | next(0xff) << 8 | next(0xff)
+}
+
+/// The same for a person.
+pub(crate) fn describe() -> String {
+    let support = query();
+    let mut text = String::new();
+    let version = support.kernel_version;
+    let _ = writeln!(
+        text,
+        "ringmsg {} on Linux {}.{}.{}",
+        env!("CARGO_PKG_VERSION"),
+        version >> 16,
+        version >> 8 & 0xff,
+        version & 0xff
+    );
+    if support.create_error != 0 {
+        let errno = -support.create_error;
+        let _ = writeln!(
+            text,
+            "engine: none works here; io_uring_setup: {}; {}",
+            crate::error::describe(errno),
+            mode::why_refused(errno)
+        );
+        return text;
+    }
+    let has = |flag: u32| support.setup_flags & flag != 0;
+    let (mode, why) = if has(RINGMSG_SETUP_DEFER_TASKRUN) {
+        ("DEFER_TASKRUN", "completions wait for the reaper: best for batches")
+    } else if has(RINGMSG_SETUP_COOP_TASKRUN) {
+        ("COOP_TASKRUN", "this kernel has no DEFER_TASKRUN (6.1)")
+    } else {
+        ("plain", "this kernel has neither DEFER_TASKRUN (6.1) nor COOP_TASKRUN (5.19)")
+    };
+    let _ = writeln!(text, "engine: AUTO takes io_uring");
+    let _ = writeln!(text, "mode: AUTO takes {mode}: {why}");
+    for (feature, name, without) in [
+        (RINGMSG_FEATURE_MULTISHOT, "multishot recvmsg", "kernel 6.0 has it; only single-shots work here"),
+        (
+            RINGMSG_FEATURE_MIN_WAIT,
+            "minimum wait",
+            "kernel 6.12 has it; lingering costs a second kernel entry here",
+        ),
+    ] {
+        match support.features & feature {
+            0 => writeln!(text, "{name}: no ({without})"),
+            _ => writeln!(text, "{name}: yes"),
+        }
+        .expect("writing to a String does not fail");
+    }
+    text
+}

@@ -1,0 +1,351 @@
+/* What the C tests share: a list of tests, run in every task-work mode; checks that say what
+ * they saw; sockets on loopback. A test program is `#include "test.h"`, functions
+ * `static void name(void)`, and a `TESTS(...)` at its end.
+ *
+ *   program                  every test in every mode
+ *   program defer            one mode
+ *   program plain name ...   one mode, these tests
+ *
+ * Exit status: 0 passed, 1 failed, 77 this kernel or sandbox has no io_uring. */
+#ifndef RINGMSG_TEST_H
+#define RINGMSG_TEST_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <ringmsg.h>
+
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+
+/* --- checks ------------------------------------------------------------------------------ */
+
+static const char *test_name = "?", *test_mode_name = "?";
+
+#define FAIL(...)                                                                    \
+    do {                                                                             \
+        char sentence_[256];                                                         \
+        ringmsg_last_error(sentence_, sizeof sentence_);                             \
+        fprintf(stderr, "%s:%d: %s [%s]: ", __FILE__, __LINE__, test_name, test_mode_name); \
+        fprintf(stderr, __VA_ARGS__);                                                \
+        fprintf(stderr, "\n  (last error: %s)\n", sentence_);                        \
+        exit(1);                                                                     \
+    } while (0)
+
+/* The condition holds. */
+#define CHECK(condition)                              \
+    do {                                              \
+        if (!(condition))                             \
+            FAIL("not so: %s", #condition);           \
+    } while (0)
+
+/* Two integers are equal. */
+#define EQUAL(seen, wanted)                                                          \
+    do {                                                                             \
+        long long seen_ = (long long)(seen), wanted_ = (long long)(wanted);          \
+        if (seen_ != wanted_)                                                        \
+            FAIL("%s is %lld, not %s = %lld", #seen, seen_, #wanted, wanted_);       \
+    } while (0)
+
+/* A library call succeeded; its value. */
+#define OK(call)                                                                     \
+    __extension__({                                                                  \
+        int value_ = (call);                                                         \
+        if (value_ < 0)                                                              \
+            FAIL("%s: %d (%s)", #call, value_, ringmsg_strerror(value_));            \
+        value_;                                                                      \
+    })
+
+/* A system call succeeded; its value. */
+#define SYS(call)                                                                    \
+    __extension__({                                                                  \
+        long value_ = (long)(call);                                                  \
+        if (value_ < 0)                                                              \
+            FAIL("%s: %s", #call, strerror(errno));                                  \
+        value_;                                                                      \
+    })
+
+/* A library call was refused with this errno, and a sentence explains it. */
+#define REFUSED(call, wanted_errno)                                                  \
+    do {                                                                             \
+        EQUAL(call, -(wanted_errno));                                                \
+        char why_[256];                                                              \
+        if (ringmsg_last_error(why_, sizeof why_) == 0)                              \
+            FAIL("%s gave no sentence", #call);                                      \
+    } while (0)
+
+/* --- modes ------------------------------------------------------------------------------- */
+
+static uint32_t test_mode;
+
+static const struct test_mode {
+    const char *name;
+    uint32_t flags;
+} test_modes[] = {
+    {"plain", 0},
+    {"coop", RINGMSG_SETUP_COOP_TASKRUN},
+    {"coop_flag", RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG},
+    {"defer", RINGMSG_SETUP_DEFER_TASKRUN},
+};
+
+__attribute__((unused)) static int is_bound(void)
+{
+    return (test_mode & RINGMSG_SETUP_DEFER_TASKRUN) != 0;
+}
+
+/* --- time -------------------------------------------------------------------------------- */
+
+__attribute__((unused)) static int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+__attribute__((unused)) static void sleep_ms(int ms)
+{
+    struct timespec t = {ms / 1000, ms % 1000 * 1000000L};
+    while (nanosleep(&t, &t) != 0 && errno == EINTR)
+        ;
+}
+
+/* --- rings and pools --------------------------------------------------------------------- */
+
+/* A ring in the mode under test, with more flags and a completion queue of this size (0: the
+ * default). */
+__attribute__((unused)) static struct ringmsg_ring *make_ring_with(uint32_t more_flags, uint32_t cq_entries)
+{
+    struct ringmsg_ring_config config;
+    struct ringmsg_ring *ring;
+    ringmsg_ring_config_init(&config);
+    config.flags = test_mode | more_flags;
+    config.cq_entries = cq_entries;
+    OK(ringmsg_ring_new(&config, &ring));
+    return ring;
+}
+
+__attribute__((unused)) static struct ringmsg_ring *make_ring(void)
+{
+    return make_ring_with(0, 0);
+}
+
+/* A pool for this socket's options. payload 0: room for anything. */
+__attribute__((unused)) static struct ringmsg_pool *
+make_pool(struct ringmsg_ring *ring, int fd, uint32_t buffers, uint32_t payload)
+{
+    struct ringmsg_pool_config config;
+    struct ringmsg_pool *pool;
+    ringmsg_pool_config_init(&config);
+    OK(ringmsg_pool_config_for_socket(&config, fd));
+    config.buffers = buffers;
+    if (payload != 0)
+        config.payload_capacity = payload;
+    OK(ringmsg_pool_new(ring, &config, &pool));
+    return pool;
+}
+
+/* Waits up to this long for records. linger 0 unless given. */
+__attribute__((unused)) static struct ringmsg_wait wait_ms(int ms)
+{
+    struct ringmsg_wait wait;
+    memset(&wait, 0, sizeof wait);
+    wait.size = sizeof wait;
+    wait.timeout_ns = (int64_t)ms * 1000000;
+    return wait;
+}
+
+__attribute__((unused)) static int
+reap_ms(struct ringmsg_ring *ring, struct ringmsg_record *records, uint32_t capacity, int ms)
+{
+    struct ringmsg_wait wait = wait_ms(ms);
+    return OK(ringmsg_reap(ring, records, NULL, capacity, &wait));
+}
+
+/* Reaps exactly one record, within two seconds. */
+__attribute__((unused)) static struct ringmsg_record reap_one(struct ringmsg_ring *ring)
+{
+    struct ringmsg_record record;
+    EQUAL(reap_ms(ring, &record, 1, 2000), 1);
+    return record;
+}
+
+/* Nothing comes within this time. */
+__attribute__((unused)) static void reap_nothing(struct ringmsg_ring *ring, int ms)
+{
+    struct ringmsg_record record;
+    EQUAL(reap_ms(ring, &record, 1, ms), 0);
+}
+
+__attribute__((unused)) static const uint8_t *
+payload_of(struct ringmsg_ring *ring, const struct ringmsg_record *record)
+{
+    return ringmsg_pool_base(ringmsg_ring_pool(ring, record->pool)) + record->payload_offset;
+}
+
+__attribute__((unused)) static struct ringmsg_stats stats_of(const struct ringmsg_ring *ring)
+{
+    struct ringmsg_stats stats;
+    memset(&stats, 0, sizeof stats);
+    stats.size = sizeof stats;
+    OK(ringmsg_ring_stats(ring, &stats));
+    return stats;
+}
+
+/* --- sockets ----------------------------------------------------------------------------- */
+
+/* The address of a socket. */
+__attribute__((unused)) static struct sockaddr_storage address_of(int fd, socklen_t *length)
+{
+    struct sockaddr_storage address;
+    *length = sizeof address;
+    SYS(getsockname(fd, (struct sockaddr *)&address, length));
+    return address;
+}
+
+/* A datagram socket bound to a port of loopback. */
+__attribute__((unused)) static int bound_udp(int family)
+{
+    int fd = (int)SYS(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    if (family == AF_INET6) {
+        struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+        SYS(bind(fd, (struct sockaddr *)&address, sizeof address));
+    } else {
+        struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        SYS(bind(fd, (struct sockaddr *)&address, sizeof address));
+    }
+    return fd;
+}
+
+/* A socket that sends to `to`. */
+__attribute__((unused)) static int sender_to(int to)
+{
+    socklen_t length;
+    struct sockaddr_storage address = address_of(to, &length);
+    int fd = (int)SYS(socket(address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    SYS(connect(fd, (struct sockaddr *)&address, length));
+    return fd;
+}
+
+__attribute__((unused)) static void set_int(int fd, int level, int name, int value)
+{
+    SYS(setsockopt(fd, level, name, &value, sizeof value));
+}
+
+/* Sends one train: `size` bytes at `data`, cut by the kernel into segments. */
+__attribute__((unused)) static void send_train(int fd, const void *data, size_t size, uint16_t segment)
+{
+    union {
+        char space[CMSG_SPACE(sizeof(uint16_t))];
+        struct cmsghdr align;
+    } control;
+    struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+    memset(&control, 0, sizeof control);
+    struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
+    cmsg->cmsg_level = SOL_UDP;
+    cmsg->cmsg_type = UDP_SEGMENT;
+    cmsg->cmsg_len = CMSG_LEN(sizeof segment);
+    memcpy(CMSG_DATA(cmsg), &segment, sizeof segment);
+    EQUAL(SYS(sendmsg(fd, &message, 0)), (long)size);
+}
+
+/* How many descriptors this process has open. */
+__attribute__((unused)) static int open_descriptors(void)
+{
+    int count = 0;
+    for (int fd = 0; fd < 1024; fd++)
+        count += fcntl(fd, F_GETFD) != -1;
+    return count;
+}
+
+/* --- the runner -------------------------------------------------------------------------- */
+
+struct test {
+    const char *name;
+    void (*run)(void);
+};
+
+/* Runs one test in a child, so that one failure does not hide the others. */
+static int run_test(const struct test *test, const struct test_mode *mode)
+{
+    int status;
+    int64_t start = now_ns();
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        test_name = test->name;
+        test_mode_name = mode->name;
+        test_mode = mode->flags;
+        alarm(120);
+        test->run();
+        exit(0);
+    }
+    waitpid(child, &status, 0);
+    int passed = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    if (WIFSIGNALED(status))
+        fprintf(stderr, "%s [%s]: killed by %s\n", test->name, mode->name, strsignal(WTERMSIG(status)));
+    printf("%-6s %-56s %-10s %6.2f s\n", passed ? "ok" : "FAILED", test->name, mode->name,
+           (double)(now_ns() - start) / 1e9);
+    return passed;
+}
+
+static int run_tests(const struct test *tests, int argc, char **argv)
+{
+    int failed = 0, ran = 0;
+    struct ringmsg_support support = {.size = sizeof support};
+    ringmsg_query_support(&support);
+    if (support.create_error != 0) {
+        char why[512];
+        ringmsg_describe_support(why, sizeof why);
+        fprintf(stderr, "these tests need io_uring: %s\n", why);
+        return 77;
+    }
+    for (size_t m = 0; m < sizeof test_modes / sizeof *test_modes; m++) {
+        if (argc > 1 && strcmp(argv[1], test_modes[m].name) != 0)
+            continue;
+        for (const struct test *test = tests; test->name != NULL; test++) {
+            int wanted = argc <= 2;
+            for (int i = 2; i < argc; i++)
+                wanted |= strcmp(argv[i], test->name) == 0;
+            if (wanted) {
+                ran++;
+                failed += !run_test(test, &test_modes[m]);
+            }
+        }
+    }
+    printf("%d passed, %d failed\n", ran - failed, failed);
+    return failed != 0 || ran == 0;
+}
+
+#define TESTS(...)                                        \
+    int main(int argc, char **argv)                       \
+    {                                                     \
+        static const struct test tests[] = {__VA_ARGS__, {NULL, NULL}}; \
+        return run_tests(tests, argc, argv);              \
+    }
+#define TEST(function) {#function, function}
+
+#endif

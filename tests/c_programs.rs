@@ -1,0 +1,60 @@
+//! Compiles and runs the C programs of tests/c, each as one test here, against the shared
+//! library that cargo just built. One at a time: they measure time.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+mod toolchain;
+use toolchain::{Language, compile, library_directory};
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Exit status of a program that found no io_uring.
+const SKIPPED: i32 = 77;
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c")
+}
+
+fn run(name: &str) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let source = sources().join(format!("{name}.c"));
+    let program = compile(Language::C("c11"), &[&source], name);
+    let mut command = Command::new(&program);
+    command.env("LD_LIBRARY_PATH", library_directory());
+    let output = command.output().expect("the program starts");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.code() == Some(SKIPPED) {
+        assert!(
+            std::env::var_os("RINGMSG_TEST_ALLOW_SKIP").is_some(),
+            "{stderr}(RINGMSG_TEST_ALLOW_SKIP=1 turns this failure into a counted skip)"
+        );
+        println!("SKIPPED {name}: {stderr}");
+        return;
+    }
+    assert!(output.status.success(), "{name} failed ({}):\n{stdout}{stderr}", output.status);
+    println!("{stdout}");
+}
+
+macro_rules! c_programs {
+    ($($name:ident)*) => {
+        $(#[test] fn $name() { run(stringify!($name)); })*
+        const LISTED: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+c_programs! {
+    basic
+}
+
+#[test]
+fn every_program_is_listed() {
+    for entry in std::fs::read_dir(sources()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "c") {
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            assert!(LISTED.contains(&name), "tests/c/{name}.c is not in c_programs!");
+        }
+    }
+}

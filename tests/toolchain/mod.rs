@@ -1,0 +1,76 @@
+//! The C and C++ compilers, as the tests use them. CC and CXX are honoured.
+#![allow(dead_code)] // each test program uses its part
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A language and its standard.
+#[derive(Clone, Copy)]
+pub enum Language {
+    C(&'static str),
+    Cpp(&'static str),
+}
+
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where cargo put libringmsg.so. The name its soname asks for is linked beside it.
+pub fn library_directory() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its program");
+    let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/test").to_path_buf();
+    let library = profile.join("libringmsg.so");
+    assert!(library.exists(), "{} is missing: `cargo build` makes it", library.display());
+    let soname = profile.join("libringmsg.so.0");
+    // Another test may be doing the same.
+    let _ = std::os::unix::fs::symlink("libringmsg.so", soname);
+    profile
+}
+
+/// Scratch space of the tests.
+pub fn scratch() -> PathBuf {
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).to_path_buf();
+    std::fs::create_dir_all(&scratch).expect("cargo's folder for tests is writable");
+    scratch
+}
+
+/// A compiler with the warnings that everything here must be free of.
+pub fn compiler(language: Language) -> Command {
+    let (variable, default, name, standard) = match language {
+        Language::C(standard) => ("CC", "cc", "c", standard),
+        Language::Cpp(standard) => ("CXX", "c++", "c++", standard),
+    };
+    let program = std::env::var(variable).unwrap_or_else(|_| default.into());
+    let mut command = Command::new(program);
+    command.args([
+        "-x",
+        name,
+        &format!("-std={standard}"),
+        "-g",
+        "-O1",
+        "-Wall",
+        "-Wextra",
+        "-Wpedantic",
+        "-Werror",
+    ]);
+    command.arg("-I").arg(root().join("include"));
+    command
+}
+
+/// Runs a compiler; its messages are the test's failure.
+pub fn succeed(mut command: Command) {
+    let output = command.output().unwrap_or_else(|error| {
+        panic!("{:?}: {error}; `apt-get install gcc g++` provides it", command.get_program())
+    });
+    assert!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Compiles a program and links it with the shared library.
+pub fn compile(language: Language, sources: &[&Path], name: &str) -> PathBuf {
+    let program = scratch().join(name);
+    let mut command = compiler(language);
+    command.args(sources).arg("-o").arg(&program);
+    command.arg("-L").arg(library_directory()).args(["-lringmsg", "-lpthread"]);
+    succeed(command);
+    program
+}
