@@ -2,9 +2,6 @@
 //! results into -errno; the functions' contracts are their documentation, which becomes
 //! `include/ringmsg.h`.
 
-// The contracts are written for the header: [owner] in there is no link.
-#![allow(rustdoc::broken_intra_doc_links)]
-
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
