@@ -23,7 +23,7 @@ use crate::layout::{Layout, SEGMENTS_MAX};
 use crate::memory::Mapping;
 use crate::record::*;
 
-const POOLS_MAX: usize = 1024;
+pub(crate) const POOLS_MAX: usize = 1024;
 const WINDOW_MIN: u32 = 64;
 const WINDOW_REST_NS: u64 = 1_000_000_000;
 
@@ -52,6 +52,8 @@ pub(crate) struct Buffers {
     window_missed_ns: u64,
     filled_at_last_look: u32,
     recent_batch: u32,
+    /// Drawn from since the last look.
+    pub touched: bool,
     /// Requests that the kernel may serve from here.
     pub armed: u32,
     /// Requests of any kind, at whatever stage, that refer to this pool.
@@ -80,6 +82,7 @@ impl Buffers {
             window_missed_ns: 0,
             filled_at_last_look: 0,
             recent_batch: 0,
+            touched: false,
             armed: 0,
             requests: 0,
             starved: 0,
@@ -242,6 +245,7 @@ impl Buffers {
     /// The end of a reap: tops up, and narrows a window that has long been wide enough.
     #[inline]
     pub(crate) fn look(&mut self, now_ns: u64) {
+        self.touched = false;
         let batch = self.filled.wrapping_sub(self.filled_at_last_look);
         self.filled_at_last_look = self.filled;
         self.recent_batch = self.recent_batch.max(batch);

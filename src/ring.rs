@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::gate::Gate;
 use crate::linger::Linger;
 use crate::mode::Setup;
-use crate::pool::{Pool, Pools};
+use crate::pool::{POOLS_MAX, Pool, Pools};
 use crate::reap::Train;
 use crate::request::Requests;
 use crate::signal::Signals;
@@ -50,6 +50,8 @@ pub(crate) struct Core {
     pub train: Option<Train>,
     pub stats: Stats,
     pub linger: Linger,
+    /// Pools drawn from in the pass that runs now. Has room for all of them.
+    pub touched: Vec<u16>,
     /// Numbers the uses of buffers.
     pub generation: u32,
     /// The engine watches the sleeper's descriptor.
@@ -96,6 +98,7 @@ impl Ring {
                 train: None,
                 stats: Stats::default(),
                 linger: Linger::default(),
+                touched: Vec::with_capacity(POOLS_MAX),
                 generation: 0,
                 watching: false,
             }),
