@@ -1,0 +1,248 @@
+//! What a completion means: data, an error, or a single-shot's end.
+
+use super::{NO_METADATA, Pass, Train};
+use crate::control;
+use crate::descriptors;
+use crate::engine::Completion;
+use crate::layout::{Header, Split};
+use crate::record::*;
+use crate::request::*;
+
+impl Pass<'_, '_> {
+    #[inline]
+    pub(super) fn received(&mut self, slot: u32, completion: Completion) {
+        self.completions += 1;
+        let request = self.core.requests.get(slot);
+        match (request.form, completion.buffer) {
+            (Form::Multishot, Some(buffer)) => {
+                let pool = request.pool;
+                self.pool(pool).filled();
+                self.data(slot, buffer, completion.result, completion.more);
+            }
+            (Form::Multishot, None) => self.multishot_failed(slot, completion),
+            (Form::Once { buffer }, _) => self.once_done(slot, buffer, completion.result),
+            (Form::Caller { .. }, _) => self.caller_done(slot, completion.result),
+        }
+    }
+
+    /// A pool buffer was filled.
+    #[inline]
+    fn data(&mut self, slot: u32, buffer: u16, result: i32, more: bool) {
+        let pool_id = self.core.requests.get(slot).pool;
+        let buffers = self.pool(pool_id);
+        let layout = buffers.layout;
+        let start = layout.start(buffer);
+        // SAFETY: the buffer is ours since its completion; a header is 16 plain bytes.
+        let header = unsafe { buffers.base().add(start as usize).cast().read() };
+        let header = Header::from_bytes(header);
+        let mut record = layout.record(start, header, result.max(0) as u32);
+        record.pool = pool_id;
+        record.buffer = buffer;
+
+        let request = self.core.requests.get_mut(slot);
+        request.succeeded();
+        record.user_data = request.user_data;
+        let over = if more { false } else { request_is_over(request, &record) };
+        let splits = request.has(RINGMSG_RECV_SPLIT);
+        if request.passes_descriptors && record.control_length > 0 {
+            self.move_descriptors(buffer, &record);
+        }
+        let metadata = self.read_control(&mut record);
+        if !more {
+            self.ended(slot, over);
+        }
+        if over {
+            record.flags |= RINGMSG_RECORD_FINAL;
+        }
+        self.core.generation = self.core.generation.wrapping_add(1).max(1);
+        record.generation = self.core.generation;
+        let split = if splits { Split::of(&record) } else { None };
+        let generation = record.generation;
+        self.pool(pool_id).hold(buffer, generation, split.map_or(1, |split| split.records));
+        match split {
+            None => self.emit(slot, record, &metadata),
+            Some(split) => {
+                self.core.train = Some(Train { slot, whole: record, metadata, split, next: 0 });
+                self.continue_train();
+            }
+        }
+    }
+
+    /// Segment size, and metadata if they are wanted.
+    #[inline]
+    fn read_control(&mut self, record: &mut Record) -> Metadata {
+        let mut metadata = NO_METADATA;
+        if record.control_length == 0 && !self.out.wants_metadata() {
+            return metadata;
+        }
+        let base = self.pool(record.pool).base();
+        // SAFETY: the record's slices lie in the pool, were written by the kernel for this
+        // record, and nobody else writes there until it is released.
+        let (name, control) = unsafe {
+            let slice = |offset: u32, length: u32| {
+                std::slice::from_raw_parts(base.add(offset as usize).as_ptr(), length as usize)
+            };
+            (
+                slice(record.name_offset, record.name_length),
+                slice(record.control_offset, record.control_length),
+            )
+        };
+        if self.out.wants_metadata() {
+            control::decode_name(name, &mut metadata);
+            // Only the kernel wrote there; a message it cut short ends the walk.
+            let _ = control::decode(control, &mut metadata);
+            record.segment_size = metadata.segment_size;
+        } else {
+            record.segment_size = control::segment_size(control).unwrap_or(0);
+        }
+        metadata
+    }
+
+    fn move_descriptors(&mut self, buffer: u16, record: &Record) {
+        let buffers = self.pool(record.pool);
+        // SAFETY: as in `read_control`; the slice is not handed out yet, so it may be written.
+        let control = unsafe {
+            let at = buffers.base().add(record.control_offset as usize);
+            std::slice::from_raw_parts_mut(at.as_ptr(), record.control_length as usize)
+        };
+        match &mut buffers.descriptors {
+            Some(descriptors) => descriptors.collect(buffer, control),
+            None => descriptors::close_all(control),
+        }
+    }
+
+    /// A multishot ended without filling a buffer.
+    fn multishot_failed(&mut self, slot: u32, completion: Completion) {
+        let errno = -completion.result.min(0);
+        let now_ns = self.now_ns;
+        let request = self.core.requests.get(slot);
+        let (pool_id, cancelled, reports) =
+            (request.pool, request.cancelled, request.has(RINGMSG_RECV_NO_REARM));
+        if errno == libc::ENOBUFS && self.pool(pool_id).ran_dry() {
+            let wider = self.pool(pool_id).widen(now_ns);
+            let stats = &mut self.core.requests.get_mut(slot).stats;
+            if wider {
+                stats.window_misses += 1
+            } else {
+                stats.starvations += 1
+            }
+            return match (cancelled || reports, wider) {
+                (true, _) => self.fail(slot, if cancelled { libc::ECANCELED } else { errno }, true),
+                (false, true) => self.rearm(slot),
+                (false, false) => self.starve(slot),
+            };
+        }
+        let verdict = self.core.requests.get_mut(slot).failed(errno, now_ns);
+        // A cancellation nobody asked for is nobody's business, as long as it is undone.
+        if verdict == Verdict::End || errno != libc::ECANCELED {
+            self.fail(slot, errno, verdict == Verdict::End);
+        }
+        match verdict {
+            Verdict::Rearm => self.rearm(slot),
+            Verdict::Pause => self.pause(slot),
+            Verdict::End => {}
+        }
+    }
+
+    /// A single-shot into a pool buffer is done.
+    fn once_done(&mut self, slot: u32, buffer: u16, result: i32) {
+        if result < 0 {
+            if self.rearms_unasked(slot, -result) {
+                return;
+            }
+            let pool_id = self.core.requests.get(slot).pool;
+            self.pool(pool_id).give_back(buffer);
+            return self.fail(slot, -result, true);
+        }
+        let request = self.core.requests.get(slot);
+        let pool_id = request.pool;
+        // SAFETY: the kernel is done with the request, and has written the lengths back.
+        let message = unsafe { &(*request.kernel_side()).message };
+        let header: [u32; 4] =
+            [message.msg_namelen, message.msg_controllen as u32, result as u32, message.msg_flags as u32];
+        let buffers = self.pool(pool_id);
+        let layout = buffers.layout;
+        // So that the buffer reads like one of a multishot.
+        // SAFETY: the buffer is ours since the completion; the header is its first 16 bytes.
+        unsafe { buffers.base().add(layout.start(buffer) as usize).cast().write(header) };
+        let copied = (result as u32).min(layout.payload_capacity);
+        self.data(slot, buffer, (layout.parts().2 + copied) as i32, false);
+    }
+
+    /// A single-shot into the caller's msghdr is done.
+    fn caller_done(&mut self, slot: u32, result: i32) {
+        if result < 0 {
+            if !self.rearms_unasked(slot, -result) {
+                self.fail(slot, -result, true);
+            }
+            return;
+        }
+        let request = self.core.requests.get_mut(slot);
+        let Form::Caller { message, name, control, payload } = request.form else {
+            unreachable!("only called for this form")
+        };
+        request.succeeded();
+        // SAFETY: the caller keeps its msghdr until this record is handed out.
+        let message = unsafe { &*message };
+        let mut record = Record {
+            user_data: request.user_data,
+            result,
+            flags: RINGMSG_RECORD_FINAL,
+            payload_length: (result as u32).min(payload),
+            control_length: (message.msg_controllen as u32).min(control),
+            name_length: message.msg_namelen.min(name),
+            wire_length: result as u32,
+            msg_flags: message.msg_flags as u32,
+            pool: RINGMSG_POOL_NONE,
+            segments: 1,
+            ..Record::default()
+        };
+        for (flag, meaning) in [
+            (libc::MSG_TRUNC, RINGMSG_RECORD_TRUNCATED),
+            (libc::MSG_CTRUNC, RINGMSG_RECORD_CONTROL_TRUNCATED),
+        ] {
+            if message.msg_flags & flag != 0 {
+                record.flags |= meaning;
+            }
+        }
+        if message.msg_namelen > name && name > 0 {
+            record.flags |= RINGMSG_RECORD_NAME_TRUNCATED;
+        }
+        let mut metadata = NO_METADATA;
+        // SAFETY: the caller's own areas, as long as it said and as far as the kernel filled them.
+        unsafe {
+            if record.name_length > 0 && !message.msg_name.is_null() {
+                let name = std::slice::from_raw_parts(message.msg_name.cast(), record.name_length as usize);
+                control::decode_name(name, &mut metadata);
+            }
+            if record.control_length > 0 && !message.msg_control.is_null() {
+                let control =
+                    std::slice::from_raw_parts(message.msg_control.cast(), record.control_length as usize);
+                let _ = control::decode(control, &mut metadata);
+            }
+        }
+        record.segment_size = metadata.segment_size;
+        self.core.requests.get_mut(slot).state = State::Over;
+        self.emit(slot, record, &metadata);
+    }
+
+    /// The thread that armed a single-shot exited, and the kernel cancelled it: again, then.
+    fn rearms_unasked(&mut self, slot: u32, errno: i32) -> bool {
+        let now_ns = self.now_ns;
+        let unasked = errno == libc::ECANCELED
+            && self.core.requests.get_mut(slot).failed(errno, now_ns) != Verdict::End;
+        if unasked {
+            self.rearm(slot);
+        }
+        unasked
+    }
+}
+
+/// Whether a request that the kernel ended with data in hand is over.
+fn request_is_over(request: &Request, record: &Record) -> bool {
+    let end_of_stream = request.kind.is_connection()
+        && record.payload_length == 0
+        && record.wire_length == 0
+        && record.msg_flags & libc::MSG_ERRQUEUE as u32 == 0;
+    !request.is_multishot() || request.cancelled || request.has(RINGMSG_RECV_NO_REARM) || end_of_stream
+}
