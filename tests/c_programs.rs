@@ -48,6 +48,8 @@ c_programs! {
     basic
     cancel
     errors
+    release_threads
+    threads
 }
 
 #[test]
