@@ -48,7 +48,9 @@ c_programs! {
     basic
     cancel
     errors
+    once
     release_threads
+    single_shot
     threads
 }
 
