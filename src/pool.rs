@@ -43,11 +43,12 @@ pub(crate) struct Buffers {
     free: Vec<u16>,
     pub published: u32,
     pub held: u32,
-    /// How many buffers the kernel was ever given, as of the end of the last reap; and how many
-    /// it has filled. Their difference tells a want of buffers from a socket's own -ENOBUFS.
-    seen: u32,
+    /// How many buffers the kernel was ever given, and how many it has filled.
     given: u32,
     filled: u32,
+    /// `given` when the completion queue was last seen empty: what ends a request later ends it
+    /// with these buffers given. Tells a want of buffers from a socket's own -ENOBUFS.
+    seen: u32,
     window: u32,
     window_missed_ns: u64,
     filled_at_last_look: u32,
@@ -226,7 +227,7 @@ impl Buffers {
     }
 
     /// Whether an -ENOBUFS that was just reported is a want of buffers. Otherwise the kernel
-    /// had buffers all the time since the last look, and the error is the socket's own.
+    /// had buffers all the time, and the error is the socket's own.
     pub(crate) fn ran_dry(&self) -> bool {
         self.seen.wrapping_sub(self.filled) as i32 <= 0
     }
@@ -256,6 +257,11 @@ impl Buffers {
             self.recent_batch = batch;
         }
         self.top_up();
+    }
+
+    /// Every completion that came before this was looked at.
+    #[inline]
+    pub(crate) fn is_caught_up(&mut self) {
         self.seen = self.given;
     }
 }

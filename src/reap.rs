@@ -161,6 +161,10 @@ impl<'a> Pass<'a, '_> {
         while let Some(id) = self.core.touched.pop() {
             let now_ns = self.now_ns;
             self.pool(id).look(now_ns);
+            // After the top-up: a completion that is there by now may have missed it.
+            if !self.ring.engine.ready() {
+                self.pool(id).is_caught_up();
+            }
         }
         self.at_hand = None;
     }

@@ -36,6 +36,8 @@ pub struct Ring {
     pub(crate) pools: Pools,
     pub(crate) signals: Signals,
     pub(crate) reaping: AtomicBool,
+    /// Calls of reap so far; only the reaper adds.
+    pub(crate) reaps: AtomicU64,
     /// The thread that reaped or armed last: it re-arms what its releases unblock.
     pub(crate) home: AtomicU64,
     enabled: AtomicBool,
@@ -90,6 +92,7 @@ impl Ring {
             pools: Pools::new(),
             signals,
             reaping: AtomicBool::new(false),
+            reaps: AtomicU64::new(0),
             home: AtomicU64::new(0),
             enabled: AtomicBool::new(!setup.disabled()),
             core: Mutex::new(Core {
@@ -168,6 +171,7 @@ impl Ring {
             stats.add_request(&request.stats);
         }
         stats.enters = self.engine.enters();
+        stats.reaps = self.reaps.load(Ordering::Relaxed);
         stats.socket_drops = core.sockets.all_drops();
         drop(core);
         for pool in self.pools.iter() {

@@ -74,6 +74,7 @@ impl Ring {
         }
         let reaper = Reaper(self);
         self.make_home();
+        self.reaps.store(self.reaps.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let watched = self.signals.ready_fd().is_some();
         if watched {
             self.hush();
