@@ -301,6 +301,10 @@ impl Pool {
         self.size.load(Ordering::Acquire)
     }
 
+    pub(crate) fn is_locked(&self) -> bool {
+        self.buffers.is_locked()
+    }
+
     /// The pool's state; None once it is freed.
     #[inline]
     pub(crate) fn lock(&self) -> Option<Locked<'_>> {

@@ -1,6 +1,7 @@
 //! Completions in, records out. Everything here runs in the one reaper, under the core lock.
 
 use std::mem::MaybeUninit;
+use std::sync::atomic::Ordering;
 
 use crate::engine::{Completion, Token};
 use crate::pool::{Buffers, Locked, Pool};
@@ -129,7 +130,7 @@ impl<'a> Pass<'a, '_> {
         match completion.token {
             Token::Receive(slot) => self.received(slot, completion),
             Token::Pause(slot) => self.paused(slot),
-            Token::Wake => self.core.watching = completion.more,
+            Token::Wake => self.ring.watching.store(completion.more, Ordering::Relaxed),
             Token::Cancel => {}
         }
     }
