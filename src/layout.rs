@@ -205,6 +205,15 @@ impl Split {
     }
 }
 
+/// A train of which some datagrams are still to be handed out.
+pub(crate) struct Train {
+    pub slot: u32,
+    pub whole: Record,
+    pub metadata: Metadata,
+    pub split: Split,
+    pub next: u32,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

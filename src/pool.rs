@@ -270,13 +270,14 @@ impl Buffers {
 /// meets an error and not freed memory.
 pub struct Pool {
     id: u16,
-    ring: *const crate::ring::Ring,
+    /// The ring it belongs to: only to tell rings apart, and for the C interface to find it.
+    owner: *const (),
     base: AtomicPtr<u8>,
     size: AtomicUsize,
     buffers: Mutex<Option<Box<Buffers>>>,
 }
 
-// SAFETY: `ring` is only handed back to the C interface; everything else is atomic or locked.
+// SAFETY: `owner` is never followed here; everything else is atomic or locked.
 unsafe impl Send for Pool {}
 // SAFETY: as above.
 unsafe impl Sync for Pool {}
@@ -289,8 +290,8 @@ impl Pool {
         self.id
     }
 
-    pub(crate) fn ring(&self) -> *const crate::ring::Ring {
-        self.ring
+    pub(crate) fn owner(&self) -> *const () {
+        self.owner
     }
 
     pub(crate) fn base(&self) -> *const u8 {
@@ -333,12 +334,7 @@ impl Pools {
     }
 
     /// Makes a pool. The caller sees to it that nobody else does at the same time.
-    pub(crate) fn add(
-        &self,
-        ring: *const crate::ring::Ring,
-        engine: &Uring,
-        config: &PoolConfig,
-    ) -> Result<&Pool> {
+    pub(crate) fn add(&self, owner: *const (), engine: &Uring, config: &PoolConfig) -> Result<&Pool> {
         let buffers = Box::new(Buffers::new(Layout::new(config)?)?);
         let vacant =
             |place: &&OnceCell<Box<Pool>>| place.get().is_none_or(|pool| pool.buffers.lock().is_none());
@@ -348,7 +344,7 @@ impl Pools {
         let pool = self.places[usize::from(id)].get_or_init(|| {
             Box::new(Pool {
                 id,
-                ring,
+                owner,
                 base: AtomicPtr::default(),
                 size: AtomicUsize::default(),
                 buffers: Mutex::new(None),

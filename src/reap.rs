@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering;
 
+use crate::clock::now_ns;
 use crate::engine::{Completion, Token};
 use crate::pool::{Buffers, Locked, Pool};
 use crate::record::*;
@@ -11,8 +12,6 @@ use crate::ring::{Core, Ring};
 mod completion;
 mod emit;
 mod rearm;
-
-pub(crate) use emit::Train;
 
 /// The caller's arrays, and how far they are filled.
 pub(crate) struct Output<'a> {
@@ -54,28 +53,6 @@ impl<'a> Output<'a> {
         self.filled += 1;
     }
 }
-
-const NO_METADATA: Metadata = Metadata {
-    valid: 0,
-    family: 0,
-    source_port: 0,
-    source: [0; 16],
-    source_scope: 0,
-    interface_index: 0,
-    destination: [0; 16],
-    destination_port: 0,
-    traffic_class: 0,
-    hop_limit: 0,
-    segment_size: 0,
-    dropped: 0,
-    socket_error: 0,
-    software_timestamp_ns: 0,
-    hardware_timestamp_ns: 0,
-    mark: 0,
-    flow_label: 0,
-    local_v4: [0; 4],
-    reserved: 0,
-};
 
 /// One pass over the completions.
 struct Pass<'a, 'o> {
@@ -120,7 +97,7 @@ impl Ring {
         let mut core = self.core();
         let mut nowhere = Output::new(&mut [], None);
         self.signals.leave_attention();
-        self.collect(&mut core, &mut nowhere, crate::wait::now_ns());
+        self.collect(&mut core, &mut nowhere, now_ns());
     }
 }
 

@@ -15,10 +15,10 @@ use crate::config::*;
 use crate::engine::uring::Uring;
 use crate::error::{Error, Result};
 use crate::gate::Gate;
+use crate::layout::Train;
 use crate::linger::Linger;
 use crate::mode::Setup;
 use crate::pool::{POOLS_MAX, Pool, Pools};
-use crate::reap::Train;
 use crate::request::Requests;
 use crate::signal::Signals;
 use crate::socket::Sockets;
@@ -232,7 +232,7 @@ impl Ring {
 
     pub(crate) fn new_pool(&self, config: &PoolConfig) -> Result<&Pool> {
         let _core = self.core();
-        self.pools.add(self, &self.engine, config)
+        self.pools.add(std::ptr::from_ref(self).cast(), &self.engine, config)
     }
 
     pub(crate) fn free_pool(&self, pool: &Pool) -> Result<()> {
@@ -242,7 +242,7 @@ impl Ring {
 
     /// The pool that a handle means, if it is one of this ring and not freed.
     pub(crate) fn check_pool(&self, pool: &Pool) -> Result<()> {
-        if !std::ptr::eq(pool.ring(), self) {
+        if !std::ptr::eq(pool.owner(), std::ptr::from_ref(self).cast()) {
             return Err(Error::new(libc::EINVAL, "pool: it belongs to another ring"));
         }
         if pool.lock().is_none() {

@@ -11,6 +11,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::clock::now_ns;
 use crate::config::*;
 use crate::engine::uring::Waited;
 use crate::error::{Error, Result};
@@ -24,15 +25,6 @@ const ROUNDS: u32 = 16;
 /// Without a watch on the wake descriptor (the submission queue could not take it) sleep no
 /// longer than this.
 const BLIND_NAP: Duration = Duration::from_millis(5);
-
-/// CLOCK_MONOTONIC, ns.
-#[inline]
-pub(crate) fn now_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is writable; this clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
 
 /// When a reap must return.
 #[derive(Clone, Copy)]

@@ -1,10 +1,10 @@
 //! What a completion means: data, an error, or a single-shot's end.
 
-use super::{NO_METADATA, Pass, Train};
+use super::Pass;
 use crate::control;
 use crate::descriptors;
 use crate::engine::Completion;
-use crate::layout::{Header, Split};
+use crate::layout::{Header, Split, Train};
 use crate::record::*;
 use crate::request::*;
 
@@ -71,7 +71,7 @@ impl Pass<'_, '_> {
     /// Segment size, and metadata if they are wanted.
     #[inline]
     fn read_control(&mut self, record: &mut Record) -> Metadata {
-        let mut metadata = NO_METADATA;
+        let mut metadata = Metadata::NONE;
         if record.control_length == 0 && !self.out.wants_metadata() {
             return metadata;
         }
@@ -208,7 +208,7 @@ impl Pass<'_, '_> {
         if message.msg_namelen > name && name > 0 {
             record.flags |= RINGMSG_RECORD_NAME_TRUNCATED;
         }
-        let mut metadata = NO_METADATA;
+        let mut metadata = Metadata::NONE;
         // SAFETY: the caller's own areas, as long as it said and as far as the kernel filled them.
         unsafe {
             if record.name_length > 0 && !message.msg_name.is_null() {

@@ -1,19 +1,9 @@
 //! Handing out records: trains one by one, errors, ends; and counting them.
 
-use super::{NO_METADATA, Pass};
-use crate::layout::Split;
+use super::Pass;
 use crate::record::*;
 use crate::request::*;
 use crate::stats::Stats;
-
-/// A train of which some datagrams are still to be handed out.
-pub(crate) struct Train {
-    pub(super) slot: u32,
-    pub(super) whole: Record,
-    pub(super) metadata: Metadata,
-    pub(super) split: Split,
-    pub(super) next: u32,
-}
 
 impl Pass<'_, '_> {
     /// The FINAL records that no completion brings.
@@ -34,14 +24,14 @@ impl Pass<'_, '_> {
             return self.final_record(slot, errno);
         }
         let record = self.error_record(slot, errno);
-        self.emit(slot, record, &NO_METADATA);
+        self.emit(slot, record, &Metadata::NONE);
     }
 
     pub(super) fn final_record(&mut self, slot: u32, errno: i32) {
         self.core.requests.get_mut(slot).state = State::Over;
         let mut record = self.error_record(slot, errno);
         record.flags = RINGMSG_RECORD_FINAL;
-        self.emit(slot, record, &NO_METADATA);
+        self.emit(slot, record, &Metadata::NONE);
     }
 
     pub(super) fn error_record(&self, slot: u32, errno: i32) -> Record {
