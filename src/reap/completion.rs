@@ -119,14 +119,16 @@ impl Pass<'_, '_> {
         let (pool_id, cancelled, reports) =
             (request.pool, request.cancelled, request.has(RINGMSG_RECV_NO_REARM));
         if errno == libc::ENOBUFS && self.pool(pool_id).ran_dry() {
-            let wider = self.pool(pool_id).widen(now_ns);
+            let missed = self.pool(pool_id).widen(now_ns);
+            // A release may have come before this completion was looked at.
+            let refilled = self.pool(pool_id).has_buffers();
             let stats = &mut self.core.requests.get_mut(slot).stats;
-            if wider {
+            if missed {
                 stats.window_misses += 1
             } else {
                 stats.starvations += 1
             }
-            return match (cancelled || reports, wider) {
+            return match (cancelled || reports, refilled) {
                 (true, _) => self.fail(slot, if cancelled { libc::ECANCELED } else { errno }, true),
                 (false, true) => self.rearm(slot),
                 (false, false) => self.starve(slot),
