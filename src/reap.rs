@@ -162,7 +162,7 @@ impl<'a> Pass<'a, '_> {
             let now_ns = self.now_ns;
             self.pool(id).look(now_ns);
             // After the top-up: a completion that is there by now may have missed it.
-            if !self.ring.engine.ready() {
+            if !self.ring.engine.ready() && !self.ring.engine.overflowed() {
                 self.pool(id).is_caught_up();
             }
         }
