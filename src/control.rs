@@ -75,6 +75,18 @@ pub fn messages(control: &[u8]) -> impl Iterator<Item = Result<Message, Malforme
     })
 }
 
+/// Zeroes the padding behind each message. The kernel steps over it, so what is there is older
+/// than the message.
+#[inline]
+pub fn clear_padding(control: &mut [u8]) {
+    let mut at = 0;
+    while let Ok(Some(message)) = message_at(control, at) {
+        at = message.end();
+        let end = at.min(control.len());
+        control[message.offset + message.length..end].fill(0);
+    }
+}
+
 #[inline]
 fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()

@@ -77,16 +77,15 @@ impl Pass<'_, '_> {
         }
         let base = self.pool(record.pool).base();
         // SAFETY: the record's slices lie in the pool, were written by the kernel for this
-        // record, and nobody else writes there until it is released.
+        // record, do not overlap, and are not handed out yet.
         let (name, control) = unsafe {
-            let slice = |offset: u32, length: u32| {
-                std::slice::from_raw_parts(base.add(offset as usize).as_ptr(), length as usize)
-            };
+            let at = |offset: u32| base.add(offset as usize).as_ptr();
             (
-                slice(record.name_offset, record.name_length),
-                slice(record.control_offset, record.control_length),
+                std::slice::from_raw_parts(at(record.name_offset), record.name_length as usize),
+                std::slice::from_raw_parts_mut(at(record.control_offset), record.control_length as usize),
             )
         };
+        control::clear_padding(control);
         if self.out.wants_metadata() {
             control::decode_name(name, &mut metadata);
             // Only the kernel wrote there; a message it cut short ends the walk.
