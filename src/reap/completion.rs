@@ -70,7 +70,7 @@ impl Pass<'_, '_> {
 
     /// Segment size, and metadata if they are wanted.
     #[inline]
-    fn read_control(&mut self, record: &mut Record) -> Metadata {
+    pub(super) fn read_control(&mut self, record: &mut Record) -> Metadata {
         let mut metadata = NO_METADATA;
         if record.control_length == 0 && !self.out.wants_metadata() {
             return metadata;

@@ -58,6 +58,10 @@ impl Pass<'_, '_> {
     /// Hands out the rest of a train, as far as there is room.
     pub(super) fn continue_train(&mut self) {
         let Some(mut train) = self.core.train.take() else { return };
+        // Its first part may have been reaped without; a train that was decoded has its size.
+        if self.out.wants_metadata() && train.metadata.valid == 0 {
+            train.metadata = self.read_control(&mut train.whole);
+        }
         while train.next < train.split.records {
             if self.out.room() == 0 {
                 self.core.train = Some(train);
