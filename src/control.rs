@@ -75,6 +75,25 @@ pub fn messages(control: &[u8]) -> impl Iterator<Item = Result<Message, Malforme
     })
 }
 
+/// Zeroes the padding behind each message. The kernel steps over it, so what is there is older
+/// than the message.
+#[inline]
+pub fn clear_padding(control: &mut [u8]) {
+    let mut at = 0;
+    while let Ok(Some(message)) = message_at(control, at) {
+        at = message.end();
+        clear_padding_of(&message, control);
+    }
+}
+
+#[inline]
+fn clear_padding_of(message: &Message, control: &mut [u8]) {
+    let (start, end) = (message.offset + message.length, message.end().min(control.len()));
+    if start < end {
+        control[start..end].fill(0);
+    }
+}
+
 #[inline]
 fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
@@ -100,18 +119,35 @@ pub fn segment_size(control: &[u8]) -> Option<u32> {
 pub fn decode(control: &[u8], out: &mut Metadata) -> Result<(), Malformed> {
     let mut at = 0;
     while let Some(message) = message_at(control, at)? {
-        let data = &control[message.offset..message.offset + message.length];
-        // A message too short for its type tells nothing.
-        let _ = match message.level {
-            libc::SOL_SOCKET => decode_socket(message.kind, data, out),
-            libc::SOL_UDP => decode_udp(message.kind, data, out),
-            libc::SOL_IP => decode_ipv4(message.kind, data, out),
-            libc::SOL_IPV6 => decode_ipv6(message.kind, data, out),
-            _ => None,
-        };
+        decode_message(&message, control, out);
         at = message.end();
     }
     Ok(())
+}
+
+/// Decodes what the kernel has just written, and zeroes the padding in the same walk. Nobody
+/// else wrote there, so a message that the kernel cut short is the last.
+#[inline]
+pub fn decode_and_clear(control: &mut [u8], out: &mut Metadata) {
+    let mut at = 0;
+    while let Ok(Some(message)) = message_at(control, at) {
+        decode_message(&message, control, out);
+        at = message.end();
+        clear_padding_of(&message, control);
+    }
+}
+
+#[inline]
+fn decode_message(message: &Message, control: &[u8], out: &mut Metadata) {
+    let data = &control[message.offset..message.offset + message.length];
+    // A message too short for its type tells nothing.
+    let _ = match message.level {
+        libc::SOL_SOCKET => decode_socket(message.kind, data, out),
+        libc::SOL_UDP => decode_udp(message.kind, data, out),
+        libc::SOL_IP => decode_ipv4(message.kind, data, out),
+        libc::SOL_IPV6 => decode_ipv6(message.kind, data, out),
+        _ => None,
+    };
 }
 
 fn decode_udp(kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {

@@ -77,6 +77,8 @@ pub(crate) struct Buffers {
     /// with these buffers given. Tells a want of buffers from a socket's own -ENOBUFS.
     seen: u32,
     window: u32,
+    /// `filled` at the last miss.
+    missed_at: Option<u32>,
     window_missed_ns: u64,
     filled_at_last_look: u32,
     recent_batch: u32,
@@ -107,6 +109,7 @@ impl Buffers {
             given: 0,
             filled: 0,
             window: WINDOW_MIN.min(layout.buffers),
+            missed_at: None,
             window_missed_ns: 0,
             filled_at_last_look: 0,
             recent_batch: 0,
@@ -253,11 +256,16 @@ impl Buffers {
         self.seen.wrapping_sub(self.filled) as i32 <= 0
     }
 
-    /// Widens the window after a miss. False: there is nothing more to publish.
+    /// Widens the window after a miss. False: it was none, there is nothing more to publish.
     pub(crate) fn widen(&mut self, now_ns: u64) -> bool {
-        if self.free.is_empty() {
-            return self.published > 0;
+        // Requests that share the pool miss together: once is enough for all of them.
+        if self.missed_at == Some(self.filled) {
+            return true;
         }
+        if self.free.is_empty() {
+            return false;
+        }
+        self.missed_at = Some(self.filled);
         self.window = (self.window * 2).min(self.layout.buffers);
         self.window_missed_ns = now_ns;
         self.top_up();

@@ -39,6 +39,10 @@ impl<'a> Output<'a> {
         self.records.len() - self.filled
     }
 
+    fn wants_metadata(&self) -> bool {
+        self.metadata.is_some()
+    }
+
     /// Where the next record's metadata goes, emptied; None when none is wanted.
     #[inline]
     fn metadata(&mut self) -> Option<&mut Metadata> {
@@ -142,7 +146,7 @@ impl Pass<'_, '_> {
             let now_ns = self.now_ns;
             self.pool(id).look(now_ns);
             // After the top-up: a completion that is there by now may have missed it.
-            if !self.ring.engine.ready() {
+            if !self.ring.engine.ready() && !self.ring.engine.overflowed() {
                 self.pool(id).is_caught_up();
             }
         }

@@ -39,6 +39,15 @@ fn tos_comes_in_one_byte_or_four() {
 }
 
 #[test]
+fn padding_is_cleared_and_nothing_else() {
+    let mut bytes = slice(&[(libc::SOL_IP, libc::IP_TOS, &[0xee]), (libc::SOL_IP, libc::IP_TTL, &[0xee; 4])]);
+    bytes.truncate(bytes.len() - 3); // the kernel leaves padding out where there is no room
+    clear_padding(&mut bytes);
+    assert_eq!(bytes[HEADER..HEADER + 8], [0xee, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes[bytes.len() - 5..], [0xee, 0xee, 0xee, 0xee, 0]);
+}
+
+#[test]
 fn level_and_type_are_matched_together() {
     // SO_RXQ_OVFL's number at another level means something else.
     let out = decoded(&[(libc::SOL_IP, libc::SO_RXQ_OVFL, &7u32.to_ne_bytes())]);

@@ -76,14 +76,16 @@ impl Pass<'_, '_> {
         let (pool_id, cancelled, reports) =
             (request.pool, request.cancelled, request.has(RINGMSG_RECV_NO_REARM));
         if errno == libc::ENOBUFS && self.pool(pool_id).ran_dry() {
-            let wider = self.pool(pool_id).widen(now_ns);
+            let missed = self.pool(pool_id).widen(now_ns);
+            // A release may have come before this completion was looked at.
+            let refilled = self.pool(pool_id).has_buffers();
             let stats = &mut self.core.requests.get_mut(slot).stats;
-            if wider {
+            if missed {
                 stats.window_misses += 1
             } else {
                 stats.starvations += 1
             }
-            return match (cancelled || reports, wider) {
+            return match (cancelled || reports, refilled) {
                 (true, _) => self.fail(slot, if cancelled { libc::ECANCELED } else { errno }, true),
                 (false, true) => self.rearm(slot),
                 (false, false) => self.starve(slot),
@@ -204,21 +206,24 @@ fn request_is_over(request: &Request, record: &Record) -> bool {
     !request.is_multishot() || request.cancelled || request.has(RINGMSG_RECV_NO_REARM) || end_of_stream
 }
 
-/// Reads the segment size, and the metadata if they are wanted.
+/// Reads the segment size, and the metadata if they are wanted; clears what is stale in between.
 #[inline]
-fn read_control(pool: &Buffers, record: &mut Record, metadata: Option<&mut Metadata>) {
-    // SAFETY: the record's slices lie in the pool, were written by the kernel for this record,
-    // and nobody else writes there until it is released.
-    let slice = |offset: u32, length: u32| unsafe {
-        std::slice::from_raw_parts(pool.base().add(offset as usize).as_ptr(), length as usize)
+pub(super) fn read_control(pool: &Buffers, record: &mut Record, metadata: Option<&mut Metadata>) {
+    // SAFETY: the record's slices lie in the pool, were written by the kernel for this record, do
+    // not overlap, and are not handed out yet.
+    let (name, control) = unsafe {
+        let at = |offset: u32| pool.base().add(offset as usize).as_ptr();
+        (
+            std::slice::from_raw_parts(at(record.name_offset), record.name_length as usize),
+            std::slice::from_raw_parts_mut(at(record.control_offset), record.control_length as usize),
+        )
     };
-    let control = slice(record.control_offset, record.control_length);
     if let Some(metadata) = metadata {
-        control::decode_name(slice(record.name_offset, record.name_length), metadata);
-        // Only the kernel wrote there; a message it cut short ends the walk.
-        let _ = control::decode(control, metadata);
+        control::decode_name(name, metadata);
+        control::decode_and_clear(control, metadata);
         record.segment_size = metadata.segment_size;
     } else if !control.is_empty() {
+        control::clear_padding(control);
         record.segment_size = control::segment_size(control).unwrap_or(0);
     }
 }

@@ -1,6 +1,7 @@
 //! Handing out records: trains one by one, errors, ends; and counting them.
 
 use super::Pass;
+use super::completion::read_control;
 use crate::layout::Train;
 use crate::record::*;
 use crate::request::*;
@@ -48,9 +49,14 @@ impl Pass<'_, '_> {
 
     /// Hands out the rest of a train, as far as there is room.
     pub(super) fn continue_train(&mut self) {
-        if let Some(train) = self.core.train.take() {
-            self.hand_out(train);
+        let Some(mut train) = self.core.train.take() else { return };
+        // Its first part may have been reaped without metadata; a train that was decoded has
+        // its size.
+        if self.out.wants_metadata() && train.metadata.valid == 0 {
+            let pool = self.pool(train.whole.pool);
+            read_control(pool, &mut train.whole, Some(&mut train.metadata));
         }
+        self.hand_out(train);
     }
 
     /// Hands out a train's datagrams; what does not fit stays for the next reap.
