@@ -223,8 +223,7 @@ pub(super) fn read_control(pool: &Buffers, record: &mut Record, metadata: Option
         control::decode_and_clear(control, metadata);
         record.segment_size = metadata.segment_size;
     } else if !control.is_empty() {
-        control::clear_padding(control);
-        record.segment_size = control::segment_size(control).unwrap_or(0);
+        record.segment_size = control::segment_size_and_clear(control);
     }
 }
 
