@@ -181,8 +181,7 @@ impl Uring {
     pub(crate) fn flush(&self) -> Result<()> {
         let queue = self.submissions();
         let sqpoll = self.setup.sqpoll();
-        if queue.is_empty() || (sqpoll && !queue.is_full() && !queue.need_wakeup_after_intermittent_seqcst())
-        {
+        if queue.is_empty() || (sqpoll && !queue.is_full() && !queue.need_wakeup()) {
             return Ok(());
         }
         let queued = queue.len() as u32;
