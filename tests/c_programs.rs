@@ -49,6 +49,7 @@ c_programs! {
     buffers
     gro
     truncation
+    waiting
 }
 
 #[test]
