@@ -46,12 +46,17 @@ macro_rules! c_programs {
 
 c_programs! {
     basic
+    buffers
     cancel
     errors
+    gro
     once
     release_threads
     single_shot
+    streams
     threads
+    truncation
+    waiting
 }
 
 #[test]
