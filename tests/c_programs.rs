@@ -48,6 +48,7 @@ c_programs! {
     basic
     buffers
     cancel
+    descriptors
     errors
     gro
     once
