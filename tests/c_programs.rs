@@ -48,6 +48,7 @@ c_programs! {
     basic
     buffers
     gro
+    metadata
     truncation
 }
 
