@@ -39,6 +39,10 @@ impl<'a> Output<'a> {
         self.records.len() - self.filled
     }
 
+    fn wants_metadata(&self) -> bool {
+        self.metadata.is_some()
+    }
+
     /// Where the next record's metadata goes, emptied; None when none is wanted.
     #[inline]
     fn metadata(&mut self) -> Option<&mut Metadata> {
@@ -115,6 +119,10 @@ impl Ring {
         let mut nowhere = Output::new(&mut [], None);
         self.signals.leave_attention();
         self.collect(&mut core, &mut nowhere, now_ns());
+        if self.signals.wants_attention() {
+            // What is left is for the reaper, who may have fallen asleep since.
+            self.signals.rouse();
+        }
     }
 }
 

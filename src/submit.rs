@@ -171,7 +171,8 @@ impl Ring {
         if self.reaping.load(Ordering::Acquire) || self.signals.ready_fd().is_some() {
             self.flush_or_leave();
         } else {
-            self.signals.leave_attention();
+            // A reap may be on its way to sleep by now.
+            self.signals.call_for_attention();
         }
         Ok(())
     }

@@ -51,6 +51,7 @@ c_programs! {
     gro
     metadata
     truncation
+    waiting
 }
 
 #[test]

@@ -206,11 +206,11 @@ fn request_is_over(request: &Request, record: &Record) -> bool {
     !request.is_multishot() || request.cancelled || request.has(RINGMSG_RECV_NO_REARM) || end_of_stream
 }
 
-/// Reads the segment size, and the metadata if they are wanted.
+/// Reads the segment size, and the metadata if they are wanted; clears what is stale in between.
 #[inline]
 pub(super) fn read_control(pool: &Buffers, record: &mut Record, metadata: Option<&mut Metadata>) {
     // SAFETY: the record's slices lie in the pool, were written by the kernel for this record, do
-    // not overlap, and nobody else writes there until it is released.
+    // not overlap, and are not handed out yet.
     let (name, control) = unsafe {
         let at = |offset: u32| pool.base().add(offset as usize).as_ptr();
         (
@@ -218,14 +218,12 @@ pub(super) fn read_control(pool: &Buffers, record: &mut Record, metadata: Option
             std::slice::from_raw_parts_mut(at(record.control_offset), record.control_length as usize),
         )
     };
-    control::clear_padding(control);
     if let Some(metadata) = metadata {
         control::decode_name(name, metadata);
-        // Only the kernel wrote there; a message it cut short ends the walk.
-        let _ = control::decode(control, metadata);
+        control::decode_and_clear(control, metadata);
         record.segment_size = metadata.segment_size;
     } else if !control.is_empty() {
-        record.segment_size = control::segment_size(control).unwrap_or(0);
+        record.segment_size = control::segment_size_and_clear(control);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Handing out records: trains one by one, errors, ends; and counting them.
 
+use super::Pass;
 use super::completion::read_control;
-use super::{Pass, at_hand};
 use crate::layout::Train;
 use crate::record::*;
 use crate::request::*;
@@ -50,9 +50,10 @@ impl Pass<'_, '_> {
     /// Hands out the rest of a train, as far as there is room.
     pub(super) fn continue_train(&mut self) {
         let Some(mut train) = self.core.train.take() else { return };
-        // Its first part may have been reaped without; a train that was decoded has its size.
-        if train.metadata.valid == 0 && self.out.metadata().is_some() {
-            let pool = at_hand(&mut self.at_hand, self.ring, &mut self.core.touched, train.whole.pool);
+        // Its first part may have been reaped without metadata; a train that was decoded has
+        // its size.
+        if self.out.wants_metadata() && train.metadata.valid == 0 {
+            let pool = self.pool(train.whole.pool);
             read_control(pool, &mut train.whole, Some(&mut train.metadata));
         }
         self.hand_out(train);
