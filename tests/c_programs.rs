@@ -50,6 +50,7 @@ c_programs! {
     control
     gro
     metadata
+    traffic
     truncation
     waiting
 }
