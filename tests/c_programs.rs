@@ -46,6 +46,9 @@ macro_rules! c_programs {
 
 c_programs! {
     basic
+    buffers
+    gro
+    truncation
 }
 
 #[test]

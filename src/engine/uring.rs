@@ -167,8 +167,7 @@ impl Uring {
         // SAFETY: the caller holds the core lock, so no other SubmissionQueue exists.
         let queue = unsafe { self.ring.submission_shared() };
         let sqpoll = self.setup.sqpoll();
-        if queue.is_empty() || (sqpoll && !queue.is_full() && !queue.need_wakeup_after_intermittent_seqcst())
-        {
+        if queue.is_empty() || (sqpoll && !queue.is_full() && !queue.need_wakeup()) {
             return Ok(());
         }
         let queued = queue.len() as u32;
@@ -189,17 +188,19 @@ impl Uring {
 
     // --- completions: the caller is the reaper and holds the core lock -----------------------
 
+    /// The completions in the queue, taken one by one. The kernel gets their places back when
+    /// the iterator is dropped; only one may exist.
     #[inline]
-    pub(crate) fn pop(&self) -> Option<Completion> {
-        // SAFETY: the caller is the one reaper, so no other CompletionQueue exists.
-        let entry = unsafe { self.ring.completion_shared() }.next()?;
-        Some(completion(&entry))
+    pub(crate) fn completions(&self) -> impl Iterator<Item = Completion> + '_ {
+        // SAFETY: the caller is the one reaper, and keeps to one iterator.
+        unsafe { self.ring.completion_shared() }.map(|entry| completion(&entry))
     }
 
     /// Whether completions lie in the queue.
     #[inline]
     pub(crate) fn ready(&self) -> bool {
-        // SAFETY: as in `pop`; only the indices are read.
+        // SAFETY: only the indices are read; the reaper's iterator is gone by now, or stays as
+        // it is.
         !unsafe { self.ring.completion_shared() }.is_empty()
     }
 
