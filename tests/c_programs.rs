@@ -47,6 +47,7 @@ macro_rules! c_programs {
 c_programs! {
     basic
     buffers
+    dry
     gro
     truncation
 }
