@@ -49,6 +49,7 @@ c_programs! {
     buffers
     cancel
     control
+    dry
     errors
     gro
     metadata
