@@ -83,18 +83,11 @@ static inline const char *mode_name(uint32_t flags)
                                                 : "plain";
 }
 
-static inline int64_t now_ns(void)
+/* CLOCK_MONOTONIC; CLOCK_THREAD_CPUTIME_ID: the CPU time that this thread has used. */
+static inline int64_t clock_ns(clockid_t clock)
 {
     struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
-/* CPU time that the calling thread has used, user and system. */
-static inline int64_t thread_cpu_ns(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    clock_gettime(clock, &time);
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 

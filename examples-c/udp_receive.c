@@ -149,9 +149,9 @@ int main(int argc, char **argv)
     pid_t sender = 0;
     if (argc - optind > 2)
         sender = start_sender(argv + optind + 2, argc - optind - 2, argv[optind], port_of(fd));
-    int64_t cpu_ns = thread_cpu_ns();
+    int64_t cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     receive(fd, ringmsg_pool_base(pool), rows, sender, &status);
-    cpu_ns = thread_cpu_ns() - cpu_ns;
+    cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns;
 
     struct ringmsg_stats stats = {.size = sizeof stats};
     check("stats", ringmsg_ring_stats(ring, &stats));
