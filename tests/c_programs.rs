@@ -48,14 +48,18 @@ c_programs! {
     basic
     buffers
     cancel
+    control
     descriptors
+    dry
     errors
     gro
+    metadata
     once
     release_threads
     single_shot
     streams
     threads
+    traffic
     truncation
     waiting
 }
