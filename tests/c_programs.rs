@@ -57,6 +57,7 @@ c_programs! {
     once
     release_threads
     single_shot
+    storm
     streams
     threads
     traffic
