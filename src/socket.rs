@@ -78,6 +78,12 @@ impl Kind {
         self.kind != libc::SOCK_STREAM
     }
 
+    /// An -ENOBUFS is never this socket's own. (Netlink and packet sockets have one: they were
+    /// overrun.)
+    pub(crate) fn never_lacks_buffers(&self) -> bool {
+        self.is_ip() || self.domain == libc::AF_UNIX
+    }
+
     /// Messages can carry descriptors.
     pub(crate) fn passes_descriptors(&self) -> bool {
         self.domain == libc::AF_UNIX

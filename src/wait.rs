@@ -112,6 +112,10 @@ impl Ring {
     fn reap_quietly(&self, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
         self.take(out);
         if wait.timeout_ns == 0 {
+            if out.filled() == 0 {
+                // What that submitted (single-shots, re-arms) may be done already.
+                self.take(out);
+            }
             self.take_deferred(out);
             return self.outcome(out, false).unwrap_or(Ok(0));
         }
