@@ -61,11 +61,10 @@ fn ok(value: c_int) -> usize {
     panic!("{value}: {}", sentence.to_string_lossy());
 }
 
-type Reap = dyn Fn(&mut [Record], Option<&mut [Metadata]>, i64) -> usize;
-
 /// A ring with one multishot, as a user holds it. The library's types have no name out here.
+#[allow(clippy::type_complexity)]
 struct Receiver {
-    reap: Box<Reap>,
+    reap: Box<dyn Fn(&mut [Record], Option<&mut [Metadata]>, i64) -> usize>,
     release: Box<dyn Fn(&[Record])>,
     stats: Box<dyn Fn() -> Stats>,
     take_fds: Box<dyn Fn(&Record, &mut [i32]) -> usize>,
