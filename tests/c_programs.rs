@@ -61,6 +61,7 @@ c_programs! {
     traffic
     truncation
     waiting
+    window
 }
 
 #[test]
