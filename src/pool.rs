@@ -17,7 +17,7 @@ use crate::config::PoolConfig;
 use crate::descriptors::Descriptors;
 use crate::engine::uring::{BufferRing, Uring};
 use crate::error::{Error, Result};
-use crate::layout::{Layout, SEGMENTS_MAX};
+use crate::layout::{HEADER, Layout, SEGMENTS_MAX};
 use crate::memory::Mapping;
 use crate::record::*;
 use crate::window::Window;
@@ -129,13 +129,28 @@ impl Buffers {
         }
         let base = self.memory.base().as_ptr() as u64;
         let length = self.layout.length();
+        let marks = self.descriptors.is_some();
         while self.published < self.window.size() {
             let Some(buffer) = self.free.pop() else { break };
+            if marks {
+                self.clear_header(buffer);
+            }
             self.ring.push(base + u64::from(self.layout.start(buffer)), length, buffer);
             self.published += 1;
             self.given = self.given.wrapping_add(1);
         }
         self.ring.commit();
+    }
+
+    /// Makes a buffer tell, at the ring's end, whether the kernel has put descriptors into it.
+    fn clear_header(&mut self, buffer: u16) {
+        // SAFETY: a buffer that nobody holds starts with its 16-byte header.
+        unsafe { self.base().add(self.layout.start(buffer) as usize).cast().write([0u8; HEADER as usize]) };
+    }
+
+    /// The buffers that the kernel has, or had when the ring ended.
+    pub(crate) fn in_kernel(&self) -> impl Iterator<Item = u16> {
+        self.ring.last(self.published as u16)
     }
 
     /// One more request that the kernel may serve from here.

@@ -49,6 +49,7 @@ c_programs! {
     buffers
     cancel
     control
+    descriptors
     dry
     errors
     gro
