@@ -46,6 +46,7 @@ macro_rules! c_programs {
 
 c_programs! {
     basic
+    polling
     waiting
 }
 
