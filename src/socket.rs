@@ -49,6 +49,11 @@ fn is_on(fd: RawFd, level: i32, name: i32) -> bool {
     get::<i32>(fd, level, name).is_ok_and(|value| value != 0)
 }
 
+fn bad_descriptor(fd: RawFd, error: &std::io::Error) -> Error {
+    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+    Error::with(errno, format!("socket: descriptor {fd}: {}", describe(errno)))
+}
+
 /// What a socket is. Read once, when it is armed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
@@ -58,12 +63,7 @@ pub(crate) struct Kind {
 
 impl Kind {
     pub(crate) fn of(fd: RawFd) -> Result<Self> {
-        let read = |name| {
-            get::<i32>(fd, libc::SOL_SOCKET, name).map_err(|error| {
-                let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                Error::with(errno, format!("socket: descriptor {fd}: {}", describe(errno)))
-            })
-        };
+        let read = |name| get::<i32>(fd, libc::SOL_SOCKET, name).map_err(|e| bad_descriptor(fd, &e));
         Ok(Self { kind: read(libc::SO_TYPE)?, domain: read(libc::SO_DOMAIN)? })
     }
 
@@ -117,14 +117,13 @@ impl Sockets {
     /// One more request on the socket behind `fd`. Tells by its cookie, which the kernel never
     /// gives twice, whether that is one we know: the number may have been used again.
     pub(crate) fn hold(&mut self, fd: RawFd) -> Result<usize> {
-        let kind = Kind::of(fd)?;
-        let cookie = get::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE)
-            .map_err(|error| Error::from_io("socket: SO_COOKIE", &error))?;
+        let cookie = get::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).map_err(|e| bad_descriptor(fd, &e))?;
         let known = |socket: &Option<Socket>| socket.as_ref().is_some_and(|s| s.cookie == cookie);
         if let Some(at) = self.sockets.iter().position(known) {
             self.get_mut(at).requests += 1;
             return Ok(at);
         }
+        let kind = Kind::of(fd)?;
         // SAFETY: F_DUPFD_CLOEXEC has no preconditions.
         let duplicate = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
         let descriptor = Descriptor::from_call("socket: a duplicate of the descriptor", duplicate)?;

@@ -8,11 +8,11 @@
 use std::time::{Duration, Instant};
 
 use crate::descriptors;
-use crate::engine::{Token, uring::Uring};
+use crate::engine::{Completion, Token, uring::Uring};
 use crate::error::{Error, Result};
 use crate::layout::Header;
 use crate::pool::{Pool, Pools};
-use crate::request::{Form, State};
+use crate::request::{Form, KernelSide, State};
 use crate::ring::{Core, Ring};
 
 /// How long callers inside, and the kernel, are waited for.
@@ -21,10 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Frees the ring. On -ETIMEDOUT what the kernel may still write to is leaked, on purpose.
 pub(crate) fn free(ring: Box<Ring>) -> Result<()> {
     if ring.gate.is_foreign() {
-        // A forked child: descriptors are closed, mappings were never there.
-        let (engine, pools, core) = ring.into_parts();
-        drop((core, pools));
-        drop(engine);
+        // A forked child: descriptors are closed, mappings were never there. What a thread of
+        // the parent was changing at that moment is in no state to be taken apart.
+        if ring.is_being_changed() {
+            std::mem::forget(ring);
+        }
         return Ok(());
     }
     ring.gate.close();
@@ -37,16 +38,18 @@ pub(crate) fn free(ring: Box<Ring>) -> Result<()> {
         ));
     }
     let may_enter = ring.gate.check_owner().is_ok() && ring.check_enabled().is_ok();
-    let (engine, pools, mut core) = ring.into_parts();
-    let quiet = if may_enter { drain(&engine, &pools, &mut core) } else { false };
-    pools.close_descriptors_left(&engine, &mut core);
+    let (engine, pools, core, watching) = ring.into_parts();
+    let mut left = Left { engine: &engine, pools: &pools, core, watching };
+    let quiet = may_enter && left.drain();
+    left.take_completions();
     if quiet {
         for pool in pools.iter() {
             // Fails only if it is not registered: then there is nothing to undo.
             let _ = engine.unregister_pool(pool.id());
         }
     }
-    let idle = quiet || core.requests.in_kernel() == 0 && !core.watching;
+    let idle = left.is_idle();
+    let core = left.core;
     let gone = engine.close(if idle { Duration::ZERO } else { PATIENCE });
     if !idle && !gone {
         pools.leak();
@@ -59,55 +62,70 @@ pub(crate) fn free(ring: Box<Ring>) -> Result<()> {
     Ok(())
 }
 
-/// Cancels everything and reaps until the kernel has nothing left. False: it did not get there.
-fn drain(engine: &Uring, pools: &Pools, core: &mut Core) -> bool {
-    if core.requests.in_kernel() == 0 && !core.watching {
-        return true;
-    }
-    if engine.cancel_all().and_then(|()| engine.flush()).is_err() {
-        return false;
-    }
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        pools.close_descriptors_left(engine, core);
-        if core.requests.in_kernel() == 0 && !core.watching {
-            return true;
-        }
-        if Instant::now() > deadline {
-            return false;
-        }
-        engine.wait(1, 0, Some(Duration::from_millis(100)));
-    }
+/// What is left of a ring while it is taken apart.
+struct Left<'a> {
+    engine: &'a Uring,
+    pools: &'a Pools,
+    core: Core,
+    watching: bool,
 }
 
-impl Pools {
+impl Left<'_> {
+    /// The kernel has nothing of ours in hand.
+    fn is_idle(&self) -> bool {
+        self.core.requests.in_kernel() == 0 && !self.watching
+    }
+
+    /// Cancels everything and reaps until the kernel has nothing left. False: it did not get
+    /// there.
+    fn drain(&mut self) -> bool {
+        if self.is_idle() {
+            return true;
+        }
+        if self.engine.cancel_all().and_then(|()| self.engine.flush()).is_err() {
+            return false;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.take_completions();
+            if self.is_idle() || Instant::now() > deadline {
+                return self.is_idle();
+            }
+            self.engine.wait(1, 0, Some(Duration::from_millis(100)));
+        }
+    }
+
     /// Takes the completions that lie in the queue, and closes descriptors that came with them.
-    fn close_descriptors_left(&self, engine: &Uring, core: &mut Core) {
-        while let Some(completion) = engine.pop() {
+    fn take_completions(&mut self) {
+        let engine = self.engine;
+        for completion in engine.completions() {
             match completion.token {
-                Token::Wake => core.watching = completion.more,
-                Token::Pause(slot) => core.requests.get_mut(slot).state = State::Over,
+                Token::Wake => self.watching = completion.more,
+                Token::Pause(slot) => self.core.requests.get_mut(slot).state = State::Over,
+                Token::Receive(slot) => self.received(slot, completion),
                 Token::Cancel => {}
-                Token::Receive(slot) => {
-                    let request = core.requests.get_mut(slot);
-                    if !completion.more {
-                        request.state = State::Over;
-                    }
-                    let buffer = match (request.form, completion.buffer) {
-                        (Form::Multishot, buffer) => buffer,
-                        (Form::Once { buffer }, _) if completion.result >= 0 => Some(buffer),
-                        _ => None,
-                    };
-                    if let Some(buffer) = buffer.filter(|_| request.passes_descriptors) {
-                        self.close_descriptors_in(request.pool, buffer, request.kernel_side());
-                    }
-                }
             }
         }
     }
 
-    fn close_descriptors_in(&self, pool: u16, buffer: u16, once: *mut crate::request::KernelSide) {
-        let Some(buffers) = self.get(pool).and_then(Pool::lock) else { return };
+    fn received(&mut self, slot: u32, completion: Completion) {
+        let request = self.core.requests.get_mut(slot);
+        if !completion.more {
+            request.state = State::Over;
+        }
+        let buffer = match request.form {
+            Form::Multishot => completion.buffer,
+            Form::Once { buffer } => (completion.result >= 0).then_some(buffer),
+            Form::Caller { .. } => None,
+        };
+        if let Some(buffer) = buffer.filter(|_| request.passes_descriptors) {
+            let (pool, side) = (request.pool, request.kernel_side());
+            self.close_descriptors_in(pool, buffer, side);
+        }
+    }
+
+    fn close_descriptors_in(&self, pool: u16, buffer: u16, once: *mut KernelSide) {
+        let Some(buffers) = self.pools.get(pool).and_then(Pool::lock) else { return };
         let layout = buffers.layout;
         let start = layout.start(buffer);
         // SAFETY: the buffer was filled, so it is ours; its header is 16 plain bytes. For a

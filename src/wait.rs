@@ -11,6 +11,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::clock::now_ns;
 use crate::config::*;
 use crate::engine::uring::Waited;
 use crate::error::{Error, Result};
@@ -24,15 +25,6 @@ const ROUNDS: u32 = 16;
 /// Without a watch on the wake descriptor (the submission queue could not take it) sleep no
 /// longer than this.
 const BLIND_NAP: Duration = Duration::from_millis(5);
-
-/// CLOCK_MONOTONIC, ns.
-#[inline]
-pub(crate) fn now_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is writable; this clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
 
 /// When a reap must return.
 #[derive(Clone, Copy)]
@@ -74,7 +66,7 @@ impl Ring {
         }
         let reaper = Reaper(self);
         self.make_home();
-        self.reaps.store(self.reaps.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.tallies.reaps.add_one();
         let watched = self.signals.ready_fd().is_some();
         if watched {
             self.hush();
@@ -161,7 +153,7 @@ impl Ring {
             return Some(Err(Error::new(libc::ECANCELED, "reap: the ring is being freed")));
         }
         if self.signals.take_wake() {
-            self.core().stats.wakes += 1;
+            self.tallies.wakes.add_one();
             return Some(Ok(0));
         }
         interrupted.then(|| Err(Error::new(libc::EINTR, "reap: interrupted by a signal; call it again")))
@@ -175,6 +167,7 @@ impl Ring {
             let mut core = self.core();
             let completions = self.collect(&mut core, out, now);
             core.linger.note(completions, now);
+            self.linger_us.store(core.linger.us(), Ordering::Relaxed);
         }
     }
 
@@ -186,7 +179,7 @@ impl Ring {
                 return;
             }
             if self.engine.overflowed() {
-                self.core().stats.cq_overflows += 1;
+                self.tallies.cq_overflows.add_one();
             }
             self.engine.poll();
             self.take(out);
@@ -213,7 +206,7 @@ impl Ring {
             return 0;
         }
         match wait.linger_us {
-            RINGMSG_LINGER_AUTO => self.core().linger.us(),
+            RINGMSG_LINGER_AUTO => self.linger_us.load(Ordering::Relaxed),
             given => given,
         }
     }
@@ -227,7 +220,7 @@ impl Ring {
             Some(deadline.left().map_or(BLIND_NAP, |left| left.min(BLIND_NAP)))
         };
         if self.engine.overflowed() {
-            self.core().stats.cq_overflows += 1;
+            self.tallies.cq_overflows.add_one();
         }
         let want = if linger_us > 0 { self.reachable(room) } else { 1 };
         let linger_us = match left {
@@ -244,7 +237,7 @@ impl Ring {
         };
         self.signals.wake_up();
         if waited == Waited::Woken {
-            self.core().stats.wakes += 1;
+            self.tallies.wakes.add_one();
         }
         waited
     }
@@ -259,11 +252,12 @@ impl Ring {
 
     /// Sees to it that a wake ends the sleep. False: it could not be arranged now.
     fn watch_sleeper(&self) -> bool {
-        let mut core = self.core();
-        if !core.watching {
-            core.watching =
-                self.engine.watch(self.signals.sleeper()).and_then(|()| self.engine.flush()).is_ok();
+        if self.watching.load(Ordering::Relaxed) {
+            return true;
         }
-        core.watching
+        let _core = self.core();
+        let watched = self.engine.watch(self.signals.sleeper()).and_then(|()| self.engine.flush()).is_ok();
+        self.watching.store(watched, Ordering::Relaxed);
+        watched
     }
 }

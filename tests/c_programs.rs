@@ -45,8 +45,14 @@ macro_rules! c_programs {
 }
 
 c_programs! {
+    bad_input
     basic
+    fork
+    freeing
     polling
+    buffers
+    gro
+    truncation
     waiting
 }
 

@@ -104,7 +104,7 @@ pub unsafe extern "C" fn ringmsg_pool_new(
 pub extern "C" fn ringmsg_pool_free(pool: Option<&Pool>) -> c_int {
     let Some(pool) = pool else { return null("pool").into_c() };
     // SAFETY: a pool's place lives as long as its ring, and the caller promises that this does.
-    let ring = unsafe { pool.ring().as_ref() };
+    let ring = unsafe { pool.owner().cast::<Ring>().as_ref() };
     with_ring(ring, Caller::Owner, |ring| ring.free_pool(pool).map(|()| 0))
 }
 

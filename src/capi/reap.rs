@@ -29,7 +29,7 @@ unsafe fn reap_arguments<'a>(
     if capacity == 0 {
         return Err(Error::new(libc::EINVAL, "reap: capacity is 0"));
     }
-    let capacity = (capacity as usize).min(isize::MAX as usize / size_of::<Metadata>());
+    let capacity = (capacity as usize).min(i32::MAX as usize / size_of::<Metadata>());
     let mut waiting = Wait::default();
     if !wait.is_null() {
         // SAFETY: the caller's promise is passed on.

@@ -109,14 +109,14 @@ impl Uring {
 
     /// The submission queue, to look at: never dropped, so that its tail is not written back.
     #[inline]
-    fn submissions(&self) -> ManuallyDrop<squeue::SubmissionQueue<'_>> {
+    fn submissions_seen(&self) -> ManuallyDrop<squeue::SubmissionQueue<'_>> {
         // SAFETY: nothing is pushed through it, and nothing written.
         ManuallyDrop::new(unsafe { self.ring.submission_shared() })
     }
 
     /// The completion queue, to look at: never dropped, so that its head is not written back.
     #[inline]
-    fn completions(&self) -> ManuallyDrop<cqueue::CompletionQueue<'_>> {
+    fn completions_seen(&self) -> ManuallyDrop<cqueue::CompletionQueue<'_>> {
         // SAFETY: nothing is popped through it, and nothing but the flags is written.
         ManuallyDrop::new(unsafe { self.ring.completion_shared() })
     }
@@ -174,12 +174,12 @@ impl Uring {
 
     /// Submissions the kernel has not taken yet.
     pub(crate) fn queued(&self) -> usize {
-        self.submissions().len()
+        self.submissions_seen().len()
     }
 
     /// Pushes what is queued to the kernel. On an error it stays queued.
     pub(crate) fn flush(&self) -> Result<()> {
-        let queue = self.submissions();
+        let queue = self.submissions_seen();
         let sqpoll = self.setup.sqpoll();
         if queue.is_empty() || (sqpoll && !queue.is_full() && !queue.need_wakeup()) {
             return Ok(());
@@ -201,29 +201,30 @@ impl Uring {
 
     // --- completions: the caller is the reaper and holds the core lock -----------------------
 
+    /// The completions in the queue, taken one by one. The kernel gets their places back when
+    /// the iterator is dropped; only one may exist.
     #[inline]
-    pub(crate) fn pop(&self) -> Option<Completion> {
-        // SAFETY: the caller is the one reaper, so no other CompletionQueue exists.
-        let entry = unsafe { self.ring.completion_shared() }.next()?;
-        Some(completion(&entry))
+    pub(crate) fn completions(&self) -> impl Iterator<Item = Completion> + '_ {
+        // SAFETY: the caller is the one reaper, and keeps to one iterator.
+        unsafe { self.ring.completion_shared() }.map(|entry| completion(&entry))
     }
 
     /// Whether completions lie in the queue.
     #[inline]
     pub(crate) fn ready(&self) -> bool {
-        !self.completions().is_empty()
+        !self.completions_seen().is_empty()
     }
 
     /// Whether an enter would turn up completions that are not in the queue yet: deferred task
     /// work, or a flushed overflow.
     #[inline]
     pub(crate) fn pending(&self) -> bool {
-        let queue = self.submissions();
+        let queue = self.submissions_seen();
         queue.taskrun() || queue.cq_overflow()
     }
 
     pub(crate) fn overflowed(&self) -> bool {
-        self.submissions().cq_overflow()
+        self.submissions_seen().cq_overflow()
     }
 
     // --- waiting: no lock --------------------------------------------------------------------
@@ -273,12 +274,12 @@ impl Uring {
     /// (a deferred completion would be told twice: when queued, and when posted).
     #[inline]
     pub(crate) fn mute_eventfd(&self) {
-        self.completions().disable_eventfd();
+        self.completions_seen().disable_eventfd();
     }
 
     #[inline]
     pub(crate) fn unmute_eventfd(&self) {
-        self.completions().enable_eventfd();
+        self.completions_seen().enable_eventfd();
     }
 
     pub(crate) fn eventfd_registered(&self) -> bool {
