@@ -62,15 +62,12 @@ pub(crate) struct Uring {
 
 impl Uring {
     pub(crate) fn new(setup: Setup) -> Result<Self> {
-        let ring = mode::build(&setup)?;
-        let fd = ring.as_raw_fd();
-        fork::list(fd);
-        let generation = fork::generation();
-        let registered = register_watch(&ring);
-        let watch = match registered {
+        let ring = fork::open_listed(|| mode::build(&setup))?;
+        let (fd, generation) = (ring.as_raw_fd(), fork::generation());
+        let watch = match register_watch(&ring) {
             Ok(watch) => watch,
             Err(error) => {
-                fork::unlist(fd, generation);
+                fork::close_listed(fd, generation, || drop(ring));
                 return Err(error);
             }
         };
@@ -320,10 +317,11 @@ impl Uring {
         if self.forked() {
             return true;
         }
-        fork::unlist(self.ring.as_raw_fd(), self.generation);
-        // SAFETY: `self` is consumed; nothing uses the ring after this. The mappings go first,
-        // since they pin the ring, then the descriptor.
-        unsafe { ManuallyDrop::drop(&mut self.ring) };
+        fork::close_listed(self.ring.as_raw_fd(), self.generation, || {
+            // SAFETY: `self` is consumed; nothing uses the ring after this. The mappings go
+            // first, since they pin the ring, then the descriptor.
+            unsafe { ManuallyDrop::drop(&mut self.ring) };
+        });
         hung_up(self.watch.raw(), patience)
     }
 
@@ -345,15 +343,12 @@ fn completion(entry: &cqueue::Entry) -> Completion {
 /// Gives the ring one end of a socket pair to hold, and nobody else; the other end hangs up
 /// when the ring is really gone. (Never the ring's own descriptor, which would pin it.)
 fn register_watch(ring: &IoUring) -> Result<Descriptor> {
-    let mut pair = [-1; 2];
-    // SAFETY: `pair` has room for two descriptors.
-    let made = unsafe {
-        libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr())
-    };
-    if made != 0 {
-        return Err(Error::last_os("socketpair"));
-    }
-    let [ours, rings] = pair.map(Descriptor::adopt);
+    let [ours, rings] = Descriptor::open("socketpair", |pair| {
+        // SAFETY: `pair` has room for two descriptors.
+        unsafe {
+            libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr())
+        }
+    })?;
     ring.submitter()
         .register_files(&[rings.raw()])
         .map_err(|error| Error::from_io("IORING_REGISTER_FILES", &error))?;
