@@ -191,6 +191,7 @@ TYPE(struct ringmsg_pool *, ring_pool, const struct ringmsg_ring *, uint16_t);
 TYPE(uint16_t, pool_id, const struct ringmsg_pool *);
 TYPE(const uint8_t *, pool_base, const struct ringmsg_pool *);
 TYPE(size_t, pool_size, const struct ringmsg_pool *);
+TYPE(int, pool_free, struct ringmsg_pool *);
 TYPE(int, recvmsg, struct ringmsg_ring *, int, struct msghdr *, int, uint32_t, uint64_t);
 TYPE(int, cancel, struct ringmsg_ring *, uint64_t);
 TYPE(int, submit, struct ringmsg_ring *);
