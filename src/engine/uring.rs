@@ -191,6 +191,10 @@ impl Uring {
         self.enters.fetch_add(1, Ordering::Relaxed);
         // SAFETY: no argument is passed; what is submitted was checked when it was pushed.
         match unsafe { self.ring.submitter().enter::<WaitArgument>(queued, 0, flags, None) } {
+            // Short of memory it takes some of them, and says so by the number only.
+            Ok(taken) if !sqpoll && taken < queued as usize => {
+                Err(Error::new(libc::EAGAIN, "io_uring_enter: the kernel took only some submissions"))
+            }
             Ok(_) => Ok(()),
             Err(error) => Err(Error::from_io("io_uring_enter (submit)", &error)),
         }
@@ -258,12 +262,15 @@ impl Uring {
 
     // --- readiness for other loops -----------------------------------------------------------
 
+    /// Has the kernel write to `eventfd`, of which a ring has one.
     pub(crate) fn register_eventfd(&self, eventfd: RawFd) -> Result<()> {
-        self.ring
-            .submitter()
-            .register_eventfd(eventfd)
-            .map_err(|error| Error::from_io("IORING_REGISTER_EVENTFD", &error))?;
-        self.eventfd_registered.store(true, Ordering::Release);
+        match self.ring.submitter().register_eventfd(eventfd) {
+            // Busy: another thread was first.
+            Err(error) if error.raw_os_error() != Some(libc::EBUSY) => {
+                return Err(Error::from_io("IORING_REGISTER_EVENTFD", &error));
+            }
+            _ => self.eventfd_registered.store(true, Ordering::Release),
+        }
         Ok(())
     }
 

@@ -454,6 +454,39 @@ static void while_the_owner_sleeps_in_reap(uint32_t edge)
 }
 BOTH_TRIGGERS(while_the_owner_sleeps_in_reap)
 
+static volatile int go;
+
+static void *ask_at_once(void *unused)
+{
+    (void)unused;
+    while (!go)
+        ;
+    return (void *)(intptr_t)ringmsg_ring_fd(it.ring);
+}
+
+/* Several threads ask for the first time while the owner reaps: all get the same answer. */
+static void asked_for_by_several_threads_at_once(void)
+{
+    set_up_sockets();
+    for (int i = 0; i < 300; i++) {
+        pthread_t threads[2];
+        void *answers[2];
+        it.ring = make_ring();
+        go = 0;
+        for (int t = 0; t < 2; t++)
+            threads[t] = start(ask_at_once, 0);
+        go = 1;
+        for (int reaps = 0; reaps < 20; reaps++)
+            EQUAL(reap_ms(it.ring, records, CAPACITY, 0), 0);
+        for (int t = 0; t < 2; t++)
+            pthread_join(threads[t], &answers[t]);
+        int fd = OK(ringmsg_ring_fd(it.ring));
+        EQUAL((intptr_t)answers[0], fd);
+        EQUAL((intptr_t)answers[1], fd);
+        OK(ringmsg_ring_free(it.ring));
+    }
+}
+
 static uint32_t edge_of_owner;
 
 static void *own_and_loop(void *unused)
@@ -525,5 +558,6 @@ TESTS(BOTH(steady_state_has_no_empty_wakeups), BOTH(bursts_are_taken_in_pieces),
       BOTH(a_release_by_another_thread_is_followed_by_data), BOTH(starving_again_and_again_goes_on),
       BOTH(a_cancel_is_announced), BOTH(a_queued_single_shot_is_on_its_way), BOTH(a_wake_is_announced),
       BOTH(late_after_data_is_queued), BOTH(late_with_a_single_shot_queued), BOTH(from_another_thread),
-      BOTH(while_the_owner_sleeps_in_reap), BOTH(before_enable), BOTH(blocking_reaps_between),
+      BOTH(while_the_owner_sleeps_in_reap),
+      TEST(asked_for_by_several_threads_at_once), BOTH(before_enable), BOTH(blocking_reaps_between),
       TEST(everything_again_with_sqpoll))
