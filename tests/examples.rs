@@ -157,7 +157,9 @@ fn unix_fds_takes_one_and_closes_the_other() {
 fn modes_prints_a_line_for_each() {
     let Some(programs) = programs() else { return };
     let said = run(&programs.shared, "modes", &["20000", "50", "1"]);
-    for mode in ["recvfrom(2)", "plain", "COOP", "COOP, flag", "DEFER, linger 0", "DEFER, linger AUTO", "SQPOLL"] {
+    for mode in
+        ["recvfrom(2)", "plain", "COOP", "COOP, flag", "DEFER, linger 0", "DEFER, linger AUTO", "SQPOLL"]
+    {
         let row = said.lines().find_map(|line| line.strip_prefix(&format!("{mode:18}")));
         let row = row.unwrap_or_else(|| panic!("no {mode} in\n{said}"));
         let numbers: Vec<f64> = row.split_whitespace().map(|number| number.parse().unwrap()).collect();
@@ -248,7 +250,10 @@ fn udp_echo_answers_from_the_right_address() {
     unsafe { libc::kill(echo.0.id() as i32, libc::SIGTERM) };
     let mut said = String::new();
     output.read_to_string(&mut said).unwrap();
-    assert!(said.starts_with("10 datagrams in ") && said.contains(" 0 records not sent back; 0 dropped"), "{said}");
+    assert!(
+        said.starts_with("10 datagrams in ") && said.contains(" 0 records not sent back; 0 dropped"),
+        "{said}"
+    );
 }
 
 /// The README's program, word for word.
