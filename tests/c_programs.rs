@@ -45,7 +45,11 @@ macro_rules! c_programs {
 }
 
 c_programs! {
+    bad_input
     basic
+    fork
+    freeing
+    polling
     buffers
     cancel
     control
@@ -63,6 +67,7 @@ c_programs! {
     traffic
     truncation
     waiting
+    window
 }
 
 #[test]
