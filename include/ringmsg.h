@@ -1149,8 +1149,9 @@ int ringmsg_release(struct ringmsg_ring *ring,
  * the front of `records`.
  *
  * Ownership, Threads: as ringmsg_release() and ringmsg_reap().
- * Returns: as ringmsg_reap(); -EINVAL also when a record of `done` is not held: then nothing
- * is released and nothing reaped.
+ * Returns: as ringmsg_reap(); -EINVAL also when a record of `done` is not held. After 0,
+ * -EINTR and -ECANCELED `done` is released; after every other error nothing is, and nothing is
+ * reaped.
  */
 int ringmsg_next(struct ringmsg_ring *ring,
                  const struct ringmsg_record *done,

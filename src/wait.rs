@@ -49,8 +49,8 @@ impl Deadline {
     }
 }
 
-/// Gives the reaper's place back.
-struct Reaper<'a>(&'a Ring);
+/// The reaper's place: given back when dropped.
+pub(crate) struct Reaper<'a>(&'a Ring);
 
 impl Drop for Reaper<'_> {
     fn drop(&mut self) {
@@ -59,24 +59,26 @@ impl Drop for Reaper<'_> {
 }
 
 impl Ring {
-    /// Fills `out` with records, waiting as `wait` says.
-    pub(crate) fn reap(&self, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
+    /// Takes the reaper's place, of which there is one.
+    pub(crate) fn become_reaper(&self) -> Result<Reaper<'_>> {
         if self.reaping.swap(true, Ordering::Acquire) {
             return Err(Error::new(libc::EBUSY, "reap: another thread is in reap on this ring"));
         }
-        let reaper = Reaper(self);
+        Ok(Reaper(self))
+    }
+
+    /// Fills `out` with records, waiting as `wait` says.
+    pub(crate) fn reap(&self, _place: &Reaper<'_>, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
         self.make_home();
         self.tallies.reaps.add_one();
-        let watched = self.signals.ready_fd().is_some();
-        if watched {
+        if self.signals.ready_fd().is_some() {
             self.hush();
         }
         let result = self.reap_quietly(out, wait);
-        // Whatever happens from here on is announced again.
-        if watched {
+        // Whatever happens from here on is announced again. (ring_fd may be younger than this.)
+        if self.signals.ready_fd().is_some() {
             self.unhush();
         }
-        drop(reaper);
         result
     }
 
