@@ -257,14 +257,16 @@ fn check_split(buffers: &Buffers, wish: Wish) -> Result<()> {
 }
 
 /// The flags to receive with. To those of the pool forms the library adds the length before
-/// truncation, where messages have one, and close-on-exec for descriptors that arrive.
+/// truncation, where messages have one, and close-on-exec, where descriptors can arrive (packet
+/// sockets refuse that flag).
 fn msg_flags(form: Form, given: i32, kind: socket::Kind) -> Result<u32> {
     if let Form::Caller { .. } = form {
         return Ok(given as u32);
     }
     let given = check_msg_flags(given, form == Form::Multishot, kind)?;
     let length = if kind.has_messages() { libc::MSG_TRUNC as u32 } else { 0 };
-    Ok(given | length | libc::MSG_CMSG_CLOEXEC as u32)
+    let close_on_exec = if kind.passes_descriptors() { libc::MSG_CMSG_CLOEXEC as u32 } else { 0 };
+    Ok(given | length | close_on_exec)
 }
 
 /// Points a single-shot's msghdr into its buffer.
@@ -290,6 +292,7 @@ fn prepare_once(request: &Request, buffers: &Buffers, buffer: u16) {
         (*message).msg_controllen = layout.control_capacity as _;
         (*message).msg_iov = io;
         (*message).msg_iovlen = 1;
+        (*message).msg_flags = NOT_FILLED;
     }
     debug_assert!(layout.control_capacity == 0 || layout.control_capacity as usize >= control::align(1));
 }

@@ -49,7 +49,7 @@ impl Deadline {
     }
 }
 
-/// The reaper's place: given back when dropped.
+/// The right to reap; given back when dropped.
 pub(crate) struct Reaper<'a>(&'a Ring);
 
 impl Drop for Reaper<'_> {
@@ -59,7 +59,7 @@ impl Drop for Reaper<'_> {
 }
 
 impl Ring {
-    /// Takes the reaper's place, of which there is one.
+    /// The right to reap, which one thread has at a time.
     pub(crate) fn become_reaper(&self) -> Result<Reaper<'_>> {
         if self.reaping.swap(true, Ordering::Acquire) {
             return Err(Error::new(libc::EBUSY, "reap: another thread is in reap on this ring"));
@@ -68,7 +68,7 @@ impl Ring {
     }
 
     /// Fills `out` with records, waiting as `wait` says.
-    pub(crate) fn reap(&self, _place: &Reaper<'_>, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
+    pub(crate) fn reap(&self, reaper: Reaper<'_>, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
         self.make_home();
         self.tallies.reaps.add_one();
         if self.signals.ready_fd().is_some() {
@@ -79,6 +79,7 @@ impl Ring {
         if self.signals.ready_fd().is_some() {
             self.unhush();
         }
+        drop(reaper);
         result
     }
 
@@ -114,6 +115,10 @@ impl Ring {
     fn reap_quietly(&self, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
         self.take(out);
         if wait.timeout_ns == 0 {
+            if out.filled() == 0 {
+                // What that submitted (single-shots, re-arms) may be done already.
+                self.take(out);
+            }
             self.take_deferred(out);
             return self.outcome(out, false).unwrap_or(Ok(0));
         }

@@ -51,9 +51,22 @@ c_programs! {
     freeing
     polling
     buffers
+    cancel
+    control
+    descriptors
+    dry
+    errors
     gro
+    metadata
+    once
+    release_threads
+    single_shot
+    streams
+    threads
+    traffic
     truncation
     waiting
+    window
 }
 
 #[test]

@@ -409,14 +409,19 @@ impl BufferRing {
     }
 
     /// Takes back the last `count` entries. Only while no request can take buffers.
-    pub(crate) fn retract(&mut self, count: u16, mut each: impl FnMut(u16)) {
-        for _ in 0..count {
-            self.tail = self.tail.wrapping_sub(1);
-            let at = usize::from(self.tail & self.mask);
-            // SAFETY: `at` is less than the number of entries; the kernel writes none of them.
-            each(unsafe { &*self.entries.base().cast::<BufRingEntry>().as_ptr().add(at) }.bid());
-        }
+    pub(crate) fn retract(&mut self, count: u16, each: impl FnMut(u16)) {
+        self.last(count).for_each(each);
+        self.tail = self.tail.wrapping_sub(count);
         self.commit();
+    }
+
+    /// The buffers of the last `count` entries, the last first.
+    pub(crate) fn last(&self, count: u16) -> impl Iterator<Item = u16> {
+        (1..=count).map(|back| {
+            let at = usize::from(self.tail.wrapping_sub(back) & self.mask);
+            // SAFETY: `at` is less than the number of entries; the kernel writes none of them.
+            unsafe { &*self.entries.base().cast::<BufRingEntry>().as_ptr().add(at) }.bid()
+        })
     }
 
     /// Shows the kernel what was pushed.

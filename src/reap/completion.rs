@@ -18,7 +18,7 @@ impl Pass<'_, '_> {
         match (request.form, completion.buffer) {
             (Form::Multishot, Some(buffer)) => {
                 let pool = request.pool;
-                self.pool(pool).filled();
+                self.pool(pool).filled(completion.result.max(0) as u32);
                 self.data(slot, buffer, completion.result, completion.more);
             }
             (Form::Multishot, None) => self.multishot_failed(slot, completion),
@@ -75,7 +75,10 @@ impl Pass<'_, '_> {
         let request = self.core.requests.get(slot);
         let (pool_id, cancelled, reports) =
             (request.pool, request.cancelled, request.has(RINGMSG_RECV_NO_REARM));
-        if errno == libc::ENOBUFS && self.pool(pool_id).ran_dry() {
+        // Where the kernel runs completions in another thread (SQPOLL, or another armed it) the
+        // pool cannot always tell: buffers may have been published while -ENOBUFS was on its way.
+        let pools_own = request.kind.never_lacks_buffers();
+        if errno == libc::ENOBUFS && (pools_own || self.pool(pool_id).ran_dry()) {
             let missed = self.pool(pool_id).widen(now_ns);
             // A release may have come before this completion was looked at.
             let refilled = self.pool(pool_id).has_buffers();
@@ -110,7 +113,11 @@ impl Pass<'_, '_> {
                 return;
             }
             let pool_id = self.core.requests.get(slot).pool;
-            self.pool(pool_id).give_back(buffer);
+            let buffers = self.pool(pool_id);
+            buffers.give_back(buffer);
+            if buffers.starved > 0 {
+                self.rearm_starved();
+            }
             return self.fail(slot, -result, true);
         }
         let request = self.core.requests.get(slot);
