@@ -47,18 +47,18 @@ macro_rules! c_programs {
 c_programs! {
     bad_input
     basic
-    fork
-    freeing
-    polling
     buffers
     cancel
     control
     descriptors
     dry
     errors
+    fork
+    freeing
     gro
     metadata
     once
+    polling
     release_threads
     single_shot
     storm
