@@ -964,7 +964,7 @@ int ringmsg_pool_new(struct ringmsg_ring *ring,
  * Returns: 0; -EINVAL (NULL, freed before); -EBUSY (armed, or under records); -EPERM,
  * -EOWNERDEAD.
  */
-int ringmsg_pool_free(const struct ringmsg_pool *pool);
+int ringmsg_pool_free(struct ringmsg_pool *pool);
 
 /*
  * ringmsg_ring_pool: the pool with this id: a record's.

@@ -45,10 +45,15 @@ macro_rules! c_programs {
 }
 
 c_programs! {
+    bad_input
     basic
+    fork
+    freeing
+    polling
     buffers
     cancel
     control
+    descriptors
     dry
     errors
     gro
@@ -61,6 +66,7 @@ c_programs! {
     traffic
     truncation
     waiting
+    window
 }
 
 #[test]

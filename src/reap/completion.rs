@@ -18,7 +18,7 @@ impl Pass<'_, '_> {
         match (request.form, completion.buffer) {
             (Form::Multishot, Some(buffer)) => {
                 let pool = request.pool;
-                self.pool(pool).filled();
+                self.pool(pool).filled(completion.result.max(0) as u32);
                 self.data(slot, buffer, completion.result, completion.more);
             }
             (Form::Multishot, None) => self.multishot_failed(slot, completion),
