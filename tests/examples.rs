@@ -6,7 +6,8 @@ use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 mod toolchain;
@@ -267,26 +268,28 @@ fn the_readmes_program_works() {
     std::fs::write(&source, snippet).unwrap();
     let program = compile(Language::C("c11"), &[&source], "quickstart");
 
-    let free = UdpSocket::bind("[::1]:0").or_else(|_| UdpSocket::bind("127.0.0.1:0")).unwrap();
-    let mut to = free.local_addr().unwrap();
-    drop(free);
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let source = client.local_addr().unwrap().port();
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut quickstart = Command::new(program);
-    quickstart.arg(to.port().to_string()).env("LD_LIBRARY_PATH", library_directory());
+    quickstart.arg(port.to_string()).env("LD_LIBRARY_PATH", library_directory());
     let (running, mut output) = start(quickstart);
-    let client = UdpSocket::bind((to.ip(), 0)).unwrap();
-    to.set_ip(to.ip());
-    // Until it is bound, what is sent is lost.
-    let sender = std::thread::spawn(move || {
-        for _ in 0..100 {
-            let _ = client.send_to(b"hello ring", to);
-            std::thread::sleep(Duration::from_millis(50));
+    // What is sent before it is bound is lost. In the end, EOF tells the reader below.
+    let seen = Arc::new(AtomicBool::new(false));
+    let sender = std::thread::spawn({
+        let seen = Arc::clone(&seen);
+        move || {
+            for _ in 0..200 {
+                if !seen.load(Ordering::Relaxed) {
+                    let _ = client.send_to(b"hello ring", ("127.0.0.1", port));
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+            drop(running);
         }
-        client.local_addr().unwrap().port()
     });
     let said = line(&mut output);
-    drop(running);
-    drop(output);
-    let port = sender.join().unwrap();
-    assert!(said.contains("10 bytes") && said.contains(&format!("port {port}")), "{said:?}");
-    assert!(said.contains("hello ring"), "{said:?}");
+    seen.store(true, Ordering::Relaxed);
+    sender.join().unwrap();
+    assert_eq!(said.trim_end(), format!("10 bytes from port {source}, ECN 0: hello ring"));
 }
