@@ -51,7 +51,6 @@ lint: test-tools
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
 test-rust: test-tools
-	$(CARGO) build --locked
 	$(CARGO) test --locked
 
 test: lint test-rust
