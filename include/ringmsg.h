@@ -221,7 +221,8 @@
 #define RINGMSG_META_DESTINATION_PORT (1u << 9)
 
 /*
- * The record carries a queued socket error (IP_RECVERR with MSG_ERRQUEUE).
+ * The record carries a queued socket error (IP_RECVERR with MSG_ERRQUEUE). Its name, and so the
+ * source in its metadata, is where the datagram that failed was sent.
  */
 #define RINGMSG_META_SOCKET_ERROR (1u << 10)
 
