@@ -175,7 +175,7 @@ static void bursts_are_taken_in_pieces(uint32_t edge)
 }
 BOTH_TRIGGERS(bursts_are_taken_in_pieces)
 
-enum { RACES = 10000 };
+enum { RACES = 4000 };
 static volatile int answered;
 
 static void *send_when_answered(void *unused)

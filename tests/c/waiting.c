@@ -147,7 +147,7 @@ static void wakes_are_sticky_and_count_as_one(void)
     tear_down();
 }
 
-enum { WAKES = 20000 };
+enum { WAKES = 10000 };
 static volatile int woken;
 
 static void *wake_again_and_again(void *unused)
