@@ -61,3 +61,4 @@ header:
 
 clean:
 	$(CARGO) clean
+	rm -rf build
