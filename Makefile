@@ -60,3 +60,4 @@ header:
 
 clean:
 	$(CARGO) clean
+	rm -rf build
