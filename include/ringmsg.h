@@ -433,7 +433,8 @@ struct ringmsg_stats {
      */
     uint64_t rearms;
     /*
-     * How often a request found every buffer of its pool held by the caller.
+     * How often a request found every buffer of its pool filled: held by the caller, or still
+     * to be reaped.
      */
     uint64_t starvations;
     /*

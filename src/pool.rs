@@ -30,8 +30,35 @@ const WINDOW_REST_NS: u64 = 1_000_000_000;
 /// Who holds a buffer: one bit a segment, for this generation.
 #[derive(Debug, Clone, Copy, Default)]
 struct Holders {
-    segments: u128,
+    segments: [u64; 2],
     generation: u32,
+}
+
+impl Holders {
+    /// The word and the bit of a segment; None where there is no such segment.
+    #[inline]
+    fn place(segment: u16) -> Option<(usize, u64)> {
+        (u32::from(segment) < SEGMENTS_MAX).then(|| (usize::from(segment >> 6), 1 << (segment & 63)))
+    }
+
+    #[inline]
+    fn has(&self, record: &Record) -> bool {
+        let place = Self::place(record.segment);
+        self.generation == record.generation
+            && place.is_some_and(|(word, bit)| self.segments[word] & bit != 0)
+    }
+
+    #[inline]
+    fn flip(&mut self, segment: u16) {
+        if let Some((word, bit)) = Self::place(segment) {
+            self.segments[word] ^= bit;
+        }
+    }
+
+    #[inline]
+    fn is_nobody(&self) -> bool {
+        self.segments[0] | self.segments[1] == 0
+    }
 }
 
 /// The state of a pool that exists. Behind the pool's lock.
@@ -50,6 +77,8 @@ pub(crate) struct Buffers {
     /// with these buffers given. Tells a want of buffers from a socket's own -ENOBUFS.
     seen: u32,
     window: u32,
+    /// `filled` at the last miss.
+    missed_at: Option<u32>,
     window_missed_ns: u64,
     filled_at_last_look: u32,
     recent_batch: u32,
@@ -80,6 +109,7 @@ impl Buffers {
             given: 0,
             filled: 0,
             window: WINDOW_MIN.min(layout.buffers),
+            missed_at: None,
             window_missed_ns: 0,
             filled_at_last_look: 0,
             recent_batch: 0,
@@ -155,30 +185,27 @@ impl Buffers {
     /// `segments` records now hold `buffer`.
     #[inline]
     pub(crate) fn hold(&mut self, buffer: u16, generation: u32, segments: u32) {
-        let mask = if segments >= SEGMENTS_MAX { u128::MAX } else { (1 << segments) - 1 };
-        self.holders[usize::from(buffer)] = Holders { segments: mask, generation };
+        let word = |count: u32| if count >= 64 { u64::MAX } else { (1 << count) - 1 };
+        let segments = match segments {
+            1 => [1, 0],
+            many => [word(many), word(many.saturating_sub(64))],
+        };
+        self.holders[usize::from(buffer)] = Holders { segments, generation };
         self.held += 1;
-    }
-
-    /// Takes one record's claim off its buffer. False: the record is not held.
-    #[inline]
-    fn drop_claim(&mut self, record: &Record) -> bool {
-        let Some(holders) = self.holders.get_mut(usize::from(record.buffer)) else { return false };
-        let bit = if u32::from(record.segment) < SEGMENTS_MAX { 1u128 << record.segment } else { 0 };
-        if holders.generation != record.generation || holders.segments & bit == 0 {
-            return false;
-        }
-        holders.segments &= !bit;
-        true
     }
 
     /// Releases `records`, all of this pool: every one, or none.
     pub(crate) fn release(&mut self, records: &[Record]) -> bool {
-        let held = |record: &&Record| record.flags & RINGMSG_RECORD_BUFFER != 0;
-        for (done, record) in records.iter().enumerate().filter(|(_, record)| held(record)) {
-            if !self.drop_claim(record) {
-                self.unrelease(&records[..done]);
-                return false;
+        for (done, record) in records.iter().enumerate() {
+            if record.flags & RINGMSG_RECORD_BUFFER == 0 {
+                continue;
+            }
+            match self.holders.get_mut(usize::from(record.buffer)) {
+                Some(holders) if holders.has(record) => holders.flip(record.segment),
+                _ => {
+                    self.unrelease(&records[..done]);
+                    return false;
+                }
             }
         }
         true
@@ -189,7 +216,7 @@ impl Buffers {
         for record in records.iter().filter(|record| record.flags & RINGMSG_RECORD_BUFFER != 0) {
             // A train's records name their buffer many times: the generation goes with it.
             let holders = &mut self.holders[usize::from(record.buffer)];
-            if holders.segments == 0 && holders.generation == record.generation {
+            if holders.is_nobody() && holders.generation == record.generation {
                 holders.generation = 0;
                 self.held -= 1;
                 if let Some(descriptors) = &mut self.descriptors {
@@ -207,7 +234,7 @@ impl Buffers {
             let holders = &mut self.holders[usize::from(record.buffer)];
             // Unless the train's other records were released in between: then it is settled.
             if holders.generation == record.generation {
-                holders.segments |= 1 << record.segment;
+                holders.flip(record.segment);
             }
         }
     }
@@ -215,10 +242,7 @@ impl Buffers {
     /// Whether the record is held now.
     pub(crate) fn is_held(&self, record: &Record) -> bool {
         record.flags & RINGMSG_RECORD_BUFFER != 0
-            && u32::from(record.segment) < SEGMENTS_MAX
-            && self.holders.get(usize::from(record.buffer)).is_some_and(|holders| {
-                holders.generation == record.generation && holders.segments >> record.segment & 1 == 1
-            })
+            && self.holders.get(usize::from(record.buffer)).is_some_and(|holders| holders.has(record))
     }
 
     /// Whether a request that is armed now would find a buffer.
@@ -232,11 +256,16 @@ impl Buffers {
         self.seen.wrapping_sub(self.filled) as i32 <= 0
     }
 
-    /// Widens the window after a miss. False: there is nothing more to publish.
+    /// Widens the window after a miss. False: it was none, there is nothing more to publish.
     pub(crate) fn widen(&mut self, now_ns: u64) -> bool {
-        if self.free.is_empty() {
-            return self.published > 0;
+        // Requests that share the pool miss together: once is enough for all of them.
+        if self.missed_at == Some(self.filled) {
+            return true;
         }
+        if self.free.is_empty() {
+            return false;
+        }
+        self.missed_at = Some(self.filled);
         self.window = (self.window * 2).min(self.layout.buffers);
         self.window_missed_ns = now_ns;
         self.top_up();
@@ -283,7 +312,7 @@ unsafe impl Send for Pool {}
 unsafe impl Sync for Pool {}
 
 /// A locked pool that exists.
-pub(crate) type Locked<'a> = parking_lot::MappedMutexGuard<'a, Box<Buffers>>;
+pub(crate) type Locked<'a> = parking_lot::MappedMutexGuard<'a, Buffers>;
 
 impl Pool {
     pub(crate) fn id(&self) -> u16 {
@@ -309,7 +338,7 @@ impl Pool {
     /// The pool's state; None once it is freed.
     #[inline]
     pub(crate) fn lock(&self) -> Option<Locked<'_>> {
-        MutexGuard::try_map(self.buffers.lock(), Option::as_mut).ok()
+        MutexGuard::try_map(self.buffers.lock(), |buffers| buffers.as_deref_mut()).ok()
     }
 }
 

@@ -39,18 +39,37 @@ impl<'a> Output<'a> {
         self.records.len() - self.filled
     }
 
-    #[inline]
     fn wants_metadata(&self) -> bool {
         self.metadata.is_some()
     }
 
+    /// Where the next record's metadata goes, emptied; None when none is wanted.
     #[inline]
-    fn push(&mut self, record: Record, metadata: &Metadata) {
-        self.records[self.filled].write(record);
-        if let Some(array) = &mut self.metadata {
-            array[self.filled].write(*metadata);
-        }
+    fn metadata(&mut self) -> Option<&mut Metadata> {
+        let place = self.metadata.as_deref_mut()?.get_mut(self.filled)?;
+        Some(place.write(Metadata::NONE))
+    }
+
+    /// A copy of what was put into `metadata` for the next record.
+    fn metadata_so_far(&mut self) -> Metadata {
+        let place = self.metadata.as_deref_mut().and_then(|array| array.get_mut(self.filled));
+        // SAFETY: `metadata` wrote there.
+        place.map_or(Metadata::NONE, |place| unsafe { place.assume_init() })
+    }
+
+    /// The next record, whose metadata is in place.
+    #[inline]
+    fn push(&mut self, record: &Record) {
+        self.records[self.filled].write(*record);
         self.filled += 1;
+    }
+
+    /// The next record, with this metadata.
+    fn push_with(&mut self, record: &Record, metadata: &Metadata) {
+        if let Some(place) = self.metadata() {
+            *place = *metadata;
+        }
+        self.push(record);
     }
 }
 
@@ -75,10 +94,12 @@ impl Ring {
             pass.make_finals();
             pass.rearm_starved();
         }
+        let mut ready = self.engine.completions();
         while pass.out.room() > 0 {
-            let Some(completion) = self.engine.pop() else { break };
+            let Some(completion) = ready.next() else { break };
             pass.take(completion);
         }
+        drop(ready);
         let completions = pass.completions;
         pass.look_after_pools();
         drop(pass);
@@ -98,10 +119,14 @@ impl Ring {
         let mut nowhere = Output::new(&mut [], None);
         self.signals.leave_attention();
         self.collect(&mut core, &mut nowhere, now_ns());
+        if self.signals.wants_attention() {
+            // What is left is for the reaper, who may have fallen asleep since.
+            self.signals.rouse();
+        }
     }
 }
 
-impl<'a> Pass<'a, '_> {
+impl Pass<'_, '_> {
     #[inline]
     fn take(&mut self, completion: Completion) {
         match completion.token {
@@ -115,22 +140,7 @@ impl<'a> Pass<'a, '_> {
     /// Locks the pool `id`, or finds it locked.
     #[inline]
     fn pool(&mut self, id: u16) -> &mut Buffers {
-        if self.at_hand.as_ref().is_none_or(|(at_hand, _)| *at_hand != id) {
-            self.fetch_pool(id);
-        }
-        &mut self.at_hand.as_mut().expect("just fetched").1
-    }
-
-    fn fetch_pool(&mut self, id: u16) {
-        // One lock at a time.
-        self.at_hand = None;
-        let ring: &'a Ring = self.ring;
-        let mut pool = ring.pools.get(id).and_then(Pool::lock).expect("a pool with requests is not freed");
-        if !pool.touched {
-            pool.touched = true;
-            self.core.touched.push(id);
-        }
-        self.at_hand = Some((id, pool));
+        at_hand(&mut self.at_hand, self.ring, &mut self.core.touched, id)
     }
 
     /// Tops up the windows of the pools that were drawn from.
@@ -140,10 +150,36 @@ impl<'a> Pass<'a, '_> {
             let now_ns = self.now_ns;
             self.pool(id).look(now_ns);
             // After the top-up: a completion that is there by now may have missed it.
-            if !self.ring.engine.ready() {
+            if !self.ring.engine.ready() && !self.ring.engine.overflowed() {
                 self.pool(id).is_caught_up();
             }
         }
         self.at_hand = None;
     }
+}
+
+/// The pool `id`, locked: the one at hand, or fetched.
+#[inline]
+fn at_hand<'h, 'a>(
+    hand: &'h mut Option<(u16, Locked<'a>)>,
+    ring: &'a Ring,
+    touched: &mut Vec<u16>,
+    id: u16,
+) -> &'h mut Buffers {
+    if hand.as_ref().is_none_or(|(held, _)| *held != id) {
+        fetch(hand, ring, touched, id);
+    }
+    &mut hand.as_mut().expect("just fetched").1
+}
+
+#[cold]
+fn fetch<'a>(hand: &mut Option<(u16, Locked<'a>)>, ring: &'a Ring, touched: &mut Vec<u16>, id: u16) {
+    // One lock at a time.
+    *hand = None;
+    let mut pool = ring.pools.get(id).and_then(Pool::lock).expect("a pool with requests is not freed");
+    if !pool.touched {
+        pool.touched = true;
+        touched.push(id);
+    }
+    *hand = Some((id, pool));
 }

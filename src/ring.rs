@@ -156,10 +156,7 @@ impl Ring {
 
     pub(crate) fn info(&self) -> RingInfo {
         let (sq_entries, cq_entries) = self.engine.entries();
-        let mut features = RINGMSG_FEATURE_MULTISHOT;
-        if self.engine.has_min_wait() {
-            features |= RINGMSG_FEATURE_MIN_WAIT;
-        }
+        let features = if self.engine.has_min_wait() { RINGMSG_FEATURE_MIN_WAIT } else { 0 };
         RingInfo {
             engine: RINGMSG_ENGINE_IO_URING,
             flags: self.engine.setup().flags,

@@ -26,7 +26,8 @@ pub struct Stats {
     pub wakes: u64,
     /// How often a multishot request ended in the kernel and was armed again.
     pub rearms: u64,
-    /// How often a request found every buffer of its pool held by the caller.
+    /// How often a request found every buffer of its pool filled: held by the caller, or still
+    /// to be reaped.
     pub starvations: u64,
     /// How often a request found no published buffer although others were free: the hot window
     /// was too narrow, and was widened.

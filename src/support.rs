@@ -2,8 +2,11 @@
 
 use std::fmt::Write;
 
+use once_cell::sync::OnceCell;
+
 use crate::config::*;
 use crate::mode::{self, Setup};
+use crate::ring::Ring;
 
 /// Tries everything once. A few hundred microseconds.
 pub(crate) fn query() -> Support {
@@ -40,6 +43,16 @@ pub(crate) fn query() -> Support {
         support.features |= RINGMSG_FEATURE_MULTISHOT;
     }
     support
+}
+
+/// What a ring turned out to be, with what only a trial tells of its kernel.
+pub(crate) fn info(ring: &Ring) -> RingInfo {
+    static MULTISHOT: OnceCell<bool> = OnceCell::new();
+    let mut info = ring.info();
+    if *MULTISHOT.get_or_init(probe::multishot) {
+        info.features |= RINGMSG_FEATURE_MULTISHOT;
+    }
+    info
 }
 
 fn try_flags(flags: u32) -> Result<io_uring::IoUring, i32> {

@@ -97,7 +97,8 @@ impl Left<'_> {
 
     /// Takes the completions that lie in the queue, and closes descriptors that came with them.
     fn take_completions(&mut self) {
-        while let Some(completion) = self.engine.pop() {
+        let engine = self.engine;
+        for completion in engine.completions() {
             match completion.token {
                 Token::Wake => self.watching = completion.more,
                 Token::Pause(slot) => self.core.requests.get_mut(slot).state = State::Over,

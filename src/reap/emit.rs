@@ -1,6 +1,8 @@
 //! Handing out records: trains one by one, errors, ends; and counting them.
 
 use super::Pass;
+use super::completion::read_control;
+use crate::layout::Train;
 use crate::record::*;
 use crate::request::*;
 use crate::stats::Stats;
@@ -48,6 +50,17 @@ impl Pass<'_, '_> {
     /// Hands out the rest of a train, as far as there is room.
     pub(super) fn continue_train(&mut self) {
         let Some(mut train) = self.core.train.take() else { return };
+        // Its first part may have been reaped without metadata; a train that was decoded has
+        // its size.
+        if self.out.wants_metadata() && train.metadata.valid == 0 {
+            let pool = self.pool(train.whole.pool);
+            read_control(pool, &mut train.whole, Some(&mut train.metadata));
+        }
+        self.hand_out(train);
+    }
+
+    /// Hands out a train's datagrams; what does not fit stays for the next reap.
+    pub(super) fn hand_out(&mut self, mut train: Train) {
         while train.next < train.split.records {
             if self.out.room() == 0 {
                 self.core.train = Some(train);
@@ -67,7 +80,7 @@ impl Pass<'_, '_> {
     pub(super) fn emit(&mut self, slot: u32, record: Record, metadata: &Metadata) {
         count(&mut self.core.requests.get_mut(slot).stats, &record);
         let over = record.flags & RINGMSG_RECORD_FINAL != 0;
-        self.out.push(record, metadata);
+        self.out.push_with(&record, metadata);
         if over {
             self.part_with(slot);
         }
@@ -86,7 +99,7 @@ impl Pass<'_, '_> {
 }
 
 #[inline]
-fn count(stats: &mut Stats, record: &Record) {
+pub(super) fn count(stats: &mut Stats, record: &Record) {
     stats.records += 1;
     if record.result < 0 {
         let asked_for = record.result == -libc::ECANCELED && record.flags & RINGMSG_RECORD_FINAL != 0;
