@@ -49,8 +49,8 @@ impl Deadline {
     }
 }
 
-/// Gives the reaper's place back.
-struct Reaper<'a>(&'a Ring);
+/// The right to reap; given back when dropped.
+pub(crate) struct Reaper<'a>(&'a Ring);
 
 impl Drop for Reaper<'_> {
     fn drop(&mut self) {
@@ -59,12 +59,16 @@ impl Drop for Reaper<'_> {
 }
 
 impl Ring {
-    /// Fills `out` with records, waiting as `wait` says.
-    pub(crate) fn reap(&self, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
+    /// The right to reap, which one thread has at a time.
+    pub(crate) fn become_reaper(&self) -> Result<Reaper<'_>> {
         if self.reaping.swap(true, Ordering::Acquire) {
             return Err(Error::new(libc::EBUSY, "reap: another thread is in reap on this ring"));
         }
-        let reaper = Reaper(self);
+        Ok(Reaper(self))
+    }
+
+    /// Fills `out` with records, waiting as `wait` says.
+    pub(crate) fn reap(&self, reaper: Reaper<'_>, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
         self.make_home();
         self.tallies.reaps.add_one();
         let watched = self.signals.ready_fd().is_some();
