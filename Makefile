@@ -12,8 +12,10 @@ export CARGO_TERM_COLOR ?= auto
 .PHONY: all build test test-rust lint header help clean
 all: build
 
+include packaging/install.mk
+
 help:
-	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
 
 need = @command -v $(1) >/dev/null || { echo "missing: $(1); install it with: $(2)" >&2; exit 1; }
 

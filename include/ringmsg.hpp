@@ -506,7 +506,7 @@ public:
     void wake() const noexcept { call(ringmsg_wake); }
 
     /// Releases what `batch` holds, and fills it anew; returns how many records: 0 after the
-    /// timeout or a wake. After an error the batch is empty.
+    /// timeout or a wake. When that is refused the batch stays as it was.
     std::uint32_t reap(batch &batch, const wait_options &wait = {}, on_error fail = {})
     {
         return static_cast<std::uint32_t>(std::max(fail(refill(batch, wait)), 0));
@@ -597,18 +597,18 @@ inline int ring::refill(batch &batch, const wait_options &options) noexcept
     const int outcome = detail::call(core_, [&](ringmsg_ring *handle) {
         ringmsg_record *const records = batch.records_.get();
         ringmsg_metadata *const metadata = batch.metadata_.get();
-        const std::uint32_t done = std::exchange(batch.count_, 0);
+        std::uint32_t done = std::exchange(batch.count_, 0);
         int result = ringmsg_next(handle, records, done, records, metadata, batch.capacity_, &wait);
         while (result == -EINTR) {
+            done = 0;
             if (limited)
                 wait.timeout_ns = std::max<std::int64_t>((options.timeout - (clock::now() - start)).count(), 0);
             result = ringmsg_reap(handle, records, metadata, batch.capacity_, &wait);
         }
         if (result > 0)
             batch.take(handle, static_cast<std::uint32_t>(result));
-        // These refusals come before the release.
-        if (result == -EINVAL || result == -EPERM || result == -EOWNERDEAD || result == -EBADFD)
-            ringmsg_release(handle, records, done);
+        if (result < 0 && result != -ECANCELED)
+            batch.count_ = done; // nothing was done
         return result;
     });
     // A close that came meanwhile ended the wait, or made void what it brought.
