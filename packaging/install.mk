@@ -18,6 +18,8 @@ BUILT ?= $(PROFILE_DIR)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 SONAME := libringmsg.so.0
 MAN3 := $(notdir $(wildcard docs/man/*.3))
+# The functions that the pages are about: each gets a link to its page.
+MAN3_NAMES := $(shell sed -n 's/^.* names: //p' docs/man/*.3)
 MAN7 := $(notdir $(wildcard docs/man/*.7))
 
 INSTALLED = \
@@ -25,7 +27,7 @@ INSTALLED = \
 	$(LIBDIR)/pkgconfig/ringmsg.pc \
 	$(LIBDIR)/cmake/ringmsg/ringmsg-config.cmake $(LIBDIR)/cmake/ringmsg/ringmsg-config-version.cmake \
 	$(INCLUDEDIR)/ringmsg.h $(INCLUDEDIR)/ringmsg.hpp \
-	$(addprefix $(MANDIR)/man3/,$(MAN3)) $(addprefix $(MANDIR)/man7/,$(MAN7)) \
+	$(addprefix $(MANDIR)/man3/,$(sort $(MAN3) $(addsuffix .3,$(MAN3_NAMES)))) $(addprefix $(MANDIR)/man7/,$(MAN7)) \
 	$(DOCDIR)/LICENSE-APACHE $(DOCDIR)/LICENSE-MIT
 
 # Paths below PREFIX are written relative to it, so that `pkg-config --define-prefix` works.
@@ -65,10 +67,21 @@ install-development: $(BUILT)/libringmsg.a
 
 install-documents:
 	$(INSTALL) -d $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(DOCDIR)
-	for page in $(MAN3); do $(INSTALL) -m 644 docs/man/$$page $(DESTDIR)$(MANDIR)/man3 || exit 1; done
-	for page in $(MAN7); do $(INSTALL) -m 644 docs/man/$$page $(DESTDIR)$(MANDIR)/man7 || exit 1; done
+	for page in $(MAN3); do \
+		for name in $$(sed -n 's/^.* names: //p' docs/man/$$page); do \
+			ln -sf $$page $(DESTDIR)$(MANDIR)/man3/$$name.3 || exit 1; \
+		done; \
+		rm -f $(DESTDIR)$(MANDIR)/man3/$$page; \
+		$(INSTALL) -m 644 docs/man/$$page $(DESTDIR)$(MANDIR)/man3 || exit 1; \
+	done
+	$(INSTALL) -m 644 $(addprefix docs/man/,$(MAN7)) $(DESTDIR)$(MANDIR)/man7
 	$(INSTALL) -m 644 LICENSE-APACHE LICENSE-MIT $(DESTDIR)$(DOCDIR)
 
 uninstall:
 	rm -f $(addprefix $(DESTDIR),$(INSTALLED))
 	rmdir $(DESTDIR)$(LIBDIR)/cmake/ringmsg $(DESTDIR)$(DOCDIR) 2>/dev/null || true
+
+# make man        rewrites docs/man/*.3 from include/ringmsg.h
+.PHONY: man
+man:
+	RINGMSG_UPDATE_MAN=1 $(CARGO) test --locked --test man the_committed_pages_are_what_the_header_says

@@ -33,7 +33,8 @@ if grep -rIl -e "$checkout" "$prefix"; then die "an installed file names the che
 for file in libringmsg.so libringmsg.so.0 libringmsg.a pkgconfig/ringmsg.pc; do
     [ -e "$libdir/$file" ] || die "$file is not installed"
 done
-for file in include/ringmsg.h include/ringmsg.hpp share/doc/ringmsg/LICENSE-MIT; do
+for file in include/ringmsg.h include/ringmsg.hpp share/doc/ringmsg/LICENSE-MIT \
+    share/man/man7/ringmsg.7 share/man/man3/ringmsg_next.3; do
     [ -e "$prefix/$file" ] || die "$file is not installed"
 done
 version=$(pkg-config --modversion ringmsg)
@@ -44,6 +45,10 @@ if grep -v '^ringmsg_' <<<"$exported"; then die "a foreign symbol is exported"; 
 declared=$(grep -oE '^[a-z_].*\bringmsg_[a-z_]+\(' "$prefix/include/ringmsg.h" | grep -oE 'ringmsg_[a-z_]+\($' | tr -d '(' | sort)
 [ "$declared" = "$(sort <<<"$exported")" ] || die "header and library differ: $(diff <(echo "$declared") <(sort <<<"$exported"))"
 [ "$(pkg-config --define-variable=prefix=/elsewhere --variable=includedir ringmsg)" = /elsewhere/include ] || die "ringmsg.pc cannot be moved"
+
+for name in $exported; do
+    grep -q "^\.SS $name()" "$prefix/share/man/man3/$name.3" || die "there is no man page for $name"
+done
 
 # --- run -------------------------------------------------------------------------------------
 run_all=yes
