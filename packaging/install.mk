@@ -1,4 +1,5 @@
 # make install    PREFIX= LIBDIR= INCLUDEDIR= DATADIR= DESTDIR=: library, headers, .pc, CMake package, man pages
+# make install-debug  the same for the shared library's debug information
 # make uninstall  with the same variables: takes away what install put there
 #
 # Included by the Makefile. install builds nothing with other rights than your own:
@@ -22,7 +23,7 @@ MAN3 := $(notdir $(wildcard docs/man/*.3))
 MAN3_NAMES := $(shell sed -n 's/^.* names: //p' docs/man/*.3)
 MAN7 := $(notdir $(wildcard docs/man/*.7))
 
-INSTALLED = \
+INSTALLED = $(LIBDIR)/.debug/libringmsg.so.debug \
 	$(LIBDIR)/libringmsg.so.$(VERSION) $(LIBDIR)/$(SONAME) $(LIBDIR)/libringmsg.so $(LIBDIR)/libringmsg.a \
 	$(LIBDIR)/pkgconfig/ringmsg.pc \
 	$(LIBDIR)/cmake/ringmsg/ringmsg-config.cmake $(LIBDIR)/cmake/ringmsg/ringmsg-config-version.cmake \
@@ -39,31 +40,65 @@ fill_in = sed \
 	-e "s|@include_from_lib@|$$(realpath -ms --relative-to=$(LIBDIR) $(INCLUDEDIR))|g" \
 	-e 's|@version@|$(VERSION)|g'
 
-.PHONY: install install-runtime install-development install-documents uninstall
+.PHONY: install install-runtime install-development install-documents install-debug uninstall
 install: install-runtime install-development install-documents
 	@echo "ringmsg $(VERSION) is in $(DESTDIR)$(PREFIX). If programs do not find $(SONAME) there: ldconfig"
 
 $(BUILT)/libringmsg.so $(BUILT)/libringmsg.a:
 	$(MAKE) build
 
+# What is installed is made from what cargo built: the shared library's debug information in a
+# file of its own, and the static library as one object, without what nothing refers to, in which
+# only the interface is global, so that a program can hold two libraries written in Rust.
+FINISHED := $(BUILT)/finished
+$(FINISHED)/libringmsg.so.debug: $(BUILT)/libringmsg.so
+	mkdir -p $(FINISHED)
+	$(OBJCOPY) --only-keep-debug $< $@
+	chmod 644 $@
+
+$(FINISHED)/libringmsg.so: $(BUILT)/libringmsg.so $(FINISHED)/libringmsg.so.debug
+	$(OBJCOPY) --strip-unneeded --add-gnu-debuglink=$(FINISHED)/libringmsg.so.debug $< $@
+
+$(FINISHED)/libringmsg.a: $(BUILT)/libringmsg.a packaging/libringmsg0.symbols
+	mkdir -p $(FINISHED)
+	sed -n 's/^ \(ringmsg_.*\)@.*/\1/p' packaging/libringmsg0.symbols > $(FINISHED)/interface
+	$(LD) -r --gc-sections $$(sed 's/^/-u /' $(FINISHED)/interface) -o $(FINISHED)/whole.o $<
+	$(OBJCOPY) --strip-debug --remove-section=.llvmbc --remove-section=.llvmcmd \
+		--keep-global-symbols=$(FINISHED)/interface $(FINISHED)/whole.o $(FINISHED)/ringmsg.o
+	rm -f $@ $(FINISHED)/whole.o
+	$(AR) rcs $@ $(FINISHED)/ringmsg.o
+
+all: finish
+.PHONY: finish
+finish: build
+	@$(MAKE) --no-print-directory $(FINISHED)/libringmsg.so $(FINISHED)/libringmsg.a
+
+# make size       how large the libraries are
+.PHONY: size
+size: finish
+	@stat -L -c '%9s bytes  %n' $(BUILT)/libringmsg.so $(BUILT)/libringmsg.a $(FINISHED)/libringmsg.*
+
 # What programs need to run.
-install-runtime: $(BUILT)/libringmsg.so
+install-runtime: $(FINISHED)/libringmsg.so
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR)
-	$(OBJCOPY) --strip-unneeded $(BUILT)/libringmsg.so $(DESTDIR)$(LIBDIR)/libringmsg.so.$(VERSION)
-	chmod 755 $(DESTDIR)$(LIBDIR)/libringmsg.so.$(VERSION)
+	$(INSTALL) -m 755 $(FINISHED)/libringmsg.so $(DESTDIR)$(LIBDIR)/libringmsg.so.$(VERSION)
 	ln -sf libringmsg.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 
 # What programs need to be built.
-install-development: $(BUILT)/libringmsg.a
+install-development: $(FINISHED)/libringmsg.a
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/ringmsg $(DESTDIR)$(INCLUDEDIR)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libringmsg.so
-	$(OBJCOPY) --strip-debug $(BUILT)/libringmsg.a $(DESTDIR)$(LIBDIR)/libringmsg.a
-	chmod 644 $(DESTDIR)$(LIBDIR)/libringmsg.a
+	$(INSTALL) -m 644 $(FINISHED)/libringmsg.a $(DESTDIR)$(LIBDIR)
 	$(INSTALL) -m 644 include/ringmsg.h include/ringmsg.hpp $(DESTDIR)$(INCLUDEDIR)
 	$(fill_in) packaging/ringmsg.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/ringmsg.pc
 	$(fill_in) packaging/ringmsg-config.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/ringmsg/ringmsg-config.cmake
 	$(fill_in) packaging/ringmsg-config-version.cmake.in \
 		> $(DESTDIR)$(LIBDIR)/cmake/ringmsg/ringmsg-config-version.cmake
+
+# What debuggers look for beside the library.
+install-debug: $(FINISHED)/libringmsg.so.debug
+	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/.debug
+	$(INSTALL) -m 644 $< $(DESTDIR)$(LIBDIR)/.debug/libringmsg.so.debug
 
 install-documents:
 	$(INSTALL) -d $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(DOCDIR)
@@ -79,9 +114,40 @@ install-documents:
 
 uninstall:
 	rm -f $(addprefix $(DESTDIR),$(INSTALLED))
-	rmdir $(DESTDIR)$(LIBDIR)/cmake/ringmsg $(DESTDIR)$(DOCDIR) 2>/dev/null || true
+	rmdir $(DESTDIR)$(LIBDIR)/.debug $(DESTDIR)$(LIBDIR)/cmake/ringmsg $(DESTDIR)$(DOCDIR) 2>/dev/null || true
 
 # make man        rewrites docs/man/*.3 from include/ringmsg.h
 .PHONY: man
 man:
 	RINGMSG_UPDATE_MAN=1 $(CARGO) test --locked --test man the_committed_pages_are_what_the_header_says
+
+# make dist       build/ringmsg-VERSION.tar.xz, which builds without a network
+# make deb        build/deb: libringmsg0, libringmsg-dev, python3-ringmsg
+# make check-deb  installs them in a fresh root, and compiles and runs the examples there (as root)
+.PHONY: dist deb check-deb
+dist:
+	packaging/dist.sh
+
+deb: finish
+	$(call need,dpkg-gensymbols,apt-get install dpkg-dev)
+	packaging/deb.sh
+
+check-deb: deb
+	packaging/deb-test.sh
+
+# make check-cross  builds the library for aarch64, and links a C program with it
+.PHONY: check-cross
+CROSS_TARGET := aarch64-unknown-linux-gnu
+CROSS := aarch64-linux-gnu-
+check-cross:
+	$(call need,$(CROSS)gcc,apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$(CROSS)gcc \
+		$(CARGO) build --release --locked --target $(CROSS_TARGET)
+	$(MAKE) install-runtime install-development BUILT=target/$(CROSS_TARGET)/release \
+		LD=$(CROSS)ld AR=$(CROSS)ar OBJCOPY=$(CROSS)objcopy PREFIX=/usr DESTDIR=$(CURDIR)/target/cross
+	set -e; for how in "-lringmsg" "-l:libringmsg.a" "-static -l:libringmsg.a"; do \
+		$(CROSS)gcc -Wall -Werror -Itarget/cross/usr/include tests/installed/smoke.c -o target/cross/smoke \
+			-Ltarget/cross/usr/lib $$how -lpthread -ldl -lm; \
+		$(CROSS)readelf -h target/cross/smoke | grep -q AArch64; \
+	done
+	@echo "ok: builds and links for $(CROSS_TARGET). NOT CHECKED: running there"

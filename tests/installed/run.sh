@@ -42,8 +42,13 @@ version=$(pkg-config --modversion ringmsg)
 readelf -d "$libdir/libringmsg.so" | grep -q 'soname: \[libringmsg.so.0\]' || die "the soname is wrong"
 exported=$(nm -D --defined-only "$libdir/libringmsg.so" | awk '{print $3}')
 if grep -v '^ringmsg_' <<<"$exported"; then die "a foreign symbol is exported"; fi
+if nm -g --defined-only "$libdir/libringmsg.a" | awk 'NF == 3 {print $3}' | grep -v '^ringmsg_'; then
+    die "the archive has foreign global symbols"
+fi
 declared=$(grep -oE '^[a-z_].*\bringmsg_[a-z_]+\(' "$prefix/include/ringmsg.h" | grep -oE 'ringmsg_[a-z_]+\($' | tr -d '(' | sort)
 [ "$declared" = "$(sort <<<"$exported")" ] || die "header and library differ: $(diff <(echo "$declared") <(sort <<<"$exported"))"
+listed=$(sed -n 's/^ \(ringmsg_.*\)@.*/\1/p' "$checkout/packaging/libringmsg0.symbols" | sort)
+[ "$declared" = "$listed" ] || die "packaging/libringmsg0.symbols differs: $(diff <(echo "$declared") <(echo "$listed"))"
 [ "$(pkg-config --define-variable=prefix=/elsewhere --variable=includedir ringmsg)" = /elsewhere/include ] || die "ringmsg.pc cannot be moved"
 
 for name in $exported; do
@@ -115,7 +120,7 @@ variants() {
 }
 
 for standard in c99 c17 c++17 c++20; do variants $standard smoke.c; done
-variants gnu99 examples/support.c
+for source in examples/{udp_send,support}.c; do variants gnu99 $source; done # others start udp_send
 for source in examples/*.c; do variants gnu17 "$source"; done
 for source in examples/*.cpp; do variants c++20 "$source"; done
 
@@ -135,6 +140,12 @@ if command -v cmake >/dev/null; then
     say "ok: CMake, ringmsg::ringmsg and ringmsg::static"
 else
     say "NOT CHECKED: CMake (apt-get install cmake)"
+fi
+
+# --- debug information -----------------------------------------------------------------------
+install install-debug
+if command -v gdb >/dev/null; then
+    gdb -batch -ex 'info functions ^ringmsg_reap$' "$libdir/libringmsg.so" 2>&1 | grep -q 'reap\.rs' || die "gdb finds no debug information"
 fi
 
 # --- uninstall -------------------------------------------------------------------------------
