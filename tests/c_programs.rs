@@ -45,22 +45,29 @@ macro_rules! c_programs {
 }
 
 c_programs! {
+    bad_input
     basic
     buffers
     cancel
     control
+    descriptors
     dry
     errors
+    fork
+    freeing
     gro
     metadata
     once
+    polling
     release_threads
     single_shot
+    storm
     streams
     threads
     traffic
     truncation
     waiting
+    window
 }
 
 #[test]
