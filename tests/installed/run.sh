@@ -145,7 +145,7 @@ fi
 # --- debug information -----------------------------------------------------------------------
 install install-debug
 if command -v gdb >/dev/null; then
-    gdb -batch -ex 'info functions ^ringmsg_reap$' "$libdir/libringmsg.so" 2>&1 | grep -q 'reap\.rs' || die "gdb finds no debug information"
+    gdb -batch -ex 'info line ringmsg_reap' "$libdir/libringmsg.so" 2>&1 | grep -q 'reap\.rs' || die "gdb finds no debug information"
 fi
 
 # --- uninstall -------------------------------------------------------------------------------
