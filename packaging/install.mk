@@ -143,11 +143,11 @@ check-cross:
 	$(call need,$(CROSS)gcc,apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$(CROSS)gcc \
 		$(CARGO) build --release --locked --target $(CROSS_TARGET)
-	$(MAKE) install-runtime install-development BUILT=target/$(CROSS_TARGET)/release \
-		LD=$(CROSS)ld AR=$(CROSS)ar OBJCOPY=$(CROSS)objcopy PREFIX=/usr DESTDIR=$(CURDIR)/target/cross
+	$(MAKE) install-runtime install-development BUILT=$(CARGO_TARGET_DIR)/$(CROSS_TARGET)/release \
+		LD=$(CROSS)ld AR=$(CROSS)ar OBJCOPY=$(CROSS)objcopy PREFIX=/usr DESTDIR=$(CURDIR)/build/cross
 	set -e; for how in "-lringmsg" "-l:libringmsg.a" "-static -l:libringmsg.a"; do \
-		$(CROSS)gcc -Wall -Werror -Itarget/cross/usr/include tests/installed/smoke.c -o target/cross/smoke \
-			-Ltarget/cross/usr/lib $$how -lpthread -ldl -lm; \
-		$(CROSS)readelf -h target/cross/smoke | grep -q AArch64; \
+		$(CROSS)gcc -Wall -Werror -Ibuild/cross/usr/include tests/installed/smoke.c -o build/cross/smoke \
+			-Lbuild/cross/usr/lib $$how -lpthread -ldl -lm; \
+		$(CROSS)readelf -h build/cross/smoke | grep -q AArch64; \
 	done
 	@echo "ok: builds and links for $(CROSS_TARGET). NOT CHECKED: running there"
