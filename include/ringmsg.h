@@ -1149,8 +1149,8 @@ int ringmsg_release(struct ringmsg_ring *ring,
  * the front of `records`.
  *
  * Ownership, Threads: as ringmsg_release() and ringmsg_reap().
- * Returns: as ringmsg_reap(); -EINVAL also when a record of `done` is not held: then nothing
- * is released and nothing reaped.
+ * Returns: as ringmsg_reap(); -EINVAL also when a record of `done` is not held. On success,
+ * and with -EINTR and -ECANCELED, `done` is released; with every other error nothing was done.
  */
 int ringmsg_next(struct ringmsg_ring *ring,
                  const struct ringmsg_record *done,

@@ -168,8 +168,8 @@ fn decode_udp(kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {
 
 // asm-generic/socket.h: the "new" forms carry 64-bit times on every architecture. libc has
 // only the old ones.
-const SO_TIMESTAMP_NEW: i32 = 63;
-const SO_TIMESTAMPNS_NEW: i32 = 64;
+pub(crate) const SO_TIMESTAMP_NEW: i32 = 63;
+pub(crate) const SO_TIMESTAMPNS_NEW: i32 = 64;
 const SO_TIMESTAMPING_NEW: i32 = 65;
 
 fn decode_socket(kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {

@@ -63,7 +63,8 @@ impl Signals {
         }
     }
 
-    fn rouse(&self) {
+    /// Ends the reaper's sleep, wherever it sleeps.
+    pub(crate) fn rouse(&self) {
         // Order: our flag is stored before `sleeping` is read; the reaper stores `sleeping`
         // before it reads the flags. One of the two sees the other.
         if self.sleeping.load(SeqCst) {

@@ -191,6 +191,9 @@ const fn sender(level: i32, option: i32, data: usize) -> Sender {
 const SOCKET_SENDERS: &[Sender] = &[
     sender(libc::SOL_SOCKET, libc::SO_TIMESTAMP, 16),
     sender(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 16),
+    // The old forms show as off when these are on; SO_TIMESTAMPING does not.
+    sender(libc::SOL_SOCKET, control::SO_TIMESTAMP_NEW, 16),
+    sender(libc::SOL_SOCKET, control::SO_TIMESTAMPNS_NEW, 16),
     // scm_timestamping, and scm_ts_pktinfo when OPT_PKTINFO asks for it.
     sender(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, 48 + control::HEADER + 16),
     sender(libc::SOL_SOCKET, SO_WIFI_STATUS, 4),
@@ -208,8 +211,6 @@ const IP_SENDERS: &[Sender] = &[
     sender(libc::SOL_IP, libc::IP_RECVORIGDSTADDR, 16),
     sender(libc::SOL_IP, IP_CHECKSUM, 4),
     sender(libc::SOL_IP, IP_RECVFRAGSIZE, 4),
-    // sock_extended_err and the offender's address.
-    sender(libc::SOL_IP, libc::IP_RECVERR, 16 + 16),
     sender(libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 20),
     sender(libc::SOL_IPV6, libc::IPV6_RECVHOPLIMIT, 4),
     sender(libc::SOL_IPV6, libc::IPV6_RECVTCLASS, 4),
@@ -225,7 +226,11 @@ const IP_SENDERS: &[Sender] = &[
     sender(libc::SOL_IPV6, libc::IPV6_RECVORIGDSTADDR, 28),
     sender(libc::SOL_IPV6, IPV6_RECVPATHMTU, 32),
     sender(libc::SOL_IPV6, IPV6_RECVFRAGSIZE, 4),
-    sender(libc::SOL_IPV6, libc::IPV6_RECVERR, 16 + 28),
+];
+const OTHER_SENDERS: &[Sender] = &[
+    sender(libc::SOL_NETLINK, libc::NETLINK_PKTINFO, 4),
+    sender(libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID, 4),
+    sender(libc::SOL_PACKET, libc::PACKET_AUXDATA, 20),
 ];
 /// 253 descriptors (SCM_MAX_FD), credentials, a pidfd, a security label: a peer can send these
 /// without our asking, so there is always room.
@@ -250,6 +255,12 @@ pub(crate) fn size_pool(config: &mut PoolConfig, fd: RawFd) -> Result<()> {
     if kind.is_ip() {
         // UDP_GRO by itself cannot be asked for on every kernel, so it always gets its place.
         space += control::space(size_of::<i32>()) + space_of(fd, IP_SENDERS);
+        // So does IP_RECVERR, sock_extended_err and the offender's sockaddr: the error queue
+        // brings it with transmit timestamps too, which nobody switched it on for.
+        space += control::space(16 + if kind.domain == libc::AF_INET6 { 28 } else { 16 });
+    }
+    if !kind.is_ip() {
+        space += space_of(fd, OTHER_SENDERS);
     }
     if kind.passes_descriptors() {
         space += UNIX_SPACE;

@@ -171,7 +171,8 @@ impl Ring {
         if self.reaping.load(Ordering::Acquire) || self.signals.ready_fd().is_some() {
             self.flush_or_leave();
         } else {
-            self.signals.leave_attention();
+            // A reap may be on its way to sleep by now.
+            self.signals.call_for_attention();
         }
         Ok(())
     }
@@ -256,14 +257,16 @@ fn check_split(buffers: &Buffers, wish: Wish) -> Result<()> {
 }
 
 /// The flags to receive with. To those of the pool forms the library adds the length before
-/// truncation, where messages have one, and close-on-exec for descriptors that arrive.
+/// truncation, where messages have one, and close-on-exec, where descriptors can arrive (packet
+/// sockets refuse that flag).
 fn msg_flags(form: Form, given: i32, kind: socket::Kind) -> Result<u32> {
     if let Form::Caller { .. } = form {
         return Ok(given as u32);
     }
     let given = check_msg_flags(given, form == Form::Multishot, kind)?;
     let length = if kind.has_messages() { libc::MSG_TRUNC as u32 } else { 0 };
-    Ok(given | length | libc::MSG_CMSG_CLOEXEC as u32)
+    let close_on_exec = if kind.passes_descriptors() { libc::MSG_CMSG_CLOEXEC as u32 } else { 0 };
+    Ok(given | length | close_on_exec)
 }
 
 /// Points a single-shot's msghdr into its buffer.

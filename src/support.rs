@@ -98,7 +98,7 @@ mod probe {
         let mut records = [std::mem::MaybeUninit::uninit(); 2];
         let mut out = Output::new(&mut records, None);
         let wait = Wait { timeout_ns: 1_000_000_000, ..Wait::default() };
-        let reaped = armed.and_then(|()| ring.reap(&mut out, &wait));
+        let reaped = armed.and_then(|()| ring.reap(ring.become_reaper()?, &mut out, &wait));
         // SAFETY: a reap that returns 1 has written the first record.
         let works = reaped == Ok(1) && unsafe { records[0].assume_init() }.result == 1;
         let _ = teardown::free(ring);

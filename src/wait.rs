@@ -49,8 +49,8 @@ impl Deadline {
     }
 }
 
-/// Gives the reaper's place back.
-struct Reaper<'a>(&'a Ring);
+/// The right to reap; given back when dropped.
+pub(crate) struct Reaper<'a>(&'a Ring);
 
 impl Drop for Reaper<'_> {
     fn drop(&mut self) {
@@ -59,12 +59,16 @@ impl Drop for Reaper<'_> {
 }
 
 impl Ring {
-    /// Fills `out` with records, waiting as `wait` says.
-    pub(crate) fn reap(&self, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
+    /// The right to reap, which one thread has at a time.
+    pub(crate) fn become_reaper(&self) -> Result<Reaper<'_>> {
         if self.reaping.swap(true, Ordering::Acquire) {
             return Err(Error::new(libc::EBUSY, "reap: another thread is in reap on this ring"));
         }
-        let reaper = Reaper(self);
+        Ok(Reaper(self))
+    }
+
+    /// Fills `out` with records, waiting as `wait` says.
+    pub(crate) fn reap(&self, reaper: Reaper<'_>, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
         self.make_home();
         self.tallies.reaps.add_one();
         let watched = self.signals.ready_fd().is_some();
@@ -112,6 +116,10 @@ impl Ring {
     fn reap_quietly(&self, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
         self.take(out);
         if wait.timeout_ns == 0 {
+            if out.filled() == 0 {
+                // What that submitted (single-shots, re-arms) may be done already.
+                self.take(out);
+            }
             self.take_deferred(out);
             return self.outcome(out, false).unwrap_or(Ok(0));
         }
@@ -133,15 +141,18 @@ impl Ring {
             if deadline.has_passed() {
                 return Ok(0);
             }
-            if !self.engine.has_min_wait() {
-                // That was the linger; nothing came. Now for a first one.
-                linger_us = 0;
-            }
+            // That was the linger, and nothing came. Now for a first one. (Without a time-out
+            // the kernel ends the wait with its minimum, so this would get up every linger.)
+            linger_us = 0;
         }
     }
 
     /// How the reap ends, if it does. Records win over every other outcome.
-    fn outcome(&self, out: &Output<'_>, interrupted: bool) -> Option<Result<usize>> {
+    fn outcome(&self, out: &mut Output<'_>, interrupted: bool) -> Option<Result<usize>> {
+        if out.filled() == 0 && (interrupted || self.signals.is_woken()) {
+            // What came before the wake may not have been asked for yet.
+            self.take_deferred(out);
+        }
         if out.filled() > 0 {
             self.signals.take_wake();
             return Some(Ok(out.filled()));

@@ -47,9 +47,20 @@ macro_rules! c_programs {
 c_programs! {
     basic
     buffers
+    cancel
+    control
     dry
+    errors
     gro
+    metadata
+    once
+    release_threads
+    single_shot
+    streams
+    threads
+    traffic
     truncation
+    waiting
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! What the kernel demands of callers, and who keeps it:
 //! - submissions are pushed one at a time: by whoever holds the ring's `core` lock;
 //! - completions are popped one at a time: by the one reaper, holding the same lock;
+//! - whoever only looks must not write an index back (the io-uring crate's queues do so when
+//!   they are dropped, and would undo what another thread pushed or popped meanwhile);
 //! - `enter` needs no lock of ours;
 //! - memory named in a submission stays until its last completion: requests and pools see to it.
 
@@ -105,6 +107,20 @@ impl Uring {
             .map_err(|error| Error::from_io("IORING_REGISTER_ENABLE_RINGS", &error))
     }
 
+    /// The submission queue, to look at: never dropped, so that its tail is not written back.
+    #[inline]
+    fn submissions_seen(&self) -> ManuallyDrop<squeue::SubmissionQueue<'_>> {
+        // SAFETY: nothing is pushed through it, and nothing written.
+        ManuallyDrop::new(unsafe { self.ring.submission_shared() })
+    }
+
+    /// The completion queue, to look at: never dropped, so that its head is not written back.
+    #[inline]
+    fn completions_seen(&self) -> ManuallyDrop<cqueue::CompletionQueue<'_>> {
+        // SAFETY: nothing is popped through it, and nothing but the flags is written.
+        ManuallyDrop::new(unsafe { self.ring.completion_shared() })
+    }
+
     // --- submissions: the caller holds the core lock -----------------------------------------
 
     pub(crate) fn receive(&self, receive: &Receive) -> Result<()> {
@@ -158,21 +174,18 @@ impl Uring {
 
     /// Submissions the kernel has not taken yet.
     pub(crate) fn queued(&self) -> usize {
-        // SAFETY: the caller holds the core lock, so no other SubmissionQueue exists.
-        unsafe { self.ring.submission_shared() }.len()
+        self.submissions_seen().len()
     }
 
     /// Pushes what is queued to the kernel. On an error it stays queued.
     pub(crate) fn flush(&self) -> Result<()> {
-        // SAFETY: the caller holds the core lock, so no other SubmissionQueue exists.
-        let queue = unsafe { self.ring.submission_shared() };
+        let queue = self.submissions_seen();
         let sqpoll = self.setup.sqpoll();
         if queue.is_empty() || (sqpoll && !queue.is_full() && !queue.need_wakeup()) {
             return Ok(());
         }
         let queued = queue.len() as u32;
         let full = queue.is_full();
-        drop(queue);
         let flags = match (sqpoll, full) {
             (false, _) => 0,
             (true, false) => ENTER_SQ_WAKEUP,
@@ -199,23 +212,19 @@ impl Uring {
     /// Whether completions lie in the queue.
     #[inline]
     pub(crate) fn ready(&self) -> bool {
-        // SAFETY: only the indices are read; the reaper's iterator is gone by now, or stays as
-        // it is.
-        !unsafe { self.ring.completion_shared() }.is_empty()
+        !self.completions_seen().is_empty()
     }
 
     /// Whether an enter would turn up completions that are not in the queue yet: deferred task
     /// work, or a flushed overflow.
     #[inline]
     pub(crate) fn pending(&self) -> bool {
-        // SAFETY: only the flags word is read, which the kernel writes.
-        let queue = unsafe { self.ring.submission_shared() };
+        let queue = self.submissions_seen();
         queue.taskrun() || queue.cq_overflow()
     }
 
     pub(crate) fn overflowed(&self) -> bool {
-        // SAFETY: as in `pending`.
-        unsafe { self.ring.submission_shared() }.cq_overflow()
+        self.submissions_seen().cq_overflow()
     }
 
     // --- waiting: no lock --------------------------------------------------------------------
@@ -265,14 +274,12 @@ impl Uring {
     /// (a deferred completion would be told twice: when queued, and when posted).
     #[inline]
     pub(crate) fn mute_eventfd(&self) {
-        // SAFETY: only the flags word is written, which the kernel only reads.
-        unsafe { self.ring.completion_shared() }.disable_eventfd();
+        self.completions_seen().disable_eventfd();
     }
 
     #[inline]
     pub(crate) fn unmute_eventfd(&self) {
-        // SAFETY: as above.
-        unsafe { self.ring.completion_shared() }.enable_eventfd();
+        self.completions_seen().enable_eventfd();
     }
 
     pub(crate) fn eventfd_registered(&self) -> bool {

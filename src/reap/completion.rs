@@ -113,7 +113,11 @@ impl Pass<'_, '_> {
                 return;
             }
             let pool_id = self.core.requests.get(slot).pool;
-            self.pool(pool_id).give_back(buffer);
+            let buffers = self.pool(pool_id);
+            buffers.give_back(buffer);
+            if buffers.starved > 0 {
+                self.rearm_starved();
+            }
             return self.fail(slot, -result, true);
         }
         let request = self.core.requests.get(slot);
