@@ -43,3 +43,5 @@ header:
 
 clean:
 	$(CARGO) clean
+
+include tests/proof.mk
