@@ -52,6 +52,7 @@ c_programs! {
     dry
     errors
     gro
+    limits
     metadata
     once
     release_threads
