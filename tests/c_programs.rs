@@ -51,6 +51,7 @@ c_programs! {
     control
     dry
     errors
+    fairness
     gro
     limits
     metadata
