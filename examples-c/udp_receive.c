@@ -51,7 +51,7 @@ static void print_head(void)
 
 static void print_row(const struct ringmsg_record *record, const struct ringmsg_metadata *meta)
 {
-    char address[64], source[80], destination[64], payload[32], control[32], clock[16] = "-", flags[64];
+    char address[64], source[80], destination[64], payload[32], control[32], clock[32] = "-", flags[64];
     inet_ntop(meta->family, meta->source, address, sizeof address);
     snprintf(source, sizeof source, meta->family == AF_INET6 ? "[%s]:%u" : "%s:%u", address,
              (unsigned)meta->source_port);
@@ -59,12 +59,12 @@ static void print_row(const struct ringmsg_record *record, const struct ringmsg_
     snprintf(payload, sizeof payload, "%u+%u", record->payload_offset, record->payload_length);
     snprintf(control, sizeof control, "%u+%u", record->control_offset, record->control_length);
     time_t seconds = (time_t)(meta->software_timestamp_ns / 1000000000);
-    if (meta->valid & RINGMSG_META_SOFTWARE_TIMESTAMP)
-        strftime(clock, sizeof clock, "%H:%M:%S", gmtime(&seconds));
+    if (meta->valid & RINGMSG_META_SOFTWARE_TIMESTAMP) /* the first few datagrams may lack it */
+        snprintf(clock + strftime(clock, sizeof clock, "%H:%M:%S", gmtime(&seconds)), 16, ".%06ld",
+                 (long)(meta->software_timestamp_ns % 1000000000 / 1000));
     snprintf(flags, sizeof flags, "SEGMENT %u/%u", record->segment + 1u, (unsigned)record->segments);
-    printf("%-17s %-22s %-12s %-14s 0x%02x  %s.%06ld %6u  %s%s%s\n", payload, source, destination,
-           control, (unsigned)meta->traffic_class, clock,
-           (long)(meta->software_timestamp_ns % 1000000000 / 1000), record->segment_size,
+    printf("%-17s %-22s %-12s %-14s 0x%02x  %-16s %5u  %s%s%s\n", payload, source, destination,
+           control, (unsigned)meta->traffic_class, clock, record->segment_size,
            record->flags & RINGMSG_RECORD_SEGMENT ? flags : "-",
            record->flags & RINGMSG_RECORD_TRUNCATED ? " TRUNCATED" : "",
            record->flags & RINGMSG_RECORD_CONTROL_TRUNCATED ? " CONTROL_TRUNCATED" : "");
@@ -162,7 +162,8 @@ int main(int argc, char **argv)
     if (sender == 0)
         return 0;
     printf("%s%s%s\n", balances ? good : bad,
-           balances ? "What is missing is what the kernel dropped."
-                    : "WRONG: what is missing is not what the kernel dropped.", plain);
+           !balances                  ? "WRONG: what is missing is not what the kernel dropped."
+           : stats.socket_drops == 0 ? "Nothing is missing."
+                                     : "What is missing is what the kernel dropped.", plain);
     return !balances;
 }

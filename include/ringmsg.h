@@ -221,7 +221,8 @@
 #define RINGMSG_META_DESTINATION_PORT (1u << 9)
 
 /*
- * The record carries a queued socket error (IP_RECVERR with MSG_ERRQUEUE).
+ * The record carries a queued socket error (IP_RECVERR with MSG_ERRQUEUE). Its name, and so the
+ * source in its metadata, is where the datagram that failed was sent.
  */
 #define RINGMSG_META_SOCKET_ERROR (1u << 10)
 
@@ -964,7 +965,7 @@ int ringmsg_pool_new(struct ringmsg_ring *ring,
  * Returns: 0; -EINVAL (NULL, freed before); -EBUSY (armed, or under records); -EPERM,
  * -EOWNERDEAD.
  */
-int ringmsg_pool_free(const struct ringmsg_pool *pool);
+int ringmsg_pool_free(struct ringmsg_pool *pool);
 
 /*
  * ringmsg_ring_pool: the pool with this id: a record's.

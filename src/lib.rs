@@ -57,3 +57,4 @@ mod support;
 mod teardown;
 mod thread;
 mod wait;
+mod window;

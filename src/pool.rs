@@ -5,9 +5,7 @@
 //! in which it will be filled. *Held*: under records that the caller has, until the last of
 //! them is released.
 //!
-//! Only a window of the pool is published at a time (the hot window): the kernel takes buffers
-//! in ring order, so a pool published whole would walk through cold memory. When the window
-//! proves too narrow the request ends with -ENOBUFS, nothing is lost, and the window doubles.
+//! Only a window of the pool is published at a time: see `window`.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -19,13 +17,12 @@ use crate::config::PoolConfig;
 use crate::descriptors::Descriptors;
 use crate::engine::uring::{BufferRing, Uring};
 use crate::error::{Error, Result};
-use crate::layout::{Layout, SEGMENTS_MAX};
+use crate::layout::{HEADER, Layout, SEGMENTS_MAX};
 use crate::memory::Mapping;
 use crate::record::*;
+use crate::window::Window;
 
 pub(crate) const POOLS_MAX: usize = 1024;
-const WINDOW_MIN: u32 = 64;
-const WINDOW_REST_NS: u64 = 1_000_000_000;
 
 /// Who holds a buffer: one bit a segment, for this generation.
 #[derive(Debug, Clone, Copy, Default)]
@@ -76,12 +73,11 @@ pub(crate) struct Buffers {
     /// `given` when the completion queue was last seen empty: what ends a request later ends it
     /// with these buffers given. Tells a want of buffers from a socket's own -ENOBUFS.
     seen: u32,
-    window: u32,
+    window: Window,
     /// `filled` at the last miss.
     missed_at: Option<u32>,
-    window_missed_ns: u64,
     filled_at_last_look: u32,
-    recent_batch: u32,
+    filled_bytes: u64,
     /// Drawn from since the last look.
     pub touched: bool,
     /// Requests that the kernel may serve from here.
@@ -108,11 +104,10 @@ impl Buffers {
             seen: 0,
             given: 0,
             filled: 0,
-            window: WINDOW_MIN.min(layout.buffers),
+            window: Window::new(layout.buffers),
             missed_at: None,
-            window_missed_ns: 0,
             filled_at_last_look: 0,
-            recent_batch: 0,
+            filled_bytes: 0,
             touched: false,
             armed: 0,
             requests: 0,
@@ -129,18 +124,33 @@ impl Buffers {
     /// Publishes free buffers until the window is full, the last released first.
     #[inline]
     pub(crate) fn top_up(&mut self) {
-        if self.armed == 0 || self.published >= self.window || self.free.is_empty() {
+        if self.armed == 0 || self.published >= self.window.size() || self.free.is_empty() {
             return;
         }
         let base = self.memory.base().as_ptr() as u64;
         let length = self.layout.length();
-        while self.published < self.window {
+        let marks = self.descriptors.is_some();
+        while self.published < self.window.size() {
             let Some(buffer) = self.free.pop() else { break };
+            if marks {
+                self.clear_header(buffer);
+            }
             self.ring.push(base + u64::from(self.layout.start(buffer)), length, buffer);
             self.published += 1;
             self.given = self.given.wrapping_add(1);
         }
         self.ring.commit();
+    }
+
+    /// Makes a buffer tell, at the ring's end, whether the kernel has put descriptors into it.
+    fn clear_header(&mut self, buffer: u16) {
+        // SAFETY: a buffer that nobody holds starts with its 16-byte header.
+        unsafe { self.base().add(self.layout.start(buffer) as usize).cast().write([0u8; HEADER as usize]) };
+    }
+
+    /// The buffers that the kernel has, or had when the ring ended.
+    pub(crate) fn in_kernel(&self) -> impl Iterator<Item = u16> {
+        self.ring.last(self.published as u16)
     }
 
     /// One more request that the kernel may serve from here.
@@ -167,8 +177,9 @@ impl Buffers {
 
     /// The kernel filled a published buffer.
     #[inline]
-    pub(crate) fn filled(&mut self) {
+    pub(crate) fn filled(&mut self, bytes: u32) {
         self.published -= 1;
+        self.filled_bytes += u64::from(bytes);
         self.filled = self.filled.wrapping_add(1);
     }
 
@@ -266,8 +277,7 @@ impl Buffers {
             return false;
         }
         self.missed_at = Some(self.filled);
-        self.window = (self.window * 2).min(self.layout.buffers);
-        self.window_missed_ns = now_ns;
+        self.window.missed(now_ns);
         self.top_up();
         true
     }
@@ -278,13 +288,7 @@ impl Buffers {
         self.touched = false;
         let batch = self.filled.wrapping_sub(self.filled_at_last_look);
         self.filled_at_last_look = self.filled;
-        self.recent_batch = self.recent_batch.max(batch);
-        if now_ns.saturating_sub(self.window_missed_ns) > WINDOW_REST_NS {
-            let floor = WINDOW_MIN.max(2 * self.recent_batch).min(self.layout.buffers);
-            self.window = (self.window / 2).max(floor);
-            self.window_missed_ns = now_ns;
-            self.recent_batch = batch;
-        }
+        self.window.note(batch, std::mem::take(&mut self.filled_bytes), now_ns);
         self.top_up();
     }
 

@@ -22,8 +22,12 @@ pub(crate) struct Signals {
 }
 
 fn eventfd() -> Result<Descriptor> {
-    // SAFETY: no preconditions.
-    Descriptor::from_call("eventfd", unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })
+    let [eventfd] = Descriptor::open("eventfd", |[fd]| {
+        // SAFETY: no preconditions.
+        *fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        *fd
+    })?;
+    Ok(eventfd)
 }
 
 fn write(fd: RawFd) {

@@ -130,9 +130,11 @@ impl Sockets {
             return Ok(at);
         }
         let kind = Kind::of(fd)?;
-        // SAFETY: F_DUPFD_CLOEXEC has no preconditions.
-        let duplicate = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
-        let descriptor = Descriptor::from_call("socket: a duplicate of the descriptor", duplicate)?;
+        let [descriptor] = Descriptor::open("socket: a duplicate of the descriptor", |[duplicate]| {
+            // SAFETY: F_DUPFD_CLOEXEC has no preconditions.
+            *duplicate = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+            *duplicate
+        })?;
         let mut socket = Socket { cookie, descriptor, kind, requests: 1, drops_before: 0 };
         socket.drops_before = socket.drops();
         let at = self.sockets.iter().position(Option::is_none).unwrap_or(self.sockets.len());

@@ -292,6 +292,7 @@ fn prepare_once(request: &Request, buffers: &Buffers, buffer: u16) {
         (*message).msg_controllen = layout.control_capacity as _;
         (*message).msg_iov = io;
         (*message).msg_iovlen = 1;
+        (*message).msg_flags = NOT_FILLED;
     }
     debug_assert!(layout.control_capacity == 0 || layout.control_capacity as usize >= control::align(1));
 }

@@ -11,8 +11,8 @@ use crate::descriptors;
 use crate::engine::{Completion, Token, uring::Uring};
 use crate::error::{Error, Result};
 use crate::layout::Header;
-use crate::pool::{Pool, Pools};
-use crate::request::{Form, KernelSide, State};
+use crate::pool::{Buffers, Pool, Pools};
+use crate::request::{Form, NOT_FILLED, Request, State};
 use crate::ring::{Core, Ring};
 
 /// How long callers inside, and the kernel, are waited for.
@@ -51,6 +51,9 @@ pub(crate) fn free(ring: Box<Ring>) -> Result<()> {
     let idle = left.is_idle();
     let core = left.core;
     let gone = engine.close(if idle { Duration::ZERO } else { PATIENCE });
+    if !idle && gone {
+        close_descriptors_unreported(&pools, &core);
+    }
     if !idle && !gone {
         pools.leak();
         std::mem::forget((pools, core));
@@ -119,25 +122,58 @@ impl Left<'_> {
             Form::Caller { .. } => None,
         };
         if let Some(buffer) = buffer.filter(|_| request.passes_descriptors) {
-            let (pool, side) = (request.pool, request.kernel_side());
-            self.close_descriptors_in(pool, buffer, side);
+            close_descriptors_in(self.pools, request, buffer);
         }
     }
+}
 
-    fn close_descriptors_in(&self, pool: u16, buffer: u16, once: *mut KernelSide) {
-        let Some(buffers) = self.pools.get(pool).and_then(Pool::lock) else { return };
-        let layout = buffers.layout;
-        let start = layout.start(buffer);
-        // SAFETY: the buffer was filled, so it is ours; its header is 16 plain bytes. For a
-        // single-shot the lengths are in its own msghdr, which the kernel is done with.
-        let control = unsafe {
-            let written = (*once).message.msg_controllen as u32;
-            let is_once = !(*once).message.msg_iov.is_null();
-            let header = Header::from_bytes(buffers.base().add(start as usize).cast().read());
-            let length = if is_once { written } else { header.control }.min(layout.control_capacity);
-            let at = buffers.base().add((start + layout.parts().1) as usize);
-            std::slice::from_raw_parts_mut(at.as_ptr(), length as usize)
-        };
-        descriptors::close_all(control);
+/// Closes the descriptors that a buffer of `request` was filled with.
+fn close_descriptors_in(pools: &Pools, request: &Request, buffer: u16) {
+    let Some(mut buffers) = pools.get(request.pool).and_then(Pool::lock) else { return };
+    let length = match request.form {
+        // SAFETY: the kernel has written the lengths back, and is done with the request.
+        Form::Once { .. } => unsafe { (*request.kernel_side()).message.msg_controllen as u32 },
+        _ => header_of(&buffers, buffer).control,
+    };
+    close_descriptors(&mut buffers, buffer, length);
+}
+
+/// Closes descriptors that came with messages whose completions were never seen: they were on
+/// the overflow list, or posted while the ring was being closed. The kernel is done with the
+/// ring, and every buffer it was given tells whether it was filled.
+fn close_descriptors_unreported(pools: &Pools, core: &Core) {
+    for (_, request) in core.requests.live().filter(|(_, request)| request.passes_descriptors) {
+        // SAFETY: as said.
+        let filled = unsafe { (*request.kernel_side()).message.msg_flags } != NOT_FILLED;
+        match request.form {
+            Form::Once { buffer } if request.state == State::Armed && filled => {
+                close_descriptors_in(pools, request, buffer);
+            }
+            _ => {}
+        }
     }
+    for mut buffers in pools.iter().filter_map(Pool::lock).filter(|buffers| buffers.descriptors.is_some()) {
+        let given: Vec<u16> = buffers.in_kernel().collect();
+        for buffer in given {
+            let length = header_of(&buffers, buffer).control;
+            close_descriptors(&mut buffers, buffer, length);
+        }
+    }
+}
+
+fn header_of(buffers: &Buffers, buffer: u16) -> Header {
+    let start = buffers.layout.start(buffer) as usize;
+    // SAFETY: nobody else uses the buffer any more; its header is 16 plain bytes.
+    Header::from_bytes(unsafe { buffers.base().add(start).cast().read() })
+}
+
+fn close_descriptors(buffers: &mut Buffers, buffer: u16, length: u32) {
+    let layout = buffers.layout;
+    let at = layout.start(buffer) + layout.parts().1;
+    // SAFETY: nobody else uses the buffer any more, and the slice lies in it.
+    let control = unsafe {
+        let at = buffers.base().add(at as usize);
+        std::slice::from_raw_parts_mut(at.as_ptr(), length.min(layout.control_capacity) as usize)
+    };
+    descriptors::close_all(control);
 }

@@ -1,6 +1,8 @@
 # Proofs: included by the Makefile. docs/reliability.md says what each shows.
 # make soak SECONDS=60 SEED=1 [MODE=defer]   datagrams by the million, faults at random, all accounted for
+# make flood                                 what a flood of empty datagrams costs, and whom
 # make fuzz SECONDS=30                       the three fuzzers; replays fuzz/corpus first
+# make fuzz-replay                           replays fuzz/corpus only
 # make check-memory                          valgrind, AddressSanitizer, UndefinedBehaviorSanitizer
 # make abi                                   rewrites tests/abi/baseline.abi after a deliberate change
 # make check-abi                             compares with it
@@ -22,6 +24,17 @@ soak: build | $(PROOF_DIR)
 	$(PROOF_CC) tests/soak/*.c -o $(PROOF_DIR)/soak $(PROOF_LINK)
 	$(WITH_LIBRARY) $(PROOF_DIR)/soak $(SECONDS) $(SEED) $(MODE)
 
+.PHONY: flood
+flood: build | $(PROOF_DIR)
+	$(PROOF_CC) tests/flood/flood.c -o $(PROOF_DIR)/flood $(PROOF_LINK)
+	$(WITH_LIBRARY) $(PROOF_DIR)/flood 3
+
+.PHONY: netns
+netns: build | $(PROOF_DIR)
+	$(PROOF_CC) tests/soak/*.c -o $(PROOF_DIR)/soak $(PROOF_LINK)
+	$(PROOF_CC) tests/flood/flood.c -o $(PROOF_DIR)/flood $(PROOF_LINK)
+	tests/netns.sh $(PROOF_DIR) $(PROFILE_DIR) $(SECONDS) $(SEED)
+
 # The nightly flags of cargo-fuzz and of the sanitizers work on a stable compiler with this.
 UNSTABLE = RUSTC_BOOTSTRAP=1
 FUZZERS = record control calls
@@ -33,10 +46,13 @@ fuzz: tools
 	  $(UNSTABLE) cargo fuzz run $$fuzzer -- -max_total_time=$(SECONDS) -max_len=400 -timeout=20 || exit 1; \
 	done
 
+.PHONY: fuzz-replay
+fuzz-replay: tools
+	for fuzzer in $(FUZZERS); do $(UNSTABLE) cargo fuzz run $$fuzzer -- -runs=0 || exit 1; done
+
 .PHONY: check-memory check-valgrind check-sanitizers check-rust-sanitizer
 check-memory: check-valgrind check-sanitizers check-rust-sanitizer
 
-# A release build without link-time optimisation, so that reports name functions.
 check-valgrind: build
 	$(call need,valgrind,apt-get install valgrind)
 	tests/memory.sh valgrind

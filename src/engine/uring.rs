@@ -62,15 +62,12 @@ pub(crate) struct Uring {
 
 impl Uring {
     pub(crate) fn new(setup: Setup) -> Result<Self> {
-        let ring = mode::build(&setup)?;
-        let fd = ring.as_raw_fd();
-        fork::list(fd);
-        let generation = fork::generation();
-        let registered = register_watch(&ring);
-        let watch = match registered {
+        let ring = fork::open_listed(|| mode::build(&setup))?;
+        let (fd, generation) = (ring.as_raw_fd(), fork::generation());
+        let watch = match register_watch(&ring) {
             Ok(watch) => watch,
             Err(error) => {
-                fork::unlist(fd, generation);
+                fork::close_listed(fd, generation, || drop(ring));
                 return Err(error);
             }
         };
@@ -198,6 +195,10 @@ impl Uring {
         self.enters.fetch_add(1, Ordering::Relaxed);
         // SAFETY: no argument is passed; what is submitted was checked when it was pushed.
         match unsafe { self.ring.submitter().enter::<WaitArgument>(queued, 0, flags, None) } {
+            // Short of memory it takes some of them, and says so by the number only.
+            Ok(taken) if !sqpoll && taken < queued as usize => {
+                Err(Error::new(libc::EAGAIN, "io_uring_enter: the kernel took only some submissions"))
+            }
             Ok(_) => Ok(()),
             Err(error) => Err(Error::from_io("io_uring_enter (submit)", &error)),
         }
@@ -265,12 +266,15 @@ impl Uring {
 
     // --- readiness for other loops -----------------------------------------------------------
 
+    /// Has the kernel write to `eventfd`, of which a ring has one.
     pub(crate) fn register_eventfd(&self, eventfd: RawFd) -> Result<()> {
-        self.ring
-            .submitter()
-            .register_eventfd(eventfd)
-            .map_err(|error| Error::from_io("IORING_REGISTER_EVENTFD", &error))?;
-        self.eventfd_registered.store(true, Ordering::Release);
+        match self.ring.submitter().register_eventfd(eventfd) {
+            // Busy: another thread was first.
+            Err(error) if error.raw_os_error() != Some(libc::EBUSY) => {
+                return Err(Error::from_io("IORING_REGISTER_EVENTFD", &error));
+            }
+            _ => self.eventfd_registered.store(true, Ordering::Release),
+        }
         Ok(())
     }
 
@@ -324,10 +328,11 @@ impl Uring {
         if self.forked() {
             return true;
         }
-        fork::unlist(self.ring.as_raw_fd(), self.generation);
-        // SAFETY: `self` is consumed; nothing uses the ring after this. The mappings go first,
-        // since they pin the ring, then the descriptor.
-        unsafe { ManuallyDrop::drop(&mut self.ring) };
+        fork::close_listed(self.ring.as_raw_fd(), self.generation, || {
+            // SAFETY: `self` is consumed; nothing uses the ring after this. The mappings go
+            // first, since they pin the ring, then the descriptor.
+            unsafe { ManuallyDrop::drop(&mut self.ring) };
+        });
         hung_up(self.watch.raw(), patience)
     }
 
@@ -349,15 +354,12 @@ fn completion(entry: &cqueue::Entry) -> Completion {
 /// Gives the ring one end of a socket pair to hold, and nobody else; the other end hangs up
 /// when the ring is really gone. (Never the ring's own descriptor, which would pin it.)
 fn register_watch(ring: &IoUring) -> Result<Descriptor> {
-    let mut pair = [-1; 2];
-    // SAFETY: `pair` has room for two descriptors.
-    let made = unsafe {
-        libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr())
-    };
-    if made != 0 {
-        return Err(Error::last_os("socketpair"));
-    }
-    let [ours, rings] = pair.map(Descriptor::adopt);
+    let [ours, rings] = Descriptor::open("socketpair", |pair| {
+        // SAFETY: `pair` has room for two descriptors.
+        unsafe {
+            libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr())
+        }
+    })?;
     ring.submitter()
         .register_files(&[rings.raw()])
         .map_err(|error| Error::from_io("IORING_REGISTER_FILES", &error))?;
@@ -411,14 +413,19 @@ impl BufferRing {
     }
 
     /// Takes back the last `count` entries. Only while no request can take buffers.
-    pub(crate) fn retract(&mut self, count: u16, mut each: impl FnMut(u16)) {
-        for _ in 0..count {
-            self.tail = self.tail.wrapping_sub(1);
-            let at = usize::from(self.tail & self.mask);
-            // SAFETY: `at` is less than the number of entries; the kernel writes none of them.
-            each(unsafe { &*self.entries.base().cast::<BufRingEntry>().as_ptr().add(at) }.bid());
-        }
+    pub(crate) fn retract(&mut self, count: u16, each: impl FnMut(u16)) {
+        self.last(count).for_each(each);
+        self.tail = self.tail.wrapping_sub(count);
         self.commit();
+    }
+
+    /// The buffers of the last `count` entries, the last first.
+    pub(crate) fn last(&self, count: u16) -> impl Iterator<Item = u16> {
+        (1..=count).map(|back| {
+            let at = usize::from(self.tail.wrapping_sub(back) & self.mask);
+            // SAFETY: `at` is less than the number of entries; the kernel writes none of them.
+            unsafe { &*self.entries.base().cast::<BufRingEntry>().as_ptr().add(at) }.bid()
+        })
     }
 
     /// Shows the kernel what was pushed.

@@ -18,7 +18,7 @@ impl Pass<'_, '_> {
         match (request.form, completion.buffer) {
             (Form::Multishot, Some(buffer)) => {
                 let pool = request.pool;
-                self.pool(pool).filled();
+                self.pool(pool).filled(completion.result.max(0) as u32);
                 self.data(slot, buffer, completion.result, completion.more);
             }
             (Form::Multishot, None) => self.multishot_failed(slot, completion),
@@ -54,7 +54,7 @@ impl Pass<'_, '_> {
         let split = if request.has(RINGMSG_RECV_SPLIT) { Split::of(&record) } else { None };
         pool.hold(buffer, record.generation, split.map_or(1, |split| split.records));
         if split.is_none() {
-            count(&mut request.stats, &record);
+            count(request, &record);
             self.out.push(&record);
         }
         if !more {

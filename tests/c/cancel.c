@@ -207,6 +207,48 @@ static void of_single_shots_that_are_not_submitted(void)
     OK(ringmsg_ring_free(ring));
 }
 
+static void *reap_the_final(void *argument)
+{
+    struct ringmsg_record record;
+    struct ringmsg_wait wait = wait_ms(10000);
+    int count;
+    do
+        count = ringmsg_reap(argument, &record, NULL, 1, &wait);
+    while (count == -EINTR);
+    EQUAL(count, 1);
+    EQUAL(record.flags, RINGMSG_RECORD_FINAL);
+    EQUAL(record.result, -ECANCELED);
+    return NULL;
+}
+
+/* The reaper sleeps while another thread cancels what is armed, starved, or a single-shot. */
+static void by_another_thread_wakes_the_reaper(void)
+{
+    for (int state = 0; state < 3 && !is_bound(); state++) {
+        struct ringmsg_ring *ring = make_ring();
+        int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+        struct ringmsg_pool *pool = make_pool(ring, receiver, 1, 2048);
+        pthread_t reaper;
+        if (state == 2)
+            OK(ringmsg_recvmsg_once(ring, pool, receiver, 0, 0, 1));
+        else
+            OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 1));
+        if (state == 1) {
+            SYS(send(sender, "xx", 2, 0));
+            reap_one(ring);
+            SYS(send(sender, "x", 1, 0));
+        }
+        EQUAL(pthread_create(&reaper, NULL, reap_the_final, ring), 0);
+        sleep_ms(30);
+        int64_t start = now_ns();
+        OK(ringmsg_cancel(ring, 1));
+        EQUAL(pthread_join(reaper, NULL), 0);
+        CHECK(now_ns() - start < 3000000000);
+        EQUAL(stats_of(ring).starvations, state == 1);
+        OK(ringmsg_ring_free(ring));
+    }
+}
+
 /* What NO_REARM reports instead of arming again. */
 static struct ringmsg_record end_of_one(struct ringmsg_ring *ring, int messages)
 {
@@ -340,5 +382,6 @@ static void over_and_over(void)
 TESTS(TEST(with_data_queued), TEST(when_the_kernel_has_ended_it_already),
       TEST(of_several_requests_with_one_user_data), TEST(of_a_starved_request), TEST(twice_and_of_none),
       TEST(in_the_middle_of_a_train), TEST(of_single_shots_that_are_not_submitted),
-      TEST(no_rearm_reports_every_end), TEST(no_rearm_reports_a_full_completion_queue),
+      TEST(by_another_thread_wakes_the_reaper), TEST(no_rearm_reports_every_end),
+      TEST(no_rearm_reports_a_full_completion_queue),
       TEST(a_pool_in_use_is_not_freed), TEST(over_and_over))

@@ -197,6 +197,18 @@ static void the_error_queue_is_as_with_the_system_call(void)
     OK(ringmsg_ring_free(ring));
 }
 
+/* Makes a msghdr that cannot be meant. */
+static void spoil(struct place *place, int how)
+{
+    static struct iovec too_many[2000];
+    if (how == 0) {
+        place->message.msg_namelen = (socklen_t)-1;
+    } else {
+        place->message.msg_iov = too_many;
+        place->message.msg_iovlen = 2000;
+    }
+}
+
 static void failures_are_as_with_the_system_call(void)
 {
     struct ringmsg_ring *ring = make_ring();
@@ -220,6 +232,30 @@ static void failures_are_as_with_the_system_call(void)
         }
     }
     EQUAL(result, -EFAULT);
+
+    /* Refused before it starts; the requests around it are not. */
+    for (int i = 0; i < 2; i++) {
+        struct place around[2];
+        for (int n = 0; n < 2; n++) {
+            lay_out(&around[n], &shape);
+            lay_out(n == 0 ? &wanted : &seen, &shape);
+        }
+        spoil(&wanted, i);
+        spoil(&seen, i);
+        EQUAL(recvmsg(receiver, &wanted.message, 0), -1);
+        EQUAL(errno, i == 0 ? EINVAL : EMSGSIZE);
+        result = -errno;
+        OK(ringmsg_recvmsg(ring, receiver, &around[0].message, 0, 0, 1));
+        OK(ringmsg_recvmsg(ring, receiver, &seen.message, 0, 0, 77));
+        OK(ringmsg_recvmsg(ring, receiver, &around[1].message, 0, 0, 1));
+        same(&seen, &wanted, reap_single(ring, &seen, &shape), result);
+        for (int n = 0; n < 2; n++) {
+            SYS(send(sender, "x", 1, 0));
+            struct ringmsg_record record = reap_one(ring);
+            EQUAL(record.user_data, 1);
+            EQUAL(record.result, 1);
+        }
+    }
 
     int connected = (int)SYS(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     result = system_receive(connected, &wanted, &shape);
@@ -252,6 +288,39 @@ static void metadata_comes_with_the_record(void)
     EQUAL(metadata.source_port, ntohs(((struct sockaddr_in6 *)&from)->sin6_port));
     EQUAL(metadata.hop_limit, 64);
     OK(ringmsg_ring_free(ring));
+}
+
+static void *free_ring(void *ring)
+{
+    OK(ringmsg_ring_free(ring));
+    return NULL;
+}
+
+/* After ring_free nothing is written to what a request was to fill, whoever freed. */
+static void ring_free_gives_the_msghdr_back(void)
+{
+    for (int from_elsewhere = 0; from_elsewhere < 2; from_elsewhere++) {
+        struct ringmsg_ring *ring = make_ring();
+        int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+        struct shape shape = {0, 128, 512, {100, 100, 100}};
+        pthread_t thread;
+        lay_out(&seen, &shape);
+        lay_out(&wanted, &shape);
+        OK(ringmsg_recvmsg(ring, receiver, &seen.message, 0, 0, 77));
+        OK(ringmsg_submit(ring));
+        if (from_elsewhere) {
+            EQUAL(pthread_create(&thread, NULL, free_ring, ring), 0);
+            pthread_join(thread, NULL);
+        } else {
+            free_ring(ring);
+        }
+        SYS(send(sender, "x", 1, 0));
+        sleep_ms(10);
+        same(&seen, &wanted, 0, 0);
+        EQUAL(system_receive(receiver, &wanted, &shape), 1);
+        close(receiver);
+        close(sender);
+    }
 }
 
 /* Many are submitted with one kernel entry; and more than the queue holds can be queued. */
@@ -293,4 +362,4 @@ static void many_are_submitted_at_once(void)
 
 TESTS(TEST(everything_is_as_with_the_system_call), TEST(the_error_queue_is_as_with_the_system_call),
       TEST(failures_are_as_with_the_system_call), TEST(metadata_comes_with_the_record),
-      TEST(many_are_submitted_at_once))
+      TEST(ring_free_gives_the_msghdr_back), TEST(many_are_submitted_at_once))

@@ -129,8 +129,9 @@ struct cut {
 };
 
 /* One datagram of 100 bytes from an IPv4 or IPv6 socket, with packet information and traffic
- * class, into a pool with these capacities; twice, since being cut must not end anything. */
-static void receive_cut(int family, const struct cut *cut)
+ * class, into a pool with these capacities: by a multishot, which being cut must not end, and
+ * by two single-shots. */
+static void receive_cut_as(int family, const struct cut *cut, int once)
 {
     uint8_t data[100];
     memset(data, 0x11, sizeof data);
@@ -138,12 +139,15 @@ static void receive_cut(int family, const struct cut *cut)
     int receiver = bound_udp(family), sender = sender_to(receiver);
     OK(ringmsg_socket_enable(receiver, RINGMSG_META_TRAFFIC_CLASS | RINGMSG_META_DESTINATION));
     struct ringmsg_pool *pool = patterned_pool(ring, 4, cut->payload, cut->control, cut->name);
-    OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 0));
+    if (!once)
+        OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 0));
     uint32_t name = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
     for (int i = 0; i < 2; i++) {
+        if (once)
+            OK(ringmsg_recvmsg_once(ring, pool, receiver, 0, 0, 0));
         SYS(send(sender, data, sizeof data, 0));
         struct ringmsg_record record = reap_one(ring);
-        EQUAL(record.flags, RINGMSG_RECORD_BUFFER | cut->flags);
+        EQUAL(record.flags, RINGMSG_RECORD_BUFFER | cut->flags | (once ? RINGMSG_RECORD_FINAL : 0));
         EQUAL(record.wire_length, sizeof data);
         EQUAL(record.payload_length, cut->payload < sizeof data ? cut->payload : sizeof data);
         EQUAL(record.result, record.payload_length);
@@ -161,6 +165,12 @@ static void receive_cut(int family, const struct cut *cut)
     EQUAL(stats.errors, 0);
     EQUAL(stats.buffers_held, 0);
     OK(ringmsg_ring_free(ring));
+}
+
+static void receive_cut(int family, const struct cut *cut)
+{
+    receive_cut_as(family, cut, 0);
+    receive_cut_as(family, cut, 1);
 }
 
 /* IPv4 needs 32 + 24 bytes of control and a name of 16, IPv6 40 + 24 (the IPv4 options are on

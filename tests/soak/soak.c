@@ -16,6 +16,7 @@ atomic_int stopping;
 pthread_t receiver_thread;
 uint64_t seed = 1;
 const char *only_mode;
+int link_is_used;
 _Atomic int64_t undisturbed_since_ns;
 
 void soak_fail(const char *file, int line, const char *format, ...)
@@ -67,6 +68,7 @@ int main(int argc, char **argv)
     double seconds = argc > 1 ? atof(argv[1]) : 10;
     seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
     only_mode = argc > 3 && strcmp(argv[3], "all") != 0 ? argv[3] : NULL;
+    link_is_used = getenv("RINGMSG_SOAK_LINK") != NULL;
     struct ringmsg_support support = {.size = sizeof support};
     ringmsg_query_support(&support);
     if (support.create_error != 0) {

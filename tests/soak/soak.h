@@ -28,6 +28,10 @@
 #define BATCH 256
 #define LIFE_MAX (1u << 20) /* datagrams sent to one socket before it is closed */
 #define PAYLOAD_MAX 65536
+#define TRAIN_MAX 128
+/* The network namespaces that tests/netns.sh makes. */
+#define LINK_NEAR "ringmsg-near"
+#define LINK_FAR "ringmsg-far"
 
 #define FAIL(...) soak_fail(__FILE__, __LINE__, __VA_ARGS__)
 #define CHECK(condition, ...)      \
@@ -139,6 +143,7 @@ extern atomic_int stopping;
 extern pthread_t receiver_thread;
 extern uint64_t seed;
 extern const char *only_mode;
+extern int link_is_used; /* RINGMSG_SOAK_LINK is set: across a link, not loopback */
 /* Since when nothing keeps datagrams from being received; 0: something does. */
 extern _Atomic int64_t undisturbed_since_ns;
 

@@ -75,3 +75,15 @@ pub fn compile(language: Language, sources: &[&Path], name: &str) -> PathBuf {
     succeed(command);
     program
 }
+
+/// The same, linked with the static library.
+pub fn compile_static(language: Language, sources: &[&Path], name: &str) -> PathBuf {
+    let program = scratch().join(name);
+    let mut command = compiler(language);
+    command.args(sources).arg("-o").arg(&program);
+    // The archive is no source: the compiler was told a language above.
+    command.args(["-x", "none"]).arg(library_directory().join("libringmsg.a"));
+    command.args(["-lpthread", "-ldl", "-lm"]);
+    succeed(command);
+    program
+}
