@@ -17,7 +17,7 @@ export CARGO_TERM_COLOR ?= auto
 all: build
 
 help:
-	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
 
 need = @command -v $(1) >/dev/null || { echo "missing: $(1); install it with: $(2)" >&2; exit 1; }
 

@@ -139,6 +139,13 @@ static void arm(struct life *life)
     life->watched = 1;
 }
 
+static void arm_all(void)
+{
+    for (uint32_t i = 0; i < SOCKETS; i++)
+        if (!lives[i].armed)
+            arm(&lives[i]);
+}
+
 /* --- records ------------------------------------------------------------------------------------ */
 
 static void take_data(struct life *life, const struct ringmsg_record *record, const struct ringmsg_metadata *metadata)
@@ -260,8 +267,39 @@ static void cancel(struct life *life)
     CHECK(again == -ENOENT, "cancel after FINAL: %d", again);
 }
 
+static int has_data(struct life *life)
+{
+    struct pollfd readable = {.fd = life->receiver, .events = POLLIN};
+    return life->armed && poll(&readable, 1, 0) == 1 && (readable.revents & POLLIN);
+}
+
+/* Nobody is deaf: with the sender quiet and all buffers back, every armed socket runs empty. */
+static void prove_hearing(void)
+{
+    int64_t deadline = now_ns() + DEAF_NS;
+    undisturbed_since_ns = 0;
+    release_hoard();
+    quiet = 1;
+    for (uint32_t i = 0; i < SOCKETS; i++) {
+        pthread_mutex_lock(&lives[i].lock);
+        pthread_mutex_unlock(&lives[i].lock);
+    }
+    for (uint32_t i = 0; i < SOCKETS; i++) {
+        while (has_data(&lives[i])) {
+            CHECK(now_ns() < deadline, "socket %u life %u (form %d, gro %d) is deaf: it has data, and no record comes", i,
+                  lives[i].number, lives[i].form, lives[i].gro);
+            pump(1);
+            arm_all();
+        }
+    }
+    quiet = 0;
+    atomic_fetch_add(&tally.proofs, 1);
+}
+
 static void reopen(struct life *life)
 {
+    if (one_in(&chance, 4))
+        prove_hearing();
     cancel(life);
     life_close(life);
     life_open(life, &chance);
@@ -333,6 +371,8 @@ static void free_from_another_thread(void)
 
 static void change_ring(void)
 {
+    if (one_in(&chance, 2))
+        prove_hearing();
     undisturbed_since_ns = 0;
     if (one_in(&chance, 4)) {
         free_from_another_thread();
@@ -381,13 +421,6 @@ static void disturb(void)
         reopen(life);
     if (undisturbed_since_ns != before)
         undisturbed_since_ns = now_ns();
-}
-
-static void arm_all(void)
-{
-    for (uint32_t i = 0; i < SOCKETS; i++)
-        if (!lives[i].armed)
-            arm(&lives[i]);
 }
 
 static void prepare(void)

@@ -12,7 +12,7 @@
 #include <stdarg.h>
 
 struct tally tally;
-atomic_int stopping;
+atomic_int stopping, quiet;
 pthread_t receiver_thread;
 uint64_t seed = 1;
 const char *only_mode;
@@ -59,8 +59,8 @@ static void show_end(double seconds)
            SHOW(rings), SHOW(rude), SHOW(afar), SHOW(lives), SHOW(finals), SHOW(holds), SHOW(naps));
     printf("             ICMP errors %llu, signals %llu (%llu seen), wakes %llu, stale releases refused %llu, arming threads gone %llu\n",
            SHOW(icmp), SHOW(signals), SHOW(interrupted), SHOW(wakes), SHOW(stale), SHOW(kills));
-    printf("  recovery   re-armed %llu, starved %llu, window missed %llu, completion queue overflowed %llu\n",
-           SHOW(rearms), SHOW(starvations), SHOW(misses), SHOW(overflows));
+    printf("  recovery   re-armed %llu, starved %llu, window missed %llu, completion queue overflowed %llu, all sockets ran empty %llu times\n",
+           SHOW(rearms), SHOW(starvations), SHOW(misses), SHOW(overflows), SHOW(proofs));
 }
 
 int main(int argc, char **argv)

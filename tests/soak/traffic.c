@@ -133,10 +133,10 @@ void *send_all(void *unused)
     while (!stopping) {
         struct life *life = &lives[below(&chance, SOCKETS)];
         pthread_mutex_lock(&life->lock);
-        if (life->sender >= 0 && life->sent + 8192 < LIFE_MAX)
+        if (!quiet && life->sender >= 0 && life->sent + 8192 < LIFE_MAX)
             send_some(life, &chance, space);
         pthread_mutex_unlock(&life->lock);
-        if (one_in(&chance, 40))
+        if (quiet || one_in(&chance, 40))
             sleep_us(below(&chance, one_in(&chance, 50) ? 30000 : 300));
     }
     free(space);
