@@ -50,6 +50,13 @@ static uint32_t draw_mode(void)
     return modes[below(&chance, MODES)].flags;
 }
 
+/* Single-shots take a buffer while they wait, so they have a pool of their own: they would keep
+ * the only one of a small pool from its multishots. */
+static void choose_pool(struct life *life)
+{
+    life->pool = life->form == ONCE ? POOLS - 1 : below(&chance, POOLS - 1);
+}
+
 static void make_pools(void)
 {
     static const uint32_t payloads[] = {1024, 2048, 16384, 65536};
@@ -57,7 +64,7 @@ static void make_pools(void)
         struct ringmsg_pool_config config;
         ringmsg_pool_config_init(&config);
         config.payload_capacity = i == 0 ? 65536 : payloads[below(&chance, 4)];
-        config.buffers = pool_buffers[i] = 1u << below(&chance, 10);
+        config.buffers = pool_buffers[i] = i == POOLS - 1 ? 16 : 1u << below(&chance, 10);
         library(ringmsg_pool_new(ring, &config, &pools[i]), "pool_new");
     }
 }
@@ -303,7 +310,7 @@ static void reopen(struct life *life)
     cancel(life);
     life_close(life);
     life_open(life, &chance);
-    life->pool = below(&chance, POOLS);
+    choose_pool(life);
 }
 
 static void hold_all(void)
@@ -435,7 +442,7 @@ static void prepare(void)
         life->first = malloc(LIFE_MAX / 8);
         life->space = malloc(PAYLOAD_MAX);
         life_open(life, &chance);
-        life->pool = below(&chance, POOLS);
+        choose_pool(life);
     }
     make_ring();
 }

@@ -24,7 +24,7 @@
 #include <ringmsg.h>
 
 #define SOCKETS 8
-#define POOLS 3
+#define POOLS 4
 #define BATCH 256
 #define LIFE_MAX (1u << 20) /* datagrams sent to one socket before it is closed */
 #define PAYLOAD_MAX 65536
