@@ -18,6 +18,7 @@ export CARGO_TERM_COLOR ?= auto
 all: build
 
 include packaging/install.mk
+include tests/proof.mk
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
