@@ -39,21 +39,40 @@ class Stats(NamedTuple):
 
 
 class Slab:
-    """The arrays that one call fills: records, and metadata unless nobody wants them."""
+    """The arrays that one call fills: records, and metadata unless nobody wants them. And views
+    of the columns that are read of every datagram."""
 
-    __slots__ = ("metadata", "metadata_address", "metadata_view", "records", "records_address", "records_view")
+    __slots__ = (
+        "metadata",
+        "metadata_address",
+        "metadata_view",
+        "payload_lengths",
+        "payload_offsets",
+        "records",
+        "records_address",
+        "records_view",
+        "sources",
+    )
 
     def __init__(self, capacity: int, with_metadata: bool) -> None:
         self.records = (ctypes.c_uint8 * (capacity * _abi.RECORD_SIZE))()
         self.records_address = ctypes.addressof(self.records)
         self.records_view = memoryview(self.records).cast("B")
+        words = self.records_view.cast("I")
+        step = _abi.RECORD_SIZE // 4
+        self.payload_offsets = words[_abi.Record.payload_offset.offset // 4 :: step]
+        self.payload_lengths = words[_abi.Record.payload_length.offset // 4 :: step]
         self.metadata: Any = None
         self.metadata_address: int | None = None
-        self.metadata_view = memoryview(b"")
         if with_metadata:
-            self.metadata = (ctypes.c_uint8 * (capacity * _abi.METADATA_SIZE))()
+            # family, source_port, and an IPv4 source are eight bytes, but not on a multiple of
+            # eight: they are read through a view that begins with the first of them.
+            size, shift = capacity * _abi.METADATA_SIZE, _abi.Metadata.family.offset
+            self.metadata = (ctypes.c_uint8 * (size + 8))()
             self.metadata_address = ctypes.addressof(self.metadata)
-            self.metadata_view = memoryview(self.metadata).cast("B")
+            view = memoryview(self.metadata).cast("B")
+            self.metadata_view = view[:size]
+            self.sources = view[shift : size + shift].cast("Q")[:: _abi.METADATA_SIZE // 8]
 
     def is_free(self) -> bool:
         """Nobody has an array over this memory: it can be filled again."""

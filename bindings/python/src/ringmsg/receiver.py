@@ -75,8 +75,8 @@ class Receiver(Ring):
                 self.close()
             self._put_back()
             raise
-        if self._is_ip:
-            self._addresses = _addresses.AddressCache()
+        if self._with_metadata:
+            self._addresses = _addresses.cache_for(self._socket.family)
 
     def _enable(self, metadata: Meta | None, split: bool) -> set[tuple[int, int]]:
         """Switches the options on. Returns the control messages that nobody asked for."""
