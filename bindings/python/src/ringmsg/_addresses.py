@@ -69,7 +69,9 @@ class AddressCache6(dict[bytes, Any]):
 
 def cache_for(family: int) -> Any:
     """The cache for sockets of that family; None: their addresses are read from the names."""
-    return {socket.AF_INET: AddressCache4, socket.AF_INET6: AddressCache6}.get(family, lambda: None)()
+    if family == socket.AF_INET:
+        return AddressCache4()
+    return AddressCache6() if family == socket.AF_INET6 else None
 
 
 def from_sockaddr(name: bytes) -> Any:

@@ -64,7 +64,7 @@ def dtype(which: str) -> numpy.dtype[Any]:
         raise ImportError("ringmsg: columns need numpy: pip install numpy (or ringmsg[numpy])") from None
     fields, size = (_RECORD, _abi.RECORD_SIZE) if which == "record" else (_METADATA, _abi.METADATA_SIZE)
     # The library writes in the machine's byte order; so does "=".
-    made = numpy.dtype(fields).newbyteorder("=")
+    made: numpy.dtype[Any] = numpy.dtype(fields).newbyteorder("=")
     assert made.itemsize == size
     return made
 
