@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 import sys
 import threading
 import warnings
@@ -97,12 +98,17 @@ class Memory(NamedTuple):
         return self.array.from_address(self.base)
 
 
+_BUFFERS = struct.Struct("=52xHH8x")  # pool and buffer
+
+
 class Pin:
     """Records of a released batch whose buffers something derived still shows (a slice of a
     payload, a numpy array). When that is gone, they are released."""
 
     def __init__(self, core: Core, slab: Slab, count: int, exporters: Iterable[Any]) -> None:
         self.core, self.slab, self.count = core, slab, count
+        spans = slab.records_view[: count * _abi.RECORD_SIZE]
+        self.buffers = len(set(_BUFFERS.iter_unpack(spans)))
         self.references = [weakref.ref(exporter, self._gone) for exporter in exporters]
 
     def _gone(self, _: Any) -> None:
@@ -126,7 +132,8 @@ class Core:
         self.slabs: list[Slab] = []
         self.pools: dict[int, Memory] = {}
         self.closing = False
-        self.starvations = 0
+        self.starvations = self.buffers = 0
+        self.warned = False
 
     def call(self, function: Any, *arguments: Any) -> int:
         """A call that does not sleep. Raises OSError."""
@@ -199,16 +206,20 @@ class Core:
             self.free()
 
     def warn_if_starved(self) -> None:
-        """Says so when what was derived from released batches keeps all buffers."""
-        stats = self.stats()
-        if stats.starvations > self.starvations or stats.buffers_published == 0 < stats.buffers_held:
-            self.starvations = stats.starvations
+        """Says so when what was derived from released batches keeps the buffers."""
+        pinned = sum(pin.buffers for pin in list(self.pins))
+        starvations = self.stats().starvations
+        grown, self.starvations = starvations > self.starvations, starvations
+        if pinned >= self.buffers and not self.warned or grown and pinned * 2 >= self.buffers:
+            self.warned = True
             warnings.warn(
                 f"ringmsg: {len(self.pins)} released batches are still pinned by slices or arrays made from "
-                f"them ({stats.buffers_held} buffers), and the ring has run out of buffers: copy what you keep",
+                f"them: {pinned} of {self.buffers} buffers, and the ring runs out of them; copy what you keep",
                 ResourceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
+        elif pinned < self.buffers:
+            self.warned = False
 
     # --- the end -----------------------------------------------------------------------------
 

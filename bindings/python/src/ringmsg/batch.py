@@ -37,6 +37,8 @@ except ImportError:  # another Python than CPython
 
 
 _NO_METADATA = _METADATA.unpack(bytes(_METADATA.size))
+# How often a batch that was lost is handed out again.
+_MOST_LOSSES = 8
 # A batch's life: its views are good; they are revoked; its buffers are back, or pinned.
 _LIVE, _RETIRED, _RELEASED = range(3)
 
@@ -211,7 +213,9 @@ class Batch:
         "_exporters",
         "_held",
         "_kept",
+        "_losses",
         "_many_pools",
+        "_number",
         "_pinned",
         "_roots",
         "_seen",
@@ -222,11 +226,14 @@ class Batch:
         "_wanted",
     )
 
-    def __init__(self, core: Core, slab: Slab, count: int, total: int, wanted: int, addresses: Any) -> None:
-        self._core, self._slab, self._count, self._total = core, slab, count, total
+    def __init__(
+        self, core: Core, slab: Slab, number: int, count: int, total: int, wanted: int, addresses: Any
+    ) -> None:
+        self._core, self._slab, self._number, self._count, self._total = core, slab, number, count, total
         self._held = count  # records to release
         self._wanted, self._addresses = wanted, addresses
         self._state = _LIVE
+        self._losses = 0
         self._seen = self._kept = self._claimed = self._pinned = False
         self._many_pools = len(core.pools) != 1
         self._exporters: dict[int, Any] = {}
@@ -335,6 +342,14 @@ class Batch:
             self._state = _RELEASED
             if not self._pinned:
                 core.give_slab(self._slab)
+
+    def _was_lost(self) -> bool:
+        """Nobody ever looked at it, and the ring finds that nobody has it: it was lost on its way
+        to the caller. (Who throws batches away unseen stops getting them again after a while.)"""
+        if self._seen or self._claimed or self._state != _LIVE or not self._count:
+            return False
+        self._losses += 1
+        return self._losses <= _MOST_LOSSES
 
     def _claim(self) -> int:
         """The ring's next call is going to release it, unless somebody else has or will: how many

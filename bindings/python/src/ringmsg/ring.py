@@ -81,6 +81,7 @@ class Pool:
         core = self._ring._core
         core.call(lambda _: lib.pool_free(self._handle))
         core.pools.pop(self.id, None)
+        core.buffers -= self.buffers
 
 
 class Ring:
@@ -121,10 +122,11 @@ class Ring:
         self._closing = self._closed = False
         self._finished = threading.Event()
         self._core = Core(config)
-        # The last batch, and the arrays that the last call was to fill. They are the same arrays
-        # unless that call was interrupted (see _recover).
+        # The last batch; the number of the last call, and the arrays that it was to fill. The
+        # batch has the call's number unless that was interrupted (see _recover).
+        self._begun = 0
         self._open = Slab(batch_size, self._with_metadata)
-        self._current = Batch(self._core, self._open, 0, 0, 0, None)
+        self._current = Batch(self._core, self._open, 0, 0, 0, 0, None)
         self._batch_size = batch_size
         self._wait = _abi.Wait()
         self._wait_address = ctypes.addressof(self._wait)
@@ -204,6 +206,7 @@ class Ring:
         assert handle.value is not None
         number = lib.pool_id(handle)
         self._core.learn_pool(number)
+        self._core.buffers += config.buffers
         return Pool(self, handle.value, number, config)
 
     # --- requests ----------------------------------------------------------------------------
@@ -258,30 +261,29 @@ class Ring:
         """One call of ringmsg_next: releases the last batch, and takes the next.
 
         ``_current = batch`` is the moment from which the records are the caller's. Whatever
-        interrupts before leaves ``_open`` behind, from which the next call recovers them.
+        interrupts before leaves a call behind that has begun and not ended; the next recovers
+        what it brought.
         """
         self._check_thread()
         self._inside = threading.get_ident()
         try:
             if self._closing:
                 raise errors.closed("the ring")
-            if self._open is not self._current._slab:
+            if self._begun != self._current._number:
                 lost = self._recover()
                 if lost is not None:
                     return lost
             # The attribute and getrefcount's argument: nobody else has this batch any more.
-            if not self._current._seen and sys.getrefcount(self._current) <= 2 and self._current._count:
-                # And nobody ever looked at it: it was lost on its way to the caller.
-                self._current._seen = True
+            if sys.getrefcount(self._current) <= 2 and self._current._was_lost():
                 return self._current
             core, current = self._core, self._current
             if core.pins:
                 core.warn_if_starved()
             done = current._claim()
             slab = self._open = core.take_slab(self._batch_size, self._with_metadata)
+            self._begun = current._number + 1
             count = self._call(current._slab.records_address, done, slab, capacity)
-            batch = Batch(core, slab, count, current._total + count, self._wanted, self._addresses)
-            self._current = batch
+            batch = self._current = self._batch(count)
             current._claim_is_met()
             return batch
         finally:
@@ -317,17 +319,19 @@ class Ring:
         """After a call whose result was lost: a KeyboardInterrupt is raised as soon as a call
         returns, and takes its result away. The library's own count tells how many records are
         in the arrays."""
-        core, current = self._core, self._current
-        lost = core.records_total() - current._total
-        batch = None
-        if lost:
-            batch = Batch(core, self._open, lost, current._total + lost, self._wanted, self._addresses)
+        current = self._current
+        lost = self._core.records_total() - current._total
         current._claim_is_met(again=True)
-        if batch is None:
-            self._open = current._slab
-        else:
-            self._current = batch
+        if not lost:
+            self._begun = current._number
+            return None
+        batch = self._current = self._batch(lost)
         return batch
+
+    def _batch(self, count: int) -> Batch:
+        """What the last call brought."""
+        total = self._current._total + count
+        return Batch(self._core, self._open, self._begun, count, total, self._wanted, self._addresses)
 
     def _check_thread(self) -> None:
         """Refuses a wrong thread before anything is touched."""
