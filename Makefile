@@ -1,15 +1,19 @@
 # make            builds the library (target/release)
 # make test       runs every test; does its own set-up
 # make demo       runs a receiver against a sender, and checks that nothing is lost unseen
+# make examples   builds examples-c/ (into build/examples)
 # make header     rewrites include/ringmsg.h from src/
 # make help       lists the rest
 
 CARGO ?= cargo
 CC ?= cc
-PROFILE_DIR := target/release
+CARGO_TARGET_DIR ?= target
+PROFILE_DIR := $(abspath $(CARGO_TARGET_DIR))/release
+EXAMPLES := $(patsubst examples-c/%.c,build/examples/%,$(wildcard examples-c/*.c))
+CFLAGS ?= -O2 -g
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: all build test test-rust lint header help clean
+.PHONY: all build examples demo test test-rust lint header help clean
 all: build
 
 help:
@@ -17,22 +21,36 @@ help:
 
 need = @command -v $(1) >/dev/null || { echo "missing: $(1); install it with: $(2)" >&2; exit 1; }
 
-.PHONY: tools
+.PHONY: tools test-tools
 tools:
 	$(call need,$(CARGO),apt-get install cargo (or rustup; Rust 1.85 or later))
-	$(call need,$(CC),apt-get install gcc)
+	$(call need,$(firstword $(CC)),apt-get install gcc libc6-dev)
+
+test-tools: tools
 	$(call need,c++,apt-get install g++)
+	$(call need,cargo-fmt,rustup component add rustfmt)
+	$(call need,cargo-clippy,rustup component add clippy)
 
 build: tools
 	$(CARGO) build --release --locked
 	ln -sf libringmsg.so $(PROFILE_DIR)/libringmsg.so.0
 
-lint: tools
+examples: build $(EXAMPLES)
+
+build/examples/%: examples-c/%.c $(wildcard examples-c/*.h) include/ringmsg.h
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -Wall -Wextra -Wpedantic $(CFLAGS) -Iinclude $< -o $@ \
+		-L$(PROFILE_DIR) -lringmsg -lpthread -Wl,-rpath,$(PROFILE_DIR)
+
+demo: examples
+	@sh examples-c/demo.sh build/examples
+
+lint: test-tools
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
-test-rust: tools
+test-rust: test-tools
 	$(CARGO) build --locked
 	$(CARGO) test --locked
 

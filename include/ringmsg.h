@@ -433,7 +433,8 @@ struct ringmsg_stats {
      */
     uint64_t rearms;
     /*
-     * How often a request found every buffer of its pool held by the caller.
+     * How often a request found every buffer of its pool filled: held by the caller, or still
+     * to be reaped.
      */
     uint64_t starvations;
     /*
@@ -963,7 +964,7 @@ int ringmsg_pool_new(struct ringmsg_ring *ring,
  * Returns: 0; -EINVAL (NULL, freed before); -EBUSY (armed, or under records); -EPERM,
  * -EOWNERDEAD.
  */
-int ringmsg_pool_free(const struct ringmsg_pool *pool);
+int ringmsg_pool_free(struct ringmsg_pool *pool);
 
 /*
  * ringmsg_ring_pool: the pool with this id: a record's.
@@ -1148,8 +1149,8 @@ int ringmsg_release(struct ringmsg_ring *ring,
  * the front of `records`.
  *
  * Ownership, Threads: as ringmsg_release() and ringmsg_reap().
- * Returns: as ringmsg_reap(); -EINVAL also when a record of `done` is not held: then nothing
- * is released and nothing reaped.
+ * Returns: as ringmsg_reap(); -EINVAL also when a record of `done` is not held. On success,
+ * and with -EINTR and -ECANCELED, `done` is released; with every other error nothing was done.
  */
 int ringmsg_next(struct ringmsg_ring *ring,
                  const struct ringmsg_record *done,

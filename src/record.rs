@@ -140,6 +140,31 @@ pub struct Metadata {
     pub reserved: u32,
 }
 
+impl Metadata {
+    /// Nothing is known.
+    pub const NONE: Self = Self {
+        valid: 0,
+        family: 0,
+        source_port: 0,
+        source: [0; 16],
+        source_scope: 0,
+        interface_index: 0,
+        destination: [0; 16],
+        destination_port: 0,
+        traffic_class: 0,
+        hop_limit: 0,
+        segment_size: 0,
+        dropped: 0,
+        socket_error: 0,
+        software_timestamp_ns: 0,
+        hardware_timestamp_ns: 0,
+        mark: 0,
+        flow_label: 0,
+        local_v4: [0; 4],
+        reserved: 0,
+    };
+}
+
 const _: () = {
     assert!(size_of::<Record>() == 64);
     assert!(offset_of!(Record, result) == 8 && offset_of!(Record, flags) == 12);

@@ -45,7 +45,28 @@ macro_rules! c_programs {
 }
 
 c_programs! {
+    bad_input
     basic
+    fork
+    freeing
+    polling
+    buffers
+    cancel
+    control
+    descriptors
+    dry
+    errors
+    gro
+    metadata
+    once
+    release_threads
+    single_shot
+    streams
+    threads
+    traffic
+    truncation
+    waiting
+    window
 }
 
 #[test]

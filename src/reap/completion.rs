@@ -1,0 +1,247 @@
+//! What a completion means: data, an error, or a single-shot's end.
+
+use super::emit::count;
+use super::{Pass, at_hand};
+use crate::control;
+use crate::descriptors;
+use crate::engine::Completion;
+use crate::layout::{Header, Split, Train};
+use crate::pool::Buffers;
+use crate::record::*;
+use crate::request::*;
+
+impl Pass<'_, '_> {
+    #[inline]
+    pub(super) fn received(&mut self, slot: u32, completion: Completion) {
+        self.completions += 1;
+        let request = self.core.requests.get(slot);
+        match (request.form, completion.buffer) {
+            (Form::Multishot, Some(buffer)) => {
+                let pool = request.pool;
+                self.pool(pool).filled(completion.result.max(0) as u32);
+                self.data(slot, buffer, completion.result, completion.more);
+            }
+            (Form::Multishot, None) => self.multishot_failed(slot, completion),
+            (Form::Once { buffer }, _) => self.once_done(slot, buffer, completion.result),
+            (Form::Caller { .. }, _) => self.caller_done(slot, completion.result),
+        }
+    }
+
+    /// A pool buffer was filled.
+    #[inline]
+    fn data(&mut self, slot: u32, buffer: u16, result: i32, more: bool) {
+        let core = &mut *self.core;
+        let request = core.requests.get_mut(slot);
+        let pool = at_hand(&mut self.at_hand, self.ring, &mut core.touched, request.pool);
+        let start = pool.layout.start(buffer);
+        // SAFETY: the buffer is ours since its completion; a header is 16 plain bytes.
+        let header = unsafe { pool.base().add(start as usize).cast().read() };
+        let mut record = pool.layout.record(start, Header::from_bytes(header), result.max(0) as u32);
+        record.user_data = request.user_data;
+        record.pool = request.pool;
+        record.buffer = buffer;
+        if request.passes_descriptors && record.control_length > 0 {
+            move_descriptors(pool, buffer, &record);
+        }
+        read_control(pool, &mut record, self.out.metadata());
+        request.succeeded();
+        let over = !more && request_is_over(request, &record);
+        if over {
+            record.flags |= RINGMSG_RECORD_FINAL;
+        }
+        core.generation = core.generation.wrapping_add(1).max(1);
+        record.generation = core.generation;
+        let split = if request.has(RINGMSG_RECV_SPLIT) { Split::of(&record) } else { None };
+        pool.hold(buffer, record.generation, split.map_or(1, |split| split.records));
+        if split.is_none() {
+            count(&mut request.stats, &record);
+            self.out.push(&record);
+        }
+        if !more {
+            self.ended(slot, over);
+        }
+        if let Some(split) = split {
+            let metadata = self.out.metadata_so_far();
+            self.hand_out(Train { slot, whole: record, metadata, split, next: 0 });
+        } else if over {
+            self.part_with(slot);
+        }
+    }
+
+    /// A multishot ended without filling a buffer.
+    fn multishot_failed(&mut self, slot: u32, completion: Completion) {
+        let errno = -completion.result.min(0);
+        let now_ns = self.now_ns;
+        let request = self.core.requests.get(slot);
+        let (pool_id, cancelled, reports) =
+            (request.pool, request.cancelled, request.has(RINGMSG_RECV_NO_REARM));
+        // Where the kernel runs completions in another thread (SQPOLL, or another armed it) the
+        // pool cannot always tell: buffers may have been published while -ENOBUFS was on its way.
+        let pools_own = request.kind.never_lacks_buffers();
+        if errno == libc::ENOBUFS && (pools_own || self.pool(pool_id).ran_dry()) {
+            let missed = self.pool(pool_id).widen(now_ns);
+            // A release may have come before this completion was looked at.
+            let refilled = self.pool(pool_id).has_buffers();
+            let stats = &mut self.core.requests.get_mut(slot).stats;
+            if missed {
+                stats.window_misses += 1
+            } else {
+                stats.starvations += 1
+            }
+            return match (cancelled || reports, refilled) {
+                (true, _) => self.fail(slot, if cancelled { libc::ECANCELED } else { errno }, true),
+                (false, true) => self.rearm(slot),
+                (false, false) => self.starve(slot),
+            };
+        }
+        let verdict = self.core.requests.get_mut(slot).failed(errno, now_ns);
+        // A cancellation nobody asked for is nobody's business, as long as it is undone.
+        if verdict == Verdict::End || errno != libc::ECANCELED {
+            self.fail(slot, errno, verdict == Verdict::End);
+        }
+        match verdict {
+            Verdict::Rearm => self.rearm(slot),
+            Verdict::Pause => self.pause(slot),
+            Verdict::End => {}
+        }
+    }
+
+    /// A single-shot into a pool buffer is done.
+    fn once_done(&mut self, slot: u32, buffer: u16, result: i32) {
+        if result < 0 {
+            if self.rearms_unasked(slot, -result) {
+                return;
+            }
+            let pool_id = self.core.requests.get(slot).pool;
+            let buffers = self.pool(pool_id);
+            buffers.give_back(buffer);
+            if buffers.starved > 0 {
+                self.rearm_starved();
+            }
+            return self.fail(slot, -result, true);
+        }
+        let request = self.core.requests.get(slot);
+        let pool_id = request.pool;
+        // SAFETY: the kernel is done with the request, and has written the lengths back.
+        let message = unsafe { &(*request.kernel_side()).message };
+        let header: [u32; 4] =
+            [message.msg_namelen, message.msg_controllen as u32, result as u32, message.msg_flags as u32];
+        let buffers = self.pool(pool_id);
+        let layout = buffers.layout;
+        // So that the buffer reads like one of a multishot.
+        // SAFETY: the buffer is ours since the completion; the header is its first 16 bytes.
+        unsafe { buffers.base().add(layout.start(buffer) as usize).cast().write(header) };
+        let copied = (result as u32).min(layout.payload_capacity);
+        self.data(slot, buffer, (layout.parts().2 + copied) as i32, false);
+    }
+
+    /// A single-shot into the caller's msghdr is done.
+    fn caller_done(&mut self, slot: u32, result: i32) {
+        if result < 0 {
+            if !self.rearms_unasked(slot, -result) {
+                self.fail(slot, -result, true);
+            }
+            return;
+        }
+        let request = self.core.requests.get_mut(slot);
+        let Form::Caller { message, name, control, payload } = request.form else {
+            unreachable!("only called for this form")
+        };
+        request.succeeded();
+        // SAFETY: the caller keeps its msghdr until this record is handed out.
+        let message = unsafe { &*message };
+        let mut record = Record {
+            user_data: request.user_data,
+            result,
+            flags: RINGMSG_RECORD_FINAL,
+            payload_length: (result as u32).min(payload),
+            control_length: (message.msg_controllen as u32).min(control),
+            name_length: message.msg_namelen.min(name),
+            wire_length: result as u32,
+            msg_flags: message.msg_flags as u32,
+            pool: RINGMSG_POOL_NONE,
+            segments: 1,
+            ..Record::default()
+        };
+        for (flag, meaning) in [
+            (libc::MSG_TRUNC, RINGMSG_RECORD_TRUNCATED),
+            (libc::MSG_CTRUNC, RINGMSG_RECORD_CONTROL_TRUNCATED),
+        ] {
+            if message.msg_flags & flag != 0 {
+                record.flags |= meaning;
+            }
+        }
+        if message.msg_namelen > name && name > 0 {
+            record.flags |= RINGMSG_RECORD_NAME_TRUNCATED;
+        }
+        let mut metadata = Metadata::NONE;
+        // SAFETY: the caller's own areas, as long as it said and as far as the kernel filled them.
+        unsafe {
+            if record.name_length > 0 && !message.msg_name.is_null() {
+                let name = std::slice::from_raw_parts(message.msg_name.cast(), record.name_length as usize);
+                control::decode_name(name, &mut metadata);
+            }
+            if record.control_length > 0 && !message.msg_control.is_null() {
+                let control =
+                    std::slice::from_raw_parts(message.msg_control.cast(), record.control_length as usize);
+                let _ = control::decode(control, &mut metadata);
+            }
+        }
+        record.segment_size = metadata.segment_size;
+        self.core.requests.get_mut(slot).state = State::Over;
+        self.emit(slot, record, &metadata);
+    }
+
+    /// The thread that armed a single-shot exited, and the kernel cancelled it: again, then.
+    fn rearms_unasked(&mut self, slot: u32, errno: i32) -> bool {
+        let now_ns = self.now_ns;
+        let unasked = errno == libc::ECANCELED
+            && self.core.requests.get_mut(slot).failed(errno, now_ns) != Verdict::End;
+        if unasked {
+            self.rearm(slot);
+        }
+        unasked
+    }
+}
+
+/// Whether a request that the kernel ended with data in hand is over.
+fn request_is_over(request: &Request, record: &Record) -> bool {
+    let end_of_stream = request.kind.is_connection()
+        && record.payload_length == 0
+        && record.wire_length == 0
+        && record.msg_flags & libc::MSG_ERRQUEUE as u32 == 0;
+    !request.is_multishot() || request.cancelled || request.has(RINGMSG_RECV_NO_REARM) || end_of_stream
+}
+
+/// Reads the segment size, and the metadata if they are wanted; clears what is stale in between.
+#[inline]
+pub(super) fn read_control(pool: &Buffers, record: &mut Record, metadata: Option<&mut Metadata>) {
+    // SAFETY: the record's slices lie in the pool, were written by the kernel for this record, do
+    // not overlap, and are not handed out yet.
+    let (name, control) = unsafe {
+        let at = |offset: u32| pool.base().add(offset as usize).as_ptr();
+        (
+            std::slice::from_raw_parts(at(record.name_offset), record.name_length as usize),
+            std::slice::from_raw_parts_mut(at(record.control_offset), record.control_length as usize),
+        )
+    };
+    if let Some(metadata) = metadata {
+        control::decode_name(name, metadata);
+        control::decode_and_clear(control, metadata);
+        record.segment_size = metadata.segment_size;
+    } else if !control.is_empty() {
+        record.segment_size = control::segment_size_and_clear(control);
+    }
+}
+
+fn move_descriptors(pool: &mut Buffers, buffer: u16, record: &Record) {
+    // SAFETY: as in `read_control`; the slice is not handed out yet, so it may be written.
+    let control = unsafe {
+        let at = pool.base().add(record.control_offset as usize);
+        std::slice::from_raw_parts_mut(at.as_ptr(), record.control_length as usize)
+    };
+    match &mut pool.descriptors {
+        Some(descriptors) => descriptors.collect(buffer, control),
+        None => descriptors::close_all(control),
+    }
+}

@@ -1,0 +1,118 @@
+//! Handing out records: trains one by one, errors, ends; and counting them.
+
+use super::Pass;
+use super::completion::read_control;
+use crate::layout::Train;
+use crate::record::*;
+use crate::request::*;
+use crate::stats::Stats;
+
+impl Pass<'_, '_> {
+    /// The FINAL records that no completion brings.
+    pub(super) fn make_finals(&mut self) {
+        while self.out.room() > 0 {
+            let Some(slot) = self.core.requests.next_final() else { break };
+            self.final_record(slot, libc::ECANCELED);
+        }
+    }
+
+    /// A record for an error.
+    pub(super) fn fail(&mut self, slot: u32, errno: i32, over: bool) {
+        if over {
+            let request = self.core.requests.get(slot);
+            if request.is_multishot() && request.state == State::Armed {
+                self.disarm(slot, State::Over);
+            }
+            return self.final_record(slot, errno);
+        }
+        let record = self.error_record(slot, errno);
+        self.emit(slot, record, &Metadata::NONE);
+    }
+
+    pub(super) fn final_record(&mut self, slot: u32, errno: i32) {
+        self.core.requests.get_mut(slot).state = State::Over;
+        let mut record = self.error_record(slot, errno);
+        record.flags = RINGMSG_RECORD_FINAL;
+        self.emit(slot, record, &Metadata::NONE);
+    }
+
+    pub(super) fn error_record(&self, slot: u32, errno: i32) -> Record {
+        let request = self.core.requests.get(slot);
+        Record {
+            user_data: request.user_data,
+            result: -errno,
+            pool: request.pool().unwrap_or(RINGMSG_POOL_NONE),
+            segments: 1,
+            ..Record::default()
+        }
+    }
+
+    /// Hands out the rest of a train, as far as there is room.
+    pub(super) fn continue_train(&mut self) {
+        let Some(mut train) = self.core.train.take() else { return };
+        // Its first part may have been reaped without metadata; a train that was decoded has
+        // its size.
+        if self.out.wants_metadata() && train.metadata.valid == 0 {
+            let pool = self.pool(train.whole.pool);
+            read_control(pool, &mut train.whole, Some(&mut train.metadata));
+        }
+        self.hand_out(train);
+    }
+
+    /// Hands out a train's datagrams; what does not fit stays for the next reap.
+    pub(super) fn hand_out(&mut self, mut train: Train) {
+        while train.next < train.split.records {
+            if self.out.room() == 0 {
+                self.core.train = Some(train);
+                return;
+            }
+            let mut record = train.split.segment(&train.whole, train.next);
+            train.next += 1;
+            if train.next < train.split.records {
+                record.flags &= !RINGMSG_RECORD_FINAL;
+            }
+            self.emit(train.slot, record, &train.metadata);
+        }
+    }
+
+    /// Hands a record to the caller, counts it, and parts with the request if that was its last.
+    #[inline]
+    pub(super) fn emit(&mut self, slot: u32, record: Record, metadata: &Metadata) {
+        count(&mut self.core.requests.get_mut(slot).stats, &record);
+        let over = record.flags & RINGMSG_RECORD_FINAL != 0;
+        self.out.push_with(&record, metadata);
+        if over {
+            self.part_with(slot);
+        }
+    }
+
+    pub(super) fn part_with(&mut self, slot: u32) {
+        let request = self.core.requests.get(slot);
+        let (stats, socket, pool) = (request.stats, request.socket, request.pool());
+        self.core.stats.add_request(&stats);
+        self.core.sockets.let_go(socket);
+        if let Some(id) = pool {
+            self.pool(id).requests -= 1;
+        }
+        self.core.requests.vacate(slot);
+    }
+}
+
+#[inline]
+pub(super) fn count(stats: &mut Stats, record: &Record) {
+    stats.records += 1;
+    if record.result < 0 {
+        let asked_for = record.result == -libc::ECANCELED && record.flags & RINGMSG_RECORD_FINAL != 0;
+        stats.errors += u64::from(!asked_for);
+        return;
+    }
+    let train = record.segment_size > 0 && record.flags & RINGMSG_RECORD_SEGMENT == 0;
+    stats.datagrams += match train {
+        true => u64::from(record.payload_length.div_ceil(record.segment_size).max(1)),
+        false => 1,
+    };
+    stats.payload_bytes += u64::from(record.payload_length);
+    stats.zero_length += u64::from(record.wire_length == 0);
+    stats.truncated += u64::from(record.flags & RINGMSG_RECORD_TRUNCATED != 0);
+    stats.control_truncated += u64::from(record.flags & RINGMSG_RECORD_CONTROL_TRUNCATED != 0);
+}

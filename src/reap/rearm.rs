@@ -1,0 +1,94 @@
+//! What becomes of a request that the kernel has ended: armed again, waiting, or over.
+
+use super::Pass;
+use crate::engine::Token;
+use crate::request::*;
+
+impl Pass<'_, '_> {
+    /// The kernel ended a request with data in hand.
+    pub(super) fn ended(&mut self, slot: u32, over: bool) {
+        match (over, self.core.requests.get(slot).is_multishot()) {
+            (false, _) => self.rearm(slot),
+            (true, true) => self.disarm(slot, State::Over),
+            (true, false) => self.core.requests.get_mut(slot).state = State::Over,
+        }
+    }
+
+    /// Arms the request again. It keeps its place in the pool.
+    pub(super) fn rearm(&mut self, slot: u32) {
+        let request = self.core.requests.get_mut(slot);
+        request.stats.rearms += 1;
+        request.state = State::Armed;
+        let receive = request.receive(slot, self.core.sockets.fd(request.socket));
+        if self.ring.engine.receive(&receive).is_err() {
+            // The queue is full and the kernel does not take it: it waits like a starved one,
+            // and the next reap, which is due, tries again.
+            self.starve_or_retry(slot);
+        }
+    }
+
+    pub(super) fn starve_or_retry(&mut self, slot: u32) {
+        if self.core.requests.get(slot).is_multishot() {
+            self.starve(slot);
+        } else {
+            self.core.requests.get_mut(slot).state = State::Starved;
+        }
+        self.ring.signals.leave_attention();
+    }
+
+    pub(super) fn starve(&mut self, slot: u32) {
+        self.disarm(slot, State::Starved);
+        let id = self.core.requests.get(slot).pool;
+        self.pool(id).starved += 1;
+    }
+
+    pub(super) fn pause(&mut self, slot: u32) {
+        self.disarm(slot, State::Paused);
+        // SAFETY: only the address is taken; the request is not in the kernel.
+        let pause = unsafe { &raw const (*self.core.requests.get(slot).kernel_side()).pause };
+        if self.ring.engine.pause(Token::Pause(slot), pause).is_err() {
+            self.core.requests.get_mut(slot).state = State::Starved;
+            let id = self.core.requests.get(slot).pool;
+            self.pool(id).starved += 1;
+            self.ring.signals.leave_attention();
+        }
+    }
+
+    pub(super) fn paused(&mut self, slot: u32) {
+        let request = self.core.requests.get(slot);
+        let id = request.pool;
+        if request.cancelled {
+            return self.fail(slot, libc::ECANCELED, true);
+        }
+        self.pool(id).arm();
+        self.rearm(slot);
+    }
+
+    /// The kernel no longer takes buffers for this multishot.
+    pub(super) fn disarm(&mut self, slot: u32, state: State) {
+        let request = self.core.requests.get_mut(slot);
+        request.state = state;
+        let id = request.pool;
+        self.pool(id).disarm();
+    }
+
+    /// Arms what waits for buffers, where there are some now.
+    pub(super) fn rearm_starved(&mut self) {
+        for slot in 0..self.core.requests.slots() {
+            let request = self.core.requests.get(slot);
+            if request.state != State::Starved {
+                continue;
+            }
+            if request.is_multishot() {
+                let id = request.pool;
+                let pool = self.pool(id);
+                if !pool.has_buffers() {
+                    continue;
+                }
+                pool.starved -= 1;
+                pool.arm();
+            }
+            self.rearm(slot);
+        }
+    }
+}
