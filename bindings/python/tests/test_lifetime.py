@@ -177,13 +177,12 @@ def test_ctrl_c_interrupts(pair: Pair, mode: str) -> None:
 
 CTRL_C = """
 import random, socket, struct, sys, threading, time, os, signal, ringmsg
-mode, how, total = sys.argv[1], sys.argv[2], 30000
+mode, how, total = sys.argv[1], sys.argv[2], 20000
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sock.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)
 sock.bind(("127.0.0.1", 0))
 rx = ringmsg.Receiver(sock, mode=mode, batch_size=16)
 seen, interrupts, done = [], 0, False
-class Again(Exception): pass
 
 def send():
     sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -208,7 +207,7 @@ def handler(number, frame):
         raise KeyboardInterrupt
 signal.signal(signal.SIGINT, handler)
 threading.Thread(target=send, daemon=True).start()
-killer = threading.Thread(target=interrupt)
+killer = threading.Thread(target=interrupt, daemon=True)
 killer.start()
 quiet = time.monotonic() + 5
 while len(seen) < total and time.monotonic() < quiet:
@@ -234,7 +233,6 @@ while len(seen) < total and time.monotonic() < quiet:
 done = True
 killer.join()
 drops = rx.stats.socket_drops
-held = len(batch) if batch is not None else 0
 assert rx.stats.buffers_held <= 16, rx.stats
 print(len(seen), interrupts, drops, seen == sorted(set(seen)))
 """
@@ -243,11 +241,11 @@ print(len(seen), interrupts, drops, seen == sorted(set(seen)))
 @pytest.mark.parametrize("how", ["reap", "next", "for"])
 def test_ctrl_c_loses_nothing(mode: str, how: str) -> None:
     """Thousands of interrupts at random moments; every datagram arrives, once, in order."""
-    run = subprocess.run([sys.executable, "-c", CTRL_C, mode, how], capture_output=True, text=True, timeout=100)
+    run = subprocess.run([sys.executable, "-c", CTRL_C, mode, how], capture_output=True, text=True, timeout=30)
     assert run.returncode == 0, run.stderr
     seen, interrupts, drops, in_order = run.stdout.split()
     assert int(interrupts) > 100
-    assert int(seen) == 30000 - int(drops)
+    assert int(seen) == 20000 - int(drops)
     assert in_order == "True"
 
 

@@ -326,6 +326,7 @@ class Batch:
         self._check()
         self._kept = True
         self._core.kept.add(self)
+        self.__class__ = _KeptBatch
         return self
 
     def release(self) -> None:
@@ -375,12 +376,6 @@ class Batch:
 
     def __exit__(self, *_: object) -> None:
         self.release()
-
-    def __del__(self) -> None:
-        try:
-            self.release()
-        except (AttributeError, OSError, TypeError):
-            pass  # half made, or the interpreter is going down
 
     def _retire(self) -> None:
         """Revokes the views, and pins the buffers if something derived from them lives on. It may
@@ -473,6 +468,19 @@ class Batch:
         fds = (ctypes.c_int * 253)()  # SCM_MAX_FD
         address = self._slab.records_address + position * _abi.RECORD_SIZE
         return list(fds[: self._core.call(lib.take_fds, address, fds, len(fds))])
+
+
+class _KeptBatch(Batch):
+    """A batch that its ring no longer releases."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        try:
+            self.release()
+        except KeyboardInterrupt:
+            self.release()
+            raise
 
 
 def _references(exporters: dict[int, Any]) -> list[int]:
