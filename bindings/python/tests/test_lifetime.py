@@ -277,7 +277,7 @@ def test_every_point_of_interruption(pair: Pair) -> None:
             batch = None
             sys.settrace(trace)
             try:
-                batch = rx.reap(0)
+                batch = next(rx)
             except KeyboardInterrupt:
                 pass
             finally:

@@ -234,7 +234,8 @@ class Batch:
         self._wanted, self._addresses = wanted, addresses
         self._state = _LIVE
         self._losses = 0
-        self._seen = self._kept = self._claimed = self._pinned = False
+        self._kept = self._claimed = self._pinned = False
+        self._seen = True
         self._many_pools = len(core.pools) != 1
         self._exporters: dict[int, Any] = {}
         self._roots: dict[int, memoryview] = {}
@@ -326,7 +327,7 @@ class Batch:
         self._check()
         self._kept = True
         self._core.kept.add(self)
-        self.__class__ = _KeptBatch
+        self.__class__ = _KeptBatch  # type: ignore[assignment]
         return self
 
     def release(self) -> None:

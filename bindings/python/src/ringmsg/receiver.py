@@ -114,19 +114,19 @@ class Receiver(Ring):
         self._started = True
 
     def _next(self, capacity: int) -> Batch:
-        if self._end is not None:
+        if self._end is not None and self._begun == self._current._number:
             raise self._end
         if not self._started and not self._closing:
             self._start()
-        batch = super()._next(capacity)
-        if batch._count:
-            at = (batch._count - 1) * _abi.RECORD_SIZE + _LAST_AT
-            result, flags = _LAST.unpack_from(batch._slab.records_view, at)
-            if flags & RecordFlag.FINAL:
-                self._note_end(batch, result, flags)
-        return batch
+        return super()._next(capacity)
 
-    def _note_end(self, batch: Batch, result: int, flags: int) -> None:
+    def _inspect(self, batch: Batch) -> None:
+        at = (batch._count - 1) * _abi.RECORD_SIZE + _LAST_AT
+        result, flags = _LAST.unpack_from(batch._slab.records_view, at)
+        if flags & RecordFlag.FINAL:
+            self._note_end(batch, result)
+
+    def _note_end(self, batch: Batch, result: int) -> None:
         """The request is over. What ended it comes after the data, from the next reap."""
         if result < 0 and result != -errno.ECANCELED:
             self._end = OSError(-result, errors.strerror(result))
@@ -162,6 +162,7 @@ class Receiver(Ring):
             while not (batch := self._next(self._batch_size))._count:
                 if self._closing:
                     raise StopIteration
+            batch._seen = False  # the builtin next() can lose it to a Ctrl-C
             return batch
         except EOFError:
             raise StopIteration from None

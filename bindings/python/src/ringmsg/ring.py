@@ -273,7 +273,7 @@ class Ring:
                 lost = self._recover()
                 if lost is not None:
                     return lost
-            # The attribute and getrefcount's argument: nobody else has this batch any more.
+            # The attribute and getrefcount's argument: nobody else has the batch any more.
             if sys.getrefcount(self._current) <= 2 and self._current._was_lost():
                 return self._current
             core, current = self._core, self._current
@@ -283,8 +283,9 @@ class Ring:
             slab = self._open = core.take_slab(self._batch_size, self._with_metadata)
             self._begun = current._number + 1
             count = self._call(current._slab.records_address, done, slab, capacity)
-            batch = self._current = self._batch(count)
+            batch = self._batch(count)
             current._claim_is_met()
+            self._current = batch  # nothing below can be interrupted: there is no call
             return batch
         finally:
             self._inside = 0
@@ -325,13 +326,20 @@ class Ring:
         if not lost:
             self._begun = current._number
             return None
-        batch = self._current = self._batch(lost)
+        batch = self._batch(lost)
+        self._current = batch
         return batch
 
     def _batch(self, count: int) -> Batch:
         """What the last call brought."""
         total = self._current._total + count
-        return Batch(self._core, self._open, self._begun, count, total, self._wanted, self._addresses)
+        batch = Batch(self._core, self._open, self._begun, count, total, self._wanted, self._addresses)
+        if count:
+            self._inspect(batch)
+        return batch
+
+    def _inspect(self, batch: Batch) -> None:
+        """A batch that is about to be handed out."""
 
     def _check_thread(self) -> None:
         """Refuses a wrong thread before anything is touched."""
