@@ -2,6 +2,7 @@
 # make test       runs every test; does its own set-up
 # make demo       runs a receiver against a sender, and checks that nothing is lost unseen
 # make examples   builds examples-c/ (into build/examples)
+# make test-python  tests the Python package, in a virtual environment of its own (.venv)
 # make header     rewrites include/ringmsg.h from src/
 # make help       lists the rest
 
@@ -54,7 +55,26 @@ test-rust: test-tools
 	$(CARGO) build --locked
 	$(CARGO) test --locked
 
-test: lint test-rust
+test: lint test-rust test-python
+
+# --- Python ---
+
+PYTHON ?= python3
+PYTHON_DIR := bindings/python
+VENV := .venv
+
+.PHONY: test-python bench-python
+test-python: build $(VENV)/.ready
+	cd $(PYTHON_DIR) && PYTHONPATH=src $(abspath $(VENV))/bin/python -m pytest -q
+
+bench-python: build $(VENV)/.ready
+	PYTHONPATH=$(PYTHON_DIR)/src $(VENV)/bin/python $(PYTHON_DIR)/benchmarks/receive.py
+
+$(VENV)/.ready: $(PYTHON_DIR)/tests/requirements.txt
+	$(call need,$(PYTHON),apt-get install python3 python3-venv)
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -q -r $<
+	touch $@
 
 header:
 	RINGMSG_UPDATE_HEADER=1 $(CARGO) test --locked --test header the_committed_header_is_what_src_says

@@ -446,15 +446,15 @@ class Batch:
             return [None] * self._count
         if self._addresses is None:
             return [self._source_of(position) for position in range(self._count)]
-        keys = self._addresses.keys_of(self._slab, self._count)
-        return list(map(self._addresses.__getitem__, keys))
+        sources: list[Any] = self._addresses.all_of(self._slab, self._count)
+        return sources
 
     def _source_of(self, position: int) -> Any:
         if not self._wanted & Meta.SOURCE:
             return None
         if self._addresses is None:
             return self._name_of(position)
-        return self._addresses[self._addresses.keys_of(self._slab, position + 1)[position]]
+        return self._addresses.one_of(self._slab, position)
 
     def _name_of(self, position: int) -> Any:
         """The source, from the record's name."""
