@@ -103,7 +103,8 @@ class Datagram(tuple[memoryview, Any, "Batch", int]):
 
     @property
     def timestamp_ns(self) -> int | None:
-        """When the kernel received it: CLOCK_REALTIME, ns."""
+        """When the kernel received it: CLOCK_REALTIME, ns. (The kernel switches stamping on in the
+        background: the first datagrams after a receiver was made may have none.)"""
         return self._int(Meta.SOFTWARE_TIMESTAMP, 13)
 
     @property
