@@ -19,6 +19,7 @@ all: build
 
 include packaging/install.mk
 include tests/proof.mk
+include bindings/bindings.mk
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
@@ -63,7 +64,7 @@ lint: test-tools
 test-rust: test-tools
 	$(CARGO) test --locked
 
-test: lint test-rust
+test: lint test-rust test-python
 
 header:
 	RINGMSG_UPDATE_HEADER=1 $(CARGO) test --locked --test header the_committed_header_is_what_src_says
