@@ -1,4 +1,4 @@
-//go:build linux && cgo
+//go:build linux
 
 package ringmsg
 
@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -87,11 +88,11 @@ func descriptorOf(t testing.TB, conn *net.UDPConn) int {
 func sendTrain(t testing.TB, conn *net.UDPConn, payload []byte, segment uint16) {
 	t.Helper()
 	oob := make([]byte, unix.CmsgSpace(2))
-	header := (*unix.Cmsghdr)(pointer(oob))
+	header := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
 	header.Level = unix.SOL_UDP
 	header.Type = unix.UDP_SEGMENT
 	header.SetLen(unix.CmsgLen(2))
-	*(*uint16)(pointer(oob[unix.CmsgLen(0):])) = segment
+	*(*uint16)(unsafe.Pointer(&oob[unix.CmsgLen(0)])) = segment
 	_, _, err := conn.WriteMsgUDP(payload, oob, nil)
 	ok(t, err)
 }

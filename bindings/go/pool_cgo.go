@@ -90,22 +90,17 @@ func (p *Pool) Bytes() []byte { return p.bytes }
 
 // Payload returns a record's payload, in place: valid until the record is released.
 func (p *Pool) Payload(record *Record) []byte {
-	return slice(p.bytes, record.PayloadOffset, record.PayloadLength)
+	return part(p.bytes, record.PayloadOffset, record.PayloadLength)
 }
 
 // Control returns a record's control messages, in place.
 func (p *Pool) Control(record *Record) []byte {
-	return slice(p.bytes, record.ControlOffset, record.ControlLength)
+	return part(p.bytes, record.ControlOffset, record.ControlLength)
 }
 
 // Name returns a record's source address, a sockaddr, in place.
 func (p *Pool) Name(record *Record) []byte {
-	return slice(p.bytes, record.NameOffset, record.NameLength)
-}
-
-func slice(bytes []byte, offset, length uint32) []byte {
-	end := uint64(offset) + uint64(length)
-	return bytes[offset:end:end]
+	return part(p.bytes, record.NameOffset, record.NameLength)
 }
 
 // ControlMessage is one control message: its data is a slice of what was parsed.
@@ -126,7 +121,7 @@ func ParseControl(control []byte) ([]ControlMessage, error) {
 		all = append(all, ControlMessage{
 			Level: int(cursor.level),
 			Type:  int(cursor._type),
-			Data:  slice(control, uint32(cursor.offset), uint32(cursor.length)),
+			Data:  part(control, uint32(cursor.offset), uint32(cursor.length)),
 		})
 	}
 }

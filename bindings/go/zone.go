@@ -43,3 +43,14 @@ func zoneName(index uint32) string {
 	zones.names[index] = name
 	return name
 }
+
+func zoneIndex(name string) uint32 {
+	if name == "" {
+		return 0
+	}
+	if known, err := net.InterfaceByName(name); err == nil {
+		return uint32(known.Index)
+	}
+	index, _ := strconv.ParseUint(name, 10, 32)
+	return uint32(index)
+}

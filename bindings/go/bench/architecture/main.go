@@ -8,6 +8,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -66,6 +67,9 @@ type receiver func(conn *net.UDPConn, handle func(netip.AddrPort))
 
 func deliver(b *batch, handle func(netip.AddrPort)) {
 	for i := range b.n {
+		if b.records[i].Result < 0 {
+			continue
+		}
 		handle(b.metadata[i].Source())
 	}
 }
@@ -130,6 +134,55 @@ func direct(flags uint32, lock bool) receiver {
 	}
 }
 
+// The reading goroutine sleeps in reap, and arms the request again where it finds itself on
+// another thread: completions run in the thread that armed.
+func home(flags uint32) receiver {
+	return func(conn *net.UDPConn, handle func(netip.AddrPort)) {
+		r, pool := ring(conn, flags)
+		at := syscall.Gettid()
+		b := newBatch()
+		for {
+			b.n, b.err = r.Next(b.n, b.records, b.metadata, &ringmsg.Wait{})
+			check(b.err)
+			if b.n == 0 {
+				if here := syscall.Gettid(); here != at {
+					at = here
+					check(r.Cancel(0))
+					check(r.RecvmsgMultishot(pool, descriptor(conn), 0, 0, 0))
+				}
+				b.n, b.err = r.Next(b.n, b.records, b.metadata, nil)
+				check(b.err)
+			}
+			deliver(b, handle)
+		}
+	}
+}
+
+// The reading goroutine waits for the socket itself on the runtime's poller, and has the ring
+// take what is there: armed and cancelled in its own thread, nothing stays behind.
+func socket(flags uint32) receiver {
+	return func(conn *net.UDPConn, handle func(netip.AddrPort)) {
+		r, pool := ring(conn, flags)
+		check(r.Cancel(0))
+		fd := descriptor(conn)
+		raw, err := conn.SyscallConn()
+		check(err)
+		b := newBatch()
+		for {
+			check(raw.Read(func(uintptr) bool {
+				check(r.RecvmsgMultishot(pool, fd, 0, ringmsg.RecvNoRearm, 1))
+				if err := r.Cancel(1); err != nil && !errors.Is(err, syscall.ENOENT) {
+					panic(err)
+				}
+				b.n, b.err = r.Next(b.n, b.records, b.metadata, &ringmsg.Wait{})
+				check(b.err)
+				return b.n > 1 || b.n == 1 && b.records[0].Result >= 0
+			}))
+			deliver(b, handle)
+		}
+	}
+}
+
 func plainNet(conn *net.UDPConn, handle func(netip.AddrPort)) {
 	buffer := make([]byte, 2048)
 	oob := make([]byte, 256)
@@ -140,16 +193,22 @@ func plainNet(conn *net.UDPConn, handle func(netip.AddrPort)) {
 	}
 }
 
-var receivers = []struct {
+type candidate struct {
 	name string
 	run  receiver
-}{
+}
+
+var receivers = []candidate{
 	{"net", plainNet},
 	{"owner-defer", owner(ringmsg.SetupDeferTaskrun)},
 	{"poller-plain", poller(0)},
 	{"poller-coop", poller(ringmsg.SetupCoopTaskrun | ringmsg.SetupTaskrunFlag)},
 	{"direct-plain", direct(0, false)},
 	{"direct-coop", direct(ringmsg.SetupCoopTaskrun, false)},
+	{"home-plain", home(0)},
+	{"home-coop", home(ringmsg.SetupCoopTaskrun)},
+	{"socket-plain", socket(0)},
+	{"socket-coop", socket(ringmsg.SetupCoopTaskrun)},
 	{"direct-defer-locked", direct(ringmsg.SetupDeferTaskrun, true)},
 }
 
@@ -259,6 +318,7 @@ func main() {
 	rate := flag.Int("rate", -1, "send so many a second; 0: all")
 	count := flag.Int("count", 3000, "round trips")
 	pause := flag.Duration("pause", 200*time.Microsecond, "between round trips")
+	only := flag.String("only", "", "receivers, by comma")
 	rounds := flag.Int("rounds", 5, "interleaved rounds")
 	flag.Parse()
 	switch {
@@ -271,6 +331,9 @@ func main() {
 	case *to != "":
 		ping(*to, *count, *pause)
 		return
+	}
+	if *only != "" {
+		receivers = slices.DeleteFunc(receivers, func(r candidate) bool { return !slices.Contains(strings.Split(*only, ","), r.name) })
 	}
 	results := map[string][]float64{}
 	add := func(name, what, value string, per string) {

@@ -1,0 +1,230 @@
+package ringmsg
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Conn is a [net.UDPConn] whose reads go through a ring. It has every method of that type, with
+// the same behaviour, and two more ways to read: [Conn.Batches] and [Conn.ReadBatch].
+//
+// One kind of reader has it at a time: either an iteration over Batches, or any number of
+// goroutines in the Read methods and ReadBatch. A reader of the other kind gets an error.
+type Conn struct {
+	udp      *net.UDPConn
+	options  options
+	switched switched    // socket options that are the Conn's own
+	mold     net.OpError // of read errors
+	reason   error       // why there is no ring
+
+	readers  atomic.Int64 // how many goroutines are in a read; -1: an iteration has the Conn
+	reading  sync.Mutex   // held by the one whose turn it is
+	queue    *Batch       // datagrams of the last fill; under reading, or the iteration's
+	at       int          // the first of them that is not read yet
+	kept     *Batch       // copies of datagrams that an earlier inlet received; they come first
+	deadline atomic.Pointer[time.Time]
+
+	mu     sync.Mutex // for what Close and the deadlines reach for while others read
+	inlet  inlet      // nil until somebody reads
+	closed bool
+	body   bool          // the iteration is in the program's loop body
+	ended  chan struct{} // closed when the iteration is over
+	owner  int           // the iteration's thread
+}
+
+// Listen is [net.ListenUDP] with reads through a ring: network is "udp", "udp4" or "udp6".
+func Listen(network, address string, options ...Option) (*Conn, error) {
+	at, err := net.ResolveUDPAddr(network, address)
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
+	}
+	udp, err := net.ListenUDP(network, at)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := NewConn(udp, options...)
+	if err != nil {
+		_ = udp.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// NewConn has the reads of udp go through a ring. The socket belongs to the Conn from here on: do
+// not read it elsewhere. Its read deadline is reset. Where io_uring is not to be had, the Conn
+// reads as package net does: see [Conn.Ring].
+func NewConn(udp *net.UDPConn, options ...Option) (*Conn, error) {
+	c := &Conn{udp: udp, options: newOptions(options)}
+	if err := c.takeMold(); err != nil {
+		return nil, err
+	}
+	c.reason = Available()
+	if c.options.net {
+		c.reason = errors.ErrUnsupported
+	}
+	if c.reason == nil {
+		if err := c.switched.enable(udp, c.options.metadata); err != nil {
+			return nil, &net.OpError{Op: "listen", Net: c.mold.Net, Addr: udp.LocalAddr(), Err: err}
+		}
+	}
+	return c, nil
+}
+
+// takeMold learns from a read that cannot succeed how package net words this socket's errors.
+func (c *Conn) takeMold() error {
+	if err := c.udp.SetReadDeadline(longAgo); err != nil {
+		return err
+	}
+	_, _, err := c.udp.ReadFromUDPAddrPort(nil)
+	var mold *net.OpError
+	if !errors.As(err, &mold) || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	c.mold = *mold
+	return c.udp.SetReadDeadline(time.Time{})
+}
+
+// Ring tells whether reads go through a ring: nil, or why they do not.
+func (c *Conn) Ring() error { return c.reason }
+
+// fail makes of an error what package net would.
+func (c *Conn) fail(err error) error {
+	if err == nil {
+		return nil
+	}
+	var made *net.OpError
+	if errors.As(err, &made) {
+		err = made.Err
+	}
+	failed := c.mold
+	failed.Err = err
+	return &failed
+}
+
+// open returns the inlet, making it where there is none.
+func (c *Conn) open(bound bool) (inlet, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errClosed
+	}
+	if c.inlet == nil {
+		var err error
+		if c.reason != nil {
+			c.inlet = newNetInlet(c.udp)
+		} else if c.inlet, err = newRingInlet(c.udp, &c.options, bound); err != nil {
+			c.inlet = nil
+			return nil, err
+		}
+	}
+	return c.inlet, nil
+}
+
+// shut ends the inlet. What it has received comes first in the next read, unless the Conn is
+// closed.
+func (c *Conn) shut() error {
+	c.mu.Lock()
+	in, closed := c.inlet, c.closed
+	c.inlet = nil
+	c.mu.Unlock()
+	if in == nil {
+		return nil
+	}
+	kept := &Batch{}
+	if c.queue != nil {
+		kept.copied(c.queue, c.at)
+		_ = in.release(c.queue.records[:c.queue.count])
+		c.queue, c.at = nil, 0
+	}
+	err := in.drain(kept)
+	in.letGo()
+	if kept.count > 0 && !closed {
+		c.keep(kept)
+	}
+	return err
+}
+
+func (c *Conn) keep(kept *Batch) {
+	if c.kept != nil {
+		c.kept.copied(kept, 0)
+	} else {
+		c.kept = kept
+	}
+}
+
+// Close closes the socket, and ends its readers with [net.ErrClosed]. While a loop over Batches
+// is in its body, in another goroutine, the port stays taken until the body returns.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return c.udp.Close() // which words the error
+	}
+	c.closed = true
+	in, ended, body := c.inlet, c.ended, c.body
+	mine := body && c.owner == thread()
+	c.mu.Unlock()
+	if in != nil {
+		in.wake()
+	}
+	if c.reason != nil {
+		_ = c.udp.SetReadDeadline(longAgo)
+	}
+	switch {
+	case mine:
+		// The program's loop body closes the Conn: this is the ring's own thread.
+		_ = in.drain(&Batch{})
+	case ended != nil && !body:
+		<-ended
+	case ended == nil:
+		c.reading.Lock()
+		_ = c.shut()
+		c.reading.Unlock()
+	}
+	c.switched.restore(c.udp)
+	return c.udp.Close()
+}
+
+// SetDeadline sets the read and the write deadline.
+func (c *Conn) SetDeadline(t time.Time) error {
+	if err := c.udp.SetWriteDeadline(t); err != nil {
+		return err
+	}
+	return c.SetReadDeadline(t)
+}
+
+// SetReadDeadline sets when reads fail with [os.ErrDeadlineExceeded]; zero: never. It also holds
+// for reads that sleep already.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return c.udp.SetReadDeadline(t) // which words the error
+	}
+	c.deadline.Store(&t)
+	if c.inlet != nil {
+		c.inlet.wake()
+	}
+	return nil
+}
+
+// due returns the deadline, and an error if no read may go on.
+func (c *Conn) due() (deadline time.Time, err error) {
+	if set := c.deadline.Load(); set != nil {
+		deadline = *set
+	}
+	if _, open := left(deadline); !open {
+		return deadline, os.ErrDeadlineExceeded
+	}
+	return deadline, nil
+}
+
+func (c *Conn) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}

@@ -1,0 +1,25 @@
+package ringmsg
+
+import "time"
+
+// inlet is where a Conn's datagrams come from: a ring, or package net.
+type inlet interface {
+	holder
+	// fill gives the batch's buffers back and fills it again, sleeping until there is something,
+	// wake is called, or the deadline (zero: none) passes: then the batch is empty.
+	fill(b *Batch, deadline time.Time) error
+	// wake makes the current or, if there is none, the next fill return.
+	wake()
+	// drain stops receiving, and adds a copy of what has been received to b. Afterwards
+	// datagrams wait in the socket.
+	drain(b *Batch) error
+}
+
+// left is how long a wait may last; false: the deadline has passed.
+func left(deadline time.Time) (time.Duration, bool) {
+	if deadline.IsZero() {
+		return -1, true
+	}
+	remaining := time.Until(deadline)
+	return remaining, remaining > 0
+}
