@@ -3,7 +3,6 @@ package ringmsg
 import (
 	"context"
 	"iter"
-	"runtime"
 )
 
 // Batches is the fast way to read: it yields datagrams as they arrive, many at a time, for one
@@ -13,8 +12,6 @@ import (
 // The iteration ends with (nil, error): ctx is done, the Conn is closed, the read deadline has
 // passed. An error that belongs to one datagram is an item of its batch instead. Leaving the
 // loop releases the batch; what arrives meanwhile is the next reader's.
-//
-// For as long as it iterates the goroutine is locked to its thread, which owns the ring.
 func (c *Conn) Batches(ctx context.Context) iter.Seq2[*Batch, error] {
 	return func(yield func(*Batch, error) bool) {
 		if err := c.iterate(ctx, yield); err != nil {
@@ -29,90 +26,70 @@ func (c *Conn) iterate(ctx context.Context, yield func(*Batch, error) bool) erro
 		return c.fail(errReaders)
 	}
 	defer c.readers.Store(0)
-	c.reading.Lock()
-	defer c.reading.Unlock()
-	if c.reason == nil {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-	}
-	if err := c.begin(); err != nil {
-		return c.fail(err)
-	}
-	defer c.end()
-	if err := c.shut(); err != nil { // the inlet of goroutines that come and go
-		return c.fail(err)
-	}
-	in, err := c.open(true)
+	in, kept, err := c.begin()
 	if err != nil {
 		return c.fail(err)
 	}
+	defer c.end(in)
 	defer context.AfterFunc(ctx, in.wake)()
-	if c.kept != nil {
-		rest := &Batch{}
-		rest.copied(c.kept, c.at)
-		c.kept, c.at = nil, 0
-		if rest.count > 0 && !c.hand(rest, yield) {
-			return nil
-		}
+	if kept != nil && !yield(kept, nil) {
+		return nil
 	}
-	c.queue = newBatch(c.options.batchSize)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		deadline, err := c.due()
-		if c.isClosed() {
-			err = errClosed
-		}
-		if err == nil {
-			err = in.fill(c.queue, deadline)
-		}
+		b, err := c.fill(in)
 		if err != nil {
 			return c.fail(err)
 		}
-		if c.queue.count > 0 && !c.hand(c.queue, yield) {
+		if b.count > 0 && !yield(b, nil) {
 			return nil
 		}
 	}
 }
 
-// begin announces the iteration to Close.
-func (c *Conn) begin() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return errClosed
+// begin returns the inlet of an iteration, which lives until end, and what was received before.
+func (c *Conn) begin() (inlet, *Batch, error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	in, err := c.open(true)
+	if err != nil {
+		return nil, nil, err
 	}
-	c.ended, c.owner = make(chan struct{}), thread()
-	return nil
+	in.retain()
+	var rest *Batch
+	if c.kept != nil && c.keptAt < c.kept.count {
+		rest = &Batch{}
+		rest.copied(c.kept, c.keptAt)
+	}
+	c.kept = nil
+	return in, rest, nil
 }
 
-// end ends the ring in its own thread.
-func (c *Conn) end() {
+// fill returns the next batch; an empty one when it was woken.
+func (c *Conn) fill(in inlet) (*Batch, error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	if c.isClosed() {
+		return nil, errClosed
+	}
+	deadline, err := c.due()
+	if err != nil {
+		return nil, err
+	}
+	err = in.fill(c.queue, deadline)
+	c.at = c.queue.count // the program sees them all
+	return c.queue, err
+}
+
+// end releases the program's batch. The ring stays armed.
+func (c *Conn) end(in inlet) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
 	if c.queue != nil {
-		c.at = c.queue.count // the program has seen it
+		_ = in.release(c.queue.records[:c.queue.count])
+		c.queue.count, c.at = 0, 0
 	}
-	_ = c.shut()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	close(c.ended)
-	c.ended, c.body = nil, false
-}
-
-// hand gives a batch to the loop's body; false: the program leaves the loop. A closed Conn's is
-// not handed out: Close waits for an iteration that is not in its body.
-func (c *Conn) hand(b *Batch, yield func(*Batch, error) bool) bool {
-	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
-		return true
-	}
-	c.body = true
-	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		c.body = false
-		c.mu.Unlock()
-	}()
-	return yield(b, nil)
+	in.letGo()
 }

@@ -22,18 +22,18 @@ type Conn struct {
 	reason   error       // why there is no ring
 
 	readers  atomic.Int64 // how many goroutines are in a read; -1: an iteration has the Conn
-	reading  sync.Mutex   // held by the one whose turn it is
-	queue    *Batch       // datagrams of the last fill; under reading, or the iteration's
-	at       int          // the first of them that is not read yet
-	kept     *Batch       // copies of datagrams that an earlier inlet received; they come first
 	deadline atomic.Pointer[time.Time]
+
+	turn    sync.Mutex // held by the reader that receives
+	queue   *Batch     // what the inlet brought last
+	at      int        // the first datagram of it that is not read yet
+	kept    *Batch     // copies of what an earlier inlet received; they come first
+	keptAt  int
+	batches bool // the inlet is the kind that Batches takes
 
 	mu     sync.Mutex // for what Close and the deadlines reach for while others read
 	inlet  inlet      // nil until somebody reads
 	closed bool
-	body   bool          // the iteration is in the program's loop body
-	ended  chan struct{} // closed when the iteration is over
-	owner  int           // the iteration's thread
 }
 
 // Listen is [net.ListenUDP] with reads through a ring: network is "udp", "udp4" or "udp6".
@@ -105,88 +105,74 @@ func (c *Conn) fail(err error) error {
 	return &failed
 }
 
-// open returns the inlet, making it where there is none.
-func (c *Conn) open(bound bool) (inlet, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return nil, errClosed
-	}
-	if c.inlet == nil {
-		var err error
-		if c.reason != nil {
-			c.inlet = newNetInlet(c.udp)
-		} else if c.inlet, err = newRingInlet(c.udp, &c.options, bound); err != nil {
-			c.inlet = nil
-			return nil, err
-		}
-	}
-	return c.inlet, nil
-}
-
-// shut ends the inlet. What it has received comes first in the next read, unless the Conn is
-// closed.
-func (c *Conn) shut() error {
+// open returns the inlet for this kind of reader, making it where there is none. What one of
+// the other kind has received is kept. It is the caller's turn.
+func (c *Conn) open(batches bool) (inlet, error) {
 	c.mu.Lock()
 	in, closed := c.inlet, c.closed
+	c.mu.Unlock()
+	if closed {
+		return nil, errClosed
+	}
+	if in != nil && (c.batches == batches || c.reason != nil) {
+		return in, nil
+	}
+	if err := c.shut(); err != nil {
+		return nil, err
+	}
+	var err error
+	size := readsBatch
+	switch {
+	case c.reason != nil:
+		in = newNetInlet(c.udp)
+	case batches:
+		in, err = newOwnerInlet(c.udp, &c.options)
+		size = 0 // the owner has its own
+	default:
+		in, err = newHomeInlet(c.udp, &c.options)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.queue, c.at, c.batches = newBatch(size), 0, batches
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.inlet = in
+	return in, nil
+}
+
+// shut ends the inlet, if there is one, and keeps what it has received but nobody has read. It is
+// the caller's turn. (A batch that a loop over Batches has in hand stays as it is.)
+func (c *Conn) shut() error {
+	c.mu.Lock()
+	in := c.inlet
 	c.inlet = nil
 	c.mu.Unlock()
 	if in == nil {
 		return nil
 	}
-	kept := &Batch{}
-	if c.queue != nil {
-		kept.copied(c.queue, c.at)
-		_ = in.release(c.queue.records[:c.queue.count])
-		c.queue, c.at = nil, 0
+	if c.kept == nil {
+		c.kept, c.keptAt = &Batch{}, 0
 	}
-	err := in.drain(kept)
-	in.letGo()
-	if kept.count > 0 && !closed {
-		c.keep(kept)
-	}
-	return err
+	c.kept.copied(c.queue, c.at)
+	c.queue, c.at = nil, 0
+	return in.stop(c.kept)
 }
 
-func (c *Conn) keep(kept *Batch) {
-	if c.kept != nil {
-		c.kept.copied(kept, 0)
-	} else {
-		c.kept = kept
-	}
-}
-
-// Close closes the socket, and ends its readers with [net.ErrClosed]. While a loop over Batches
-// is in its body, in another goroutine, the port stays taken until the body returns.
+// Close closes the socket, and ends its readers with [net.ErrClosed].
 func (c *Conn) Close() error {
 	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
-		return c.udp.Close() // which words the error
-	}
+	in := c.inlet
 	c.closed = true
-	in, ended, body := c.inlet, c.ended, c.body
-	mine := body && c.owner == thread()
 	c.mu.Unlock()
 	if in != nil {
 		in.wake()
 	}
-	if c.reason != nil {
-		_ = c.udp.SetReadDeadline(longAgo)
-	}
-	switch {
-	case mine:
-		// The program's loop body closes the Conn: this is the ring's own thread.
-		_ = in.drain(&Batch{})
-	case ended != nil && !body:
-		<-ended
-	case ended == nil:
-		c.reading.Lock()
-		_ = c.shut()
-		c.reading.Unlock()
-	}
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	_ = c.shut()
 	c.switched.restore(c.udp)
-	return c.udp.Close()
+	return c.udp.Close() // which words the error of a second call
 }
 
 // SetDeadline sets the read and the write deadline.

@@ -15,14 +15,14 @@ func (c *Conn) enter() error {
 			return errReaders
 		}
 		if c.readers.CompareAndSwap(readers, readers+1) {
-			c.reading.Lock()
+			c.turn.Lock()
 			return nil
 		}
 	}
 }
 
 func (c *Conn) leave() {
-	c.reading.Unlock()
+	c.turn.Unlock()
 	c.readers.Add(-1)
 }
 
@@ -44,8 +44,8 @@ func (c *Conn) next() (Datagram, error) {
 		if err != nil {
 			return Datagram{}, err
 		}
-		if c.queue == nil {
-			c.queue = newBatch(readsBatch)
+		if d, found := c.ready(); found { // an inlet of the other kind had it
+			return d, nil
 		}
 		c.at = 0
 		if err := in.fill(c.queue, deadline); err != nil {
@@ -57,17 +57,26 @@ func (c *Conn) next() (Datagram, error) {
 // ready returns the next datagram if one has been received.
 func (c *Conn) ready() (Datagram, bool) {
 	if c.kept != nil {
-		if c.at < c.kept.count {
-			c.at++
-			return c.kept.At(c.at - 1), true
+		if c.keptAt < c.kept.count {
+			c.keptAt++
+			return c.kept.At(c.keptAt - 1), true
 		}
-		c.kept, c.at = nil, 0
+		c.kept = nil
 	}
 	if c.queue == nil || c.at == c.queue.count {
 		return Datagram{}, false
 	}
 	c.at++
 	return c.queue.At(c.at - 1), true
+}
+
+// unread takes back what ready returned.
+func (c *Conn) unread() {
+	if c.kept != nil {
+		c.keptAt--
+	} else {
+		c.at--
+	}
 }
 
 // read copies the next datagram, and returns what is known about it.

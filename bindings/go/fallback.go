@@ -10,7 +10,9 @@ import (
 // Without cgo, or off Linux, there is no library to call: a Conn receives through package net,
 // and the rest says so.
 
-func newRingInlet(*net.UDPConn, *options, bool) (inlet, error) { return nil, errors.ErrUnsupported }
+func newHomeInlet(*net.UDPConn, *options) (inlet, error) { return nil, errors.ErrUnsupported }
+
+func newOwnerInlet(*net.UDPConn, *options) (inlet, error) { return nil, errors.ErrUnsupported }
 
 // Available tells whether rings can be had here, nil, or why not.
 func Available() error { return errors.ErrUnsupported }

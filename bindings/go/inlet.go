@@ -10,9 +10,9 @@ type inlet interface {
 	fill(b *Batch, deadline time.Time) error
 	// wake makes the current or, if there is none, the next fill return.
 	wake()
-	// drain stops receiving, and adds a copy of what has been received to b. Afterwards
-	// datagrams wait in the socket.
-	drain(b *Batch) error
+	// stop ends receiving, and adds a copy of what has been received to b. Afterwards datagrams
+	// wait in the socket. Batches that are held stay valid until the last user lets go.
+	stop(b *Batch) error
 }
 
 // left is how long a wait may last; false: the deadline has passed.

@@ -85,7 +85,7 @@ func (in *netInlet) wake() {
 	_ = in.conn.SetReadDeadline(longAgo)
 }
 
-func (in *netInlet) drain(*Batch) error     { return nil }
+func (in *netInlet) stop(*Batch) error      { return nil }
 func (in *netInlet) retain()                { in.held.Store(true) } // the buffer is the batch's now
 func (in *netInlet) release([]Record) error { return nil }
 func (in *netInlet) letGo()                 {}

@@ -42,7 +42,7 @@ func (c *Conn) ReadBatch(messages []ipv4.Message, flags int) (int, error) {
 			return n, nil
 		}
 		if d.record.Result < 0 {
-			c.at-- // the next call's
+			c.unread() // it is the next call's
 			return n, nil
 		}
 	}
