@@ -134,9 +134,13 @@ func (c *Conn) open(batches bool) (inlet, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.queue, c.at, c.batches = newBatch(size), 0, batches
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed { // meanwhile: Close knows nothing of this inlet
+		_ = in.stop(&Batch{})
+		return nil, errClosed
+	}
+	c.queue, c.at, c.batches = newBatch(size), 0, batches
 	c.inlet = in
 	return in, nil
 }

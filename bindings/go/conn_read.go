@@ -30,21 +30,15 @@ func (c *Conn) leave() {
 // is valid as long as that.
 func (c *Conn) next() (Datagram, error) {
 	for {
-		if c.isClosed() {
-			return Datagram{}, errClosed
-		}
-		deadline, err := c.due()
-		if err != nil {
-			return Datagram{}, err
-		}
-		if d, found := c.ready(); found {
-			return d, nil
-		}
 		in, err := c.open(false)
 		if err != nil {
 			return Datagram{}, err
 		}
-		if d, found := c.ready(); found { // an inlet of the other kind had it
+		deadline, err := c.due() // after open: who changes it later, wakes the inlet
+		if err != nil {
+			return Datagram{}, err
+		}
+		if d, found := c.ready(); found {
 			return d, nil
 		}
 		c.at = 0
