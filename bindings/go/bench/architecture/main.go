@@ -3,7 +3,7 @@
 // Architecture measures the ways in which a Go program can own a ring, which docs/decisions.md
 // compares: a goroutine locked to its thread with a DEFER_TASKRUN ring, a ring whose ring_fd is
 // on the runtime's poller, a ring in whose reap the reading goroutine itself sleeps; and package
-// net. Figures are the receiving process's CPU per datagram (getrusage), and the round trip of a
+// net. Figures are the receiving process's CPU per datagram (CLOCK_PROCESS_CPUTIME_ID), and the round trip of a
 // ping-pong. Sender and pinger are processes of their own.
 package main
 
@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/ringmsg/ringmsg/bindings/go"
+	"golang.org/x/sys/unix"
 )
 
 const capacity = 256
@@ -213,9 +214,9 @@ var receivers = []candidate{
 }
 
 func cpu() time.Duration {
-	var u syscall.Rusage
-	check(syscall.Getrusage(syscall.RUSAGE_SELF, &u))
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	var now unix.Timespec
+	check(unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &now)) // getrusage counts in ticks here
+	return time.Duration(now.Nano())
 }
 
 // receive runs one receiver for as long as its input is open, and prints what it saw.
