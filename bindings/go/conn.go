@@ -24,16 +24,18 @@ type Conn struct {
 	readers  atomic.Int64 // how many goroutines are in a read; -1: an iteration has the Conn
 	deadline atomic.Pointer[time.Time]
 
-	turn    sync.Mutex // held by the reader that receives
-	queue   *Batch     // what the inlet brought last
-	at      int        // the first datagram of it that is not read yet
-	kept    *Batch     // copies of what an earlier inlet received; they come first
-	keptAt  int
-	batches bool // the inlet is the kind that Batches takes
+	turn   sync.Mutex // held by the reader that receives
+	queue  *Batch     // what the inlet brought last
+	at     int        // the first datagram of it that is not read yet
+	kept   *Batch     // copies of what an earlier inlet received; they come first
+	keptAt int
+	kind   inletKind
 
 	mu     sync.Mutex // for what Close and the deadlines reach for while others read
 	inlet  inlet      // nil until somebody reads
 	closed bool
+	body   bool          // a loop over Batches is in its body
+	ended  chan struct{} // closed when that loop is over; nil: there is none
 }
 
 // Listen is [net.ListenUDP] with reads through a ring: network is "udp", "udp4" or "udp6".
@@ -107,14 +109,14 @@ func (c *Conn) fail(err error) error {
 
 // open returns the inlet for this kind of reader, making it where there is none. What one of
 // the other kind has received is kept. It is the caller's turn.
-func (c *Conn) open(batches bool) (inlet, error) {
+func (c *Conn) open(kind inletKind) (inlet, error) {
 	c.mu.Lock()
 	in, closed := c.inlet, c.closed
 	c.mu.Unlock()
 	if closed {
 		return nil, errClosed
 	}
-	if in != nil && (c.batches == batches || c.reason != nil) {
+	if in != nil && (c.kind == kind || c.reason != nil) {
 		return in, nil
 	}
 	if err := c.shut(); err != nil {
@@ -125,7 +127,10 @@ func (c *Conn) open(batches bool) (inlet, error) {
 	switch {
 	case c.reason != nil:
 		in = newNetInlet(c.udp)
-	case batches:
+	case kind == bound:
+		in, err = newBoundInlet(c.udp, &c.options)
+		size = c.options.batchSize
+	case kind == owned:
 		in, err = newOwnerInlet(c.udp, &c.options)
 		size = 0 // the owner has its own
 	default:
@@ -140,7 +145,7 @@ func (c *Conn) open(batches bool) (inlet, error) {
 		_ = in.stop(&Batch{})
 		return nil, errClosed
 	}
-	c.queue, c.at, c.batches = newBatch(size), 0, batches
+	c.queue, c.at, c.kind = newBatch(size), 0, kind
 	c.inlet = in
 	return in, nil
 }
@@ -163,14 +168,18 @@ func (c *Conn) shut() error {
 	return in.stop(c.kept)
 }
 
-// Close closes the socket, and ends its readers with [net.ErrClosed].
+// Close closes the socket, and ends its readers with [net.ErrClosed]. While a loop over Batches is
+// in its body, in another goroutine, the port stays taken until the body returns.
 func (c *Conn) Close() error {
 	c.mu.Lock()
-	in := c.inlet
 	c.closed = true
+	in, ended, body := c.inlet, c.ended, c.body
 	c.mu.Unlock()
 	if in != nil {
 		in.wake()
+	}
+	if ended != nil && !body {
+		<-ended
 	}
 	c.turn.Lock()
 	defer c.turn.Unlock()

@@ -30,7 +30,7 @@ func (c *Conn) leave() {
 // is valid as long as that.
 func (c *Conn) next() (Datagram, error) {
 	for {
-		in, err := c.open(false)
+		in, err := c.open(home)
 		if err != nil {
 			return Datagram{}, err
 		}

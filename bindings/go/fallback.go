@@ -12,6 +12,8 @@ import (
 
 func newHomeInlet(*net.UDPConn, *options) (inlet, error) { return nil, errors.ErrUnsupported }
 
+func newBoundInlet(*net.UDPConn, *options) (inlet, error) { return nil, errors.ErrUnsupported }
+
 func newOwnerInlet(*net.UDPConn, *options) (inlet, error) { return nil, errors.ErrUnsupported }
 
 // Available tells whether rings can be had here, nil, or why not.

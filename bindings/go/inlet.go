@@ -15,6 +15,15 @@ type inlet interface {
 	stop(b *Batch) error
 }
 
+// inletKind is for whom an inlet is; of package net there is one kind.
+type inletKind int
+
+const (
+	home  inletKind = iota // single reads
+	bound                  // a loop over Batches, in its own thread
+	owned                  // a loop over Batches that cannot be locked to its thread
+)
+
 // left is how long a wait may last; false: the deadline has passed.
 func left(deadline time.Time) (time.Duration, bool) {
 	if deadline.IsZero() {

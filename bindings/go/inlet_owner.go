@@ -9,9 +9,10 @@ import (
 	"time"
 )
 
-// ownerInlet serves [Conn.Batches] from a DEFER_TASKRUN ring. A goroutine locked to its thread
-// owns the ring and makes every call that only the owner may make; batches change hands through
-// channels, so that the next one is received while the program works on this one.
+// ownerInlet serves [Conn.Batches] where the loop's goroutine cannot be locked to its thread. A
+// goroutine that can owns a DEFER_TASKRUN ring and makes every call that only the owner may make;
+// batches change hands through channels, so that the next one is received while the program works
+// on this one.
 type ownerInlet struct {
 	receiver
 	free     chan *Batch   // for the owner to fill
@@ -54,11 +55,7 @@ func newOwnerInlet(conn *net.UDPConn, o *options) (inlet, error) {
 func (in *ownerInlet) own(o *options, opened chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	var flags uint32
-	if QuerySupport().SetupFlags&SetupDeferTaskrun != 0 {
-		flags = SetupDeferTaskrun
-	}
-	err := in.open(flags, o)
+	err := in.open(deferOrPlain(), o)
 	opened <- err
 	if err != nil {
 		return

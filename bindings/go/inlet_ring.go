@@ -10,13 +10,12 @@ import (
 	"time"
 )
 
-// receiver is what both kinds of ring inlet are made of: a ring, a pool, and one armed request.
+// receiver is what the ring inlets are made of: a ring, a pool, and one armed request.
 //
 // How to hide the thread rules of a ring from goroutines was measured: docs/decisions.md. In
-// short, DEFER_TASKRUN is the cheapest under load, but needs a thread of its own, and waking
-// another goroutine from there doubles the latency. So there are two: batches come from a DEFER
-// ring whose owner is a locked goroutine ([ownerInlet]); single reads from a plain ring in which
-// the reading goroutine itself sleeps ([homeInlet]).
+// short, DEFER_TASKRUN is the cheapest under load, but belongs to one thread, and to wake another
+// goroutine from there doubles the latency. Hence [boundInlet] and [ownerInlet] for batches; and
+// for single reads, by goroutines that come and go, [homeInlet].
 type receiver struct {
 	conn    *net.UDPConn
 	ring    *Ring

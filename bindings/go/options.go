@@ -11,6 +11,7 @@ type options struct {
 	buffers   int
 	batchSize int
 	linger    time.Duration
+	owner     bool
 	net       bool
 }
 
@@ -68,3 +69,8 @@ func WithLinger(linger time.Duration) Option { return func(o *options) { o.linge
 // WithoutRing has the Conn receive as package net does, as it would off Linux: for comparisons,
 // and for places where io_uring is forbidden. See [Conn.Ring].
 func WithoutRing() Option { return func(o *options) { o.net = true } }
+
+// WithOwnerGoroutine has [Conn.Batches] receive in a goroutine of the Conn's own, instead of
+// locking the program's to its thread. Batches then cost more, but the next one is received while
+// the program works on this one.
+func WithOwnerGoroutine() Option { return func(o *options) { o.owner = true } }

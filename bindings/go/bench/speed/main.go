@@ -10,7 +10,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"iter"
 	"net"
 	"os"
 	"slices"
@@ -174,8 +173,8 @@ func split(message *ipv4.Message, into [][]byte) (count int) {
 	return count
 }
 
-// batches is Conn.Batches. Before the queue is filled its owner is made to wait: it has no batch
-// to fill while the program keeps one and two are full.
+// batches is Conn.Batches: the queue is filled, and then drained, in the loop's body, as it is
+// with the other ways.
 func batches(gro bool) func(load) float64 {
 	return func(fill load) float64 {
 		socket, peer := listen(false)
@@ -184,30 +183,26 @@ func batches(gro bool) func(load) float64 {
 		check(conn.Ring())
 		defer conn.Close()
 		defer peer.Close()
-		next, stop := iter.Pull2(conn.Batches(context.Background()))
-		defer stop()
-		drain := func(count int) {
-			for seen := 0; seen < count; {
-				batch, err, _ := next()
-				check(err)
-				for i := range batch.Len() {
-					d := batch.At(i)
-					sink += d.Payload()[0]
-				}
-				seen += batch.Len()
-			}
-		}
-		warm := fill(peer)
-		drain(warm)
-		for range 3 { // one for the program's hands, two for the owner's
-			_, err := peer.Write([]byte("p"))
+		count := fill(peer) // the first time buffers are touched, as above
+		seen, warm := 0, true
+		var before time.Duration
+		for batch, err := range conn.Batches(context.Background()) {
 			check(err)
-			time.Sleep(3 * time.Millisecond)
+			for i := range batch.Len() {
+				sink += batch.At(i).Payload()[0]
+			}
+			seen += batch.Len()
+			if seen < count {
+				continue
+			}
+			if !warm {
+				break
+			}
+			seen, warm = 0, false
+			count = fill(peer)
+			before = cpu()
 		}
-		drain(1)
-		time.Sleep(3 * time.Millisecond)
-		count := fill(peer)
-		return timed(count, func() { drain(count + 2) })
+		return float64((cpu() - before).Nanoseconds()) / float64(count)
 	}
 }
 
