@@ -25,7 +25,7 @@ func newBoundInlet(conn *net.UDPConn, o *options) (inlet, error) {
 	return in, nil
 }
 
-func deferOrPlain() uint32 { return QuerySupport().SetupFlags & SetupDeferTaskrun }
+func deferOrPlain() uint32 { return remembered().SetupFlags & SetupDeferTaskrun }
 
 func (in *boundInlet) fill(b *Batch, deadline time.Time) error {
 	b.owner = in

@@ -18,10 +18,10 @@ type options struct {
 // What a Conn reserves for control messages: room for every option the library decodes, since
 // a program may switch options on after it got the Conn.
 const (
-	controlSpace   = 1024
+	controlSpace   = 512
 	nameSpace      = 32
 	payloadSpace   = 65536
-	defaultBuffers = 256
+	defaultBuffers = 1024
 	defaultBatch   = 256
 	readsBatch     = 64 // of the reads that hand out one datagram at a time
 )
@@ -54,7 +54,7 @@ func WithMetadata(metadata Meta) Option { return func(o *options) { o.metadata |
 // On by default.
 func WithGRO(on bool) Option { return func(o *options) { o.gro = on } }
 
-// WithBuffers sets how many receive buffers there are: a power of two, 256 by default. Each
+// WithBuffers sets how many receive buffers there are: a power of two, 1024 by default. Each
 // holds a datagram or a train.
 func WithBuffers(count int) Option { return func(o *options) { o.buffers = count } }
 

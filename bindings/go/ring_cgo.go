@@ -38,18 +38,16 @@ type Ring struct {
 	messages messages // of Recvmsg
 }
 
-// Available tells whether rings can be had here, nil, or why not.
+// Available tells whether rings can be had here: nil, or why not. What it finds it remembers.
 func Available() error {
-	var config C.struct_ringmsg_ring_config
-	config.flags = C.RINGMSG_SETUP_AUTO
-	config.sq_thread_cpu = -1
-	var handle *C.struct_ringmsg_ring
-	if err := failure("ring_new", C.rm_new(&config, &handle)); err != nil {
-		return err
+	if support := remembered(); support.CreateError != 0 {
+		return &Error{Op: "ring_new", Errno: syscall.Errno(-support.CreateError), Reason: DescribeSupport()}
 	}
-	C.ringmsg_ring_free(handle)
 	return nil
 }
+
+// remembered is what was found first: to ask is to make rings, one of them with a kernel thread.
+var remembered = sync.OnceValue(QuerySupport)
 
 // Version returns the library's version.
 func Version() string { return C.GoString(C.ringmsg_version()) }
