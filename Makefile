@@ -64,7 +64,8 @@ lint: test-tools
 test-rust: test-tools
 	$(CARGO) test --locked
 
-test: lint test-rust test-python
+# Everything that CI checks. The slow proofs (make soak, fuzz, check-memory) have short forms here.
+test: lint test-rust test-python test-go
 
 header:
 	RINGMSG_UPDATE_HEADER=1 $(CARGO) test --locked --test header the_committed_header_is_what_src_says
