@@ -9,8 +9,8 @@ CARGO ?= cargo
 CC ?= cc
 CARGO_TARGET_DIR ?= target
 PROFILE_DIR := $(abspath $(CARGO_TARGET_DIR))/release
-EXAMPLES := $(patsubst examples-c/%.c,build/examples/%,$(wildcard examples-c/*.c)) \
-	$(patsubst examples-c/%.cpp,build/examples/%_cpp,$(wildcard examples-c/*.cpp))
+EXAMPLES := $(patsubst examples-c/%.c,build/examples/%,$(wildcard examples-c/*.c))
+CPP_EXAMPLES := $(patsubst examples-c/%.cpp,build/examples/%_cpp,$(wildcard examples-c/*.cpp))
 CFLAGS ?= -O2 -g
 export CARGO_TERM_COLOR ?= auto
 
@@ -18,6 +18,8 @@ export CARGO_TERM_COLOR ?= auto
 all: build
 
 include packaging/install.mk
+include tests/proof.mk
+include bindings/bindings.mk
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
@@ -38,7 +40,7 @@ build: tools
 	$(CARGO) build --release --locked
 	ln -sf libringmsg.so $(PROFILE_DIR)/libringmsg.so.0
 
-examples: build $(EXAMPLES)
+examples: build $(EXAMPLES) $(CPP_EXAMPLES)
 
 build/examples/%: examples-c/%.c $(wildcard examples-c/*.h) include/ringmsg.h
 	@mkdir -p $(@D)
@@ -50,7 +52,8 @@ build/examples/%_cpp: examples-c/%.cpp include/ringmsg.h include/ringmsg.hpp
 	$(CXX) -std=c++20 -Wall -Wextra -Wpedantic $(CFLAGS) -Iinclude $< -o $@ \
 		-L$(PROFILE_DIR) -lringmsg -lpthread -Wl,-rpath,$(PROFILE_DIR)
 
-demo: examples
+# No C++ compiler needed.
+demo: build $(EXAMPLES)
 	@sh examples-c/demo.sh build/examples
 
 lint: test-tools
@@ -61,7 +64,7 @@ lint: test-tools
 test-rust: test-tools
 	$(CARGO) test --locked
 
-test: lint test-rust
+test: lint test-rust test-python
 
 header:
 	RINGMSG_UPDATE_HEADER=1 $(CARGO) test --locked --test header the_committed_header_is_what_src_says
@@ -69,3 +72,4 @@ header:
 
 clean:
 	$(CARGO) clean
+	rm -rf build

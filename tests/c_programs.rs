@@ -53,9 +53,11 @@ c_programs! {
     descriptors
     dry
     errors
+    fairness
     fork
     freeing
     gro
+    limits
     metadata
     once
     polling
