@@ -1,4 +1,5 @@
-/* One source that is C99, C17, C++17 and C++20: a datagram goes through the installed library. */
+/* One source that is C99, C17, C++17 and C++20: a datagram goes through the installed library.
+ * Exit status 77: there is no io_uring here. */
 #include <ringmsg.h>
 
 #include <arpa/inet.h>
@@ -21,12 +22,17 @@ int main(void)
     struct ringmsg_pool *pool;
     struct ringmsg_pool_config config;
     struct ringmsg_record record;
+    struct ringmsg_support support;
     struct sockaddr_in address;
     socklen_t length = sizeof address;
     int fd = socket(AF_INET, SOCK_DGRAM, 0), value;
 
     if (strcmp(ringmsg_version(), RINGMSG_VERSION) != 0 || ringmsg_abi_version() != RINGMSG_ABI_VERSION)
         return fail("the header is not the library's", 0);
+    memset(&support, 0, sizeof support);
+    support.size = sizeof support;
+    if (ringmsg_query_support(&support) == 0 && support.create_error != 0)
+        return 77;
     memset(&address, 0, sizeof address);
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
