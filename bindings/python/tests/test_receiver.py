@@ -176,6 +176,12 @@ def test_timeouts_and_wake(pair: Pair, mode: str) -> None:
         for bad in (-1, float("nan")):
             with pytest.raises(ValueError, match="timeout"):
                 rx.reap(bad)
+            with pytest.raises(ValueError, match="linger"):
+                rx.reap(0, bad)
+            with pytest.raises(ValueError, match="spin"):
+                rx.reap(0, spin=bad)
+        assert len(rx.reap(0, 99.0)) == 0
+        assert len(rx.reap(0.01, spin=0.001)) == 0
 
 
 def test_selectors(pair: Pair, mode: str) -> None:

@@ -14,7 +14,8 @@ from __future__ import annotations
 from ._core import Stats
 from ._options import socket_enable
 from ._support import Support, describe_support, query_support, version
-from .batch import Batch, Datagram
+from .batch import Batch
+from .datagram import Datagram
 from .errors import strerror
 from .flags import Engine, Feature, Meta, RecordFlag, RecvFlag, Setup
 from .receiver import DEFAULT_METADATA, Receiver

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import _abi, _addresses, _control, _options, errors
-from .batch import Batch, Datagram
+from .batch import Batch
+from .datagram import Datagram
 from .flags import Meta, RecordFlag, RecvFlag
 from .ring import Ring, descriptor
 

@@ -251,10 +251,12 @@ class Ring:
         sleeping. Signal handlers run, and the wait goes on; if one raises (Ctrl-C), records that
         had arrived come with the next reap.
         """
+        if (linger is not None and not linger >= 0) or not spin >= 0:
+            raise ValueError("linger and spin are numbers of seconds from 0")
         wait = self._wait
         wait.timeout_ns = nanoseconds(timeout)
-        wait.linger_us = _abi.LINGER_AUTO if linger is None else min(int(linger * 1e6), _abi.LINGER_MAX_US)
-        wait.spin_us = int(spin * 1e6)
+        wait.linger_us = _abi.LINGER_AUTO if linger is None else int(min(linger * 1e6, _abi.LINGER_MAX_US))
+        wait.spin_us = min(int(spin * 1e6), 2**32 - 1)
         return self._next(self._batch_size)
 
     def _next(self, capacity: int) -> Batch:
