@@ -56,7 +56,11 @@ pub(crate) fn info(ring: &Ring) -> RingInfo {
 }
 
 fn try_flags(flags: u32) -> Result<io_uring::IoUring, i32> {
-    let config = RingConfig { flags, sq_entries: 1, cq_entries: 2, ..RingConfig::default() };
+    let mut config = RingConfig { flags, sq_entries: 1, cq_entries: 2, ..RingConfig::default() };
+    if flags & RINGMSG_SETUP_SQPOLL != 0 {
+        // Its thread may outlive the ring for as long as it polls.
+        config.sq_thread_idle_ms = 1;
+    }
     let setup = Setup::candidates(&config).map_err(|error| error.errno())?;
     mode::build(&setup[0]).map_err(|error| error.errno())
 }
