@@ -2,7 +2,7 @@
 # make test       runs every test; does its own set-up
 # make demo       runs a receiver against a sender, and checks that nothing is lost unseen
 # make examples   builds examples-c/ (into build/examples)
-# make header     rewrites include/ringmsg.h from src/
+# make header     rewrites include/ringmsg.h from src/, and docs/man from that
 # make help       lists the rest
 
 CARGO ?= cargo
@@ -10,14 +10,19 @@ CC ?= cc
 CARGO_TARGET_DIR ?= target
 PROFILE_DIR := $(abspath $(CARGO_TARGET_DIR))/release
 EXAMPLES := $(patsubst examples-c/%.c,build/examples/%,$(wildcard examples-c/*.c))
+CPP_EXAMPLES := $(patsubst examples-c/%.cpp,build/examples/%_cpp,$(wildcard examples-c/*.cpp))
 CFLAGS ?= -O2 -g
 export CARGO_TERM_COLOR ?= auto
 
 .PHONY: all build examples demo test test-rust lint header help clean
 all: build
 
+include packaging/install.mk
+include tests/proof.mk
+include bindings/bindings.mk
+
 help:
-	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
 
 need = @command -v $(1) >/dev/null || { echo "missing: $(1); install it with: $(2)" >&2; exit 1; }
 
@@ -35,14 +40,20 @@ build: tools
 	$(CARGO) build --release --locked
 	ln -sf libringmsg.so $(PROFILE_DIR)/libringmsg.so.0
 
-examples: build $(EXAMPLES)
+examples: build $(EXAMPLES) $(CPP_EXAMPLES)
 
 build/examples/%: examples-c/%.c $(wildcard examples-c/*.h) include/ringmsg.h
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -Wall -Wextra -Wpedantic $(CFLAGS) -Iinclude $< -o $@ \
 		-L$(PROFILE_DIR) -lringmsg -lpthread -Wl,-rpath,$(PROFILE_DIR)
 
-demo: examples
+build/examples/%_cpp: examples-c/%.cpp include/ringmsg.h include/ringmsg.hpp
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 -Wall -Wextra -Wpedantic $(CFLAGS) -Iinclude $< -o $@ \
+		-L$(PROFILE_DIR) -lringmsg -lpthread -Wl,-rpath,$(PROFILE_DIR)
+
+# No C++ compiler needed.
+demo: build $(EXAMPLES)
 	@sh examples-c/demo.sh build/examples
 
 lint: test-tools
@@ -51,13 +62,14 @@ lint: test-tools
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
 test-rust: test-tools
-	$(CARGO) build --locked
 	$(CARGO) test --locked
 
-test: lint test-rust
+# Everything that CI checks. The slow proofs (make soak, fuzz, check-memory) have short forms here.
+test: lint test-rust test-python test-go
 
 header:
 	RINGMSG_UPDATE_HEADER=1 $(CARGO) test --locked --test header the_committed_header_is_what_src_says
+	$(MAKE) man
 
 clean:
 	$(CARGO) clean

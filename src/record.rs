@@ -38,7 +38,8 @@ pub const RINGMSG_META_SOFTWARE_TIMESTAMP: u32 = 1u32 << 7;
 pub const RINGMSG_META_HARDWARE_TIMESTAMP: u32 = 1u32 << 8;
 /// The destination port is known (IP_RECVORIGDSTADDR, IPV6_RECVORIGDSTADDR).
 pub const RINGMSG_META_DESTINATION_PORT: u32 = 1u32 << 9;
-/// The record carries a queued socket error (IP_RECVERR with MSG_ERRQUEUE).
+/// The record carries a queued socket error (IP_RECVERR with MSG_ERRQUEUE). Its name, and so the
+/// source in its metadata, is where the datagram that failed was sent.
 pub const RINGMSG_META_SOCKET_ERROR: u32 = 1u32 << 10;
 /// The packet's mark is known (SO_RCVMARK).
 pub const RINGMSG_META_MARK: u32 = 1u32 << 11;

@@ -71,13 +71,12 @@ impl Ring {
     pub(crate) fn reap(&self, reaper: Reaper<'_>, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
         self.make_home();
         self.tallies.reaps.add_one();
-        let watched = self.signals.ready_fd().is_some();
-        if watched {
+        if self.signals.ready_fd().is_some() {
             self.hush();
         }
         let result = self.reap_quietly(out, wait);
-        // Whatever happens from here on is announced again.
-        if watched {
+        // Whatever happens from here on is announced again. (ring_fd may be younger than this.)
+        if self.signals.ready_fd().is_some() {
             self.unhush();
         }
         drop(reaper);

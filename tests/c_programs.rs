@@ -47,20 +47,23 @@ macro_rules! c_programs {
 c_programs! {
     bad_input
     basic
-    fork
-    freeing
-    polling
     buffers
     cancel
     control
     descriptors
     dry
     errors
+    fairness
+    fork
+    freeing
     gro
+    limits
     metadata
     once
+    polling
     release_threads
     single_shot
+    storm
     streams
     threads
     traffic

@@ -184,6 +184,10 @@ impl Uring {
         let queued = queue.len() as u32;
         let full = queue.is_full();
         let flags = match (sqpoll, full) {
+            // In DEFER mode the others' work waits to be asked for. Whoever only submits, and finds
+            // the completion of what it submitted (a flood of empty datagrams does that), would
+            // never ask.
+            (false, _) if self.setup.defer() => ENTER_GETEVENTS,
             (false, _) => 0,
             (true, false) => ENTER_SQ_WAKEUP,
             (true, true) => ENTER_SQ_WAKEUP | ENTER_SQ_WAIT,

@@ -54,7 +54,7 @@ impl Pass<'_, '_> {
         let split = if request.has(RINGMSG_RECV_SPLIT) { Split::of(&record) } else { None };
         pool.hold(buffer, record.generation, split.map_or(1, |split| split.records));
         if split.is_none() {
-            count(&mut request.stats, &record);
+            count(request, &record);
             self.out.push(&record);
         }
         if !more {

@@ -5,7 +5,6 @@ use super::completion::read_control;
 use crate::layout::Train;
 use crate::record::*;
 use crate::request::*;
-use crate::stats::Stats;
 
 impl Pass<'_, '_> {
     /// The FINAL records that no completion brings.
@@ -78,7 +77,7 @@ impl Pass<'_, '_> {
     /// Hands a record to the caller, counts it, and parts with the request if that was its last.
     #[inline]
     pub(super) fn emit(&mut self, slot: u32, record: Record, metadata: &Metadata) {
-        count(&mut self.core.requests.get_mut(slot).stats, &record);
+        count(self.core.requests.get_mut(slot), &record);
         let over = record.flags & RINGMSG_RECORD_FINAL != 0;
         self.out.push_with(&record, metadata);
         if over {
@@ -99,11 +98,16 @@ impl Pass<'_, '_> {
 }
 
 #[inline]
-pub(super) fn count(stats: &mut Stats, record: &Record) {
+pub(super) fn count(request: &mut Request, record: &Record) {
+    let is_end_of_stream = request.kind.is_connection() && record.wire_length == 0;
+    let stats = &mut request.stats;
     stats.records += 1;
     if record.result < 0 {
         let asked_for = record.result == -libc::ECANCELED && record.flags & RINGMSG_RECORD_FINAL != 0;
         stats.errors += u64::from(!asked_for);
+        return;
+    }
+    if is_end_of_stream {
         return;
     }
     let train = record.segment_size > 0 && record.flags & RINGMSG_RECORD_SEGMENT == 0;

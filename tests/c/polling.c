@@ -175,7 +175,7 @@ static void bursts_are_taken_in_pieces(uint32_t edge)
 }
 BOTH_TRIGGERS(bursts_are_taken_in_pieces)
 
-enum { RACES = 20000 };
+enum { RACES = 4000 };
 static volatile int answered;
 
 static void *send_when_answered(void *unused)
@@ -468,7 +468,7 @@ static void *ask_at_once(void *unused)
 static void asked_for_by_several_threads_at_once(void)
 {
     set_up_sockets();
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < 200; i++) {
         pthread_t threads[2];
         void *answers[2];
         it.ring = make_ring();

@@ -143,6 +143,8 @@ __attribute__((unused)) static struct ringmsg_ring *make_ring_with(uint32_t more
     ringmsg_ring_config_init(&config);
     config.flags = test_mode | more_flags;
     config.cq_entries = cq_entries;
+    if (config.flags & RINGMSG_SETUP_SQPOLL)
+        config.sq_thread_idle_ms = 2; /* it falls asleep, and must be woken, often */
     OK(ringmsg_ring_new(&config, &ring));
     return ring;
 }

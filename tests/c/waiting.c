@@ -147,7 +147,7 @@ static void wakes_are_sticky_and_count_as_one(void)
     tear_down();
 }
 
-enum { WAKES = 20000 };
+enum { WAKES = 10000 };
 static volatile int woken;
 
 static void *wake_again_and_again(void *unused)
@@ -242,8 +242,15 @@ static void a_signal_is_eintr_and_harms_nothing(void)
         REFUSED(timed_reap(&forever, &us), EINTR);
         CHECK(us >= 20000);
         pthread_join(thread, NULL);
+        /* next has released by then what it was given. */
+        send_some(1);
+        struct ringmsg_record done = reap_one(it.ring);
+        thread = start(signal_later, 30);
+        REFUSED(ringmsg_next(it.ring, &done, 1, records, NULL, CAPACITY, &forever), EINTR);
+        EQUAL(stats_of(it.ring).buffers_held, 0);
+        pthread_join(thread, NULL);
     }
-    EQUAL(handled, 2);
+    EQUAL(handled, 4);
     /* Records win over a signal, too. */
     send_some(1);
     sleep_ms(10);
@@ -299,16 +306,22 @@ static void signals_during_rearms_lose_nothing(void)
 
 /* --- linger ------------------------------------------------------------------------------ */
 
-/* The shortest of `tries` reaps of `datagrams` that lie ready, in microseconds: a lower bound
- * on what the machine's noise leaves of it. */
+/* The shortest of `tries` reaps of `datagrams` that lie ready, in microseconds: what the
+ * machine's noise leaves of it. */
 static int64_t best_reap_us(const struct ringmsg_wait *wait, int datagrams, int tries)
 {
     int64_t us, best = INT64_MAX;
     for (int i = 0; i < tries; i++) {
         send_some(datagrams);
-        EQUAL(timed_reap(wait, &us), datagrams);
-        best = us < best ? us : best;
-        release_all(datagrams);
+        sleep_ms(1); /* a busy kernel, or SQPOLL's thread, brings them a little later */
+        int got = OK(timed_reap(wait, &us));
+        if (got == datagrams && us < best)
+            best = us;
+        release_all(got);
+        for (; got < datagrams; got++) {
+            struct ringmsg_record late = reap_one(it.ring);
+            OK(ringmsg_release(it.ring, &late, 1));
+        }
     }
     return best;
 }
@@ -360,11 +373,11 @@ static void a_small_pool_does_not_sit_out_the_linger(void)
     struct ringmsg_wait wait = waiting(2000, RINGMSG_LINGER_MAX_US);
     CHECK(best_reap_us(&wait, 4, 20) < 5000);
     /* All held, and more in the socket. */
-    send_some(5);
-    EQUAL(timed_reap(&wait, &us), 4);
     struct ringmsg_wait brief = waiting(30, RINGMSG_LINGER_MAX_US);
     struct ringmsg_record held[4];
-    memcpy(held, records, sizeof held);
+    send_some(5);
+    for (int i = 0; i < 4; i++)
+        held[i] = reap_one(it.ring);
     EQUAL(timed_reap(&brief, &us), 0);
     CHECK(us >= 30000);
     OK(ringmsg_release(it.ring, held, 4));
@@ -379,16 +392,16 @@ static void an_idle_linger_sleeps(void)
     set_up(64);
     struct ringmsg_wait wait = waiting(FOREVER, 1000);
     for (int round = 0; round < 2; round++) {
-        pthread_t thread = start(wake_later, 300);
+        pthread_t thread = start(wake_later, 200);
         uint64_t before = stats_of(it.ring).enters;
         EQUAL(timed_reap(&wait, &us), 0);
-        CHECK(us >= 250000);
+        CHECK(us >= 150000);
         CHECK(us < 2000000);
         CHECK(stats_of(it.ring).enters - before < 20);
         pthread_join(thread, NULL);
         wait.linger_us = RINGMSG_LINGER_AUTO;
         /* Fast traffic, so that AUTO lingers. */
-        for (int i = 0; i < 2000; i++) {
+        for (int i = 0; i < 500; i++) {
             send_some(32);
             for (int got = 0, n; got < 32; got += n) {
                 n = OK(timed_reap(&wait, &us));
@@ -421,7 +434,7 @@ static void a_wake_during_a_linger_comes_late_by_the_linger_at_most(void)
 
 /* --- one at a time ----------------------------------------------------------------------- */
 
-static volatile int second_answer;
+static struct ringmsg_record kept;
 
 static void *reap_too(void *unused)
 {
@@ -429,7 +442,9 @@ static void *reap_too(void *unused)
     struct ringmsg_wait wait = waiting(0, 0);
     (void)unused;
     sleep_ms(30);
-    second_answer = ringmsg_reap(it.ring, &record, NULL, 1, &wait);
+    REFUSED(ringmsg_reap(it.ring, &record, NULL, 1, &wait), is_bound() ? EPERM : EBUSY);
+    REFUSED(ringmsg_next(it.ring, &kept, 1, &record, NULL, 1, &wait), is_bound() ? EPERM : EBUSY);
+    EQUAL(stats_of(it.ring).buffers_held, 1); /* what next was to release */
     OK(ringmsg_wake(it.ring));
     return NULL;
 }
@@ -439,11 +454,12 @@ static void a_second_reap_is_refused(void)
     int64_t us;
     set_up(16);
     struct ringmsg_wait forever = waiting(FOREVER, 0);
-    second_answer = 0;
+    send_some(1);
+    kept = reap_one(it.ring);
     pthread_t thread = start(reap_too, 0);
     EQUAL(timed_reap(&forever, &us), 0);
     pthread_join(thread, NULL);
-    EQUAL(second_answer, is_bound() ? -EPERM : -EBUSY);
+    OK(ringmsg_release(it.ring, &kept, 1));
     send_some(1);
     EQUAL(timed_reap(&forever, &us), 1);
     tear_down();
@@ -483,7 +499,7 @@ static void a_spin_sees_records_wakes_and_its_timeout(void)
 
 /* --- under load -------------------------------------------------------------------------- */
 
-enum { PER_MS = 20, LOAD_MS = 250, LOAD = PER_MS * LOAD_MS };
+enum { PER_MS = 20, LOAD_MS = 150, LOAD = PER_MS * LOAD_MS };
 
 static void *send_paced(void *unused)
 {
@@ -538,7 +554,7 @@ static void a_paced_load_loses_nothing(void)
 
 /* --- submissions from elsewhere ---------------------------------------------------------- */
 
-enum { SINGLES = 10000 };
+enum { SINGLES = 5000 };
 static struct msghdr messages[SINGLES];
 static char payload[8];
 static struct iovec part = {payload, sizeof payload};

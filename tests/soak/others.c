@@ -5,7 +5,6 @@
 #include <signal.h>
 
 #define QUEUE 64
-#define DEAF_NS 3000000000 /* the promise is a second; the machine may be busy */
 
 struct batch {
     struct ringmsg_record records[BATCH];

@@ -50,6 +50,13 @@ static uint32_t draw_mode(void)
     return modes[below(&chance, MODES)].flags;
 }
 
+/* Single-shots take a buffer while they wait, so they have a pool of their own: they would keep
+ * the only one of a small pool from its multishots. */
+static void choose_pool(struct life *life)
+{
+    life->pool = life->form == ONCE ? POOLS - 1 : below(&chance, POOLS - 1);
+}
+
 static void make_pools(void)
 {
     static const uint32_t payloads[] = {1024, 2048, 16384, 65536};
@@ -57,7 +64,7 @@ static void make_pools(void)
         struct ringmsg_pool_config config;
         ringmsg_pool_config_init(&config);
         config.payload_capacity = i == 0 ? 65536 : payloads[below(&chance, 4)];
-        config.buffers = pool_buffers[i] = 1u << below(&chance, 10);
+        config.buffers = pool_buffers[i] = i == POOLS - 1 ? 16 : 1u << below(&chance, 10);
         library(ringmsg_pool_new(ring, &config, &pools[i]), "pool_new");
     }
 }
@@ -137,6 +144,13 @@ static void arm(struct life *life)
     life->armed = 1;
     life->last_record_ns = now_ns();
     life->watched = 1;
+}
+
+static void arm_all(void)
+{
+    for (uint32_t i = 0; i < SOCKETS; i++)
+        if (!lives[i].armed)
+            arm(&lives[i]);
 }
 
 /* --- records ------------------------------------------------------------------------------------ */
@@ -260,12 +274,43 @@ static void cancel(struct life *life)
     CHECK(again == -ENOENT, "cancel after FINAL: %d", again);
 }
 
+static int has_data(struct life *life)
+{
+    struct pollfd readable = {.fd = life->receiver, .events = POLLIN};
+    return life->armed && poll(&readable, 1, 0) == 1 && (readable.revents & POLLIN);
+}
+
+/* Nobody is deaf: with the sender quiet and all buffers back, every armed socket runs empty. */
+static void prove_hearing(void)
+{
+    int64_t deadline = now_ns() + DEAF_NS;
+    undisturbed_since_ns = 0;
+    release_hoard();
+    quiet = 1;
+    for (uint32_t i = 0; i < SOCKETS; i++) {
+        pthread_mutex_lock(&lives[i].lock);
+        pthread_mutex_unlock(&lives[i].lock);
+    }
+    for (uint32_t i = 0; i < SOCKETS; i++) {
+        while (has_data(&lives[i])) {
+            CHECK(now_ns() < deadline, "socket %u life %u (form %d, gro %d) is deaf: it has data, and no record comes", i,
+                  lives[i].number, lives[i].form, lives[i].gro);
+            pump(1);
+            arm_all();
+        }
+    }
+    quiet = 0;
+    atomic_fetch_add(&tally.proofs, 1);
+}
+
 static void reopen(struct life *life)
 {
+    if (one_in(&chance, 4))
+        prove_hearing();
     cancel(life);
     life_close(life);
     life_open(life, &chance);
-    life->pool = below(&chance, POOLS);
+    choose_pool(life);
 }
 
 static void hold_all(void)
@@ -333,6 +378,8 @@ static void free_from_another_thread(void)
 
 static void change_ring(void)
 {
+    if (one_in(&chance, 2))
+        prove_hearing();
     undisturbed_since_ns = 0;
     if (one_in(&chance, 4)) {
         free_from_another_thread();
@@ -383,13 +430,6 @@ static void disturb(void)
         undisturbed_since_ns = now_ns();
 }
 
-static void arm_all(void)
-{
-    for (uint32_t i = 0; i < SOCKETS; i++)
-        if (!lives[i].armed)
-            arm(&lives[i]);
-}
-
 static void prepare(void)
 {
     chance.state = seed;
@@ -402,7 +442,7 @@ static void prepare(void)
         life->first = malloc(LIFE_MAX / 8);
         life->space = malloc(PAYLOAD_MAX);
         life_open(life, &chance);
-        life->pool = below(&chance, POOLS);
+        choose_pool(life);
     }
     make_ring();
 }

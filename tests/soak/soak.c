@@ -12,10 +12,11 @@
 #include <stdarg.h>
 
 struct tally tally;
-atomic_int stopping;
+atomic_int stopping, quiet;
 pthread_t receiver_thread;
 uint64_t seed = 1;
 const char *only_mode;
+int link_is_used;
 _Atomic int64_t undisturbed_since_ns;
 
 void soak_fail(const char *file, int line, const char *format, ...)
@@ -58,8 +59,8 @@ static void show_end(double seconds)
            SHOW(rings), SHOW(rude), SHOW(afar), SHOW(lives), SHOW(finals), SHOW(holds), SHOW(naps));
     printf("             ICMP errors %llu, signals %llu (%llu seen), wakes %llu, stale releases refused %llu, arming threads gone %llu\n",
            SHOW(icmp), SHOW(signals), SHOW(interrupted), SHOW(wakes), SHOW(stale), SHOW(kills));
-    printf("  recovery   re-armed %llu, starved %llu, window missed %llu, completion queue overflowed %llu\n",
-           SHOW(rearms), SHOW(starvations), SHOW(misses), SHOW(overflows));
+    printf("  recovery   re-armed %llu, starved %llu, window missed %llu, completion queue overflowed %llu, all sockets ran empty %llu times\n",
+           SHOW(rearms), SHOW(starvations), SHOW(misses), SHOW(overflows), SHOW(proofs));
 }
 
 int main(int argc, char **argv)
@@ -67,6 +68,7 @@ int main(int argc, char **argv)
     double seconds = argc > 1 ? atof(argv[1]) : 10;
     seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
     only_mode = argc > 3 && strcmp(argv[3], "all") != 0 ? argv[3] : NULL;
+    link_is_used = getenv("RINGMSG_SOAK_LINK") != NULL;
     struct ringmsg_support support = {.size = sizeof support};
     ringmsg_query_support(&support);
     if (support.create_error != 0) {

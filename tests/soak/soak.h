@@ -24,10 +24,15 @@
 #include <ringmsg.h>
 
 #define SOCKETS 8
-#define POOLS 3
+#define POOLS 4
 #define BATCH 256
 #define LIFE_MAX (1u << 20) /* datagrams sent to one socket before it is closed */
 #define PAYLOAD_MAX 65536
+#define TRAIN_MAX 128
+#define DEAF_NS 3000000000 /* the promise is a second; the machine may be busy */
+/* The network namespaces that tests/netns.sh makes. */
+#define LINK_NEAR "ringmsg-near"
+#define LINK_FAR "ringmsg-far"
 
 #define FAIL(...) soak_fail(__FILE__, __LINE__, __VA_ARGS__)
 #define CHECK(condition, ...)      \
@@ -136,9 +141,12 @@ extern uint32_t ring_number;
 
 /* 1: the receiver and the sender are to end; 2: the others too. */
 extern atomic_int stopping;
+/* The sender is to pause. */
+extern atomic_int quiet;
 extern pthread_t receiver_thread;
 extern uint64_t seed;
 extern const char *only_mode;
+extern int link_is_used; /* RINGMSG_SOAK_LINK is set: across a link, not loopback */
 /* Since when nothing keeps datagrams from being received; 0: something does. */
 extern _Atomic int64_t undisturbed_since_ns;
 
@@ -159,7 +167,7 @@ void *watch_all(void *);
 struct tally {
     atomic_ullong sent, received, bytes, dropped, cut_off, voided, by_hand, empty, segments, trains, truncated;
     atomic_ullong rings, lives, finals, icmp, signals, interrupted, wakes, holds, naps, rude, afar, starvations,
-        misses, overflows, rearms, stale, kills;
+        misses, overflows, rearms, stale, kills, proofs;
 };
 extern struct tally tally;
 

@@ -1,0 +1,7 @@
+//go:build ringmsg_gc
+
+package ringmsg
+
+import "runtime"
+
+func collect() { runtime.GC() }

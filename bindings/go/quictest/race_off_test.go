@@ -1,0 +1,5 @@
+//go:build !race
+
+package quictest
+
+const raceEnabled = false

@@ -1,0 +1,5 @@
+//go:build race
+
+package ringmsg
+
+const raceEnabled = true
