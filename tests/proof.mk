@@ -55,10 +55,10 @@ check-memory: check-valgrind check-sanitizers check-rust-sanitizer
 
 check-valgrind: build
 	$(call need,valgrind,apt-get install valgrind)
-	tests/memory.sh valgrind
+	LIBRARY_DIR=$(PROFILE_DIR) tests/memory.sh valgrind
 
 check-sanitizers: build
-	tests/memory.sh sanitizers
+	LIBRARY_DIR=$(PROFILE_DIR) tests/memory.sh sanitizers
 
 check-rust-sanitizer: tools
 	$(UNSTABLE) RUSTFLAGS="-Zsanitizer=address" $(CARGO) test --locked --lib \

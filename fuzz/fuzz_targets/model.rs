@@ -31,8 +31,13 @@ unsafe extern "C" {
     fn ringmsg_submit(ring: Handle) -> i32;
     fn ringmsg_wake(ring: Handle) -> i32;
     fn ringmsg_next(
-        ring: Handle, done: *const Record, done_count: u32,
-        records: *mut Record, metadata: *mut Metadata, capacity: u32, wait: *const Wait,
+        ring: Handle,
+        done: *const Record,
+        done_count: u32,
+        records: *mut Record,
+        metadata: *mut Metadata,
+        capacity: u32,
+        wait: *const Wait,
     ) -> i32;
     fn ringmsg_release(ring: Handle, records: *const Record, count: u32) -> i32;
     fn ringmsg_take_fds(ring: Handle, record: *const Record, fds: *mut i32, capacity: u32) -> i32;
@@ -69,8 +74,15 @@ struct Model {
 fn digest(ring: Handle, record: &Record) -> u64 {
     let (offset, length) = (record.payload_offset as usize, record.payload_length as usize);
     // SAFETY: the record is held, so its slice is readable.
-    let payload = unsafe { std::slice::from_raw_parts(ringmsg_pool_base(ringmsg_ring_pool(ring, record.pool)).add(offset), length) };
-    payload.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    let payload = unsafe {
+        std::slice::from_raw_parts(
+            ringmsg_pool_base(ringmsg_ring_pool(ring, record.pool)).add(offset),
+            length,
+        )
+    };
+    payload
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 struct Input<'a>(std::slice::Iter<'a, u8>);
@@ -191,7 +203,8 @@ impl Model {
     }
 
     fn arm(&mut self, input: &mut Input<'_>, sockets: &Sockets) {
-        let (fd, wrong, user_data) = (sockets.receiver(input.byte()), input.byte(), u64::from(input.byte() % 4));
+        let (fd, wrong, user_data) =
+            (sockets.receiver(input.byte()), input.byte(), u64::from(input.byte() % 4));
         let flags = u32::from(input.byte() % 8);
         if wrong == 7 {
             let pool = self.freed.first().copied().unwrap_or_default();
@@ -218,10 +231,7 @@ impl Model {
                 pool.requests += 1;
                 self.requests.entry(user_data).or_default().push(place);
             }
-            _ => assert!(
-                [-libc::EBADF, EINVAL, -libc::ENOBUFS].contains(&armed),
-                "arm: {armed}"
-            ),
+            _ => assert!([-libc::EBADF, EINVAL, -libc::ENOBUFS].contains(&armed), "arm: {armed}"),
         }
     }
 
@@ -235,7 +245,8 @@ impl Model {
 
     fn next(&mut self, input: &mut Input<'_>, releases: bool) {
         let capacity = 1 + input.below(40);
-        let done: Vec<Record> = if releases { self.held.iter().map(|(record, _)| *record).collect() } else { Vec::new() };
+        let done: Vec<Record> =
+            if releases { self.held.iter().map(|(record, _)| *record).collect() } else { Vec::new() };
         let (mut records, mut metadata) = (vec![Record::default(); capacity], vec![Metadata::NONE; capacity]);
         let with = if input.byte() & 1 == 0 { metadata.as_mut_ptr() } else { std::ptr::null_mut() };
         let mut wait = Wait::default();
@@ -243,7 +254,15 @@ impl Model {
         self.verify_held(&done);
         // SAFETY: the arrays are as long as they are said to be.
         let count = unsafe {
-            ringmsg_next(self.ring, done.as_ptr(), done.len() as u32, records.as_mut_ptr(), with, capacity as u32, &wait)
+            ringmsg_next(
+                self.ring,
+                done.as_ptr(),
+                done.len() as u32,
+                records.as_mut_ptr(),
+                with,
+                capacity as u32,
+                &wait,
+            )
         };
         assert!((0..=capacity as i32).contains(&count), "next: {count}");
         self.forget(&done);
@@ -295,7 +314,8 @@ impl Model {
     fn release(&mut self, input: &mut Input<'_>) {
         let count = input.below(self.held.len() + 1);
         let skip = input.below(self.held.len() + 1);
-        let records: Vec<Record> = self.held.iter().map(|(record, _)| *record).skip(skip).take(count).collect();
+        let records: Vec<Record> =
+            self.held.iter().map(|(record, _)| *record).skip(skip).take(count).collect();
         self.verify_held(&records);
         // SAFETY: the array is as long as it is said to be.
         assert_eq!(unsafe { ringmsg_release(self.ring, records.as_ptr(), records.len() as u32) }, 0);
@@ -306,7 +326,11 @@ impl Model {
     fn release_wrongly(&mut self, input: &mut Input<'_>) {
         let mut records: Vec<Record> = Vec::new();
         for _ in 0..1 + input.below(6) {
-            let from = if input.byte() & 1 == 0 { &self.released } else { &self.held.iter().map(|(r, _)| *r).collect() };
+            let from = if input.byte() & 1 == 0 {
+                &self.released
+            } else {
+                &self.held.iter().map(|(r, _)| *r).collect()
+            };
             let Some(&record) = from.get(input.below(from.len())) else { continue };
             let mut record = record;
             match input.byte() % 12 {
@@ -326,7 +350,9 @@ impl Model {
         let mut once = HashSet::new();
         let right = claims.clone().all(|claim| held.contains(&claim) && once.insert(claim));
         // The rest of a train that is still to be handed out is held, but not known here.
-        let unknown = claims.clone().any(|c| !held.contains(&c) && held.iter().any(|h| (h.0, h.1, h.2) == (c.0, c.1, c.2)));
+        let unknown = claims
+            .clone()
+            .any(|c| !held.contains(&c) && held.iter().any(|h| (h.0, h.1, h.2) == (c.0, c.1, c.2)));
         if unknown {
             return;
         }
@@ -343,7 +369,8 @@ impl Model {
         let mut fds = [-1; 4];
         let capacity = input.below(5) as u32;
         let stale = input.byte() & 3 == 0;
-        let from: Vec<Record> = if stale { self.released.clone() } else { self.held.iter().map(|(r, _)| *r).collect() };
+        let from: Vec<Record> =
+            if stale { self.released.clone() } else { self.held.iter().map(|(r, _)| *r).collect() };
         let Some(record) = from.get(input.below(from.len())) else { return };
         // SAFETY: the array is as long as it is said to be.
         let taken = unsafe { ringmsg_take_fds(self.ring, record, fds.as_mut_ptr(), capacity) };
@@ -369,7 +396,18 @@ impl Model {
                 3 => assert_eq!(ringmsg_ring_enable(self.ring), -libc::EBADFD),
                 4 => assert_eq!(ringmsg_release(self.ring, std::ptr::null(), 3), EINVAL),
                 5 => assert_eq!(ringmsg_submit(null), EINVAL),
-                _ => assert_eq!(ringmsg_next(self.ring, std::ptr::null(), 0, std::ptr::null_mut(), std::ptr::null_mut(), 1, std::ptr::null()), EINVAL),
+                _ => assert_eq!(
+                    ringmsg_next(
+                        self.ring,
+                        std::ptr::null(),
+                        0,
+                        std::ptr::null_mut(),
+                        std::ptr::null_mut(),
+                        1,
+                        std::ptr::null()
+                    ),
+                    EINVAL
+                ),
             }
         }
     }

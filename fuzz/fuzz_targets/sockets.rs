@@ -1,8 +1,8 @@
 //! The sockets of a game: made once, emptied before each.
 
+use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixDatagram;
-use std::net::UdpSocket;
 
 pub struct Sockets {
     four: (UdpSocket, UdpSocket),
@@ -25,7 +25,11 @@ pub fn open_descriptors() -> usize {
 
 impl Sockets {
     pub fn new() -> Self {
-        let sockets = Self { four: pair("127.0.0.1:0"), six: pair("[::1]:0"), unix: UnixDatagram::pair().expect("a pair") };
+        let sockets = Self {
+            four: pair("127.0.0.1:0"),
+            six: pair("[::1]:0"),
+            unix: UnixDatagram::pair().expect("a pair"),
+        };
         let one: i32 = 1;
         // SAFETY: the value is readable for four bytes.
         unsafe {
@@ -49,13 +53,16 @@ impl Sockets {
         for which in 0..3 {
             // SAFETY: the buffer is writable for one byte. Descriptors of an unread message are
             // closed by the kernel.
-            while unsafe { libc::recv(self.receiver(which), byte.as_mut_ptr().cast(), 1, libc::MSG_DONTWAIT) } >= 0 {}
+            while unsafe { libc::recv(self.receiver(which), byte.as_mut_ptr().cast(), 1, libc::MSG_DONTWAIT) }
+                >= 0
+            {}
         }
     }
 
     /// Sends something: empty, short, long, a train, or descriptors.
     pub fn send(&self, what: u8, size: u8) {
-        let payload = vec![size; [0, 1, usize::from(size), usize::from(size) * 20][usize::from(what >> 4) % 4]];
+        let payload =
+            vec![size; [0, 1, usize::from(size), usize::from(size) * 20][usize::from(what >> 4) % 4]];
         match what % 5 {
             0 => self.send_to(self.four.1.as_raw_fd(), &payload, 0, 0),
             1 => self.send_to(self.six.1.as_raw_fd(), &payload, 0, 0),

@@ -49,7 +49,7 @@ static void ten_thousand_rings_leave_nothing(void)
         live_and_die(receiver, sender);
     EQUAL(open_descriptors(), descriptors);
     long after = resident();
-    if (after >= pages + 64)
+    if (after >= pages + 256)
         FAIL("%ld pages are resident, %ld before", after, pages);
 }
 

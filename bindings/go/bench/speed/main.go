@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"time"
 	"unsafe"
@@ -85,6 +86,7 @@ func trains(peer *net.UDPConn) int {
 	return segments * count
 }
 
+// sink keeps reads of payloads from being optimised away.
 var sink byte
 
 // A way fills its queue and drains it; the CPU that the draining took, per datagram.
@@ -268,6 +270,7 @@ func ratio(what string, target float64, mine, theirs []float64) {
 }
 
 func main() {
+	defer runtime.KeepAlive(&sink)
 	rounds := flag.Int("rounds", 21, "interleaved rounds")
 	profile := flag.Int("profile", 0, "drain trains by Batches so many times, and nothing else")
 	flag.Parse()
