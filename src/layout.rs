@@ -34,6 +34,8 @@ pub struct Layout {
     pub payload_capacity: u32,
     /// From one buffer to the next: whole cache lines.
     pub stride: u32,
+    control_at: u32,
+    payload_at: u32,
 }
 
 impl Layout {
@@ -63,12 +65,15 @@ impl Layout {
                 ),
             ));
         }
+        let control_at = HEADER + name as u32;
         Ok(Self {
             buffers,
             name_capacity: name as u32,
             control_capacity: control as u32,
             payload_capacity: payload as u32,
             stride: stride as u32,
+            control_at,
+            payload_at: control_at + control as u32,
         })
     }
 
@@ -81,8 +86,7 @@ impl Layout {
     /// Where names, control messages and payloads start, from the buffer's start.
     #[inline]
     pub fn parts(&self) -> (u32, u32, u32) {
-        let control = HEADER + self.name_capacity;
-        (HEADER, control, control + self.control_capacity)
+        (HEADER, self.control_at, self.payload_at)
     }
 
     /// The buffer's length as the kernel is told: without the padding of the stride.
@@ -203,6 +207,15 @@ impl Split {
             ..*whole
         }
     }
+}
+
+/// A train of which some datagrams are still to be handed out.
+pub(crate) struct Train {
+    pub slot: u32,
+    pub whole: Record,
+    pub metadata: Metadata,
+    pub split: Split,
+    pub next: u32,
 }
 
 #[cfg(test)]

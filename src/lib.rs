@@ -36,6 +36,7 @@ pub mod layout;
 pub mod record;
 pub mod stats;
 
+mod clock;
 mod descriptors;
 mod engine;
 mod error;
@@ -56,3 +57,4 @@ mod support;
 mod teardown;
 mod thread;
 mod wait;
+mod window;

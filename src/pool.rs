@@ -5,9 +5,7 @@
 //! in which it will be filled. *Held*: under records that the caller has, until the last of
 //! them is released.
 //!
-//! Only a window of the pool is published at a time (the hot window): the kernel takes buffers
-//! in ring order, so a pool published whole would walk through cold memory. When the window
-//! proves too narrow the request ends with -ENOBUFS, nothing is lost, and the window doubles.
+//! Only a window of the pool is published at a time: see `window`.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -19,19 +17,45 @@ use crate::config::PoolConfig;
 use crate::descriptors::Descriptors;
 use crate::engine::uring::{BufferRing, Uring};
 use crate::error::{Error, Result};
-use crate::layout::{Layout, SEGMENTS_MAX};
+use crate::layout::{HEADER, Layout, SEGMENTS_MAX};
 use crate::memory::Mapping;
 use crate::record::*;
+use crate::window::Window;
 
 pub(crate) const POOLS_MAX: usize = 1024;
-const WINDOW_MIN: u32 = 64;
-const WINDOW_REST_NS: u64 = 1_000_000_000;
 
 /// Who holds a buffer: one bit a segment, for this generation.
 #[derive(Debug, Clone, Copy, Default)]
 struct Holders {
-    segments: u128,
+    segments: [u64; 2],
     generation: u32,
+}
+
+impl Holders {
+    /// The word and the bit of a segment; None where there is no such segment.
+    #[inline]
+    fn place(segment: u16) -> Option<(usize, u64)> {
+        (u32::from(segment) < SEGMENTS_MAX).then(|| (usize::from(segment >> 6), 1 << (segment & 63)))
+    }
+
+    #[inline]
+    fn has(&self, record: &Record) -> bool {
+        let place = Self::place(record.segment);
+        self.generation == record.generation
+            && place.is_some_and(|(word, bit)| self.segments[word] & bit != 0)
+    }
+
+    #[inline]
+    fn flip(&mut self, segment: u16) {
+        if let Some((word, bit)) = Self::place(segment) {
+            self.segments[word] ^= bit;
+        }
+    }
+
+    #[inline]
+    fn is_nobody(&self) -> bool {
+        self.segments[0] | self.segments[1] == 0
+    }
 }
 
 /// The state of a pool that exists. Behind the pool's lock.
@@ -49,10 +73,11 @@ pub(crate) struct Buffers {
     /// `given` when the completion queue was last seen empty: what ends a request later ends it
     /// with these buffers given. Tells a want of buffers from a socket's own -ENOBUFS.
     seen: u32,
-    window: u32,
-    window_missed_ns: u64,
+    window: Window,
+    /// `filled` at the last miss.
+    missed_at: Option<u32>,
     filled_at_last_look: u32,
-    recent_batch: u32,
+    filled_bytes: u64,
     /// Drawn from since the last look.
     pub touched: bool,
     /// Requests that the kernel may serve from here.
@@ -79,10 +104,10 @@ impl Buffers {
             seen: 0,
             given: 0,
             filled: 0,
-            window: WINDOW_MIN.min(layout.buffers),
-            window_missed_ns: 0,
+            window: Window::new(layout.buffers),
+            missed_at: None,
             filled_at_last_look: 0,
-            recent_batch: 0,
+            filled_bytes: 0,
             touched: false,
             armed: 0,
             requests: 0,
@@ -99,18 +124,33 @@ impl Buffers {
     /// Publishes free buffers until the window is full, the last released first.
     #[inline]
     pub(crate) fn top_up(&mut self) {
-        if self.armed == 0 || self.published >= self.window || self.free.is_empty() {
+        if self.armed == 0 || self.published >= self.window.size() || self.free.is_empty() {
             return;
         }
         let base = self.memory.base().as_ptr() as u64;
         let length = self.layout.length();
-        while self.published < self.window {
+        let marks = self.descriptors.is_some();
+        while self.published < self.window.size() {
             let Some(buffer) = self.free.pop() else { break };
+            if marks {
+                self.clear_header(buffer);
+            }
             self.ring.push(base + u64::from(self.layout.start(buffer)), length, buffer);
             self.published += 1;
             self.given = self.given.wrapping_add(1);
         }
         self.ring.commit();
+    }
+
+    /// Makes a buffer tell, at the ring's end, whether the kernel has put descriptors into it.
+    fn clear_header(&mut self, buffer: u16) {
+        // SAFETY: a buffer that nobody holds starts with its 16-byte header.
+        unsafe { self.base().add(self.layout.start(buffer) as usize).cast().write([0u8; HEADER as usize]) };
+    }
+
+    /// The buffers that the kernel has, or had when the ring ended.
+    pub(crate) fn in_kernel(&self) -> impl Iterator<Item = u16> {
+        self.ring.last(self.published as u16)
     }
 
     /// One more request that the kernel may serve from here.
@@ -137,8 +177,9 @@ impl Buffers {
 
     /// The kernel filled a published buffer.
     #[inline]
-    pub(crate) fn filled(&mut self) {
+    pub(crate) fn filled(&mut self, bytes: u32) {
         self.published -= 1;
+        self.filled_bytes += u64::from(bytes);
         self.filled = self.filled.wrapping_add(1);
     }
 
@@ -155,30 +196,27 @@ impl Buffers {
     /// `segments` records now hold `buffer`.
     #[inline]
     pub(crate) fn hold(&mut self, buffer: u16, generation: u32, segments: u32) {
-        let mask = if segments >= SEGMENTS_MAX { u128::MAX } else { (1 << segments) - 1 };
-        self.holders[usize::from(buffer)] = Holders { segments: mask, generation };
+        let word = |count: u32| if count >= 64 { u64::MAX } else { (1 << count) - 1 };
+        let segments = match segments {
+            1 => [1, 0],
+            many => [word(many), word(many.saturating_sub(64))],
+        };
+        self.holders[usize::from(buffer)] = Holders { segments, generation };
         self.held += 1;
-    }
-
-    /// Takes one record's claim off its buffer. False: the record is not held.
-    #[inline]
-    fn drop_claim(&mut self, record: &Record) -> bool {
-        let Some(holders) = self.holders.get_mut(usize::from(record.buffer)) else { return false };
-        let bit = if u32::from(record.segment) < SEGMENTS_MAX { 1u128 << record.segment } else { 0 };
-        if holders.generation != record.generation || holders.segments & bit == 0 {
-            return false;
-        }
-        holders.segments &= !bit;
-        true
     }
 
     /// Releases `records`, all of this pool: every one, or none.
     pub(crate) fn release(&mut self, records: &[Record]) -> bool {
-        let held = |record: &&Record| record.flags & RINGMSG_RECORD_BUFFER != 0;
-        for (done, record) in records.iter().enumerate().filter(|(_, record)| held(record)) {
-            if !self.drop_claim(record) {
-                self.unrelease(&records[..done]);
-                return false;
+        for (done, record) in records.iter().enumerate() {
+            if record.flags & RINGMSG_RECORD_BUFFER == 0 {
+                continue;
+            }
+            match self.holders.get_mut(usize::from(record.buffer)) {
+                Some(holders) if holders.has(record) => holders.flip(record.segment),
+                _ => {
+                    self.unrelease(&records[..done]);
+                    return false;
+                }
             }
         }
         true
@@ -189,7 +227,7 @@ impl Buffers {
         for record in records.iter().filter(|record| record.flags & RINGMSG_RECORD_BUFFER != 0) {
             // A train's records name their buffer many times: the generation goes with it.
             let holders = &mut self.holders[usize::from(record.buffer)];
-            if holders.segments == 0 && holders.generation == record.generation {
+            if holders.is_nobody() && holders.generation == record.generation {
                 holders.generation = 0;
                 self.held -= 1;
                 if let Some(descriptors) = &mut self.descriptors {
@@ -207,7 +245,7 @@ impl Buffers {
             let holders = &mut self.holders[usize::from(record.buffer)];
             // Unless the train's other records were released in between: then it is settled.
             if holders.generation == record.generation {
-                holders.segments |= 1 << record.segment;
+                holders.flip(record.segment);
             }
         }
     }
@@ -215,10 +253,7 @@ impl Buffers {
     /// Whether the record is held now.
     pub(crate) fn is_held(&self, record: &Record) -> bool {
         record.flags & RINGMSG_RECORD_BUFFER != 0
-            && u32::from(record.segment) < SEGMENTS_MAX
-            && self.holders.get(usize::from(record.buffer)).is_some_and(|holders| {
-                holders.generation == record.generation && holders.segments >> record.segment & 1 == 1
-            })
+            && self.holders.get(usize::from(record.buffer)).is_some_and(|holders| holders.has(record))
     }
 
     /// Whether a request that is armed now would find a buffer.
@@ -232,13 +267,17 @@ impl Buffers {
         self.seen.wrapping_sub(self.filled) as i32 <= 0
     }
 
-    /// Widens the window after a miss. False: there is nothing more to publish.
+    /// Widens the window after a miss. False: it was none, there is nothing more to publish.
     pub(crate) fn widen(&mut self, now_ns: u64) -> bool {
-        if self.free.is_empty() {
-            return self.published > 0;
+        // Requests that share the pool miss together: once is enough for all of them.
+        if self.missed_at == Some(self.filled) {
+            return true;
         }
-        self.window = (self.window * 2).min(self.layout.buffers);
-        self.window_missed_ns = now_ns;
+        if self.free.is_empty() {
+            return false;
+        }
+        self.missed_at = Some(self.filled);
+        self.window.missed(now_ns);
         self.top_up();
         true
     }
@@ -249,13 +288,7 @@ impl Buffers {
         self.touched = false;
         let batch = self.filled.wrapping_sub(self.filled_at_last_look);
         self.filled_at_last_look = self.filled;
-        self.recent_batch = self.recent_batch.max(batch);
-        if now_ns.saturating_sub(self.window_missed_ns) > WINDOW_REST_NS {
-            let floor = WINDOW_MIN.max(2 * self.recent_batch).min(self.layout.buffers);
-            self.window = (self.window / 2).max(floor);
-            self.window_missed_ns = now_ns;
-            self.recent_batch = batch;
-        }
+        self.window.note(batch, std::mem::take(&mut self.filled_bytes), now_ns);
         self.top_up();
     }
 
@@ -270,27 +303,28 @@ impl Buffers {
 /// meets an error and not freed memory.
 pub struct Pool {
     id: u16,
-    ring: *const crate::ring::Ring,
+    /// The ring it belongs to: only to tell rings apart, and for the C interface to find it.
+    owner: *const (),
     base: AtomicPtr<u8>,
     size: AtomicUsize,
     buffers: Mutex<Option<Box<Buffers>>>,
 }
 
-// SAFETY: `ring` is only handed back to the C interface; everything else is atomic or locked.
+// SAFETY: `owner` is never followed here; everything else is atomic or locked.
 unsafe impl Send for Pool {}
 // SAFETY: as above.
 unsafe impl Sync for Pool {}
 
 /// A locked pool that exists.
-pub(crate) type Locked<'a> = parking_lot::MappedMutexGuard<'a, Box<Buffers>>;
+pub(crate) type Locked<'a> = parking_lot::MappedMutexGuard<'a, Buffers>;
 
 impl Pool {
     pub(crate) fn id(&self) -> u16 {
         self.id
     }
 
-    pub(crate) fn ring(&self) -> *const crate::ring::Ring {
-        self.ring
+    pub(crate) fn owner(&self) -> *const () {
+        self.owner
     }
 
     pub(crate) fn base(&self) -> *const u8 {
@@ -301,10 +335,14 @@ impl Pool {
         self.size.load(Ordering::Acquire)
     }
 
+    pub(crate) fn is_locked(&self) -> bool {
+        self.buffers.is_locked()
+    }
+
     /// The pool's state; None once it is freed.
     #[inline]
     pub(crate) fn lock(&self) -> Option<Locked<'_>> {
-        MutexGuard::try_map(self.buffers.lock(), Option::as_mut).ok()
+        MutexGuard::try_map(self.buffers.lock(), |buffers| buffers.as_deref_mut()).ok()
     }
 }
 
@@ -329,12 +367,7 @@ impl Pools {
     }
 
     /// Makes a pool. The caller sees to it that nobody else does at the same time.
-    pub(crate) fn add(
-        &self,
-        ring: *const crate::ring::Ring,
-        engine: &Uring,
-        config: &PoolConfig,
-    ) -> Result<&Pool> {
+    pub(crate) fn add(&self, owner: *const (), engine: &Uring, config: &PoolConfig) -> Result<&Pool> {
         let buffers = Box::new(Buffers::new(Layout::new(config)?)?);
         let vacant =
             |place: &&OnceCell<Box<Pool>>| place.get().is_none_or(|pool| pool.buffers.lock().is_none());
@@ -344,7 +377,7 @@ impl Pools {
         let pool = self.places[usize::from(id)].get_or_init(|| {
             Box::new(Pool {
                 id,
-                ring,
+                owner,
                 base: AtomicPtr::default(),
                 size: AtomicUsize::default(),
                 buffers: Mutex::new(None),

@@ -1,7 +1,9 @@
 //! Completions in, records out. Everything here runs in the one reaper, under the core lock.
 
 use std::mem::MaybeUninit;
+use std::sync::atomic::Ordering;
 
+use crate::clock::now_ns;
 use crate::engine::{Completion, Token};
 use crate::pool::{Buffers, Locked, Pool};
 use crate::record::*;
@@ -10,8 +12,6 @@ use crate::ring::{Core, Ring};
 mod completion;
 mod emit;
 mod rearm;
-
-pub(crate) use emit::Train;
 
 /// The caller's arrays, and how far they are filled.
 pub(crate) struct Output<'a> {
@@ -39,42 +39,39 @@ impl<'a> Output<'a> {
         self.records.len() - self.filled
     }
 
-    #[inline]
     fn wants_metadata(&self) -> bool {
         self.metadata.is_some()
     }
 
+    /// Where the next record's metadata goes, emptied; None when none is wanted.
     #[inline]
-    fn push(&mut self, record: Record, metadata: &Metadata) {
-        self.records[self.filled].write(record);
-        if let Some(array) = &mut self.metadata {
-            array[self.filled].write(*metadata);
-        }
+    fn metadata(&mut self) -> Option<&mut Metadata> {
+        let place = self.metadata.as_deref_mut()?.get_mut(self.filled)?;
+        Some(place.write(Metadata::NONE))
+    }
+
+    /// A copy of what was put into `metadata` for the next record.
+    fn metadata_so_far(&mut self) -> Metadata {
+        let place = self.metadata.as_deref_mut().and_then(|array| array.get_mut(self.filled));
+        // SAFETY: `metadata` wrote there.
+        place.map_or(Metadata::NONE, |place| unsafe { place.assume_init() })
+    }
+
+    /// The next record, whose metadata is in place.
+    #[inline]
+    fn push(&mut self, record: &Record) {
+        self.records[self.filled].write(*record);
         self.filled += 1;
     }
-}
 
-const NO_METADATA: Metadata = Metadata {
-    valid: 0,
-    family: 0,
-    source_port: 0,
-    source: [0; 16],
-    source_scope: 0,
-    interface_index: 0,
-    destination: [0; 16],
-    destination_port: 0,
-    traffic_class: 0,
-    hop_limit: 0,
-    segment_size: 0,
-    dropped: 0,
-    socket_error: 0,
-    software_timestamp_ns: 0,
-    hardware_timestamp_ns: 0,
-    mark: 0,
-    flow_label: 0,
-    local_v4: [0; 4],
-    reserved: 0,
-};
+    /// The next record, with this metadata.
+    fn push_with(&mut self, record: &Record, metadata: &Metadata) {
+        if let Some(place) = self.metadata() {
+            *place = *metadata;
+        }
+        self.push(record);
+    }
+}
 
 /// One pass over the completions.
 struct Pass<'a, 'o> {
@@ -97,10 +94,12 @@ impl Ring {
             pass.make_finals();
             pass.rearm_starved();
         }
+        let mut ready = self.engine.completions();
         while pass.out.room() > 0 {
-            let Some(completion) = self.engine.pop() else { break };
+            let Some(completion) = ready.next() else { break };
             pass.take(completion);
         }
+        drop(ready);
         let completions = pass.completions;
         pass.look_after_pools();
         drop(pass);
@@ -119,17 +118,21 @@ impl Ring {
         let mut core = self.core();
         let mut nowhere = Output::new(&mut [], None);
         self.signals.leave_attention();
-        self.collect(&mut core, &mut nowhere, crate::wait::now_ns());
+        self.collect(&mut core, &mut nowhere, now_ns());
+        if self.signals.wants_attention() {
+            // What is left is for the reaper, who may have fallen asleep since.
+            self.signals.rouse();
+        }
     }
 }
 
-impl<'a> Pass<'a, '_> {
+impl Pass<'_, '_> {
     #[inline]
     fn take(&mut self, completion: Completion) {
         match completion.token {
             Token::Receive(slot) => self.received(slot, completion),
             Token::Pause(slot) => self.paused(slot),
-            Token::Wake => self.core.watching = completion.more,
+            Token::Wake => self.ring.watching.store(completion.more, Ordering::Relaxed),
             Token::Cancel => {}
         }
     }
@@ -137,22 +140,7 @@ impl<'a> Pass<'a, '_> {
     /// Locks the pool `id`, or finds it locked.
     #[inline]
     fn pool(&mut self, id: u16) -> &mut Buffers {
-        if self.at_hand.as_ref().is_none_or(|(at_hand, _)| *at_hand != id) {
-            self.fetch_pool(id);
-        }
-        &mut self.at_hand.as_mut().expect("just fetched").1
-    }
-
-    fn fetch_pool(&mut self, id: u16) {
-        // One lock at a time.
-        self.at_hand = None;
-        let ring: &'a Ring = self.ring;
-        let mut pool = ring.pools.get(id).and_then(Pool::lock).expect("a pool with requests is not freed");
-        if !pool.touched {
-            pool.touched = true;
-            self.core.touched.push(id);
-        }
-        self.at_hand = Some((id, pool));
+        at_hand(&mut self.at_hand, self.ring, &mut self.core.touched, id)
     }
 
     /// Tops up the windows of the pools that were drawn from.
@@ -162,10 +150,36 @@ impl<'a> Pass<'a, '_> {
             let now_ns = self.now_ns;
             self.pool(id).look(now_ns);
             // After the top-up: a completion that is there by now may have missed it.
-            if !self.ring.engine.ready() {
+            if !self.ring.engine.ready() && !self.ring.engine.overflowed() {
                 self.pool(id).is_caught_up();
             }
         }
         self.at_hand = None;
     }
+}
+
+/// The pool `id`, locked: the one at hand, or fetched.
+#[inline]
+fn at_hand<'h, 'a>(
+    hand: &'h mut Option<(u16, Locked<'a>)>,
+    ring: &'a Ring,
+    touched: &mut Vec<u16>,
+    id: u16,
+) -> &'h mut Buffers {
+    if hand.as_ref().is_none_or(|(held, _)| *held != id) {
+        fetch(hand, ring, touched, id);
+    }
+    &mut hand.as_mut().expect("just fetched").1
+}
+
+#[cold]
+fn fetch<'a>(hand: &mut Option<(u16, Locked<'a>)>, ring: &'a Ring, touched: &mut Vec<u16>, id: u16) {
+    // One lock at a time.
+    *hand = None;
+    let mut pool = ring.pools.get(id).and_then(Pool::lock).expect("a pool with requests is not freed");
+    if !pool.touched {
+        pool.touched = true;
+        touched.push(id);
+    }
+    *hand = Some((id, pool));
 }

@@ -38,7 +38,8 @@ pub const RINGMSG_META_SOFTWARE_TIMESTAMP: u32 = 1u32 << 7;
 pub const RINGMSG_META_HARDWARE_TIMESTAMP: u32 = 1u32 << 8;
 /// The destination port is known (IP_RECVORIGDSTADDR, IPV6_RECVORIGDSTADDR).
 pub const RINGMSG_META_DESTINATION_PORT: u32 = 1u32 << 9;
-/// The record carries a queued socket error (IP_RECVERR with MSG_ERRQUEUE).
+/// The record carries a queued socket error (IP_RECVERR with MSG_ERRQUEUE). Its name, and so the
+/// source in its metadata, is where the datagram that failed was sent.
 pub const RINGMSG_META_SOCKET_ERROR: u32 = 1u32 << 10;
 /// The packet's mark is known (SO_RCVMARK).
 pub const RINGMSG_META_MARK: u32 = 1u32 << 11;
@@ -138,6 +139,31 @@ pub struct Metadata {
     pub local_v4: [u8; 4],
     /// 0
     pub reserved: u32,
+}
+
+impl Metadata {
+    /// Nothing is known.
+    pub const NONE: Self = Self {
+        valid: 0,
+        family: 0,
+        source_port: 0,
+        source: [0; 16],
+        source_scope: 0,
+        interface_index: 0,
+        destination: [0; 16],
+        destination_port: 0,
+        traffic_class: 0,
+        hop_limit: 0,
+        segment_size: 0,
+        dropped: 0,
+        socket_error: 0,
+        software_timestamp_ns: 0,
+        hardware_timestamp_ns: 0,
+        mark: 0,
+        flow_label: 0,
+        local_v4: [0; 4],
+        reserved: 0,
+    };
 }
 
 const _: () = {

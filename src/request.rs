@@ -20,6 +20,10 @@ const PAUSE_NS: u32 = 1_000_000;
 const FAILURES_MAX: u32 = 16;
 const FAILURES_WITHIN_NS: u64 = 10_000_000;
 
+/// The msg_flags of a single-shot's msghdr that the kernel has not written to: no flags that it
+/// ever writes.
+pub(crate) const NOT_FILLED: i32 = -1;
+
 /// What the kernel reads and writes while a request is in flight. Boxed: it never moves.
 pub(crate) struct KernelSide {
     pub message: libc::msghdr,

@@ -7,7 +7,7 @@
 //! | `engine`  | submissions under `core`; completions by the one reaper; waiting by none  |
 //! | `signals` | atomics                                                                   |
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -15,14 +15,14 @@ use crate::config::*;
 use crate::engine::uring::Uring;
 use crate::error::{Error, Result};
 use crate::gate::Gate;
+use crate::layout::Train;
 use crate::linger::Linger;
 use crate::mode::Setup;
 use crate::pool::{POOLS_MAX, Pool, Pools};
-use crate::reap::Train;
 use crate::request::Requests;
 use crate::signal::Signals;
 use crate::socket::Sockets;
-use crate::stats::Stats;
+use crate::stats::{Stats, Tallies};
 use crate::thread::{self, Owner};
 
 /// One io_uring with its pools and requests. Opaque to C.
@@ -36,8 +36,11 @@ pub struct Ring {
     pub(crate) pools: Pools,
     pub(crate) signals: Signals,
     pub(crate) reaping: AtomicBool,
-    /// Calls of reap so far; only the reaper adds.
-    pub(crate) reaps: AtomicU64,
+    pub(crate) tallies: Tallies,
+    /// What AUTO lingers for now, in microseconds.
+    pub(crate) linger_us: AtomicU32,
+    /// The engine watches the sleeper's descriptor.
+    pub(crate) watching: AtomicBool,
     /// The thread that reaped or armed last: it re-arms what its releases unblock.
     pub(crate) home: AtomicU64,
     enabled: AtomicBool,
@@ -56,8 +59,6 @@ pub(crate) struct Core {
     pub touched: Vec<u16>,
     /// Numbers the uses of buffers.
     pub generation: u32,
-    /// The engine watches the sleeper's descriptor.
-    pub watching: bool,
 }
 
 impl Ring {
@@ -92,7 +93,9 @@ impl Ring {
             pools: Pools::new(),
             signals,
             reaping: AtomicBool::new(false),
-            reaps: AtomicU64::new(0),
+            tallies: Tallies::default(),
+            linger_us: AtomicU32::new(0),
+            watching: AtomicBool::new(false),
             home: AtomicU64::new(0),
             enabled: AtomicBool::new(!setup.disabled()),
             core: Mutex::new(Core {
@@ -103,15 +106,19 @@ impl Ring {
                 linger: Linger::default(),
                 touched: Vec::with_capacity(POOLS_MAX),
                 generation: 0,
-                watching: false,
             }),
         }))
     }
 
-    /// The parts that `teardown` takes apart.
-    pub(crate) fn into_parts(self: Box<Self>) -> (Uring, Pools, Core) {
-        let Self { engine, pools, core, .. } = *self;
-        (engine, pools, core.into_inner())
+    /// The parts that `teardown` takes apart; and whether the kernel watches the sleeper.
+    pub(crate) fn into_parts(self: Box<Self>) -> (Uring, Pools, Core, bool) {
+        let Self { engine, pools, core, watching, .. } = *self;
+        (engine, pools, core.into_inner(), watching.into_inner())
+    }
+
+    /// Whether some thread is changing the ring's parts right now.
+    pub(crate) fn is_being_changed(&self) -> bool {
+        self.core.is_locked() || self.pools.iter().any(Pool::is_locked)
     }
 
     #[inline]
@@ -149,10 +156,7 @@ impl Ring {
 
     pub(crate) fn info(&self) -> RingInfo {
         let (sq_entries, cq_entries) = self.engine.entries();
-        let mut features = RINGMSG_FEATURE_MULTISHOT;
-        if self.engine.has_min_wait() {
-            features |= RINGMSG_FEATURE_MIN_WAIT;
-        }
+        let features = if self.engine.has_min_wait() { RINGMSG_FEATURE_MIN_WAIT } else { 0 };
         RingInfo {
             engine: RINGMSG_ENGINE_IO_URING,
             flags: self.engine.setup().flags,
@@ -171,7 +175,9 @@ impl Ring {
             stats.add_request(&request.stats);
         }
         stats.enters = self.engine.enters();
-        stats.reaps = self.reaps.load(Ordering::Relaxed);
+        stats.reaps = self.tallies.reaps.get();
+        stats.wakes = self.tallies.wakes.get();
+        stats.cq_overflows = self.tallies.cq_overflows.get();
         stats.socket_drops = core.sockets.all_drops();
         drop(core);
         for pool in self.pools.iter() {
@@ -223,7 +229,7 @@ impl Ring {
 
     pub(crate) fn new_pool(&self, config: &PoolConfig) -> Result<&Pool> {
         let _core = self.core();
-        self.pools.add(self, &self.engine, config)
+        self.pools.add(std::ptr::from_ref(self).cast(), &self.engine, config)
     }
 
     pub(crate) fn free_pool(&self, pool: &Pool) -> Result<()> {
@@ -233,7 +239,7 @@ impl Ring {
 
     /// The pool that a handle means, if it is one of this ring and not freed.
     pub(crate) fn check_pool(&self, pool: &Pool) -> Result<()> {
-        if !std::ptr::eq(pool.ring(), self) {
+        if !std::ptr::eq(pool.owner(), std::ptr::from_ref(self).cast()) {
             return Err(Error::new(libc::EINVAL, "pool: it belongs to another ring"));
         }
         if pool.lock().is_none() {

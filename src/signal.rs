@@ -22,8 +22,12 @@ pub(crate) struct Signals {
 }
 
 fn eventfd() -> Result<Descriptor> {
-    // SAFETY: no preconditions.
-    Descriptor::from_call("eventfd", unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })
+    let [eventfd] = Descriptor::open("eventfd", |[fd]| {
+        // SAFETY: no preconditions.
+        *fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        *fd
+    })?;
+    Ok(eventfd)
 }
 
 fn write(fd: RawFd) {
@@ -63,7 +67,8 @@ impl Signals {
         }
     }
 
-    fn rouse(&self) {
+    /// Ends the reaper's sleep, wherever it sleeps.
+    pub(crate) fn rouse(&self) {
         // Order: our flag is stored before `sleeping` is read; the reaper stores `sleeping`
         // before it reads the flags. One of the two sees the other.
         if self.sleeping.load(SeqCst) {

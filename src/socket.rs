@@ -49,6 +49,11 @@ fn is_on(fd: RawFd, level: i32, name: i32) -> bool {
     get::<i32>(fd, level, name).is_ok_and(|value| value != 0)
 }
 
+fn bad_descriptor(fd: RawFd, error: &std::io::Error) -> Error {
+    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+    Error::with(errno, format!("socket: descriptor {fd}: {}", describe(errno)))
+}
+
 /// What a socket is. Read once, when it is armed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
@@ -58,12 +63,7 @@ pub(crate) struct Kind {
 
 impl Kind {
     pub(crate) fn of(fd: RawFd) -> Result<Self> {
-        let read = |name| {
-            get::<i32>(fd, libc::SOL_SOCKET, name).map_err(|error| {
-                let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                Error::with(errno, format!("socket: descriptor {fd}: {}", describe(errno)))
-            })
-        };
+        let read = |name| get::<i32>(fd, libc::SOL_SOCKET, name).map_err(|e| bad_descriptor(fd, &e));
         Ok(Self { kind: read(libc::SO_TYPE)?, domain: read(libc::SO_DOMAIN)? })
     }
 
@@ -76,6 +76,12 @@ impl Kind {
     /// throws the bytes away.
     pub(crate) fn has_messages(&self) -> bool {
         self.kind != libc::SOCK_STREAM
+    }
+
+    /// An -ENOBUFS is never this socket's own. (Netlink and packet sockets have one: they were
+    /// overrun.)
+    pub(crate) fn never_lacks_buffers(&self) -> bool {
+        self.is_ip() || self.domain == libc::AF_UNIX
     }
 
     /// Messages can carry descriptors.
@@ -117,17 +123,18 @@ impl Sockets {
     /// One more request on the socket behind `fd`. Tells by its cookie, which the kernel never
     /// gives twice, whether that is one we know: the number may have been used again.
     pub(crate) fn hold(&mut self, fd: RawFd) -> Result<usize> {
-        let kind = Kind::of(fd)?;
-        let cookie = get::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE)
-            .map_err(|error| Error::from_io("socket: SO_COOKIE", &error))?;
+        let cookie = get::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).map_err(|e| bad_descriptor(fd, &e))?;
         let known = |socket: &Option<Socket>| socket.as_ref().is_some_and(|s| s.cookie == cookie);
         if let Some(at) = self.sockets.iter().position(known) {
             self.get_mut(at).requests += 1;
             return Ok(at);
         }
-        // SAFETY: F_DUPFD_CLOEXEC has no preconditions.
-        let duplicate = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
-        let descriptor = Descriptor::from_call("socket: a duplicate of the descriptor", duplicate)?;
+        let kind = Kind::of(fd)?;
+        let [descriptor] = Descriptor::open("socket: a duplicate of the descriptor", |[duplicate]| {
+            // SAFETY: F_DUPFD_CLOEXEC has no preconditions.
+            *duplicate = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+            *duplicate
+        })?;
         let mut socket = Socket { cookie, descriptor, kind, requests: 1, drops_before: 0 };
         socket.drops_before = socket.drops();
         let at = self.sockets.iter().position(Option::is_none).unwrap_or(self.sockets.len());
@@ -186,6 +193,9 @@ const fn sender(level: i32, option: i32, data: usize) -> Sender {
 const SOCKET_SENDERS: &[Sender] = &[
     sender(libc::SOL_SOCKET, libc::SO_TIMESTAMP, 16),
     sender(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 16),
+    // The old forms show as off when these are on; SO_TIMESTAMPING does not.
+    sender(libc::SOL_SOCKET, control::SO_TIMESTAMP_NEW, 16),
+    sender(libc::SOL_SOCKET, control::SO_TIMESTAMPNS_NEW, 16),
     // scm_timestamping, and scm_ts_pktinfo when OPT_PKTINFO asks for it.
     sender(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, 48 + control::HEADER + 16),
     sender(libc::SOL_SOCKET, SO_WIFI_STATUS, 4),
@@ -203,8 +213,6 @@ const IP_SENDERS: &[Sender] = &[
     sender(libc::SOL_IP, libc::IP_RECVORIGDSTADDR, 16),
     sender(libc::SOL_IP, IP_CHECKSUM, 4),
     sender(libc::SOL_IP, IP_RECVFRAGSIZE, 4),
-    // sock_extended_err and the offender's address.
-    sender(libc::SOL_IP, libc::IP_RECVERR, 16 + 16),
     sender(libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 20),
     sender(libc::SOL_IPV6, libc::IPV6_RECVHOPLIMIT, 4),
     sender(libc::SOL_IPV6, libc::IPV6_RECVTCLASS, 4),
@@ -220,7 +228,11 @@ const IP_SENDERS: &[Sender] = &[
     sender(libc::SOL_IPV6, libc::IPV6_RECVORIGDSTADDR, 28),
     sender(libc::SOL_IPV6, IPV6_RECVPATHMTU, 32),
     sender(libc::SOL_IPV6, IPV6_RECVFRAGSIZE, 4),
-    sender(libc::SOL_IPV6, libc::IPV6_RECVERR, 16 + 28),
+];
+const OTHER_SENDERS: &[Sender] = &[
+    sender(libc::SOL_NETLINK, libc::NETLINK_PKTINFO, 4),
+    sender(libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID, 4),
+    sender(libc::SOL_PACKET, libc::PACKET_AUXDATA, 20),
 ];
 /// 253 descriptors (SCM_MAX_FD), credentials, a pidfd, a security label: a peer can send these
 /// without our asking, so there is always room.
@@ -245,6 +257,12 @@ pub(crate) fn size_pool(config: &mut PoolConfig, fd: RawFd) -> Result<()> {
     if kind.is_ip() {
         // UDP_GRO by itself cannot be asked for on every kernel, so it always gets its place.
         space += control::space(size_of::<i32>()) + space_of(fd, IP_SENDERS);
+        // So does IP_RECVERR, sock_extended_err and the offender's sockaddr: the error queue
+        // brings it with transmit timestamps too, which nobody switched it on for.
+        space += control::space(16 + if kind.domain == libc::AF_INET6 { 28 } else { 16 });
+    }
+    if !kind.is_ip() {
+        space += space_of(fd, OTHER_SENDERS);
     }
     if kind.passes_descriptors() {
         space += UNIX_SPACE;

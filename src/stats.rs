@@ -1,4 +1,7 @@
-//! Counters. Kept as plain numbers under the ring's lock; nobody pays for them but a reader.
+//! Counters. Those of requests are plain numbers under the ring's lock; those of the reaper are
+//! tallies that it alone adds to.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a ring, or one request, has done so far.
 #[repr(C)]
@@ -23,7 +26,8 @@ pub struct Stats {
     pub wakes: u64,
     /// How often a multishot request ended in the kernel and was armed again.
     pub rearms: u64,
-    /// How often a request found every buffer of its pool held by the caller.
+    /// How often a request found every buffer of its pool filled: held by the caller, or still
+    /// to be reaped.
     pub starvations: u64,
     /// How often a request found no published buffer although others were free: the hot window
     /// was too narrow, and was widened.
@@ -63,4 +67,28 @@ impl Stats {
         self.zero_length += other.zero_length;
         self.errors += other.errors;
     }
+}
+
+/// A count that one thread at a time adds to and any may read.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(AtomicU64);
+
+impl Tally {
+    /// Adds one. Not a read-modify-write: only the reaper adds.
+    #[inline]
+    pub(crate) fn add_one(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What the reaper counts.
+#[derive(Debug, Default)]
+pub(crate) struct Tallies {
+    pub reaps: Tally,
+    pub wakes: Tally,
+    pub cq_overflows: Tally,
 }

@@ -47,7 +47,7 @@ impl Ring {
             payload: payload.min(u64::from(u32::MAX)) as u32,
         };
         let mut core = self.core();
-        let slot = self.admit(&mut core, form, None, wish, wish.msg_flags as u32)?;
+        let slot = self.admit(&mut core, form, None, wish)?;
         self.enqueue(&mut core, slot)
     }
 
@@ -58,8 +58,6 @@ impl Ring {
             wish.flags,
             RINGMSG_RECV_SPLIT | RINGMSG_RECV_POLL_FIRST | RINGMSG_RECV_NO_REARM,
         )?;
-        let kind = socket::Kind::of(wish.fd)?;
-        let msg_flags = check_msg_flags(wish.msg_flags, false, kind)?;
         let mut core = self.core();
         let mut buffers = pool.lock().ok_or(Error::new(libc::EINVAL, "pool: it is freed"))?;
         check_split(&buffers, wish)?;
@@ -67,9 +65,7 @@ impl Ring {
             libc::ENOBUFS,
             "recvmsg_once: no unpublished buffer; release some, or give single-shots a pool of their own",
         ))?;
-        let msg_flags = with_pool_flags(msg_flags, kind);
-        let admitted =
-            self.admit(&mut core, Form::Once { buffer }, Some((pool, &mut buffers)), wish, msg_flags);
+        let admitted = self.admit(&mut core, Form::Once { buffer }, Some((pool, &mut buffers)), wish);
         let slot = admitted.inspect_err(|_| buffers.give_back(buffer))?;
         prepare_once(core.requests.get(slot), &buffers, buffer);
         drop(buffers);
@@ -83,13 +79,10 @@ impl Ring {
             wish.flags,
             RINGMSG_RECV_SPLIT | RINGMSG_RECV_POLL_FIRST | RINGMSG_RECV_NO_REARM,
         )?;
-        let kind = socket::Kind::of(wish.fd)?;
-        let msg_flags = check_msg_flags(wish.msg_flags, true, kind)?;
         let mut core = self.core();
         let mut buffers = pool.lock().ok_or(Error::new(libc::EINVAL, "pool: it is freed"))?;
         check_split(&buffers, wish)?;
-        let msg_flags = with_pool_flags(msg_flags, kind);
-        let slot = self.admit(&mut core, Form::Multishot, Some((pool, &mut buffers)), wish, msg_flags)?;
+        let slot = self.admit(&mut core, Form::Multishot, Some((pool, &mut buffers)), wish)?;
         let layout = buffers.layout;
         let request = core.requests.get_mut(slot);
         // SAFETY: the request is not in the kernel yet.
@@ -121,11 +114,11 @@ impl Ring {
         form: Form,
         pool: Option<(&Pool, &mut Buffers)>,
         wish: Wish,
-        msg_flags: u32,
     ) -> Result<u32> {
         self.check_enabled()?;
         let socket = core.sockets.hold(wish.fd)?;
         let kind = core.sockets.get(socket).kind;
+        let msg_flags = msg_flags(form, wish.msg_flags, kind).inspect_err(|_| core.sockets.let_go(socket))?;
         let drops_before = core.sockets.drops(socket);
         let slot = core.requests.reserve();
         let request = core.requests.get_mut(slot);
@@ -178,7 +171,8 @@ impl Ring {
         if self.reaping.load(Ordering::Acquire) || self.signals.ready_fd().is_some() {
             self.flush_or_leave();
         } else {
-            self.signals.leave_attention();
+            // A reap may be on its way to sleep by now.
+            self.signals.call_for_attention();
         }
         Ok(())
     }
@@ -211,12 +205,14 @@ impl Ring {
             if request.cancelled {
                 continue;
             }
+            if request.state == State::Armed {
+                self.engine.cancel(Token::Receive(slot))?;
+            }
             request.cancelled = true;
             match request.state {
-                State::Armed => self.engine.cancel(Token::Receive(slot))?,
                 State::Starved => self.end_starved(&mut core, slot),
                 // Its own completion finds the mark.
-                State::Paused | State::Over | State::Vacant => {}
+                State::Armed | State::Paused | State::Over | State::Vacant => {}
             }
         }
         if !found {
@@ -260,11 +256,17 @@ fn check_split(buffers: &Buffers, wish: Wish) -> Result<()> {
     Ok(())
 }
 
-/// What the library asks for beside the caller's flags: the length before truncation where
-/// messages have one, and close-on-exec for descriptors that arrive.
-fn with_pool_flags(msg_flags: u32, kind: socket::Kind) -> u32 {
+/// The flags to receive with. To those of the pool forms the library adds the length before
+/// truncation, where messages have one, and close-on-exec, where descriptors can arrive (packet
+/// sockets refuse that flag).
+fn msg_flags(form: Form, given: i32, kind: socket::Kind) -> Result<u32> {
+    if let Form::Caller { .. } = form {
+        return Ok(given as u32);
+    }
+    let given = check_msg_flags(given, form == Form::Multishot, kind)?;
     let length = if kind.has_messages() { libc::MSG_TRUNC as u32 } else { 0 };
-    msg_flags | length | libc::MSG_CMSG_CLOEXEC as u32
+    let close_on_exec = if kind.passes_descriptors() { libc::MSG_CMSG_CLOEXEC as u32 } else { 0 };
+    Ok(given | length | close_on_exec)
 }
 
 /// Points a single-shot's msghdr into its buffer.
@@ -290,6 +292,7 @@ fn prepare_once(request: &Request, buffers: &Buffers, buffer: u16) {
         (*message).msg_controllen = layout.control_capacity as _;
         (*message).msg_iov = io;
         (*message).msg_iovlen = 1;
+        (*message).msg_flags = NOT_FILLED;
     }
     debug_assert!(layout.control_capacity == 0 || layout.control_capacity as usize >= control::align(1));
 }

@@ -2,8 +2,11 @@
 
 use std::fmt::Write;
 
+use once_cell::sync::OnceCell;
+
 use crate::config::*;
 use crate::mode::{self, Setup};
+use crate::ring::Ring;
 
 /// Tries everything once. A few hundred microseconds.
 pub(crate) fn query() -> Support {
@@ -40,6 +43,16 @@ pub(crate) fn query() -> Support {
         support.features |= RINGMSG_FEATURE_MULTISHOT;
     }
     support
+}
+
+/// What a ring turned out to be, with what only a trial tells of its kernel.
+pub(crate) fn info(ring: &Ring) -> RingInfo {
+    static MULTISHOT: OnceCell<bool> = OnceCell::new();
+    let mut info = ring.info();
+    if *MULTISHOT.get_or_init(probe::multishot) {
+        info.features |= RINGMSG_FEATURE_MULTISHOT;
+    }
+    info
 }
 
 fn try_flags(flags: u32) -> Result<io_uring::IoUring, i32> {
@@ -85,7 +98,7 @@ mod probe {
         let mut records = [std::mem::MaybeUninit::uninit(); 2];
         let mut out = Output::new(&mut records, None);
         let wait = Wait { timeout_ns: 1_000_000_000, ..Wait::default() };
-        let reaped = armed.and_then(|()| ring.reap(&mut out, &wait));
+        let reaped = armed.and_then(|()| ring.reap(ring.become_reaper()?, &mut out, &wait));
         // SAFETY: a reap that returns 1 has written the first record.
         let works = reaped == Ok(1) && unsafe { records[0].assume_init() }.result == 1;
         let _ = teardown::free(ring);

@@ -8,11 +8,11 @@
 use std::time::{Duration, Instant};
 
 use crate::descriptors;
-use crate::engine::{Token, uring::Uring};
+use crate::engine::{Completion, Token, uring::Uring};
 use crate::error::{Error, Result};
 use crate::layout::Header;
-use crate::pool::{Pool, Pools};
-use crate::request::{Form, State};
+use crate::pool::{Buffers, Pool, Pools};
+use crate::request::{Form, NOT_FILLED, Request, State};
 use crate::ring::{Core, Ring};
 
 /// How long callers inside, and the kernel, are waited for.
@@ -21,10 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Frees the ring. On -ETIMEDOUT what the kernel may still write to is leaked, on purpose.
 pub(crate) fn free(ring: Box<Ring>) -> Result<()> {
     if ring.gate.is_foreign() {
-        // A forked child: descriptors are closed, mappings were never there.
-        let (engine, pools, core) = ring.into_parts();
-        drop((core, pools));
-        drop(engine);
+        // A forked child: descriptors are closed, mappings were never there. What a thread of
+        // the parent was changing at that moment is in no state to be taken apart.
+        if ring.is_being_changed() {
+            std::mem::forget(ring);
+        }
         return Ok(());
     }
     ring.gate.close();
@@ -37,17 +38,22 @@ pub(crate) fn free(ring: Box<Ring>) -> Result<()> {
         ));
     }
     let may_enter = ring.gate.check_owner().is_ok() && ring.check_enabled().is_ok();
-    let (engine, pools, mut core) = ring.into_parts();
-    let quiet = if may_enter { drain(&engine, &pools, &mut core) } else { false };
-    pools.close_descriptors_left(&engine, &mut core);
+    let (engine, pools, core, watching) = ring.into_parts();
+    let mut left = Left { engine: &engine, pools: &pools, core, watching };
+    let quiet = may_enter && left.drain();
+    left.take_completions();
     if quiet {
         for pool in pools.iter() {
             // Fails only if it is not registered: then there is nothing to undo.
             let _ = engine.unregister_pool(pool.id());
         }
     }
-    let idle = quiet || core.requests.in_kernel() == 0 && !core.watching;
+    let idle = left.is_idle();
+    let core = left.core;
     let gone = engine.close(if idle { Duration::ZERO } else { PATIENCE });
+    if !idle && gone {
+        close_descriptors_unreported(&pools, &core);
+    }
     if !idle && !gone {
         pools.leak();
         std::mem::forget((pools, core));
@@ -59,67 +65,115 @@ pub(crate) fn free(ring: Box<Ring>) -> Result<()> {
     Ok(())
 }
 
-/// Cancels everything and reaps until the kernel has nothing left. False: it did not get there.
-fn drain(engine: &Uring, pools: &Pools, core: &mut Core) -> bool {
-    if core.requests.in_kernel() == 0 && !core.watching {
-        return true;
-    }
-    if engine.cancel_all().and_then(|()| engine.flush()).is_err() {
-        return false;
-    }
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        pools.close_descriptors_left(engine, core);
-        if core.requests.in_kernel() == 0 && !core.watching {
-            return true;
-        }
-        if Instant::now() > deadline {
-            return false;
-        }
-        engine.wait(1, 0, Some(Duration::from_millis(100)));
-    }
+/// What is left of a ring while it is taken apart.
+struct Left<'a> {
+    engine: &'a Uring,
+    pools: &'a Pools,
+    core: Core,
+    watching: bool,
 }
 
-impl Pools {
+impl Left<'_> {
+    /// The kernel has nothing of ours in hand.
+    fn is_idle(&self) -> bool {
+        self.core.requests.in_kernel() == 0 && !self.watching
+    }
+
+    /// Cancels everything and reaps until the kernel has nothing left. False: it did not get
+    /// there.
+    fn drain(&mut self) -> bool {
+        if self.is_idle() {
+            return true;
+        }
+        if self.engine.cancel_all().and_then(|()| self.engine.flush()).is_err() {
+            return false;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.take_completions();
+            if self.is_idle() || Instant::now() > deadline {
+                return self.is_idle();
+            }
+            self.engine.wait(1, 0, Some(Duration::from_millis(100)));
+        }
+    }
+
     /// Takes the completions that lie in the queue, and closes descriptors that came with them.
-    fn close_descriptors_left(&self, engine: &Uring, core: &mut Core) {
-        while let Some(completion) = engine.pop() {
+    fn take_completions(&mut self) {
+        let engine = self.engine;
+        for completion in engine.completions() {
             match completion.token {
-                Token::Wake => core.watching = completion.more,
-                Token::Pause(slot) => core.requests.get_mut(slot).state = State::Over,
+                Token::Wake => self.watching = completion.more,
+                Token::Pause(slot) => self.core.requests.get_mut(slot).state = State::Over,
+                Token::Receive(slot) => self.received(slot, completion),
                 Token::Cancel => {}
-                Token::Receive(slot) => {
-                    let request = core.requests.get_mut(slot);
-                    if !completion.more {
-                        request.state = State::Over;
-                    }
-                    let buffer = match (request.form, completion.buffer) {
-                        (Form::Multishot, buffer) => buffer,
-                        (Form::Once { buffer }, _) if completion.result >= 0 => Some(buffer),
-                        _ => None,
-                    };
-                    if let Some(buffer) = buffer.filter(|_| request.passes_descriptors) {
-                        self.close_descriptors_in(request.pool, buffer, request.kernel_side());
-                    }
-                }
             }
         }
     }
 
-    fn close_descriptors_in(&self, pool: u16, buffer: u16, once: *mut crate::request::KernelSide) {
-        let Some(buffers) = self.get(pool).and_then(Pool::lock) else { return };
-        let layout = buffers.layout;
-        let start = layout.start(buffer);
-        // SAFETY: the buffer was filled, so it is ours; its header is 16 plain bytes. For a
-        // single-shot the lengths are in its own msghdr, which the kernel is done with.
-        let control = unsafe {
-            let written = (*once).message.msg_controllen as u32;
-            let is_once = !(*once).message.msg_iov.is_null();
-            let header = Header::from_bytes(buffers.base().add(start as usize).cast().read());
-            let length = if is_once { written } else { header.control }.min(layout.control_capacity);
-            let at = buffers.base().add((start + layout.parts().1) as usize);
-            std::slice::from_raw_parts_mut(at.as_ptr(), length as usize)
+    fn received(&mut self, slot: u32, completion: Completion) {
+        let request = self.core.requests.get_mut(slot);
+        if !completion.more {
+            request.state = State::Over;
+        }
+        let buffer = match request.form {
+            Form::Multishot => completion.buffer,
+            Form::Once { buffer } => (completion.result >= 0).then_some(buffer),
+            Form::Caller { .. } => None,
         };
-        descriptors::close_all(control);
+        if let Some(buffer) = buffer.filter(|_| request.passes_descriptors) {
+            close_descriptors_in(self.pools, request, buffer);
+        }
     }
+}
+
+/// Closes the descriptors that a buffer of `request` was filled with.
+fn close_descriptors_in(pools: &Pools, request: &Request, buffer: u16) {
+    let Some(mut buffers) = pools.get(request.pool).and_then(Pool::lock) else { return };
+    let length = match request.form {
+        // SAFETY: the kernel has written the lengths back, and is done with the request.
+        Form::Once { .. } => unsafe { (*request.kernel_side()).message.msg_controllen as u32 },
+        _ => header_of(&buffers, buffer).control,
+    };
+    close_descriptors(&mut buffers, buffer, length);
+}
+
+/// Closes descriptors that came with messages whose completions were never seen: they were on
+/// the overflow list, or posted while the ring was being closed. The kernel is done with the
+/// ring, and every buffer it was given tells whether it was filled.
+fn close_descriptors_unreported(pools: &Pools, core: &Core) {
+    for (_, request) in core.requests.live().filter(|(_, request)| request.passes_descriptors) {
+        // SAFETY: as said.
+        let filled = unsafe { (*request.kernel_side()).message.msg_flags } != NOT_FILLED;
+        match request.form {
+            Form::Once { buffer } if request.state == State::Armed && filled => {
+                close_descriptors_in(pools, request, buffer);
+            }
+            _ => {}
+        }
+    }
+    for mut buffers in pools.iter().filter_map(Pool::lock).filter(|buffers| buffers.descriptors.is_some()) {
+        let given: Vec<u16> = buffers.in_kernel().collect();
+        for buffer in given {
+            let length = header_of(&buffers, buffer).control;
+            close_descriptors(&mut buffers, buffer, length);
+        }
+    }
+}
+
+fn header_of(buffers: &Buffers, buffer: u16) -> Header {
+    let start = buffers.layout.start(buffer) as usize;
+    // SAFETY: nobody else uses the buffer any more; its header is 16 plain bytes.
+    Header::from_bytes(unsafe { buffers.base().add(start).cast().read() })
+}
+
+fn close_descriptors(buffers: &mut Buffers, buffer: u16, length: u32) {
+    let layout = buffers.layout;
+    let at = layout.start(buffer) + layout.parts().1;
+    // SAFETY: nobody else uses the buffer any more, and the slice lies in it.
+    let control = unsafe {
+        let at = buffers.base().add(at as usize);
+        std::slice::from_raw_parts_mut(at.as_ptr(), length.min(layout.control_capacity) as usize)
+    };
+    descriptors::close_all(control);
 }

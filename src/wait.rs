@@ -11,6 +11,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::clock::now_ns;
 use crate::config::*;
 use crate::engine::uring::Waited;
 use crate::error::{Error, Result};
@@ -24,15 +25,6 @@ const ROUNDS: u32 = 16;
 /// Without a watch on the wake descriptor (the submission queue could not take it) sleep no
 /// longer than this.
 const BLIND_NAP: Duration = Duration::from_millis(5);
-
-/// CLOCK_MONOTONIC, ns.
-#[inline]
-pub(crate) fn now_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is writable; this clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
 
 /// When a reap must return.
 #[derive(Clone, Copy)]
@@ -57,8 +49,8 @@ impl Deadline {
     }
 }
 
-/// Gives the reaper's place back.
-struct Reaper<'a>(&'a Ring);
+/// The right to reap; given back when dropped.
+pub(crate) struct Reaper<'a>(&'a Ring);
 
 impl Drop for Reaper<'_> {
     fn drop(&mut self) {
@@ -67,21 +59,24 @@ impl Drop for Reaper<'_> {
 }
 
 impl Ring {
-    /// Fills `out` with records, waiting as `wait` says.
-    pub(crate) fn reap(&self, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
+    /// The right to reap, which one thread has at a time.
+    pub(crate) fn become_reaper(&self) -> Result<Reaper<'_>> {
         if self.reaping.swap(true, Ordering::Acquire) {
             return Err(Error::new(libc::EBUSY, "reap: another thread is in reap on this ring"));
         }
-        let reaper = Reaper(self);
+        Ok(Reaper(self))
+    }
+
+    /// Fills `out` with records, waiting as `wait` says.
+    pub(crate) fn reap(&self, reaper: Reaper<'_>, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
         self.make_home();
-        self.reaps.store(self.reaps.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        let watched = self.signals.ready_fd().is_some();
-        if watched {
+        self.tallies.reaps.add_one();
+        if self.signals.ready_fd().is_some() {
             self.hush();
         }
         let result = self.reap_quietly(out, wait);
-        // Whatever happens from here on is announced again.
-        if watched {
+        // Whatever happens from here on is announced again. (ring_fd may be younger than this.)
+        if self.signals.ready_fd().is_some() {
             self.unhush();
         }
         drop(reaper);
@@ -120,6 +115,10 @@ impl Ring {
     fn reap_quietly(&self, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
         self.take(out);
         if wait.timeout_ns == 0 {
+            if out.filled() == 0 {
+                // What that submitted (single-shots, re-arms) may be done already.
+                self.take(out);
+            }
             self.take_deferred(out);
             return self.outcome(out, false).unwrap_or(Ok(0));
         }
@@ -141,15 +140,18 @@ impl Ring {
             if deadline.has_passed() {
                 return Ok(0);
             }
-            if !self.engine.has_min_wait() {
-                // That was the linger; nothing came. Now for a first one.
-                linger_us = 0;
-            }
+            // That was the linger, and nothing came. Now for a first one. (Without a time-out
+            // the kernel ends the wait with its minimum, so this would get up every linger.)
+            linger_us = 0;
         }
     }
 
     /// How the reap ends, if it does. Records win over every other outcome.
-    fn outcome(&self, out: &Output<'_>, interrupted: bool) -> Option<Result<usize>> {
+    fn outcome(&self, out: &mut Output<'_>, interrupted: bool) -> Option<Result<usize>> {
+        if out.filled() == 0 && (interrupted || self.signals.is_woken()) {
+            // What came before the wake may not have been asked for yet.
+            self.take_deferred(out);
+        }
         if out.filled() > 0 {
             self.signals.take_wake();
             return Some(Ok(out.filled()));
@@ -158,7 +160,7 @@ impl Ring {
             return Some(Err(Error::new(libc::ECANCELED, "reap: the ring is being freed")));
         }
         if self.signals.take_wake() {
-            self.core().stats.wakes += 1;
+            self.tallies.wakes.add_one();
             return Some(Ok(0));
         }
         interrupted.then(|| Err(Error::new(libc::EINTR, "reap: interrupted by a signal; call it again")))
@@ -172,6 +174,7 @@ impl Ring {
             let mut core = self.core();
             let completions = self.collect(&mut core, out, now);
             core.linger.note(completions, now);
+            self.linger_us.store(core.linger.us(), Ordering::Relaxed);
         }
     }
 
@@ -183,7 +186,7 @@ impl Ring {
                 return;
             }
             if self.engine.overflowed() {
-                self.core().stats.cq_overflows += 1;
+                self.tallies.cq_overflows.add_one();
             }
             self.engine.poll();
             self.take(out);
@@ -210,7 +213,7 @@ impl Ring {
             return 0;
         }
         match wait.linger_us {
-            RINGMSG_LINGER_AUTO => self.core().linger.us(),
+            RINGMSG_LINGER_AUTO => self.linger_us.load(Ordering::Relaxed),
             given => given,
         }
     }
@@ -224,7 +227,7 @@ impl Ring {
             Some(deadline.left().map_or(BLIND_NAP, |left| left.min(BLIND_NAP)))
         };
         if self.engine.overflowed() {
-            self.core().stats.cq_overflows += 1;
+            self.tallies.cq_overflows.add_one();
         }
         let want = if linger_us > 0 { self.reachable(room) } else { 1 };
         let linger_us = match left {
@@ -241,7 +244,7 @@ impl Ring {
         };
         self.signals.wake_up();
         if waited == Waited::Woken {
-            self.core().stats.wakes += 1;
+            self.tallies.wakes.add_one();
         }
         waited
     }
@@ -256,11 +259,12 @@ impl Ring {
 
     /// Sees to it that a wake ends the sleep. False: it could not be arranged now.
     fn watch_sleeper(&self) -> bool {
-        let mut core = self.core();
-        if !core.watching {
-            core.watching =
-                self.engine.watch(self.signals.sleeper()).and_then(|()| self.engine.flush()).is_ok();
+        if self.watching.load(Ordering::Relaxed) {
+            return true;
         }
-        core.watching
+        let _core = self.core();
+        let watched = self.engine.watch(self.signals.sleeper()).and_then(|()| self.engine.flush()).is_ok();
+        self.watching.store(watched, Ordering::Relaxed);
+        watched
     }
 }

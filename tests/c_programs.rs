@@ -45,7 +45,31 @@ macro_rules! c_programs {
 }
 
 c_programs! {
+    bad_input
     basic
+    buffers
+    cancel
+    control
+    descriptors
+    dry
+    errors
+    fairness
+    fork
+    freeing
+    gro
+    limits
+    metadata
+    once
+    polling
+    release_threads
+    single_shot
+    storm
+    streams
+    threads
+    traffic
+    truncation
+    waiting
+    window
 }
 
 #[test]

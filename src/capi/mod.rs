@@ -22,12 +22,12 @@ enum Caller {
     Owner,
 }
 
-/// The ring behind a handle from C. (Functions that leave the ring as it is take `Option<&Ring>`
+/// The ring or pool behind a handle from C. (Functions that leave it as it is take `Option<&T>`
 /// instead, which the header shows as const.)
-fn known<'a>(handle: Option<NonNull<Ring>>) -> Option<&'a Ring> {
-    // SAFETY: the header demands a handle that ringmsg_ring_new() gave and that is not freed.
-    // References to a ring are always shared: it guards its parts by itself.
-    handle.map(|ring| unsafe { ring.as_ref() })
+fn known<'a, T>(handle: Option<NonNull<T>>) -> Option<&'a T> {
+    // SAFETY: the header demands a handle that the library gave and whose ring is not freed.
+    // References are always shared: rings and pools guard their parts by themselves.
+    handle.map(|handle| unsafe { handle.as_ref() })
 }
 
 fn null(what: &'static str) -> Error {

@@ -101,10 +101,10 @@ pub unsafe extern "C" fn ringmsg_pool_new(
 /// **Returns:** 0; -EINVAL (NULL, freed before); -EBUSY (armed, or under records); -EPERM,
 /// -EOWNERDEAD.
 #[unsafe(no_mangle)]
-pub extern "C" fn ringmsg_pool_free(pool: Option<&Pool>) -> c_int {
-    let Some(pool) = pool else { return null("pool").into_c() };
+pub extern "C" fn ringmsg_pool_free(pool: Option<NonNull<Pool>>) -> c_int {
+    let Some(pool) = known(pool) else { return null("pool").into_c() };
     // SAFETY: a pool's place lives as long as its ring, and the caller promises that this does.
-    let ring = unsafe { pool.ring().as_ref() };
+    let ring = unsafe { pool.owner().cast::<Ring>().as_ref() };
     with_ring(ring, Caller::Owner, |ring| ring.free_pool(pool).map(|()| 0))
 }
 

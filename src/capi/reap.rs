@@ -29,7 +29,7 @@ unsafe fn reap_arguments<'a>(
     if capacity == 0 {
         return Err(Error::new(libc::EINVAL, "reap: capacity is 0"));
     }
-    let capacity = (capacity as usize).min(isize::MAX as usize / size_of::<Metadata>());
+    let capacity = (capacity as usize).min(i32::MAX as usize / size_of::<Metadata>());
     let mut waiting = Wait::default();
     if !wait.is_null() {
         // SAFETY: the caller's promise is passed on.
@@ -79,7 +79,7 @@ pub unsafe extern "C" fn ringmsg_reap(
         // SAFETY: the caller's promise is passed on.
         let (mut output, wait) = unsafe { reap_arguments(records, metadata, capacity, wait) }?;
         ring.check_enabled()?;
-        ring.reap(&mut output, &wait)
+        ring.reap(ring.become_reaper()?, &mut output, &wait)
     })
 }
 
@@ -113,8 +113,8 @@ pub unsafe extern "C" fn ringmsg_release(
 /// the front of `records`.
 ///
 /// **Ownership, Threads:** as ringmsg_release() and ringmsg_reap().
-/// **Returns:** as ringmsg_reap(); -EINVAL also when a record of `done` is not held: then nothing
-/// is released and nothing reaped.
+/// **Returns:** as ringmsg_reap(); -EINVAL also when a record of `done` is not held. On success,
+/// and with -EINTR and -ECANCELED, `done` is released; with every other error nothing was done.
 ///
 /// # Safety
 /// `done` is readable for `done_count` elements; the rest as for ringmsg_reap().
@@ -133,13 +133,14 @@ pub unsafe extern "C" fn ringmsg_next(
         // SAFETY: the caller's promise is passed on.
         let wait = unsafe { reap_arguments(records, metadata, capacity, wait) }?.1;
         ring.check_enabled()?;
+        let reaper = ring.become_reaper()?;
         // SAFETY: as above.
         if ring.release_only(unsafe { slice("done", done, done_count as usize) }?)? {
             ring.signals.leave_attention();
         }
         // SAFETY: as above; checked before, so this cannot fail.
         let (mut output, _) = unsafe { reap_arguments(records, metadata, capacity, std::ptr::null()) }?;
-        ring.reap(&mut output, &wait)
+        ring.reap(reaper, &mut output, &wait)
     })
 }
 

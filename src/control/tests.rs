@@ -23,9 +23,9 @@ fn decoded(messages: &[(i32, i32, &[u8])]) -> Metadata {
 fn gro_size_is_an_int() {
     let out = decoded(&[(libc::SOL_UDP, libc::UDP_GRO, &1200i32.to_ne_bytes())]);
     assert_eq!((out.valid, out.segment_size), (RINGMSG_META_SEGMENT_SIZE, 1200));
-    let bytes = slice(&[(libc::SOL_UDP, libc::UDP_GRO, &1200i32.to_ne_bytes())]);
-    assert_eq!(segment_size(&bytes), Some(1200));
-    assert_eq!(segment_size(&[]), None);
+    let mut bytes = slice(&[(libc::SOL_UDP, libc::UDP_GRO, &1200i32.to_ne_bytes())]);
+    assert_eq!(segment_size_and_clear(&mut bytes), 1200);
+    assert_eq!(segment_size_and_clear(&mut []), 0);
 }
 
 #[test]
@@ -36,6 +36,15 @@ fn tos_comes_in_one_byte_or_four() {
     }
     let out = decoded(&[(libc::SOL_IPV6, libc::IPV6_TCLASS, &0xb9i32.to_ne_bytes())]);
     assert_eq!((out.valid, out.traffic_class), (RINGMSG_META_TRAFFIC_CLASS, 0xb9));
+}
+
+#[test]
+fn padding_is_cleared_and_nothing_else() {
+    let mut bytes = slice(&[(libc::SOL_IP, libc::IP_TOS, &[0xee]), (libc::SOL_IP, libc::IP_TTL, &[0xee; 4])]);
+    bytes.truncate(bytes.len() - 3); // the kernel leaves padding out where there is no room
+    assert_eq!(segment_size_and_clear(&mut bytes), 0);
+    assert_eq!(bytes[HEADER..HEADER + 8], [0xee, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes[bytes.len() - 5..], [0xee, 0xee, 0xee, 0xee, 0]);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! What the kernel demands of callers, and who keeps it:
 //! - submissions are pushed one at a time: by whoever holds the ring's `core` lock;
 //! - completions are popped one at a time: by the one reaper, holding the same lock;
+//! - whoever only looks must not write an index back (the io-uring crate's queues do so when
+//!   they are dropped, and would undo what another thread pushed or popped meanwhile);
 //! - `enter` needs no lock of ours;
 //! - memory named in a submission stays until its last completion: requests and pools see to it.
 
@@ -60,15 +62,12 @@ pub(crate) struct Uring {
 
 impl Uring {
     pub(crate) fn new(setup: Setup) -> Result<Self> {
-        let ring = mode::build(&setup)?;
-        let fd = ring.as_raw_fd();
-        fork::list(fd);
-        let generation = fork::generation();
-        let registered = register_watch(&ring);
-        let watch = match registered {
+        let ring = fork::open_listed(|| mode::build(&setup))?;
+        let (fd, generation) = (ring.as_raw_fd(), fork::generation());
+        let watch = match register_watch(&ring) {
             Ok(watch) => watch,
             Err(error) => {
-                fork::unlist(fd, generation);
+                fork::close_listed(fd, generation, || drop(ring));
                 return Err(error);
             }
         };
@@ -103,6 +102,20 @@ impl Uring {
             .submitter()
             .register_enable_rings()
             .map_err(|error| Error::from_io("IORING_REGISTER_ENABLE_RINGS", &error))
+    }
+
+    /// The submission queue, to look at: never dropped, so that its tail is not written back.
+    #[inline]
+    fn submissions_seen(&self) -> ManuallyDrop<squeue::SubmissionQueue<'_>> {
+        // SAFETY: nothing is pushed through it, and nothing written.
+        ManuallyDrop::new(unsafe { self.ring.submission_shared() })
+    }
+
+    /// The completion queue, to look at: never dropped, so that its head is not written back.
+    #[inline]
+    fn completions_seen(&self) -> ManuallyDrop<cqueue::CompletionQueue<'_>> {
+        // SAFETY: nothing is popped through it, and nothing but the flags is written.
+        ManuallyDrop::new(unsafe { self.ring.completion_shared() })
     }
 
     // --- submissions: the caller holds the core lock -----------------------------------------
@@ -158,23 +171,23 @@ impl Uring {
 
     /// Submissions the kernel has not taken yet.
     pub(crate) fn queued(&self) -> usize {
-        // SAFETY: the caller holds the core lock, so no other SubmissionQueue exists.
-        unsafe { self.ring.submission_shared() }.len()
+        self.submissions_seen().len()
     }
 
     /// Pushes what is queued to the kernel. On an error it stays queued.
     pub(crate) fn flush(&self) -> Result<()> {
-        // SAFETY: the caller holds the core lock, so no other SubmissionQueue exists.
-        let queue = unsafe { self.ring.submission_shared() };
+        let queue = self.submissions_seen();
         let sqpoll = self.setup.sqpoll();
-        if queue.is_empty() || (sqpoll && !queue.is_full() && !queue.need_wakeup_after_intermittent_seqcst())
-        {
+        if queue.is_empty() || (sqpoll && !queue.is_full() && !queue.need_wakeup()) {
             return Ok(());
         }
         let queued = queue.len() as u32;
         let full = queue.is_full();
-        drop(queue);
         let flags = match (sqpoll, full) {
+            // In DEFER mode the others' work waits to be asked for. Whoever only submits, and finds
+            // the completion of what it submitted (a flood of empty datagrams does that), would
+            // never ask.
+            (false, _) if self.setup.defer() => ENTER_GETEVENTS,
             (false, _) => 0,
             (true, false) => ENTER_SQ_WAKEUP,
             (true, true) => ENTER_SQ_WAKEUP | ENTER_SQ_WAIT,
@@ -182,6 +195,10 @@ impl Uring {
         self.enters.fetch_add(1, Ordering::Relaxed);
         // SAFETY: no argument is passed; what is submitted was checked when it was pushed.
         match unsafe { self.ring.submitter().enter::<WaitArgument>(queued, 0, flags, None) } {
+            // Short of memory it takes some of them, and says so by the number only.
+            Ok(taken) if !sqpoll && taken < queued as usize => {
+                Err(Error::new(libc::EAGAIN, "io_uring_enter: the kernel took only some submissions"))
+            }
             Ok(_) => Ok(()),
             Err(error) => Err(Error::from_io("io_uring_enter (submit)", &error)),
         }
@@ -189,32 +206,30 @@ impl Uring {
 
     // --- completions: the caller is the reaper and holds the core lock -----------------------
 
+    /// The completions in the queue, taken one by one. The kernel gets their places back when
+    /// the iterator is dropped; only one may exist.
     #[inline]
-    pub(crate) fn pop(&self) -> Option<Completion> {
-        // SAFETY: the caller is the one reaper, so no other CompletionQueue exists.
-        let entry = unsafe { self.ring.completion_shared() }.next()?;
-        Some(completion(&entry))
+    pub(crate) fn completions(&self) -> impl Iterator<Item = Completion> + '_ {
+        // SAFETY: the caller is the one reaper, and keeps to one iterator.
+        unsafe { self.ring.completion_shared() }.map(|entry| completion(&entry))
     }
 
     /// Whether completions lie in the queue.
     #[inline]
     pub(crate) fn ready(&self) -> bool {
-        // SAFETY: as in `pop`; only the indices are read.
-        !unsafe { self.ring.completion_shared() }.is_empty()
+        !self.completions_seen().is_empty()
     }
 
     /// Whether an enter would turn up completions that are not in the queue yet: deferred task
     /// work, or a flushed overflow.
     #[inline]
     pub(crate) fn pending(&self) -> bool {
-        // SAFETY: only the flags word is read, which the kernel writes.
-        let queue = unsafe { self.ring.submission_shared() };
+        let queue = self.submissions_seen();
         queue.taskrun() || queue.cq_overflow()
     }
 
     pub(crate) fn overflowed(&self) -> bool {
-        // SAFETY: as in `pending`.
-        unsafe { self.ring.submission_shared() }.cq_overflow()
+        self.submissions_seen().cq_overflow()
     }
 
     // --- waiting: no lock --------------------------------------------------------------------
@@ -251,12 +266,15 @@ impl Uring {
 
     // --- readiness for other loops -----------------------------------------------------------
 
+    /// Has the kernel write to `eventfd`, of which a ring has one.
     pub(crate) fn register_eventfd(&self, eventfd: RawFd) -> Result<()> {
-        self.ring
-            .submitter()
-            .register_eventfd(eventfd)
-            .map_err(|error| Error::from_io("IORING_REGISTER_EVENTFD", &error))?;
-        self.eventfd_registered.store(true, Ordering::Release);
+        match self.ring.submitter().register_eventfd(eventfd) {
+            // Busy: another thread was first.
+            Err(error) if error.raw_os_error() != Some(libc::EBUSY) => {
+                return Err(Error::from_io("IORING_REGISTER_EVENTFD", &error));
+            }
+            _ => self.eventfd_registered.store(true, Ordering::Release),
+        }
         Ok(())
     }
 
@@ -264,14 +282,12 @@ impl Uring {
     /// (a deferred completion would be told twice: when queued, and when posted).
     #[inline]
     pub(crate) fn mute_eventfd(&self) {
-        // SAFETY: only the flags word is written, which the kernel only reads.
-        unsafe { self.ring.completion_shared() }.disable_eventfd();
+        self.completions_seen().disable_eventfd();
     }
 
     #[inline]
     pub(crate) fn unmute_eventfd(&self) {
-        // SAFETY: as above.
-        unsafe { self.ring.completion_shared() }.enable_eventfd();
+        self.completions_seen().enable_eventfd();
     }
 
     pub(crate) fn eventfd_registered(&self) -> bool {
@@ -312,10 +328,11 @@ impl Uring {
         if self.forked() {
             return true;
         }
-        fork::unlist(self.ring.as_raw_fd(), self.generation);
-        // SAFETY: `self` is consumed; nothing uses the ring after this. The mappings go first,
-        // since they pin the ring, then the descriptor.
-        unsafe { ManuallyDrop::drop(&mut self.ring) };
+        fork::close_listed(self.ring.as_raw_fd(), self.generation, || {
+            // SAFETY: `self` is consumed; nothing uses the ring after this. The mappings go
+            // first, since they pin the ring, then the descriptor.
+            unsafe { ManuallyDrop::drop(&mut self.ring) };
+        });
         hung_up(self.watch.raw(), patience)
     }
 
@@ -337,15 +354,12 @@ fn completion(entry: &cqueue::Entry) -> Completion {
 /// Gives the ring one end of a socket pair to hold, and nobody else; the other end hangs up
 /// when the ring is really gone. (Never the ring's own descriptor, which would pin it.)
 fn register_watch(ring: &IoUring) -> Result<Descriptor> {
-    let mut pair = [-1; 2];
-    // SAFETY: `pair` has room for two descriptors.
-    let made = unsafe {
-        libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr())
-    };
-    if made != 0 {
-        return Err(Error::last_os("socketpair"));
-    }
-    let [ours, rings] = pair.map(Descriptor::adopt);
+    let [ours, rings] = Descriptor::open("socketpair", |pair| {
+        // SAFETY: `pair` has room for two descriptors.
+        unsafe {
+            libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr())
+        }
+    })?;
     ring.submitter()
         .register_files(&[rings.raw()])
         .map_err(|error| Error::from_io("IORING_REGISTER_FILES", &error))?;
@@ -399,14 +413,19 @@ impl BufferRing {
     }
 
     /// Takes back the last `count` entries. Only while no request can take buffers.
-    pub(crate) fn retract(&mut self, count: u16, mut each: impl FnMut(u16)) {
-        for _ in 0..count {
-            self.tail = self.tail.wrapping_sub(1);
-            let at = usize::from(self.tail & self.mask);
-            // SAFETY: `at` is less than the number of entries; the kernel writes none of them.
-            each(unsafe { &*self.entries.base().cast::<BufRingEntry>().as_ptr().add(at) }.bid());
-        }
+    pub(crate) fn retract(&mut self, count: u16, each: impl FnMut(u16)) {
+        self.last(count).for_each(each);
+        self.tail = self.tail.wrapping_sub(count);
         self.commit();
+    }
+
+    /// The buffers of the last `count` entries, the last first.
+    pub(crate) fn last(&self, count: u16) -> impl Iterator<Item = u16> {
+        (1..=count).map(|back| {
+            let at = usize::from(self.tail.wrapping_sub(back) & self.mask);
+            // SAFETY: `at` is less than the number of entries; the kernel writes none of them.
+            unsafe { &*self.entries.base().cast::<BufRingEntry>().as_ptr().add(at) }.bid()
+        })
     }
 
     /// Shows the kernel what was pushed.

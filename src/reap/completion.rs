@@ -1,10 +1,12 @@
 //! What a completion means: data, an error, or a single-shot's end.
 
-use super::{NO_METADATA, Pass, Train};
+use super::emit::count;
+use super::{Pass, at_hand};
 use crate::control;
 use crate::descriptors;
 use crate::engine::Completion;
-use crate::layout::{Header, Split};
+use crate::layout::{Header, Split, Train};
+use crate::pool::Buffers;
 use crate::record::*;
 use crate::request::*;
 
@@ -16,7 +18,7 @@ impl Pass<'_, '_> {
         match (request.form, completion.buffer) {
             (Form::Multishot, Some(buffer)) => {
                 let pool = request.pool;
-                self.pool(pool).filled();
+                self.pool(pool).filled(completion.result.max(0) as u32);
                 self.data(slot, buffer, completion.result, completion.more);
             }
             (Form::Multishot, None) => self.multishot_failed(slot, completion),
@@ -28,86 +30,41 @@ impl Pass<'_, '_> {
     /// A pool buffer was filled.
     #[inline]
     fn data(&mut self, slot: u32, buffer: u16, result: i32, more: bool) {
-        let pool_id = self.core.requests.get(slot).pool;
-        let buffers = self.pool(pool_id);
-        let layout = buffers.layout;
-        let start = layout.start(buffer);
+        let core = &mut *self.core;
+        let request = core.requests.get_mut(slot);
+        let pool = at_hand(&mut self.at_hand, self.ring, &mut core.touched, request.pool);
+        let start = pool.layout.start(buffer);
         // SAFETY: the buffer is ours since its completion; a header is 16 plain bytes.
-        let header = unsafe { buffers.base().add(start as usize).cast().read() };
-        let header = Header::from_bytes(header);
-        let mut record = layout.record(start, header, result.max(0) as u32);
-        record.pool = pool_id;
-        record.buffer = buffer;
-
-        let request = self.core.requests.get_mut(slot);
-        request.succeeded();
+        let header = unsafe { pool.base().add(start as usize).cast().read() };
+        let mut record = pool.layout.record(start, Header::from_bytes(header), result.max(0) as u32);
         record.user_data = request.user_data;
-        let over = if more { false } else { request_is_over(request, &record) };
-        let splits = request.has(RINGMSG_RECV_SPLIT);
+        record.pool = request.pool;
+        record.buffer = buffer;
         if request.passes_descriptors && record.control_length > 0 {
-            self.move_descriptors(buffer, &record);
+            move_descriptors(pool, buffer, &record);
         }
-        let metadata = self.read_control(&mut record);
-        if !more {
-            self.ended(slot, over);
-        }
+        read_control(pool, &mut record, self.out.metadata());
+        request.succeeded();
+        let over = !more && request_is_over(request, &record);
         if over {
             record.flags |= RINGMSG_RECORD_FINAL;
         }
-        self.core.generation = self.core.generation.wrapping_add(1).max(1);
-        record.generation = self.core.generation;
-        let split = if splits { Split::of(&record) } else { None };
-        let generation = record.generation;
-        self.pool(pool_id).hold(buffer, generation, split.map_or(1, |split| split.records));
-        match split {
-            None => self.emit(slot, record, &metadata),
-            Some(split) => {
-                self.core.train = Some(Train { slot, whole: record, metadata, split, next: 0 });
-                self.continue_train();
-            }
+        core.generation = core.generation.wrapping_add(1).max(1);
+        record.generation = core.generation;
+        let split = if request.has(RINGMSG_RECV_SPLIT) { Split::of(&record) } else { None };
+        pool.hold(buffer, record.generation, split.map_or(1, |split| split.records));
+        if split.is_none() {
+            count(request, &record);
+            self.out.push(&record);
         }
-    }
-
-    /// Segment size, and metadata if they are wanted.
-    #[inline]
-    fn read_control(&mut self, record: &mut Record) -> Metadata {
-        let mut metadata = NO_METADATA;
-        if record.control_length == 0 && !self.out.wants_metadata() {
-            return metadata;
+        if !more {
+            self.ended(slot, over);
         }
-        let base = self.pool(record.pool).base();
-        // SAFETY: the record's slices lie in the pool, were written by the kernel for this
-        // record, and nobody else writes there until it is released.
-        let (name, control) = unsafe {
-            let slice = |offset: u32, length: u32| {
-                std::slice::from_raw_parts(base.add(offset as usize).as_ptr(), length as usize)
-            };
-            (
-                slice(record.name_offset, record.name_length),
-                slice(record.control_offset, record.control_length),
-            )
-        };
-        if self.out.wants_metadata() {
-            control::decode_name(name, &mut metadata);
-            // Only the kernel wrote there; a message it cut short ends the walk.
-            let _ = control::decode(control, &mut metadata);
-            record.segment_size = metadata.segment_size;
-        } else {
-            record.segment_size = control::segment_size(control).unwrap_or(0);
-        }
-        metadata
-    }
-
-    fn move_descriptors(&mut self, buffer: u16, record: &Record) {
-        let buffers = self.pool(record.pool);
-        // SAFETY: as in `read_control`; the slice is not handed out yet, so it may be written.
-        let control = unsafe {
-            let at = buffers.base().add(record.control_offset as usize);
-            std::slice::from_raw_parts_mut(at.as_ptr(), record.control_length as usize)
-        };
-        match &mut buffers.descriptors {
-            Some(descriptors) => descriptors.collect(buffer, control),
-            None => descriptors::close_all(control),
+        if let Some(split) = split {
+            let metadata = self.out.metadata_so_far();
+            self.hand_out(Train { slot, whole: record, metadata, split, next: 0 });
+        } else if over {
+            self.part_with(slot);
         }
     }
 
@@ -118,15 +75,20 @@ impl Pass<'_, '_> {
         let request = self.core.requests.get(slot);
         let (pool_id, cancelled, reports) =
             (request.pool, request.cancelled, request.has(RINGMSG_RECV_NO_REARM));
-        if errno == libc::ENOBUFS && self.pool(pool_id).ran_dry() {
-            let wider = self.pool(pool_id).widen(now_ns);
+        // Where the kernel runs completions in another thread (SQPOLL, or another armed it) the
+        // pool cannot always tell: buffers may have been published while -ENOBUFS was on its way.
+        let pools_own = request.kind.never_lacks_buffers();
+        if errno == libc::ENOBUFS && (pools_own || self.pool(pool_id).ran_dry()) {
+            let missed = self.pool(pool_id).widen(now_ns);
+            // A release may have come before this completion was looked at.
+            let refilled = self.pool(pool_id).has_buffers();
             let stats = &mut self.core.requests.get_mut(slot).stats;
-            if wider {
+            if missed {
                 stats.window_misses += 1
             } else {
                 stats.starvations += 1
             }
-            return match (cancelled || reports, wider) {
+            return match (cancelled || reports, refilled) {
                 (true, _) => self.fail(slot, if cancelled { libc::ECANCELED } else { errno }, true),
                 (false, true) => self.rearm(slot),
                 (false, false) => self.starve(slot),
@@ -151,7 +113,11 @@ impl Pass<'_, '_> {
                 return;
             }
             let pool_id = self.core.requests.get(slot).pool;
-            self.pool(pool_id).give_back(buffer);
+            let buffers = self.pool(pool_id);
+            buffers.give_back(buffer);
+            if buffers.starved > 0 {
+                self.rearm_starved();
+            }
             return self.fail(slot, -result, true);
         }
         let request = self.core.requests.get(slot);
@@ -208,7 +174,7 @@ impl Pass<'_, '_> {
         if message.msg_namelen > name && name > 0 {
             record.flags |= RINGMSG_RECORD_NAME_TRUNCATED;
         }
-        let mut metadata = NO_METADATA;
+        let mut metadata = Metadata::NONE;
         // SAFETY: the caller's own areas, as long as it said and as far as the kernel filled them.
         unsafe {
             if record.name_length > 0 && !message.msg_name.is_null() {
@@ -245,4 +211,37 @@ fn request_is_over(request: &Request, record: &Record) -> bool {
         && record.wire_length == 0
         && record.msg_flags & libc::MSG_ERRQUEUE as u32 == 0;
     !request.is_multishot() || request.cancelled || request.has(RINGMSG_RECV_NO_REARM) || end_of_stream
+}
+
+/// Reads the segment size, and the metadata if they are wanted; clears what is stale in between.
+#[inline]
+pub(super) fn read_control(pool: &Buffers, record: &mut Record, metadata: Option<&mut Metadata>) {
+    // SAFETY: the record's slices lie in the pool, were written by the kernel for this record, do
+    // not overlap, and are not handed out yet.
+    let (name, control) = unsafe {
+        let at = |offset: u32| pool.base().add(offset as usize).as_ptr();
+        (
+            std::slice::from_raw_parts(at(record.name_offset), record.name_length as usize),
+            std::slice::from_raw_parts_mut(at(record.control_offset), record.control_length as usize),
+        )
+    };
+    if let Some(metadata) = metadata {
+        control::decode_name(name, metadata);
+        control::decode_and_clear(control, metadata);
+        record.segment_size = metadata.segment_size;
+    } else if !control.is_empty() {
+        record.segment_size = control::segment_size_and_clear(control);
+    }
+}
+
+fn move_descriptors(pool: &mut Buffers, buffer: u16, record: &Record) {
+    // SAFETY: as in `read_control`; the slice is not handed out yet, so it may be written.
+    let control = unsafe {
+        let at = pool.base().add(record.control_offset as usize);
+        std::slice::from_raw_parts_mut(at.as_ptr(), record.control_length as usize)
+    };
+    match &mut pool.descriptors {
+        Some(descriptors) => descriptors.collect(buffer, control),
+        None => descriptors::close_all(control),
+    }
 }

@@ -1,19 +1,10 @@
 //! Handing out records: trains one by one, errors, ends; and counting them.
 
-use super::{NO_METADATA, Pass};
-use crate::layout::Split;
+use super::Pass;
+use super::completion::read_control;
+use crate::layout::Train;
 use crate::record::*;
 use crate::request::*;
-use crate::stats::Stats;
-
-/// A train of which some datagrams are still to be handed out.
-pub(crate) struct Train {
-    pub(super) slot: u32,
-    pub(super) whole: Record,
-    pub(super) metadata: Metadata,
-    pub(super) split: Split,
-    pub(super) next: u32,
-}
 
 impl Pass<'_, '_> {
     /// The FINAL records that no completion brings.
@@ -34,14 +25,14 @@ impl Pass<'_, '_> {
             return self.final_record(slot, errno);
         }
         let record = self.error_record(slot, errno);
-        self.emit(slot, record, &NO_METADATA);
+        self.emit(slot, record, &Metadata::NONE);
     }
 
     pub(super) fn final_record(&mut self, slot: u32, errno: i32) {
         self.core.requests.get_mut(slot).state = State::Over;
         let mut record = self.error_record(slot, errno);
         record.flags = RINGMSG_RECORD_FINAL;
-        self.emit(slot, record, &NO_METADATA);
+        self.emit(slot, record, &Metadata::NONE);
     }
 
     pub(super) fn error_record(&self, slot: u32, errno: i32) -> Record {
@@ -58,6 +49,17 @@ impl Pass<'_, '_> {
     /// Hands out the rest of a train, as far as there is room.
     pub(super) fn continue_train(&mut self) {
         let Some(mut train) = self.core.train.take() else { return };
+        // Its first part may have been reaped without metadata; a train that was decoded has
+        // its size.
+        if self.out.wants_metadata() && train.metadata.valid == 0 {
+            let pool = self.pool(train.whole.pool);
+            read_control(pool, &mut train.whole, Some(&mut train.metadata));
+        }
+        self.hand_out(train);
+    }
+
+    /// Hands out a train's datagrams; what does not fit stays for the next reap.
+    pub(super) fn hand_out(&mut self, mut train: Train) {
         while train.next < train.split.records {
             if self.out.room() == 0 {
                 self.core.train = Some(train);
@@ -75,9 +77,9 @@ impl Pass<'_, '_> {
     /// Hands a record to the caller, counts it, and parts with the request if that was its last.
     #[inline]
     pub(super) fn emit(&mut self, slot: u32, record: Record, metadata: &Metadata) {
-        count(&mut self.core.requests.get_mut(slot).stats, &record);
+        count(self.core.requests.get_mut(slot), &record);
         let over = record.flags & RINGMSG_RECORD_FINAL != 0;
-        self.out.push(record, metadata);
+        self.out.push_with(&record, metadata);
         if over {
             self.part_with(slot);
         }
@@ -96,11 +98,16 @@ impl Pass<'_, '_> {
 }
 
 #[inline]
-fn count(stats: &mut Stats, record: &Record) {
+pub(super) fn count(request: &mut Request, record: &Record) {
+    let is_end_of_stream = request.kind.is_connection() && record.wire_length == 0;
+    let stats = &mut request.stats;
     stats.records += 1;
     if record.result < 0 {
         let asked_for = record.result == -libc::ECANCELED && record.flags & RINGMSG_RECORD_FINAL != 0;
         stats.errors += u64::from(!asked_for);
+        return;
+    }
+    if is_end_of_stream {
         return;
     }
     let train = record.segment_size > 0 && record.flags & RINGMSG_RECORD_SEGMENT == 0;

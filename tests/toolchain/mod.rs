@@ -18,13 +18,14 @@ pub fn root() -> &'static Path {
 /// Where cargo put libringmsg.so. The name its soname asks for is linked beside it.
 pub fn library_directory() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its program");
-    let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/test").to_path_buf();
-    let library = profile.join("libringmsg.so");
-    assert!(library.exists(), "{} is missing: `cargo build` makes it", library.display());
-    let soname = profile.join("libringmsg.so.0");
+    // Beside the test itself: what `cargo build` leaves one level up may be older.
+    let deps = test.parent().expect("target/PROFILE/deps/test").to_path_buf();
+    let library = deps.join("libringmsg.so");
+    assert!(library.exists(), "{} is missing: cargo builds it with the tests", library.display());
+    let soname = deps.join("libringmsg.so.0");
     // Another test may be doing the same.
     let _ = std::os::unix::fs::symlink("libringmsg.so", soname);
-    profile
+    deps
 }
 
 /// Scratch space of the tests.
@@ -71,6 +72,18 @@ pub fn compile(language: Language, sources: &[&Path], name: &str) -> PathBuf {
     let mut command = compiler(language);
     command.args(sources).arg("-o").arg(&program);
     command.arg("-L").arg(library_directory()).args(["-lringmsg", "-lpthread"]);
+    succeed(command);
+    program
+}
+
+/// The same, linked with the static library.
+pub fn compile_static(language: Language, sources: &[&Path], name: &str) -> PathBuf {
+    let program = scratch().join(name);
+    let mut command = compiler(language);
+    command.args(sources).arg("-o").arg(&program);
+    // The archive is no source: the compiler was told a language above.
+    command.args(["-x", "none"]).arg(library_directory().join("libringmsg.a"));
+    command.args(["-lpthread", "-ldl", "-lm"]);
     succeed(command);
     program
 }

@@ -1,0 +1,36 @@
+# The bindings: included by the Makefile.
+# make test-python  tests the Python package, in a virtual environment of its own (.venv)
+# make bench-python measures it beside socket, asyncio and uvloop
+# make test-go      tests the Go package; with quic-go, in a nested module
+
+PYTHON ?= python3
+PYTHON_DIR := bindings/python
+VENV := .venv
+
+.PHONY: test-python bench-python
+test-python: build $(VENV)/.ready
+	cd $(PYTHON_DIR) && PYTHONPATH=src $(abspath $(VENV))/bin/python -m pytest -q
+
+bench-python: build $(VENV)/.ready
+	PYTHONPATH=$(PYTHON_DIR)/src $(VENV)/bin/python $(PYTHON_DIR)/benchmarks/receive.py
+
+$(VENV)/.ready: $(PYTHON_DIR)/tests/requirements.txt
+	$(call need,$(PYTHON),apt-get install python3 python3-venv)
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -q -r $<
+	touch $@
+
+# What a checkout's own programs find the library by.
+PKGCONFIG_DIR := $(CURDIR)/target/pkgconfig
+
+$(PKGCONFIG_DIR)/ringmsg.pc: bindings/bindings.mk Cargo.toml
+	mkdir -p $(PKGCONFIG_DIR)
+	printf '%s\n' 'Name: ringmsg' 'Description: receive messages with io_uring' \
+		"Version: $$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" \
+		'Libs: -L$(PROFILE_DIR) -lringmsg' 'Cflags: -I$(CURDIR)/include' > $@
+
+# Go 1.24 or later: the one in the path, or the one from PyPI in the project's .venv.
+.PHONY: test-go
+test-go: build $(PKGCONFIG_DIR)/ringmsg.pc
+	PKG_CONFIG_PATH=$(PKGCONFIG_DIR) LD_LIBRARY_PATH=$(PROFILE_DIR) \
+	RINGMSG_LIBRARY_DIR=$(PROFILE_DIR) RINGMSG_INCLUDE_DIR=$(CURDIR)/include sh bindings/go/test.sh

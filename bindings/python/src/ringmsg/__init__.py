@@ -1,0 +1,47 @@
+"""ringmsg: receive datagrams in batches, with io_uring.
+
+    with ringmsg.Receiver(sock) as rx:
+        for batch in rx:
+            for datagram in batch:
+                handle(datagram.payload, datagram.source)
+
+``Receiver`` for threads, ``ringmsg.aio`` for asyncio, ``Ring`` and ``Pool`` for full control.
+``python -m ringmsg`` prints what this machine supports.
+"""
+
+from __future__ import annotations
+
+from ._core import Stats
+from ._options import socket_enable
+from ._support import Support, describe_support, query_support, version
+from .batch import Batch
+from .datagram import Datagram
+from .errors import strerror
+from .flags import Engine, Feature, Meta, RecordFlag, RecvFlag, Setup
+from .receiver import DEFAULT_METADATA, Receiver
+from .ring import Pool, Ring, RingInfo
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DEFAULT_METADATA",
+    "Batch",
+    "Datagram",
+    "Engine",
+    "Feature",
+    "Meta",
+    "Pool",
+    "Receiver",
+    "RecordFlag",
+    "RecvFlag",
+    "Ring",
+    "RingInfo",
+    "Setup",
+    "Stats",
+    "Support",
+    "describe_support",
+    "query_support",
+    "socket_enable",
+    "strerror",
+    "version",
+]

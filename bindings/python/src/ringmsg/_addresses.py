@@ -1,0 +1,131 @@
+"""Addresses in the form in which ``socket`` gives them."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+from . import _abi
+from .flags import Meta
+
+if TYPE_CHECKING:
+    from ._core import Slab
+
+CACHE_LIMIT = 16384
+_KEY6 = struct.Struct("=IHH16sI")  # valid, family, source_port, source, source_scope
+_KEYS6 = struct.Struct(f"={_KEY6.size}s{_abi.METADATA_SIZE - _KEY6.size}x")
+_KEY4 = struct.Struct("=HH4B")  # family, source_port, source
+_OCTETS = [str(octet) for octet in range(256)]
+_SOURCE = int(Meta.SOURCE)
+_ntoa = socket.inet_ntoa
+
+
+def text(family: int, address: bytes, port: int, scope: int = 0) -> tuple[Any, ...]:
+    """``(host, port)`` for IPv4, ``(host, port, flowinfo, scope)`` for IPv6."""
+    if family == socket.AF_INET:
+        return (_ntoa(address[:4]), port)
+    return (socket.inet_ntop(socket.AF_INET6, address), port, 0, scope)
+
+
+class AddressCache4:
+    """Source addresses of an IPv4 socket by family, port and address as one number. Peers send
+    more than once, and making the text of an address costs a third of receiving."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Any] = {}
+        self._any_known = True
+
+    def all_of(self, slab: Slab, count: int) -> list[Any]:
+        """The sources of the first records."""
+        keys = slab.sources[:count].tolist()
+        sources = list(map(self._known.get, keys))
+        if None in sources:
+            self._fill(keys, sources)
+        return sources
+
+    def one_of(self, slab: Slab, position: int) -> Any:
+        """The source of one record."""
+        return self._decode([slab.sources[position]])[0]
+
+    def _fill(self, keys: list[int], sources: list[Any]) -> None:
+        if not any(sources):
+            missing = keys
+            sources[:] = decoded = self._decode(keys)
+        else:
+            gaps = [position for position, source in enumerate(sources) if source is None]
+            missing = [keys[position] for position in gaps]
+            decoded = self._decode(missing)
+            for position, source in zip(gaps, decoded):
+                sources[position] = source
+        # Remembering costs as well: while nobody comes twice, only a sample is remembered.
+        sample = 1 if self._any_known else 8
+        self._any_known = missing is not keys
+        if len(self._known) >= CACHE_LIMIT:
+            self._known.clear()
+        self._known.update(zip(missing[::sample], decoded[::sample]))
+
+    @staticmethod
+    def _decode(keys: list[int]) -> list[Any]:
+        octets = _OCTETS
+        fields = _KEY4.iter_unpack(struct.pack(f"={len(keys)}Q", *keys))
+        # An error has no source, and nobody sends from 0.0.0.0:0.
+        return [
+            (f"{octets[a]}.{octets[b]}.{octets[c]}.{octets[d]}", port) if family == 2 and (a or port) else None
+            for family, port, a, b, c, d in fields
+        ]
+
+
+class AddressCache6:
+    """The same for an IPv6 socket, by the first 28 bytes of the metadata."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Any] = {}
+
+    def all_of(self, slab: Slab, count: int) -> list[Any]:
+        """The sources of the first records."""
+        metadata = slab.metadata_view[: count * _abi.METADATA_SIZE]
+        keys = list(itertools.chain.from_iterable(_KEYS6.iter_unpack(metadata)))
+        sources = list(map(self._known.get, keys))
+        if None in sources:
+            for position, source in enumerate(sources):
+                if source is None:
+                    sources[position] = self._decode(keys[position])
+        return sources
+
+    def one_of(self, slab: Slab, position: int) -> Any:
+        """The source of one record."""
+        at = position * _abi.METADATA_SIZE
+        return self._decode(bytes(slab.metadata_view[at : at + _KEY6.size]))
+
+    def _decode(self, key: bytes) -> Any:
+        valid, family, port, address, scope = _KEY6.unpack(key)
+        source = text(family, address, port, scope) if valid & _SOURCE else None
+        if len(self._known) >= CACHE_LIMIT:
+            self._known.clear()
+        self._known[key] = source
+        return source
+
+
+def cache_for(family: int) -> Any:
+    """The cache for sockets of that family; None: their addresses are read from the names."""
+    if family == socket.AF_INET:
+        return AddressCache4()
+    return AddressCache6() if family == socket.AF_INET6 else None
+
+
+def from_sockaddr(name: bytes) -> Any:
+    """A ``sockaddr`` as ``socket.recvmsg`` would give it; None for an empty one."""
+    if len(name) < 2:
+        return None
+    (family,) = struct.unpack_from("=H", name)
+    if family == socket.AF_INET and len(name) >= 8:
+        return text(family, name[4:8], struct.unpack_from("!H", name, 2)[0])
+    if family == socket.AF_INET6 and len(name) >= 28:
+        port, flow = struct.unpack_from("!HI", name, 2)
+        return (socket.inet_ntop(family, name[8:24]), port, flow, struct.unpack_from("=I", name, 24)[0])
+    if family == socket.AF_UNIX:
+        path = name[2:]
+        return path if path[:1] == b"\0" else path.split(b"\0", 1)[0].decode(errors="surrogateescape")
+    return (family, name[2:])

@@ -1,0 +1,242 @@
+"""The handle of a ring, and what outlives a batch: record arrays and pinned buffers."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from . import _abi, errors
+from ._abi import lib
+
+
+class Stats(NamedTuple):
+    """What a ring, or one request, has done so far: ``struct ringmsg_stats``."""
+
+    records: int
+    datagrams: int
+    payload_bytes: int
+    reaps: int
+    enters: int
+    wakes: int
+    rearms: int
+    starvations: int
+    window_misses: int
+    cq_overflows: int
+    truncated: int
+    control_truncated: int
+    zero_length: int
+    errors: int
+    socket_drops: int
+    buffers_held: int
+    buffers_published: int
+
+
+class Slab:
+    """The arrays that one call fills: records, and metadata unless nobody wants them. And views
+    of the columns that are read of every datagram."""
+
+    __slots__ = (
+        "metadata",
+        "metadata_address",
+        "metadata_view",
+        "payload_lengths",
+        "payload_offsets",
+        "records",
+        "records_address",
+        "records_view",
+        "sources",
+    )
+
+    def __init__(self, capacity: int, with_metadata: bool) -> None:
+        self.records = (ctypes.c_uint8 * (capacity * _abi.RECORD_SIZE))()
+        self.records_address = ctypes.addressof(self.records)
+        self.records_view = memoryview(self.records).cast("B")
+        words = self.records_view.cast("I")
+        step = _abi.RECORD_SIZE // 4
+        self.payload_offsets = words[_abi.Record.payload_offset.offset // 4 :: step]
+        self.payload_lengths = words[_abi.Record.payload_length.offset // 4 :: step]
+        self.metadata: Any = None
+        self.metadata_address: int | None = None
+        if with_metadata:
+            # family, source_port, and an IPv4 source are eight bytes, but not on a multiple of
+            # eight: they are read through a view that begins with the first of them.
+            size, shift = capacity * _abi.METADATA_SIZE, _abi.Metadata.family.offset
+            self.metadata = (ctypes.c_uint8 * (size + 8))()
+            self.metadata_address = ctypes.addressof(self.metadata)
+            view = memoryview(self.metadata).cast("B")
+            self.metadata_view = view[:size]
+            self.sources = view[shift : size + shift].cast("Q")[:: _abi.METADATA_SIZE // 8]
+
+    def is_free(self) -> bool:
+        """Nobody has an array over this memory: it can be filled again."""
+        return self.holders() <= _NO_HOLDERS
+
+    def holders(self) -> int:
+        return sys.getrefcount(self.records) + sys.getrefcount(self.metadata) * (self.metadata is not None)
+
+
+_NO_HOLDERS = Slab(1, True).holders()
+
+
+class Memory(NamedTuple):
+    """Where a pool lies."""
+
+    base: int
+    size: int
+    array: Any
+
+    def expose(self) -> Any:
+        """A new object that exports it."""
+        return self.array.from_address(self.base)
+
+
+_BUFFERS = struct.Struct("=52xHH8x")  # pool and buffer
+
+
+class Pin:
+    """Records of a released batch whose buffers something derived still shows (a slice of a
+    payload, a numpy array). When that is gone, they are released."""
+
+    def __init__(self, core: Core, slab: Slab, count: int, exporters: Iterable[Any]) -> None:
+        self.core, self.slab, self.count = core, slab, count
+        spans = slab.records_view[: count * _abi.RECORD_SIZE]
+        self.buffers = len(set(_BUFFERS.iter_unpack(spans)))
+        self.references = [weakref.ref(exporter, self._gone) for exporter in exporters]
+
+    def _gone(self, _: Any) -> None:
+        if all(reference() is None for reference in self.references):
+            self.core.unpin(self)
+
+
+class Core:
+    """A ring's handle. Calls are safe from any thread, and against ``free``; those that may
+    sleep are the Ring's business."""
+
+    def __init__(self, config: _abi.RingConfig) -> None:
+        self.handle: int | None = None
+        handle = ctypes.c_void_p()
+        errors.check(lib.ring_new(ctypes.byref(config), ctypes.byref(handle)))
+        self.handle = handle.value
+        self.lock = threading.RLock()
+        self.process = os.getpid()
+        self.pins: set[Pin] = set()
+        self.kept: weakref.WeakSet[Any] = weakref.WeakSet()  # batches that were detached
+        self.slabs: list[Slab] = []
+        self.pools: dict[int, Memory] = {}
+        self.closing = False
+        self.starvations = self.buffers = 0
+        self.warned = False
+
+    def call(self, function: Any, *arguments: Any) -> int:
+        """A call that does not sleep. Raises OSError."""
+        with self.lock:
+            if self.handle is None or self.closing:
+                raise errors.closed("the ring")
+            value: int = function(self.handle, *arguments)
+            return errors.check(value)
+
+    def stats(self) -> Stats:
+        stats = _abi.Stats()
+        self.call(lib.ring_stats, ctypes.byref(stats))
+        return Stats._make(getattr(stats, name) for name in Stats._fields)
+
+    def records_total(self) -> int:
+        """How many records the library has handed out."""
+        stats = _abi.Stats()
+        self.call(lib.ring_stats, ctypes.byref(stats))
+        return int(stats.records)
+
+    # --- pools -------------------------------------------------------------------------------
+
+    def learn_pool(self, number: int) -> Memory:
+        """Where a pool's memory lies."""
+        memory = self.pools.get(number)
+        if memory is None:
+            with self.lock:
+                pool = lib.ring_pool(self.handle, number)
+                size = lib.pool_size(pool)
+                memory = self.pools[number] = Memory(lib.pool_base(pool), size, ctypes.c_uint8 * size)
+        return memory
+
+    # --- record arrays -----------------------------------------------------------------------
+
+    def take_slab(self, capacity: int, with_metadata: bool) -> Slab:
+        """Arrays that can be filled."""
+        for index, slab in enumerate(self.slabs):
+            if slab.is_free():
+                del self.slabs[index]
+                return slab
+        return Slab(capacity, with_metadata)
+
+    def give_slab(self, slab: Slab) -> None:
+        """Takes arrays back. Those that somebody still looks at wait for their turn."""
+        if slab not in self.slabs:
+            self.slabs.insert(0, slab)
+            del self.slabs[4:]
+
+    # --- releasing ---------------------------------------------------------------------------
+
+    def release(self, slab: Slab, count: int) -> None:
+        """Gives the buffers of a batch back; does nothing if they are back already. (The library
+        refuses a second release as a whole, so an interrupted one can simply be repeated.)"""
+        with self.lock:
+            if count and self.handle is not None and not self.in_child():
+                value = lib.release(self.handle, slab.records_address, count)
+                if value < 0 and value not in (-errno.EINVAL, -errno.ECANCELED):
+                    raise errors.error(value)
+
+    def pin(self, slab: Slab, count: int, exporters: Iterable[Any]) -> None:
+        pin = Pin(self, slab, count, exporters)
+        self.pins.add(pin)
+
+    def unpin(self, pin: Pin) -> None:
+        self.release(pin.slab, pin.count)
+        with self.lock:
+            self.pins.discard(pin)
+            last = self.closing and not self.pins
+        if last:
+            self.free()
+
+    def warn_if_starved(self) -> None:
+        """Says so when what was derived from released batches keeps the buffers."""
+        pinned = sum(pin.buffers for pin in list(self.pins))
+        starvations = self.stats().starvations
+        grown, self.starvations = starvations > self.starvations, starvations
+        if pinned >= self.buffers and not self.warned or grown and pinned * 2 >= self.buffers:
+            self.warned = True
+            warnings.warn(
+                f"ringmsg: {len(self.pins)} released batches are still pinned by slices or arrays made from "
+                f"them: {pinned} of {self.buffers} buffers, and the ring runs out of them; copy what you keep",
+                ResourceWarning,
+                stacklevel=5,
+            )
+        elif pinned < self.buffers:
+            self.warned = False
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def in_child(self) -> bool:
+        return self.process != os.getpid()
+
+    def free(self) -> None:
+        """Frees the ring, or leaves that to the last pin. The caller sees to it that nobody is in
+        a reap."""
+        with self.lock:
+            self.closing = True
+            if self.pins and not self.in_child():
+                return
+            handle, self.handle = self.handle, None
+        if handle is not None:
+            errors.check(lib.ring_free(handle))
+
+    def forked(self) -> None:
+        """In a child: another thread may have held the lock."""
+        self.lock = threading.RLock()

@@ -1,0 +1,75 @@
+"""Socket options: switched on for metadata, and off again."""
+
+from __future__ import annotations
+
+import socket
+
+from . import errors
+from ._abi import lib
+from .flags import Meta
+
+__all__ = ["Options", "socket_enable"]
+
+_SO_RXQ_OVFL, _SO_TIMESTAMPING, _SO_RCVMARK = 40, 37, 75
+_UDP_GRO = 104
+_IP = socket.IPPROTO_IP
+_V6 = socket.IPPROTO_IPV6
+
+# Every option that socket_enable may touch, and the control messages it brings.
+_OPTIONS: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {
+    (_IP, 8): ((_IP, 8),),  # IP_PKTINFO
+    (_IP, 11): ((_IP, 11),),  # IP_RECVERR
+    (_IP, 12): ((_IP, 2),),  # IP_RECVTTL: IP_TTL
+    (_IP, 13): ((_IP, 1),),  # IP_RECVTOS: IP_TOS
+    (_IP, 20): ((_IP, 20),),  # IP_RECVORIGDSTADDR
+    (_V6, 11): ((_V6, 11),),  # IPV6_FLOWINFO
+    (_V6, 25): ((_V6, 25),),  # IPV6_RECVERR
+    (_V6, 49): ((_V6, 50),),  # IPV6_RECVPKTINFO: IPV6_PKTINFO
+    (_V6, 51): ((_V6, 52),),  # IPV6_RECVHOPLIMIT: IPV6_HOPLIMIT
+    (_V6, 66): ((_V6, 67),),  # IPV6_RECVTCLASS: IPV6_TCLASS
+    (_V6, 74): ((_V6, 74),),  # IPV6_RECVORIGDSTADDR
+    (17, _UDP_GRO): ((17, _UDP_GRO),),
+    (socket.SOL_SOCKET, _SO_RXQ_OVFL): ((socket.SOL_SOCKET, _SO_RXQ_OVFL),),
+    (socket.SOL_SOCKET, _SO_TIMESTAMPING): ((socket.SOL_SOCKET, _SO_TIMESTAMPING),),
+    (socket.SOL_SOCKET, _SO_RCVMARK): ((socket.SOL_SOCKET, 36),),  # SO_MARK
+}
+
+
+def socket_enable(sock: socket.socket | int, metadata: Meta) -> None:
+    """Sets the socket options that make the kernel send ``metadata`` with every datagram. All of
+    them or, on OSError, none. (``Receiver`` does it by itself, and undoes it.)"""
+    errors.check(lib.socket_enable(sock if isinstance(sock, int) else sock.fileno(), metadata))
+
+
+class Options:
+    """The options of one socket: what we switched on at it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._before: dict[tuple[int, int], int] = {}
+
+    def _read(self) -> dict[tuple[int, int], int]:
+        values = {}
+        for level, option in _OPTIONS:
+            try:
+                values[level, option] = self._socket.getsockopt(level, option)
+            except OSError:
+                pass  # this kind of socket has no such option
+        return values
+
+    def enable(self, metadata: Meta) -> set[tuple[int, int]]:
+        """Switches on; returns the control messages that come from now on."""
+        before = self._read()
+        socket_enable(self._socket, metadata)
+        after = self._read()
+        self._before = {key: before.get(key, 0) for key, value in after.items() if value != before.get(key, 0)}
+        return {message for key in self._before for message in _OPTIONS[key]}
+
+    def restore(self) -> None:
+        """Switches off what ``enable`` switched on."""
+        for (level, option), value in self._before.items():
+            try:
+                self._socket.setsockopt(level, option, value)
+            except OSError:
+                pass  # the socket can no longer be changed: nothing is left to undo
+        self._before.clear()

@@ -1,0 +1,232 @@
+"""``Receiver``: a socket, received from in batches."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from . import _abi, _addresses, _control, _options, errors
+from .batch import Batch
+from .datagram import Datagram
+from .flags import Meta, RecordFlag, RecvFlag
+from .ring import Ring, descriptor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["DEFAULT_METADATA", "Receiver"]
+
+DEFAULT_METADATA = Meta.SOURCE | Meta.DROPPED | Meta.SEGMENT_SIZE
+_LAST = struct.Struct("=iI")  # result and flags
+_LAST_AT = 8
+SOL_UDP, UDP_GRO = 17, 104
+
+
+class Receiver(Ring):
+    """Receives from ``sock`` in batches.
+
+    >>> with ringmsg.Receiver(sock, metadata=ringmsg.Meta.SOURCE) as rx:
+    ...     for batch in rx:
+    ...         for datagram in batch:
+    ...             print(datagram.source, bytes(datagram.payload))
+
+    ``sock``: a bound or connected socket (or a descriptor), which stays yours. ``metadata``: what
+    is to be known of each datagram; the socket options that takes are switched on, and off again
+    by ``close()``. ``split``: the trains that the kernel's GRO makes are taken apart again, one
+    ``Datagram`` each; False: a train is one, with its ``segment_size``. ``buffers``: how many
+    datagrams (or trains) can be held at once, a power of two up to 32768. ``batch_size``: the
+    most that one batch holds. ``payload_capacity``: bytes a buffer holds; the default has room
+    for anything.
+
+    The first thread that reaps becomes the owner (see ``Ring``), so a receiver can be made in
+    one thread and used in another. ``close()``, ``wake()`` and ``stats`` are for any thread.
+    Errors are OSError with errno and a sentence.
+    """
+
+    def __init__(
+        self,
+        sock: Any,
+        *,
+        metadata: Meta | None = None,
+        split: bool = True,
+        buffers: int | None = None,
+        mode: str = "auto",
+        engine: str = "auto",
+        batch_size: int = 256,
+        payload_capacity: int | None = None,
+    ) -> None:
+        # Our own reference: the options are switched off again even if `sock` is closed first.
+        self._socket = socket.socket(fileno=os.dup(descriptor(sock)))
+        self._options = _options.Options(self._socket)
+        self._started = False
+        self._end: BaseException | None = None
+        self._rest: Iterator[Datagram] = iter(())  # what recvmsg() has not yet given out
+        try:
+            self._hidden = self._enable(metadata, split)
+            super().__init__(mode, engine, disabled=True, batch_size=batch_size)
+            self._pool = self.pool(self._socket, buffers=buffers, payload_capacity=payload_capacity)
+        except BaseException:
+            if hasattr(self, "_current"):
+                self.close()
+            self._put_back()
+            raise
+        if self._with_metadata:
+            self._addresses = _addresses.cache_for(self._socket.family)
+
+    def _enable(self, metadata: Meta | None, split: bool) -> set[tuple[int, int]]:
+        """Switches the options on. Returns the control messages that nobody asked for."""
+        sock = self._socket
+        self._is_ip = sock.family in (socket.AF_INET, socket.AF_INET6)
+        udp = self._is_ip and sock.type == socket.SOCK_DGRAM and sock.proto in (0, socket.IPPROTO_UDP)
+        wanted = DEFAULT_METADATA if metadata is None else metadata
+        if metadata is None and not udp:
+            wanted &= ~Meta.SEGMENT_SIZE
+        switched_on = self._options.enable(wanted)
+        self._wanted = int(wanted)
+        self._with_metadata = bool(wanted)
+        # SPLIT only where there can be trains: it needs room for their control message.
+        self._flags = RecvFlag.SPLIT if split and udp else RecvFlag(0)
+        return switched_on if metadata is None else set()
+
+    # --- reaping -----------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """The calling thread becomes the owner, and the request is armed. May be interrupted and
+        repeated."""
+        if self._owner == 0:
+            try:
+                self.enable()
+            except OSError as error:
+                if error.errno != errno.EBADFD:  # enabled already
+                    raise
+                self._own()
+        try:
+            self.request_stats()
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            self.recvmsg_multishot(self._pool, self._socket, flags=self._flags)
+        self._started = True
+
+    def _next(self, capacity: int) -> Batch:
+        if self._end is not None and self._begun == self._current._number:
+            raise self._end
+        if not self._started and not self._closing:
+            self._start()
+        return super()._next(capacity)
+
+    def _inspect(self, batch: Batch) -> None:
+        at = (batch._count - 1) * _abi.RECORD_SIZE + _LAST_AT
+        result, flags = _LAST.unpack_from(batch._slab.records_view, at)
+        if flags & RecordFlag.FINAL:
+            self._note_end(batch, result)
+
+    def _note_end(self, batch: Batch, result: int) -> None:
+        """The request is over. What ended it comes after the data, from the next reap."""
+        if result < 0 and result != -errno.ECANCELED:
+            self._end = OSError(-result, errors.strerror(result))
+        else:
+            self._end = EOFError("the stream is at its end" if result == 0 else "the request was cancelled")
+        if result <= 0:
+            batch._drop_last()
+
+    def reap(self, timeout: float | None = None, linger: float | None = None, *, spin: float = 0) -> Batch:
+        """Releases the last batch, unless ``keep()`` was called on it, and returns the next as
+        soon as there are datagrams.
+
+        ``timeout``: seconds to wait for the first; None: no limit; 0: do not block. After it, or
+        a ``wake()``, the batch is empty. ``linger``: seconds to wait for more once there is one,
+        at most 0.01; None: as the arrival rate suggests. ``spin``: seconds to poll before
+        sleeping, which saves the time a wake-up takes. Signal handlers run, and the wait goes on;
+        if one raises (Ctrl-C), what had arrived comes with the next reap.
+
+        EOFError: a stream is at its end. OSError: EBADF after ``close()``; PermissionError in
+        another thread than the owner; what ended the request.
+        """
+        return super().reap(timeout, linger, spin=spin)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        """The next batch that is not empty. The iteration ends on ``close()``, and at the end of
+        a stream."""
+        wait = self._wait
+        wait.timeout_ns, wait.linger_us, wait.spin_us = -1, _abi.LINGER_AUTO, 0
+        try:
+            while not (batch := self._next(self._batch_size))._count:
+                if self._closing:
+                    raise StopIteration
+            batch._seen = False  # the builtin next() can lose it to a Ctrl-C
+            return batch
+        except EOFError:
+            raise StopIteration from None
+        except OSError as error:
+            if self._closing and error.errno in (errno.EBADF, errno.ECANCELED):
+                raise StopIteration from None
+            raise
+
+    def recvmsg(self, timeout: float | None = None) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+        """The next datagram as ``socket.recvmsg`` would return it: data, control messages, flags,
+        address. TimeoutError after ``timeout`` seconds. At the end of a stream the data is empty.
+        An error of the socket is raised. Descriptors (SCM_RIGHTS) are yours to close.
+
+        The control messages are those of the options you switched on, or asked for with
+        ``metadata``; the trains that GRO makes are taken apart without trace."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (datagram := next(self._rest, None)) is None:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                batch = self.reap(left)
+            except EOFError:
+                return b"", [], 0, None
+            if not batch._count and left == 0:
+                raise TimeoutError(errno.ETIMEDOUT, "no datagram in time")
+            self._rest = iter(batch)
+        if datagram.error:
+            raise OSError(datagram.error, errors.strerror(datagram.error))
+        hidden = self._hidden
+        if datagram.flags & RecordFlag.SEGMENT:
+            hidden = hidden | {(SOL_UDP, UDP_GRO)}
+        control = [message for message in datagram.control if message[:2] not in hidden]
+        for at, (level, kind, data) in enumerate(control):
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds = datagram.take_fds()
+                control[at] = (level, kind, struct.pack(f"{len(fds)}i", *fds))
+        source = datagram.source
+        if source is None and not self._wanted & Meta.SOURCE:
+            source = datagram.batch._name_of(datagram.position)
+        return bytes(datagram.payload), control, datagram.msg_flags, source
+
+    # --- readiness, the end ------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """A descriptor for selectors: readable when a reap would return something. Not to be
+        read, written or closed."""
+        number = super().fileno()
+        if not self._started:
+            self.wake()  # so that a selector's first look leads to the reap that starts it
+        return number
+
+    def _finish(self) -> None:
+        try:
+            super()._finish()
+        finally:
+            self._put_back()
+
+    def _put_back(self) -> None:
+        """Switches off what we switched on, and closes our reference. A forked child shares the
+        options with its parent, and leaves them."""
+        if self._socket.fileno() >= 0:
+            if not (hasattr(self, "_current") and self._core.in_child()):
+                self._options.restore()
+            self._socket.close()
+
+    def __repr__(self) -> str:
+        return f"<ringmsg.Receiver {'closed' if self._closing else self._socket!r}>"

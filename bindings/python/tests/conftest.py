@@ -1,0 +1,82 @@
+"""What the tests share: sockets on loopback, receivers in every mode, checks."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import ringmsg
+
+MODES = ["plain", "coop", "defer"]
+SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    why = ringmsg.query_support().create_error
+    if why:
+        pytest.exit(f"these tests need io_uring: {ringmsg.describe_support()}", returncode=77)
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    """Every task-work mode."""
+    return str(request.param)
+
+
+class Pair:
+    """A bound socket, and one that sends to it."""
+
+    def __init__(self, family: int = socket.AF_INET, host: str = "127.0.0.1") -> None:
+        self.receiver = socket.socket(family, socket.SOCK_DGRAM)
+        self.receiver.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)  # SO_RCVBUFFORCE
+        self.receiver.bind((host, 0))
+        self.sender = socket.socket(family, socket.SOCK_DGRAM)
+        self.sender.connect(self.receiver.getsockname())
+
+    def send(self, *payloads: bytes) -> None:
+        for payload in payloads:
+            self.sender.send(payload)
+
+    def send_train(self, payload: bytes, segment: int) -> None:
+        self.sender.sendmsg([payload], [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", segment))])
+
+    def close(self) -> None:
+        self.receiver.close()
+        self.sender.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    made = Pair()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pair6() -> Iterator[Pair]:
+    made = Pair(socket.AF_INET6, "::1")
+    yield made
+    made.close()
+
+
+def take(rx: ringmsg.Receiver, count: int, timeout: float = 5.0) -> list[bytes]:
+    """The payloads of exactly that many datagrams."""
+    got: list[bytes] = []
+    end = time.monotonic() + timeout
+    while len(got) < count and time.monotonic() < end:
+        got += rx.reap(max(0.0, end - time.monotonic())).payloads()
+    assert len(got) == count
+    return got
+
+
+def eventually(condition: Callable[[], Any], timeout: float = 5.0) -> None:
+    """The condition holds within that time."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "it never came about"
+        time.sleep(0.005)

@@ -1,0 +1,110 @@
+"""The command line and the examples."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import socket
+import struct
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import ringmsg
+import ringmsg.__main__
+
+HERE = pathlib.Path(__file__).parents[1]
+
+
+class Program:
+    """A program that says which port it listens on."""
+
+    def __init__(self, *arguments: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(HERE / "src"), "PYTHONWARNINGS": "error"}
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+        assert self.process.stdout is not None
+        first = self.process.stdout.readline()
+        found = re.search(r"port (\d+)", first)
+        assert found, first + self.process.communicate()[1]
+        self.address = ("127.0.0.1", int(found[1]))
+
+    def output(self) -> str:
+        out, err = self.process.communicate(timeout=20)
+        assert (self.process.returncode, err) == (0, "")
+        return out
+
+
+@pytest.fixture
+def sender() -> Any:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        yield sock
+
+
+def test_support(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ringmsg.__main__.main([]) == 0
+    assert capsys.readouterr().out.strip() == ringmsg.describe_support().strip()
+
+
+def test_bad_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ringmsg.__main__.main(["listen", "nowhere"]) == 1
+    assert "HOST:PORT" in capsys.readouterr().err
+    assert ringmsg.__main__.main(["listen", "127.0.0.1:0", "--metadata", "smell"]) == 1
+    assert "smell" in capsys.readouterr().err
+
+
+def test_listen(sender: socket.socket) -> None:
+    program = Program("-m", "ringmsg", "listen", "127.0.0.1:0", "--gro", "--metadata", "all", "--count", "6")
+    sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 3)
+    sender.sendto(b"hello", program.address)
+    sender.sendmsg([bytes(100)], [(17, 103, struct.pack("=H", 20))], 0, program.address)
+    out = program.output()
+    lines = out.splitlines()
+    assert len(lines) >= 7
+    assert "5 bytes b'hello'" in lines[0] and "ecn=3" in lines[0]
+    assert f"destination=127.0.0.1 port {program.address[1]}" in lines[0]
+    assert "segment_size=20" in lines[1]
+    assert re.fullmatch(r"[\d,]+ datagrams/s  [\d,.]+ Mbit/s  [\d.]+ per reap  0 dropped", lines[-1])
+    assert "\x1b" not in out, "plain in a pipe"
+
+
+def test_statsd_sink(sender: socket.socket) -> None:
+    program = Program("examples/statsd_sink.py", "127.0.0.1:0", "--seconds", "1")
+    for metric in (b"visits:1|c", b"visits:2|c\nload:0.5|g", b"sampled:1|c|@0.1", b"rubbish"):
+        sender.sendto(metric, program.address)
+    assert program.output().splitlines() == [
+        "sampled 10",
+        "visits 3",
+        "load 0.5",
+        "malformed 1",
+        "dropped_by_the_kernel 0",
+    ]
+
+
+def test_ecn_reader(sender: socket.socket) -> None:
+    program = Program("examples/ecn_reader.py", "127.0.0.1:0", "--seconds", "1")
+    for ecn in (0, 3, 3, 2):
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, ecn)
+        sender.sendto(b"x", program.address)
+    assert program.output().split(": ")[1].strip() == "1 not-ECT, 1 ECT(0), 2 CE"
+
+
+def test_inter_arrival(sender: socket.socket, tmp_path: pathlib.Path) -> None:
+    plot = tmp_path / "gaps.png"
+    program = Program(
+        "-W", "ignore", "examples/inter_arrival.py", "127.0.0.1:0", "--datagrams", "200", "--plot", str(plot)
+    )
+    for _ in range(250):
+        sender.sendto(b"x", program.address)
+    assert "50 %" in program.output()
+    assert plot.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_types() -> None:
+    """mypy --strict finds nothing."""
+    run = subprocess.run([sys.executable, "-m", "mypy"], cwd=HERE, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout

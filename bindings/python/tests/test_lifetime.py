@@ -1,0 +1,403 @@
+"""Threads, signals, fork, garbage collection."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from typing import Any
+
+import pytest
+from conftest import Pair, eventually, take
+
+import ringmsg
+
+
+def in_thread(work: Any) -> Any:
+    """What ``work`` returns or raises in another thread."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    return outcome[0]
+
+
+# --- threads -------------------------------------------------------------------------------
+
+
+def test_made_in_one_thread_used_in_another(pair: Pair, mode: str) -> None:
+    rx = ringmsg.Receiver(pair.receiver, mode=mode)
+    pair.send(b"x")
+    assert in_thread(lambda: take(rx, 1)) == [b"x"]
+    rx.close()
+
+
+def test_the_wrong_thread_gets_an_error_and_harms_nothing(pair: Pair) -> None:
+    with ringmsg.Receiver(pair.receiver, mode="defer") as rx:
+        pair.send(b"x")
+        batch = rx.reap(5)
+        error = in_thread(lambda: rx.reap(0))
+        assert isinstance(error, PermissionError) and str(error).count(" ") > 3
+        assert batch.payloads() == [b"x"], "it was not released"
+        pair.send(b"y")
+        assert take(rx, 1) == [b"y"]
+
+
+def test_the_owner_is_gone(pair: Pair) -> None:
+    rx = ringmsg.Receiver(pair.receiver, mode="defer")
+    in_thread(lambda: rx.reap(0))
+    with pytest.raises(OSError) as caught:
+        rx.reap(0)
+    assert caught.value.errno in (errno.EOWNERDEAD, errno.EPERM)
+    rx.close()
+
+
+def test_two_threads_at_once(pair: Pair) -> None:
+    with ringmsg.Receiver(pair.receiver, mode="plain") as rx:
+        thread = threading.Thread(target=lambda: rx.reap(5))
+        thread.start()
+        eventually(lambda: rx._inside)
+        with pytest.raises(OSError) as caught:
+            rx.reap(0)
+        assert caught.value.errno == errno.EBUSY
+        rx.wake()
+        thread.join()
+
+
+def test_the_gil_is_released_while_waiting(pair: Pair, mode: str) -> None:
+    with ringmsg.Receiver(pair.receiver, mode=mode) as rx:
+        counted = 0
+        stop = False
+
+        def count() -> None:
+            nonlocal counted
+            while not stop:
+                counted += 1
+
+        thread = threading.Thread(target=count)
+        thread.start()
+        before = counted
+        rx.reap(0.2)
+        during = counted - before
+        stop = True
+        thread.join()
+        assert during > 1000
+
+
+def test_close_from_another_thread_ends_the_iteration(pair: Pair, mode: str) -> None:
+    for _ in range(5):
+        rx = ringmsg.Receiver(pair.receiver, mode=mode)
+        thread = threading.Timer(0.02, rx.close)
+        thread.start()
+        assert list(rx) == []
+        thread.join()
+        assert rx.closed and rx._core.handle is None
+
+
+def test_close_under_load(mode: str) -> None:
+    """Closing at any moment neither crashes nor hangs, nor keeps the port."""
+    for round_ in range(15):
+        pair = Pair()
+        rx = ringmsg.Receiver(pair.receiver, mode=mode)
+        stop = threading.Event()
+
+        def send(pair: Pair = pair, stop: threading.Event = stop) -> None:
+            while not stop.is_set():
+                pair.send(b"right")
+
+        def loop(rx: ringmsg.Receiver = rx) -> int:
+            seen = 0
+            try:
+                for batch in rx:
+                    for datagram in batch:
+                        seen += bytes(datagram.payload) == b"right"
+            except ValueError:
+                pass  # closed under our hands
+            return seen
+
+        sender = threading.Thread(target=send)
+        receiver = threading.Thread(target=loop)
+        sender.start()
+        receiver.start()
+        time.sleep(0.01 + round_ * 0.001)
+        rx.close()
+        receiver.join(10)
+        assert not receiver.is_alive()
+        stop.set()
+        sender.join()
+        pair.close()
+
+
+# --- signals -------------------------------------------------------------------------------
+
+
+def test_handlers_run_and_the_wait_goes_on(pair: Pair, mode: str) -> None:
+    ran = []
+    before = signal.signal(signal.SIGALRM, lambda *_: ran.append(time.monotonic()))
+    try:
+        with ringmsg.Receiver(pair.receiver, mode=mode) as rx:
+            start = time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+            assert len(rx.reap(0.2)) == 0
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert 0.19 < time.monotonic() - start < 3
+            assert len(ran) >= 3 and ran[0] - start < 0.15
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_ctrl_c_interrupts(pair: Pair, mode: str) -> None:
+    with ringmsg.Receiver(pair.receiver, mode=mode) as rx:
+        rx.reap(0)
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            for _ in rx:
+                pass
+        assert time.monotonic() - start < 5
+        pair.send(b"x")
+        assert take(rx, 1) == [b"x"]
+
+
+CTRL_C = """
+import random, socket, struct, sys, threading, time, os, signal, ringmsg
+mode, how, total = sys.argv[1], sys.argv[2], 20000
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)
+sock.bind(("127.0.0.1", 0))
+rx = ringmsg.Receiver(sock, mode=mode, batch_size=16)
+seen, interrupts, done = [], 0, False
+
+def send():
+    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sender.connect(sock.getsockname())
+    for number in range(total):
+        sender.send(struct.pack("=I", number))
+        if number % 20 == 0:
+            time.sleep(random.random() * 0.0005)
+
+def interrupt():
+    # The whole process, as the terminal does.
+    while not done:
+        time.sleep(random.random() * 0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+receiving = False
+def handler(number, frame):
+    # Ctrl-C strikes while the library works: what it had is not ours yet.
+    global interrupts
+    if receiving:
+        interrupts += 1
+        raise KeyboardInterrupt
+signal.signal(signal.SIGINT, handler)
+threading.Thread(target=send, daemon=True).start()
+killer = threading.Thread(target=interrupt, daemon=True)
+killer.start()
+quiet = time.monotonic() + 5
+while len(seen) < total and time.monotonic() < quiet:
+    batch = None
+    try:
+        receiving = True
+        if how == "reap":
+            batch = rx.reap(1)
+        elif how == "next":
+            batch = next(rx)
+        else:
+            for batch in rx:
+                break
+        receiving = False
+    except KeyboardInterrupt:
+        pass
+    finally:
+        receiving = False
+    # An interrupt after the return may find the batch assigned.
+    if batch is not None and len(batch):
+        seen += [struct.unpack("=I", payload)[0] for payload in batch.payloads()]
+        quiet = time.monotonic() + 5
+done = True
+killer.join()
+drops = rx.stats.socket_drops
+assert rx.stats.buffers_held <= 16, rx.stats
+print(len(seen), interrupts, drops, seen == sorted(set(seen)))
+"""
+
+
+@pytest.mark.parametrize("how", ["reap", "next", "for"])
+def test_ctrl_c_loses_nothing(mode: str, how: str) -> None:
+    """Thousands of interrupts at random moments; every datagram arrives, once, in order."""
+    run = subprocess.run([sys.executable, "-c", CTRL_C, mode, how], capture_output=True, text=True, timeout=30)
+    assert run.returncode == 0, run.stderr
+    seen, interrupts, drops, in_order = run.stdout.split()
+    assert int(interrupts) > 100
+    assert int(seen) == 20000 - int(drops)
+    assert in_order == "True"
+
+
+def test_every_point_of_interruption(pair: Pair) -> None:
+    """An exception at each line of the reaping code in turn, as a signal handler might raise it."""
+    with ringmsg.Receiver(pair.receiver, mode="defer") as rx:
+        files = {sys.modules[f"ringmsg.{name}"].__file__ for name in ("ring", "batch", "receiver", "_core")}
+        received: list[bytes] = []
+        sent = 0
+        point = 1
+        while True:
+            lines = 0
+            struck = False
+
+            def trace(frame: Any, event: str, _: Any) -> Any:
+                nonlocal lines, struck
+                if frame.f_code.co_filename not in files or frame.f_code.co_name in ("__del__", "_gone", "unpin"):
+                    return None
+                if event == "line":
+                    lines += 1
+                    if lines == point and not struck:
+                        struck = True
+                        raise KeyboardInterrupt
+                return trace
+
+            for _ in range(3):
+                pair.send(struct.pack("=I", sent))
+                sent += 1
+            batch = None
+            sys.settrace(trace)
+            try:
+                batch = next(rx)
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.settrace(None)
+            if batch is not None:
+                received += batch.payloads()
+                batch = None
+            if not struck:
+                break
+            point += 1
+        while len(batch := rx.reap(0.05)):
+            received += batch.payloads()
+        assert point > 30
+        assert received == [struct.pack("=I", number) for number in range(sent)]
+        rx.reap(0)
+        assert rx.stats.buffers_held == 0
+
+
+# --- fork ----------------------------------------------------------------------------------
+
+
+def test_fork(pair: Pair, mode: str) -> None:
+    rx = ringmsg.Receiver(pair.receiver, mode=mode, metadata=ringmsg.Meta.TRAFFIC_CLASS)
+    pair.send(b"x")
+    batch = rx.reap(5)
+    payload = batch[0].payload
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            for call in (lambda: rx.reap(0), rx.wake):
+                try:
+                    call()
+                except PermissionError:
+                    pass
+                else:
+                    os._exit(2)
+            try:
+                bytes(payload)
+            except ValueError:
+                status = 0
+            rx.close()
+        except BaseException as error:
+            print("in the child:", repr(error), file=sys.stderr)
+            status = 3
+        os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert bytes(payload) == b"x"
+    assert pair.receiver.getsockopt(0, 13) == 1, "the child did not switch the parent's options off"
+    pair.send(b"y")
+    assert take(rx, 1) == [b"y"]
+    rx.close()
+
+
+def test_a_child_that_forgets(pair: Pair) -> None:
+    """Garbage collection in the child, with pins, warns of nothing and harms nobody."""
+    rx = ringmsg.Receiver(pair.receiver)
+    pair.send(b"x", b"y")
+    part = rx.reap(5)[0].payload[:1]
+    rx.reap(0)
+    child = os.fork()
+    if child == 0:
+        try:
+            import warnings
+
+            warnings.simplefilter("error")
+            del rx, part
+            gc.collect()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert bytes(part) == b"x"
+    pair.send(b"z")
+    assert take(rx, 1) == [b"z"]
+    del part
+    rx.close()
+
+
+# --- garbage -------------------------------------------------------------------------------
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_forgotten_receiver_is_freed_with_a_warning(pair: Pair, mode: str) -> None:
+    before = descriptors()
+    rx = ringmsg.Receiver(pair.receiver, mode=mode)
+    pair.send(b"x")
+    rx.reap(5)
+    core = weakref.ref(rx._core)
+    with pytest.warns(ResourceWarning, match="unclosed <ringmsg.Receiver"):
+        del rx
+        gc.collect()
+    assert core() is None
+    eventually(lambda: descriptors() == before)
+    assert pair.receiver.getsockopt(17, 104) == 0
+
+
+def test_a_closed_receiver_leaves_nothing(pair: Pair) -> None:
+    before = descriptors()
+    for _ in range(20):
+        with ringmsg.Receiver(pair.receiver) as rx:
+            pair.send(b"x")
+            rx.fileno()
+            take(rx, 1)
+    del rx
+    assert descriptors() == before
+
+
+def test_at_exit(tmp_path: Any) -> None:
+    """A receiver that lives until the interpreter ends."""
+    code = (
+        "import socket, ringmsg\n"
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('127.0.0.1', 0))\n"
+        "rx = ringmsg.Receiver(s); c = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "c.sendto(b'x', s.getsockname()); p = rx.reap(5)[0].payload; q = p[:]; r = rx.reap(0)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+
+

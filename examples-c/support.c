@@ -1,0 +1,28 @@
+/* What this kernel and this sandbox offer: for a person, and for a program. */
+#include "example.h"
+
+int main(void)
+{
+    static const struct {
+        uint32_t bit;
+        const char *name;
+    } flags[] = {
+        {RINGMSG_SETUP_SQPOLL, "SQPOLL"},
+        {RINGMSG_SETUP_R_DISABLED, "R_DISABLED"},
+        {RINGMSG_SETUP_COOP_TASKRUN, "COOP_TASKRUN"},
+        {RINGMSG_SETUP_TASKRUN_FLAG, "TASKRUN_FLAG"},
+        {RINGMSG_SETUP_SINGLE_ISSUER, "SINGLE_ISSUER"},
+        {RINGMSG_SETUP_DEFER_TASKRUN, "DEFER_TASKRUN"},
+    };
+    char text[1024];
+    struct ringmsg_support support = {.size = sizeof support};
+    check("describe", ringmsg_describe_support(text, sizeof text));
+    check("query", ringmsg_query_support(&support));
+    printf("%s\n", text);
+    printf("setup flags  ");
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+        if (support.setup_flags & flags[i].bit)
+            printf(" %s", flags[i].name);
+    printf("\n");
+    return support.create_error == 0 ? 0 : 77;
+}

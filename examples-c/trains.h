@@ -1,0 +1,85 @@
+/* The traffic of the demo: numbered trains of numbered datagrams, so that the receiver can tell
+ * exactly what is missing. A train is what one sendmsg(2) with UDP_SEGMENT sends; how many
+ * datagrams it has follows from its number. */
+#ifndef TRAINS_H
+#define TRAINS_H
+
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TRAINS_MAGIC 0x54524e53u /* TRNS */
+#define TRAINS_MAX 1000000u
+#define TRAIN_SEGMENTS_MAX 50u
+#define END_MARKS_MAX 50u
+
+/* In front of every datagram's payload, in the host's byte order: the traffic stays here. */
+struct stamp {
+    uint32_t magic;
+    uint32_t train;             /* from 0 */
+    uint32_t end;               /* 0; in an end mark, how many trains were sent before the first */
+    uint16_t segment, segments; /* which datagram of the train, of how many */
+    uint32_t length;            /* of this datagram's payload */
+    uint32_t reserved;
+    uint64_t datagrams;         /* sent up to and with this train */
+};
+
+static inline unsigned train_segments(uint32_t train)
+{
+    return 2 + train * 7 % (TRAIN_SEGMENTS_MAX - 1);
+}
+
+/* What the receiver has seen. */
+struct ledger {
+    uint16_t seen[TRAINS_MAX + END_MARKS_MAX]; /* datagrams of each train; an end mark is one too */
+    uint32_t trains, end;                      /* sent as far as known; where the end marks begin */
+    uint64_t sent, received, wrong;            /* datagrams */
+};
+
+/* Notes one datagram. 1: it is an end mark, and wants an answer. */
+static inline int ledger_note(struct ledger *ledger, const void *payload, uint32_t length)
+{
+    struct stamp stamp = {.magic = 0};
+    if (length >= sizeof stamp)
+        memcpy(&stamp, payload, sizeof stamp);
+    if (stamp.magic != TRAINS_MAGIC || stamp.train >= TRAINS_MAX + END_MARKS_MAX ||
+        stamp.length != length || ledger->seen[stamp.train] >= stamp.segments) {
+        ledger->wrong++;
+        return 0;
+    }
+    ledger->seen[stamp.train]++;
+    ledger->received++;
+    if (stamp.train >= ledger->trains) {
+        ledger->trains = stamp.train + 1;
+        ledger->sent = stamp.datagrams;
+    }
+    if (stamp.end != 0)
+        ledger->end = stamp.end;
+    return stamp.end != 0;
+}
+
+/* Prints the books; whether they balance: missing trains are the kernel's drops, and missing
+ * datagrams are the datagrams of those trains. */
+static inline int ledger_balances(const struct ledger *ledger, uint64_t drops)
+{
+    uint64_t trains = 0, datagrams = 0, torn = 0, missing = ledger->sent - ledger->received;
+    if (ledger->end == 0) {
+        printf("%-12s no end mark has come\n", "sent");
+        return 0;
+    }
+    for (uint32_t train = 0; train < ledger->trains; train++) {
+        unsigned segments = train < ledger->end ? train_segments(train) : 1;
+        torn += ledger->seen[train] > 0 && ledger->seen[train] < segments;
+        if (ledger->seen[train] == 0) {
+            trains++;
+            datagrams += segments;
+        }
+    }
+    printf("%-12s %8llu datagrams in %u trains\n", "sent", (unsigned long long)ledger->sent, ledger->trains);
+    printf("%-12s %8llu datagrams; %llu whole trains, of %llu datagrams; %llu torn trains\n", "missing",
+           (unsigned long long)missing, (unsigned long long)trains, (unsigned long long)datagrams,
+           (unsigned long long)torn);
+    return ledger->wrong == 0 && torn == 0 && trains == drops && datagrams == missing;
+}
+
+#endif

@@ -1,0 +1,620 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// ringmsg for C++20: ringmsg.h with owners, ranges and errors. Header only.
+//
+//     ringmsg::ring ring;
+//     ringmsg::pool pool(ring, ringmsg::pool_config(fd));
+//     ringmsg::batch batch(256);
+//     ring.recvmsg_multishot(pool, fd);
+//     for (;;) {
+//         ring.reap(batch);
+//         for (ringmsg::record datagram : batch)
+//             use(datagram.payload());
+//     }
+//
+// The model, the contract of each function, and the rules on threads are ringmsg.h's. What is
+// added here:
+//
+// Errors. Functions that can fail take an `on_error` last. Left out, they throw
+// std::system_error, whose what() is the library's sentence; given a std::error_code, they set
+// that and do not throw. Codes are of ringmsg::error_category(), and compare equal to std::errc.
+// No destructor throws.
+//
+// Ownership. A `batch` owns the records that reap() put into it, and releases them when it is
+// reaped into again, released, or destroyed, in any thread. It may outlive its ring: it is empty
+// from the moment when the ring is closed. Views (records, spans) are good until then, so do not
+// close a ring while another thread reads its payloads.
+//
+// Closing. close(), from any thread, makes a sleeping reap() fail with operation_canceled and
+// waits for calls that are inside. ~ring() does the same, but like every destructor it must not
+// run while another thread still uses the object: close(), join, destroy.
+#ifndef RINGMSG_HPP
+#define RINGMSG_HPP
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <iterator>
+#include <memory>
+#include <span>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "ringmsg.h"
+
+namespace ringmsg {
+
+class ring;
+
+/// The category of the library's errors: values are those of errno, texts the library's.
+inline const std::error_category &error_category() noexcept
+{
+    class category final : public std::error_category {
+        const char *name() const noexcept override { return "ringmsg"; }
+        std::string message(int error) const override { return ringmsg_strerror(error); }
+        std::error_condition default_error_condition(int error) const noexcept override
+        {
+            return {error, std::generic_category()};
+        }
+    };
+    static const category instance;
+    return instance;
+}
+
+/// The sentence that explains the calling thread's last failure.
+inline std::string last_error()
+{
+    std::string sentence(ringmsg_last_error(nullptr, 0), '\0');
+    ringmsg_last_error(sentence.data(), sentence.size() + 1);
+    return sentence;
+}
+
+/// What to do about an error: throw it, or note it in a std::error_code.
+class on_error {
+public:
+    on_error() noexcept = default;
+    on_error(std::error_code &code) noexcept : code_(&code) {}
+
+    /// Passes on what a C function returned; when it may not throw, the error is left to the code.
+    int operator()(int result) const
+    {
+        const std::error_code code(result < 0 ? -result : 0, error_category());
+        if (code_ != nullptr)
+            *code_ = code;
+        else if (code)
+            raise(code);
+        return result;
+    }
+
+private:
+    [[noreturn]] static void raise(std::error_code code)
+    {
+#ifdef __cpp_exceptions
+        throw std::system_error(code, code == std::errc::operation_canceled ? "the ring is closed" : last_error());
+#else
+        std::fprintf(stderr, "ringmsg: %s (%s)\n", last_error().c_str(), code.message().c_str());
+        std::abort();
+#endif
+    }
+
+    std::error_code *code_ = nullptr;
+};
+
+namespace detail {
+
+/// What a ring shares with its pools and batches, which may outlive it: the C handle, and a word
+/// that says how many are inside a call, and whether the ring is closed.
+class core {
+public:
+    core() noexcept = default;
+    core(const core &) = delete;
+    core &operator=(const core &) = delete;
+
+    int open(const ringmsg_ring_config &config) noexcept { return ringmsg_ring_new(&config, &handle_); }
+    ringmsg_ring *handle() const noexcept { return handle_; }
+    bool is_closed() const noexcept { return (word_.load(std::memory_order_acquire) & closed) != 0; }
+
+    /// Calls a C function with the handle, unless the ring is closed.
+    template <class Function> int call(Function function) noexcept
+    {
+        int result = -ECANCELED;
+        if ((word_.fetch_add(1, std::memory_order_acquire) & closed) == 0)
+            result = function(handle_);
+        if ((word_.fetch_sub(1, std::memory_order_release) & closed) != 0)
+            word_.notify_all();
+        return result;
+    }
+
+    /// Frees the ring when nobody is inside any more. A wake ends one reap, and another may be
+    /// about to begin: so whenever somebody has left there is a new one, sent after the count
+    /// that it is meant for.
+    int close() noexcept
+    {
+        std::uint32_t seen = word_.fetch_or(closed, std::memory_order_acq_rel);
+        if ((seen & closed) != 0)
+            return 0;
+        for (seen |= closed; seen != closed; seen = word_.load(std::memory_order_acquire)) {
+            if (ringmsg_wake(handle_) == -EPERM)
+                break; // a forked child: nobody else can be inside
+            word_.wait(seen, std::memory_order_acquire);
+        }
+        return ringmsg_ring_free(handle_);
+    }
+
+private:
+    static constexpr std::uint32_t closed = 1u << 31;
+    ringmsg_ring *handle_ = nullptr;
+    std::atomic<std::uint32_t> word_ = 0;
+};
+
+using shared_core = std::shared_ptr<core>;
+
+/// The same for an object that may have been moved from: C refuses NULL, with a sentence.
+template <class Function> int call(const shared_core &core, Function function) noexcept
+{
+    return core ? core->call(function) : function(static_cast<ringmsg_ring *>(nullptr));
+}
+
+} // namespace detail
+
+/// What this kernel and this sandbox offer.
+inline ringmsg_support query_support(on_error fail = {})
+{
+    ringmsg_support support{};
+    support.size = sizeof support;
+    fail(ringmsg_query_support(&support));
+    return support;
+}
+
+/// The same for a person.
+inline std::string describe_support()
+{
+    std::string text(4096, '\0');
+    const int length = ringmsg_describe_support(text.data(), text.size());
+    text.resize(static_cast<std::size_t>(std::clamp(length, 0, 4095)));
+    return text;
+}
+
+/// Switches on what makes the kernel send `metadata` (RINGMSG_META_*) with every datagram.
+inline void socket_enable(int fd, std::uint32_t metadata, on_error fail = {})
+{
+    fail(ringmsg_socket_enable(fd, metadata));
+}
+
+/// How a ring is to be made; begins with the defaults.
+struct ring_config : ringmsg_ring_config {
+    ring_config() noexcept : ringmsg_ring_config{} { ringmsg_ring_config_init(this); }
+};
+
+/// What a pool is to hold; begins with the defaults, or with what a socket's options ask for.
+struct pool_config : ringmsg_pool_config {
+    pool_config() noexcept : ringmsg_pool_config{} { ringmsg_pool_config_init(this); }
+    explicit pool_config(int fd, on_error fail = {}) : pool_config() { fail(ringmsg_pool_config_for_socket(this, fd)); }
+};
+
+/// How a request is to receive.
+struct receive_options {
+    std::uint64_t user_data = 0; ///< comes back in every record
+    std::uint32_t flags = 0;     ///< RINGMSG_RECV_*
+    int msg_flags = 0;           ///< MSG_*
+};
+
+/// How a reap is to wait. Signals do not end it: handlers run, and it goes on with the time left.
+struct wait_options {
+    static constexpr std::chrono::microseconds linger_auto{RINGMSG_LINGER_AUTO};
+
+    std::chrono::nanoseconds timeout{-1};             ///< negative: no limit; 0: do not block
+    std::chrono::microseconds linger = linger_auto;   ///< for company, once there is reason to expect it
+    std::chrono::microseconds spin{0};                ///< polls that long before sleeping
+
+    ringmsg_wait native() const noexcept
+    {
+        const auto count = [](std::chrono::microseconds us) {
+            return static_cast<std::uint32_t>(std::clamp<std::int64_t>(us.count(), 0, UINT32_MAX));
+        };
+        return {sizeof(ringmsg_wait), count(linger), timeout.count(), count(spin), 0};
+    }
+};
+
+/// One datagram, train, chunk or error of a batch: a view, as good as the batch is.
+class record {
+public:
+    std::span<const std::byte> payload() const noexcept { return slice(raw_->payload_offset, raw_->payload_length); }
+    std::span<const std::byte> control() const noexcept { return slice(raw_->control_offset, raw_->control_length); }
+    /// The source address as bytes, and as what sendto(2) takes; nullptr when the kernel gave none.
+    std::span<const std::byte> name() const noexcept { return slice(raw_->name_offset, raw_->name_length); }
+    const sockaddr *source() const noexcept { return reinterpret_cast<const sockaddr *>(name().data()); }
+
+    std::uint64_t user_data() const noexcept { return raw_->user_data; }
+    /// The request's or datagram's own error, if it has one.
+    std::error_code error() const noexcept { return {raw_->result < 0 ? -raw_->result : 0, error_category()}; }
+    bool is_final() const noexcept { return has_flag(RINGMSG_RECORD_FINAL); }
+    bool is_truncated() const noexcept { return has_flag(RINGMSG_RECORD_TRUNCATED); }
+    bool is_control_truncated() const noexcept { return has_flag(RINGMSG_RECORD_CONTROL_TRUNCATED); }
+    bool is_segment() const noexcept { return has_flag(RINGMSG_RECORD_SEGMENT); }
+    std::uint32_t segment_size() const noexcept { return raw_->segment_size; }
+    std::uint32_t wire_length() const noexcept { return raw_->wire_length; }
+
+    /// The decoded metadata; nullptr in a batch made without.
+    const ringmsg_metadata *metadata() const noexcept { return metadata_; }
+    /// The record as C sees it.
+    const ringmsg_record &native() const noexcept { return *raw_; }
+
+private:
+    friend class batch;
+    record(const ringmsg_record *raw, const ringmsg_metadata *metadata, const std::byte *base) noexcept
+        : raw_(raw), metadata_(metadata), base_(base)
+    {
+    }
+
+    bool has_flag(std::uint32_t flag) const noexcept { return (raw_->flags & flag) != 0; }
+    /// Records of ring::recvmsg() have no pool: their bytes are in the caller's msghdr.
+    std::span<const std::byte> slice(std::uint32_t offset, std::uint32_t length) const noexcept
+    {
+        if (base_ == nullptr || length == 0)
+            return {};
+        return {base_ + offset, length};
+    }
+
+    const ringmsg_record *raw_;
+    const ringmsg_metadata *metadata_;
+    const std::byte *base_;
+};
+
+/// Whether reap() decodes control messages and source address.
+enum class metadata { decoded, none };
+
+/// Up to `capacity` records of one reap. Move-only; allocates when made, and never again.
+class batch {
+public:
+    class iterator;
+
+    explicit batch(std::uint32_t capacity, ringmsg::metadata metadata = ringmsg::metadata::decoded)
+        : records_(new ringmsg_record[capacity]),
+          metadata_(metadata == ringmsg::metadata::decoded ? new ringmsg_metadata[capacity] : nullptr),
+          bases_(new const std::byte *[capacity]), capacity_(capacity)
+    {
+    }
+    batch(batch &&other) noexcept
+        : core_(std::move(other.core_)), records_(std::move(other.records_)), metadata_(std::move(other.metadata_)),
+          bases_(std::move(other.bases_)), capacity_(std::exchange(other.capacity_, 0)),
+          count_(std::exchange(other.count_, 0))
+    {
+    }
+    batch &operator=(batch &&other) noexcept
+    {
+        batch moved(std::move(other));
+        std::swap(core_, moved.core_);
+        std::swap(records_, moved.records_);
+        std::swap(metadata_, moved.metadata_);
+        std::swap(bases_, moved.bases_);
+        std::swap(capacity_, moved.capacity_);
+        std::swap(count_, moved.count_);
+        return *this;
+    }
+    ~batch() { release(); }
+
+    std::uint32_t capacity() const noexcept { return capacity_; }
+    /// 0 when the ring is closed: its memory is gone.
+    std::uint32_t size() const noexcept { return core_ && !core_->is_closed() ? count_ : 0; }
+    bool empty() const noexcept { return size() == 0; }
+    record operator[](std::uint32_t index) const noexcept
+    {
+        return {&records_[index], metadata_ ? &metadata_[index] : nullptr, bases_[index]};
+    }
+    iterator begin() const noexcept;
+    iterator end() const noexcept;
+
+    /// Gives the buffers back now.
+    void release() noexcept
+    {
+        if (const std::uint32_t count = std::exchange(count_, 0); count > 0)
+            core_->call([&](ringmsg_ring *ring) { return ringmsg_release(ring, records_.get(), count); });
+    }
+
+    /// Moves the records into a batch of their own, to be held for longer. This one is empty then
+    /// and keeps its capacity. (The new one is as large as it must be; this allocates.)
+    [[nodiscard]] batch keep()
+    {
+        const std::uint32_t count = size();
+        batch kept(count, metadata_ ? ringmsg::metadata::decoded : ringmsg::metadata::none);
+        for (std::uint32_t i = 0; i < count; i++) {
+            kept.records_[i] = records_[i];
+            kept.bases_[i] = bases_[i];
+            if (metadata_)
+                kept.metadata_[i] = metadata_[i];
+        }
+        kept.core_ = core_;
+        kept.count_ = std::exchange(count_, 0);
+        return kept;
+    }
+
+    /// Lets go of the records without releasing them: from now on they are the caller's to give to
+    /// ring::release(). The array is good until this batch is reaped into or destroyed.
+    [[nodiscard]] std::span<const ringmsg_record> detach() noexcept
+    {
+        const std::uint32_t count = size();
+        count_ = 0;
+        return {records_.get(), count};
+    }
+
+    /// The records as C sees them.
+    std::span<const ringmsg_record> native() const noexcept { return {records_.get(), size()}; }
+
+private:
+    friend class ring;
+
+    /// Takes over what a reap has written.
+    void take(ringmsg_ring *ring, std::uint32_t count) noexcept
+    {
+        std::uint16_t pool = RINGMSG_POOL_NONE;
+        const std::byte *base = nullptr;
+        for (std::uint32_t i = 0; i < count; i++) {
+            if (records_[i].pool != pool) {
+                pool = records_[i].pool;
+                base = reinterpret_cast<const std::byte *>(ringmsg_pool_base(ringmsg_ring_pool(ring, pool)));
+            }
+            bases_[i] = base;
+        }
+        count_ = count;
+    }
+
+    detail::shared_core core_;
+    std::unique_ptr<ringmsg_record[]> records_;
+    std::unique_ptr<ringmsg_metadata[]> metadata_;
+    std::unique_ptr<const std::byte *[]> bases_; ///< where each record's offsets count from
+    std::uint32_t capacity_ = 0, count_ = 0;
+};
+
+/// Walks a batch.
+class batch::iterator {
+public:
+    using value_type = record;
+    using difference_type = std::ptrdiff_t;
+
+    iterator() noexcept = default;
+    record operator*() const noexcept { return (*batch_)[index_]; }
+    iterator &operator++() noexcept
+    {
+        ++index_;
+        return *this;
+    }
+    iterator operator++(int) noexcept { return {batch_, index_++}; }
+    bool operator==(const iterator &) const noexcept = default;
+
+private:
+    friend class batch;
+    iterator(const batch *batch, std::uint32_t index) noexcept : batch_(batch), index_(index) {}
+
+    const batch *batch_ = nullptr;
+    std::uint32_t index_ = 0;
+};
+
+inline batch::iterator batch::begin() const noexcept { return {this, 0}; }
+inline batch::iterator batch::end() const noexcept { return {this, size()}; }
+
+/// Buffers of a ring. Destroying the object gives the memory back if no request and no record
+/// uses it; otherwise, and in another thread than the ring's owner, that is left to the ring.
+class pool {
+public:
+    explicit pool(ring &ring, const pool_config &config = {}, on_error fail = {});
+    pool(pool &&other) noexcept : core_(std::move(other.core_)), handle_(std::exchange(other.handle_, nullptr)) {}
+    pool &operator=(pool &&other) noexcept
+    {
+        pool moved(std::move(other));
+        core_.swap(moved.core_);
+        std::swap(handle_, moved.handle_);
+        return *this;
+    }
+    ~pool()
+    {
+        if (handle_ != nullptr)
+            unmap();
+    }
+
+    /// Unmaps it now; device_or_resource_busy while it is armed or under records.
+    void free(on_error fail = {}) { fail(unmap()); }
+
+    /// The number by which records name it.
+    std::uint16_t id() const noexcept
+    {
+        std::uint16_t id = RINGMSG_POOL_NONE;
+        detail::call(core_, [&](ringmsg_ring *) { return id = ringmsg_pool_id(handle_); });
+        return id;
+    }
+    /// The whole mapping; empty when it is gone. In it, only what held records point to is stable.
+    std::span<const std::byte> memory() const noexcept
+    {
+        std::span<const std::byte> memory;
+        detail::call(core_, [&](ringmsg_ring *) {
+            memory = {reinterpret_cast<const std::byte *>(ringmsg_pool_base(handle_)), ringmsg_pool_size(handle_)};
+            return 0;
+        });
+        return memory;
+    }
+    ringmsg_pool *native_handle() const noexcept { return handle_; }
+
+private:
+    int unmap() noexcept
+    {
+        const int result = detail::call(core_, [&](ringmsg_ring *) { return ringmsg_pool_free(handle_); });
+        if (result == 0)
+            handle_ = nullptr;
+        return result;
+    }
+
+    detail::shared_core core_;
+    ringmsg_pool *handle_ = nullptr;
+};
+
+/// An io_uring with its pools and requests.
+class ring {
+public:
+    explicit ring(const ring_config &config = {}, on_error fail = {})
+        : core_(std::make_shared<detail::core>())
+    {
+        if (fail(core_->open(config)) < 0)
+            core_.reset();
+    }
+    ring(ring &&) noexcept = default;
+    ring &operator=(ring &&other) noexcept
+    {
+        ring moved(std::move(other));
+        core_.swap(moved.core_);
+        return *this;
+    }
+    ~ring() { end(); }
+
+    /// Ends every request and voids every record; see the top of this file. Once is enough.
+    void close(on_error fail = {}) { fail(end()); }
+
+    /// Starts a ring made with RINGMSG_SETUP_R_DISABLED; the calling thread becomes its owner.
+    void enable(on_error fail = {}) { fail(call(ringmsg_ring_enable)); }
+
+    /// Receives until cancelled, into the buffers of `pool`.
+    void recvmsg_multishot(const pool &pool, int fd, const receive_options &how = {}, on_error fail = {})
+    {
+        fail(call(ringmsg_recvmsg_multishot, pool.native_handle(), fd, how.msg_flags, how.flags, how.user_data));
+    }
+
+    /// Receives one message into a buffer of `pool`.
+    void recvmsg_once(const pool &pool, int fd, const receive_options &how = {}, on_error fail = {})
+    {
+        fail(call(ringmsg_recvmsg_once, pool.native_handle(), fd, how.msg_flags, how.flags, how.user_data));
+    }
+
+    /// Receives one message into the caller's own msghdr, which must live, unmoved, until its
+    /// record has been reaped or the ring is closed.
+    void recvmsg(int fd, msghdr &message, const receive_options &how = {}, on_error fail = {})
+    {
+        fail(call(ringmsg_recvmsg, fd, &message, how.msg_flags, how.flags, how.user_data));
+    }
+
+    /// Ends every request with this user_data; each answers with a final record.
+    void cancel(std::uint64_t user_data, on_error fail = {}) { fail(call(ringmsg_cancel, user_data)); }
+
+    /// Pushes queued single-shots to the kernel now. A reap does it too.
+    void submit(on_error fail = {}) { fail(call(ringmsg_submit)); }
+
+    /// Makes the current or next reap return. Any thread; async-signal-safe.
+    void wake() const noexcept { call(ringmsg_wake); }
+
+    /// Releases what `batch` holds, and fills it anew; returns how many records: 0 after the
+    /// timeout or a wake. When that is refused the batch stays as it was.
+    std::uint32_t reap(batch &batch, const wait_options &wait = {}, on_error fail = {})
+    {
+        return static_cast<std::uint32_t>(std::max(fail(refill(batch, wait)), 0));
+    }
+
+    /// Gives back records that were detached from a batch: all of them, or on an error none.
+    void release(std::span<const ringmsg_record> records, on_error fail = {})
+    {
+        fail(call(ringmsg_release, records.data(), count(records)));
+    }
+
+    /// Moves descriptors that arrived with `record` to `fds`, as many as fit; returns how many.
+    /// They are the caller's.
+    std::uint32_t take_fds(const record &record, std::span<int> fds, on_error fail = {})
+    {
+        const int taken = call(ringmsg_take_fds, &record.native(), fds.data(), count(fds));
+        return static_cast<std::uint32_t>(std::max(fail(taken), 0));
+    }
+
+    /// What was granted: mode, engine, owner.
+    struct ringmsg_ring_info info(on_error fail = {}) const
+    {
+        struct ringmsg_ring_info info {};
+        info.size = sizeof info;
+        fail(call(::ringmsg_ring_info, &info));
+        return info;
+    }
+
+    /// What was done so far: by the ring; by the requests with this user_data.
+    ringmsg_stats stats(on_error fail = {}) const
+    {
+        ringmsg_stats stats{};
+        stats.size = sizeof stats;
+        fail(call(ringmsg_ring_stats, &stats));
+        return stats;
+    }
+    ringmsg_stats request_stats(std::uint64_t user_data, on_error fail = {}) const
+    {
+        ringmsg_stats stats{};
+        stats.size = sizeof stats;
+        fail(call(ringmsg_request_stats, user_data, &stats));
+        return stats;
+    }
+
+    /// A descriptor for poll and epoll, readable when a reap would return something. The ring's.
+    int fd(on_error fail = {}) const { return fail(call(ringmsg_ring_fd)); }
+
+    /// For the C functions; nullptr when the ring is closed.
+    ringmsg_ring *native_handle() const noexcept { return core_ && !core_->is_closed() ? core_->handle() : nullptr; }
+
+private:
+    friend class pool;
+
+    template <class Function, class... Arguments> int call(Function function, Arguments... arguments) const noexcept
+    {
+        return detail::call(core_, [&](ringmsg_ring *handle) { return function(handle, arguments...); });
+    }
+    /// Too many to count are refused by the library.
+    template <class T> static std::uint32_t count(std::span<T> items) noexcept
+    {
+        return static_cast<std::uint32_t>(std::min<std::size_t>(items.size(), UINT32_MAX));
+    }
+    int end() noexcept
+    {
+        const detail::shared_core core = core_;
+        return core ? core->close() : 0;
+    }
+    int refill(batch &batch, const wait_options &wait) noexcept;
+
+    detail::shared_core core_;
+};
+
+inline pool::pool(ring &ring, const pool_config &config, on_error fail) : core_(ring.core_)
+{
+    fail(ring.call(ringmsg_pool_new, &config, &handle_));
+}
+
+inline int ring::refill(batch &batch, const wait_options &options) noexcept
+{
+    using clock = std::chrono::steady_clock;
+    const bool limited = options.timeout.count() > 0;
+    const clock::time_point start = limited ? clock::now() : clock::time_point{};
+    ringmsg_wait wait = options.native();
+    if (batch.core_ != core_) {
+        batch.release();
+        batch.core_ = core_;
+    }
+    const int outcome = detail::call(core_, [&](ringmsg_ring *handle) {
+        ringmsg_record *const records = batch.records_.get();
+        ringmsg_metadata *const metadata = batch.metadata_.get();
+        std::uint32_t done = std::exchange(batch.count_, 0);
+        int result = ringmsg_next(handle, records, done, records, metadata, batch.capacity_, &wait);
+        while (result == -EINTR) {
+            done = 0;
+            if (limited)
+                wait.timeout_ns = std::max<std::int64_t>((options.timeout - (clock::now() - start)).count(), 0);
+            result = ringmsg_reap(handle, records, metadata, batch.capacity_, &wait);
+        }
+        if (result > 0)
+            batch.take(handle, static_cast<std::uint32_t>(result));
+        if (result < 0 && result != -ECANCELED)
+            batch.count_ = done; // nothing was done
+        return result;
+    });
+    // A close that came meanwhile ended the wait, or made void what it brought.
+    return core_ && core_->is_closed() ? -ECANCELED : outcome;
+}
+
+} // namespace ringmsg
+
+#endif

@@ -1,0 +1,153 @@
+# make install    PREFIX= LIBDIR= INCLUDEDIR= DATADIR= DESTDIR=: library, headers, .pc, CMake package, man pages
+# make install-debug  the same for the shared library's debug information
+# make uninstall  with the same variables: takes away what install put there
+#
+# Included by the Makefile. install builds nothing with other rights than your own:
+# `make`, then `sudo make install`.
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+DATADIR ?= $(PREFIX)/share
+MANDIR ?= $(DATADIR)/man
+DOCDIR ?= $(DATADIR)/doc/ringmsg
+INSTALL ?= install
+OBJCOPY ?= objcopy
+# Where the libraries are that are to be installed.
+BUILT ?= $(PROFILE_DIR)
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+SONAME := libringmsg.so.0
+MAN3 := $(notdir $(wildcard docs/man/*.3))
+# The functions that the pages are about: each gets a link to its page.
+MAN3_NAMES := $(shell sed -n 's/^.* names: //p' docs/man/*.3)
+MAN7 := $(notdir $(wildcard docs/man/*.7))
+
+INSTALLED = $(LIBDIR)/.debug/libringmsg.so.debug \
+	$(LIBDIR)/libringmsg.so.$(VERSION) $(LIBDIR)/$(SONAME) $(LIBDIR)/libringmsg.so $(LIBDIR)/libringmsg.a \
+	$(LIBDIR)/pkgconfig/ringmsg.pc \
+	$(LIBDIR)/cmake/ringmsg/ringmsg-config.cmake $(LIBDIR)/cmake/ringmsg/ringmsg-config-version.cmake \
+	$(INCLUDEDIR)/ringmsg.h $(INCLUDEDIR)/ringmsg.hpp \
+	$(addprefix $(MANDIR)/man3/,$(sort $(MAN3) $(addsuffix .3,$(MAN3_NAMES)))) $(addprefix $(MANDIR)/man7/,$(MAN7)) \
+	$(DOCDIR)/LICENSE-APACHE $(DOCDIR)/LICENSE-MIT
+
+# Paths below PREFIX are written relative to it, so that `pkg-config --define-prefix` works.
+below_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
+fill_in = sed \
+	-e 's|@prefix@|$(PREFIX)|g' \
+	-e 's|@libdir@|$(call below_prefix,$(LIBDIR))|g' \
+	-e 's|@includedir@|$(call below_prefix,$(INCLUDEDIR))|g' \
+	-e "s|@include_from_lib@|$$(realpath -ms --relative-to=$(LIBDIR) $(INCLUDEDIR))|g" \
+	-e 's|@version@|$(VERSION)|g'
+
+.PHONY: install install-runtime install-development install-documents install-debug uninstall
+install: install-runtime install-development install-documents
+	@echo "ringmsg $(VERSION) is in $(DESTDIR)$(PREFIX). If programs do not find $(SONAME) there: ldconfig"
+
+$(BUILT)/libringmsg.so $(BUILT)/libringmsg.a:
+	$(MAKE) build
+
+# What is installed is made from what cargo built: the shared library's debug information in a
+# file of its own, and the static library as one object, without what nothing refers to, in which
+# only the interface is global, so that a program can hold two libraries written in Rust.
+FINISHED := $(BUILT)/finished
+$(FINISHED)/libringmsg.so.debug: $(BUILT)/libringmsg.so
+	mkdir -p $(FINISHED)
+	$(OBJCOPY) --only-keep-debug $< $@
+	chmod 644 $@
+
+$(FINISHED)/libringmsg.so: $(BUILT)/libringmsg.so $(FINISHED)/libringmsg.so.debug
+	$(OBJCOPY) --strip-unneeded --add-gnu-debuglink=$(FINISHED)/libringmsg.so.debug $< $@
+
+$(FINISHED)/libringmsg.a: $(BUILT)/libringmsg.a packaging/libringmsg0.symbols
+	mkdir -p $(FINISHED)
+	sed -n 's/^ \(ringmsg_.*\)@.*/\1/p' packaging/libringmsg0.symbols > $(FINISHED)/interface
+	$(LD) -r --gc-sections $$(sed 's/^/-u /' $(FINISHED)/interface) -o $(FINISHED)/whole.o $<
+	$(OBJCOPY) --strip-debug --remove-section=.llvmbc --remove-section=.llvmcmd \
+		--keep-global-symbols=$(FINISHED)/interface $(FINISHED)/whole.o $(FINISHED)/ringmsg.o
+	rm -f $@ $(FINISHED)/whole.o
+	$(AR) rcs $@ $(FINISHED)/ringmsg.o
+
+all: finish
+.PHONY: finish
+finish: build
+	@$(MAKE) --no-print-directory $(FINISHED)/libringmsg.so $(FINISHED)/libringmsg.a
+
+# make size       how large the libraries are
+.PHONY: size
+size: finish
+	@stat -L -c '%9s bytes  %n' $(BUILT)/libringmsg.so $(BUILT)/libringmsg.a $(FINISHED)/libringmsg.*
+
+# What programs need to run.
+install-runtime: $(FINISHED)/libringmsg.so
+	$(INSTALL) -d $(DESTDIR)$(LIBDIR)
+	$(INSTALL) -m 755 $(FINISHED)/libringmsg.so $(DESTDIR)$(LIBDIR)/libringmsg.so.$(VERSION)
+	ln -sf libringmsg.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+
+# What programs need to be built.
+install-development: $(FINISHED)/libringmsg.a
+	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/ringmsg $(DESTDIR)$(INCLUDEDIR)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libringmsg.so
+	$(INSTALL) -m 644 $(FINISHED)/libringmsg.a $(DESTDIR)$(LIBDIR)
+	$(INSTALL) -m 644 include/ringmsg.h include/ringmsg.hpp $(DESTDIR)$(INCLUDEDIR)
+	$(fill_in) packaging/ringmsg.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/ringmsg.pc
+	$(fill_in) packaging/ringmsg-config.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/ringmsg/ringmsg-config.cmake
+	$(fill_in) packaging/ringmsg-config-version.cmake.in \
+		> $(DESTDIR)$(LIBDIR)/cmake/ringmsg/ringmsg-config-version.cmake
+
+# What debuggers look for beside the library.
+install-debug: $(FINISHED)/libringmsg.so.debug
+	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/.debug
+	$(INSTALL) -m 644 $< $(DESTDIR)$(LIBDIR)/.debug/libringmsg.so.debug
+
+install-documents:
+	$(INSTALL) -d $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(DOCDIR)
+	for page in $(MAN3); do \
+		for name in $$(sed -n 's/^.* names: //p' docs/man/$$page); do \
+			ln -sf $$page $(DESTDIR)$(MANDIR)/man3/$$name.3 || exit 1; \
+		done; \
+		rm -f $(DESTDIR)$(MANDIR)/man3/$$page; \
+		$(INSTALL) -m 644 docs/man/$$page $(DESTDIR)$(MANDIR)/man3 || exit 1; \
+	done
+	$(INSTALL) -m 644 $(addprefix docs/man/,$(MAN7)) $(DESTDIR)$(MANDIR)/man7
+	$(INSTALL) -m 644 LICENSE-APACHE LICENSE-MIT $(DESTDIR)$(DOCDIR)
+
+uninstall:
+	rm -f $(addprefix $(DESTDIR),$(INSTALLED))
+	rmdir $(DESTDIR)$(LIBDIR)/.debug $(DESTDIR)$(LIBDIR)/cmake/ringmsg $(DESTDIR)$(DOCDIR) 2>/dev/null || true
+
+# make man        rewrites docs/man/*.3 from include/ringmsg.h
+.PHONY: man
+man:
+	RINGMSG_UPDATE_MAN=1 $(CARGO) test --locked --test man the_committed_pages_are_what_the_header_says
+
+# make dist       build/ringmsg-VERSION.tar.xz, which builds without a network
+# make deb        build/deb: libringmsg0, libringmsg-dev, python3-ringmsg
+# make check-deb  installs them in a fresh root, and compiles and runs the examples there (as root)
+.PHONY: dist deb check-deb
+dist:
+	packaging/dist.sh
+
+deb: finish
+	$(call need,dpkg-gensymbols,apt-get install dpkg-dev)
+	packaging/deb.sh
+
+check-deb: deb
+	packaging/deb-test.sh
+
+# make check-cross  builds the library for aarch64, and links a C program with it
+.PHONY: check-cross
+CROSS_TARGET := aarch64-unknown-linux-gnu
+CROSS := aarch64-linux-gnu-
+check-cross:
+	$(call need,$(CROSS)gcc,apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$(CROSS)gcc \
+		$(CARGO) build --release --locked --target $(CROSS_TARGET)
+	$(MAKE) install-runtime install-development BUILT=$(CARGO_TARGET_DIR)/$(CROSS_TARGET)/release \
+		LD=$(CROSS)ld AR=$(CROSS)ar OBJCOPY=$(CROSS)objcopy PREFIX=/usr DESTDIR=$(CURDIR)/build/cross
+	set -e; for how in "-lringmsg" "-l:libringmsg.a" "-static -l:libringmsg.a"; do \
+		$(CROSS)gcc -Wall -Werror -Ibuild/cross/usr/include tests/installed/smoke.c -o build/cross/smoke \
+			-Lbuild/cross/usr/lib $$how -lpthread -ldl -lm; \
+		$(CROSS)readelf -h build/cross/smoke | grep -q AArch64; \
+	done
+	@echo "ok: builds and links for $(CROSS_TARGET). NOT CHECKED: running there"

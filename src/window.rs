@@ -1,0 +1,109 @@
+//! The hot window: how many buffers of a pool the kernel gets at a time.
+//!
+//! The kernel fills buffers in the order in which they were published, so a wide window walks
+//! through memory that the caches have forgotten. A narrow one runs dry, which ends the request:
+//! nothing is lost, but two kernel entries are. So the window doubles when it proves too narrow,
+//! halves after a second without that, and never spans more memory than a cache holds: a GRO
+//! train pays for a whole window of them what a datagram of 64 bytes pays for one. (Measured:
+//! trains of 38 KB, drained through 256 buffers: 215 ns a datagram; through 32: 157.)
+
+const START: u32 = 64;
+/// The least that memory may confine it to.
+const LEAST: u32 = 32;
+/// About what a second-level cache holds.
+const HOT_BYTES: u32 = 2 << 20;
+const REST_NS: u64 = 1_000_000_000;
+
+#[derive(Debug)]
+pub(crate) struct Window {
+    buffers: u32,
+    size: u32,
+    /// The largest batch since the window last changed.
+    batch: u32,
+    changed_ns: u64,
+    /// Running mean of the bytes in a filled buffer.
+    mean_bytes: u32,
+}
+
+impl Window {
+    pub(crate) fn new(buffers: u32) -> Self {
+        Self { buffers, size: START.min(buffers), batch: 0, changed_ns: 0, mean_bytes: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// What memory allows.
+    fn bound(&self) -> u32 {
+        (HOT_BYTES / self.mean_bytes.max(1)).max(LEAST).min(self.buffers)
+    }
+
+    /// It was too narrow.
+    pub(crate) fn missed(&mut self, now_ns: u64) {
+        self.size = (self.size * 2).min(self.bound());
+        self.changed_ns = now_ns;
+    }
+
+    /// A reap took `batch` buffers with `bytes` in them.
+    #[inline]
+    pub(crate) fn note(&mut self, batch: u32, bytes: u64, now_ns: u64) {
+        if batch == 0 {
+            return;
+        }
+        let mean = (bytes / u64::from(batch)) as u32;
+        self.mean_bytes =
+            if self.mean_bytes == 0 { mean } else { self.mean_bytes - self.mean_bytes / 4 + mean / 4 };
+        self.batch = self.batch.max(batch);
+        if now_ns.saturating_sub(self.changed_ns) > REST_NS {
+            self.size = (self.size / 2).max(START).max(2 * self.batch);
+            self.changed_ns = now_ns;
+            self.batch = batch;
+        }
+        self.size = self.size.min(self.bound());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misses_double_it_up_to_the_pool() {
+        let mut window = Window::new(256);
+        assert_eq!(window.size(), 64);
+        window.missed(1);
+        window.missed(2);
+        window.missed(3);
+        assert_eq!(window.size(), 256);
+    }
+
+    #[test]
+    fn a_quiet_second_halves_it_but_not_below_twice_the_batch() {
+        let mut window = Window::new(1024);
+        (0..4).for_each(|now_ns| window.missed(now_ns));
+        assert_eq!(window.size(), 1024);
+        window.note(100, 100 * 200, 2 * REST_NS);
+        assert_eq!(window.size(), 512);
+        window.note(100, 100 * 200, 4 * REST_NS);
+        window.note(100, 100 * 200, 6 * REST_NS);
+        assert_eq!(window.size(), 200);
+    }
+
+    #[test]
+    fn long_trains_confine_it_to_what_a_cache_holds() {
+        let mut window = Window::new(256);
+        window.note(10, 10 * 38_400, 1);
+        assert_eq!(window.size(), HOT_BYTES / 38_400);
+        window.missed(2);
+        assert_eq!(window.size(), HOT_BYTES / 38_400);
+        window.note(10, 10 * 10_000_000, 3);
+        assert_eq!(window.size(), LEAST);
+    }
+
+    #[test]
+    fn small_pools_are_published_whole() {
+        assert_eq!(Window::new(4).size(), 4);
+    }
+}

@@ -1,0 +1,291 @@
+//! The library's own allocations happen at set-up: reaping, releasing and re-arming allocate
+//! nothing. Shown with an allocator that counts, and the C functions called as C calls them.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::ffi::c_int;
+use std::net::UdpSocket;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixDatagram;
+use std::ptr::{NonNull, null_mut};
+
+use ringmsg::capi::{pool::*, reap::*, ring::*, submit::*, support::ringmsg_last_error};
+use ringmsg::config::{
+    PoolConfig, RINGMSG_SETUP_COOP_TASKRUN, RINGMSG_SETUP_DEFER_TASKRUN, RingConfig, Wait,
+};
+use ringmsg::record::{Metadata, RINGMSG_META_SEGMENT_SIZE, Record};
+use ringmsg::stats::Stats;
+
+/// RINGMSG_RECV_SPLIT
+const SPLIT: u32 = 1;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: the system's allocator does the work.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How many allocations of this thread `work` made.
+fn allocations_of(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+#[track_caller]
+fn ok(value: c_int) -> usize {
+    if let Ok(value) = usize::try_from(value) {
+        return value;
+    }
+    let mut sentence = [0u8; 256];
+    // SAFETY: the buffer is as long as is said.
+    unsafe { ringmsg_last_error(sentence.as_mut_ptr().cast(), sentence.len()) };
+    let sentence = std::ffi::CStr::from_bytes_until_nul(&sentence).unwrap();
+    panic!("{value}: {}", sentence.to_string_lossy());
+}
+
+/// A ring with one multishot, as a user holds it. The library's types have no name out here.
+#[allow(clippy::type_complexity)]
+struct Receiver {
+    reap: Box<dyn Fn(&mut [Record], Option<&mut [Metadata]>, i64) -> usize>,
+    release: Box<dyn Fn(&[Record])>,
+    stats: Box<dyn Fn() -> Stats>,
+    take_fds: Box<dyn Fn(&Record, &mut [i32]) -> usize>,
+    free: Box<dyn FnOnce()>,
+}
+
+/// None: there is no io_uring, and that is allowed.
+fn receiver(mode: u32, cq_entries: u32, fd: RawFd, buffers: u32, flags: u32) -> Option<Receiver> {
+    let (mut ring, mut pool) = (null_mut(), null_mut());
+    let config = RingConfig { flags: mode, cq_entries, ..RingConfig::default() };
+    // SAFETY: pointers to what the functions expect; the handles are used until `free`.
+    unsafe {
+        let made = ringmsg_ring_new(&config, &mut ring);
+        if made < 0 && std::env::var_os("RINGMSG_TEST_ALLOW_SKIP").is_some() {
+            println!("SKIPPED: no io_uring");
+            return None;
+        }
+        ok(made);
+        let handle = NonNull::new(ring);
+        let mut config = PoolConfig { buffers, ..PoolConfig::default() };
+        ok(ringmsg_pool_config_for_socket(&mut config, fd));
+        ok(ringmsg_pool_new(handle, &config, &mut pool));
+        ok(ringmsg_recvmsg_multishot(handle, pool.as_ref(), fd, 0, flags, 0));
+        Some(Receiver {
+            reap: Box::new(move |records, metadata, timeout_ns| {
+                let wait = Wait { timeout_ns, ..Wait::default() };
+                let metadata = metadata.map_or(null_mut(), |array| array.as_mut_ptr());
+                ok(ringmsg_reap(handle, records.as_mut_ptr(), metadata, records.len() as u32, &wait))
+            }),
+            release: Box::new(move |records| {
+                ok(ringmsg_release(handle, records.as_ptr(), records.len() as u32));
+            }),
+            stats: Box::new(move || {
+                let mut stats = Stats { size: size_of::<Stats>() as u32, ..Stats::default() };
+                ok(ringmsg_ring_stats(ring.as_ref(), &mut stats));
+                stats
+            }),
+            take_fds: Box::new(move |record, fds| {
+                ok(ringmsg_take_fds(handle, Some(record), fds.as_mut_ptr(), fds.len() as u32))
+            }),
+            free: Box::new(move || {
+                ok(ringmsg_ring_free(ring));
+            }),
+        })
+    }
+}
+
+const MODES: [u32; 3] = [0, RINGMSG_SETUP_COOP_TASKRUN, RINGMSG_SETUP_DEFER_TASKRUN];
+
+fn udp_pair() -> (UdpSocket, UdpSocket) {
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.connect(receiver.local_addr().unwrap()).unwrap();
+    (receiver, sender)
+}
+
+/// Makes a receiver in every mode, checks that `work` on it allocates nothing, and what its
+/// counters say of what happened.
+fn in_every_mode(
+    cq_entries: u32,
+    (fd, buffers, flags): (RawFd, u32, u32),
+    mut work: impl FnMut(&Receiver),
+    happened: impl Fn(&Stats) -> bool,
+) {
+    for mode in MODES {
+        let Some(receiver) = receiver(mode, cq_entries, fd, buffers, flags) else { return };
+        let allocations = allocations_of(|| work(&receiver));
+        let stats = (receiver.stats)();
+        assert_eq!(allocations, 0, "mode {mode:#x}");
+        assert!(happened(&stats), "mode {mode:#x}: {stats:?}");
+        (receiver.free)();
+    }
+}
+
+/// Reaps and releases `count` records, as many as fit `records` at a time.
+fn drain(receiver: &Receiver, mut count: usize, records: &mut [Record], metadata: &mut [Metadata]) {
+    while count > 0 {
+        let n = (receiver.reap)(records, Some(metadata), 2_000_000_000);
+        assert!(n > 0, "{count} records are missing");
+        (receiver.release)(&records[..n]);
+        count -= n;
+    }
+}
+
+#[test]
+fn the_count_counts() {
+    assert_eq!(allocations_of(|| drop(std::hint::black_box(Box::new(1)))), 1);
+}
+
+#[test]
+fn steady_traffic_and_zero_length_rearming() {
+    let (socket, sender) = udp_pair();
+    let (mut records, mut metadata) = ([Record::default(); 64], [Metadata::default(); 64]);
+    let work = |receiver: &Receiver| {
+        for round in 0..50 {
+            for i in 0..20 {
+                sender.send(&[7; 100][..if i % 7 == round % 7 { 0 } else { 100 }]).unwrap();
+            }
+            drain(receiver, 20, &mut records, &mut metadata);
+            assert_eq!((receiver.reap)(&mut records, None, 0), 0);
+            assert_eq!((receiver.reap)(&mut records, None, 100_000), 0);
+        }
+    };
+    in_every_mode(0, (socket.as_raw_fd(), 64, 0), work, |stats| {
+        stats.zero_length > 100 && stats.rearms > 100
+    });
+}
+
+#[test]
+fn starvation_rearming() {
+    let (socket, sender) = udp_pair();
+    let (mut held, mut metadata) = ([Record::default(); 8], [Metadata::default(); 8]);
+    let work = |receiver: &Receiver| {
+        for _ in 0..20 {
+            for _ in 0..12 {
+                sender.send(b"more than there are buffers for").unwrap();
+            }
+            let mut n = 0;
+            while n < 4 {
+                n += (receiver.reap)(&mut held[n..], None, 2_000_000_000);
+            }
+            assert_eq!((receiver.reap)(&mut held[n..], None, 1_000_000), 0);
+            (receiver.release)(&held[..n]);
+            drain(receiver, 12 - n, &mut held, &mut metadata);
+        }
+    };
+    in_every_mode(0, (socket.as_raw_fd(), 4, 0), work, |stats| stats.starvations >= 20 && stats.rearms >= 20);
+}
+
+#[test]
+fn a_full_completion_queue() {
+    let (socket, sender) = udp_pair();
+    let (mut records, mut metadata) = ([Record::default(); 3], [Metadata::default(); 3]);
+    let work = |receiver: &Receiver| {
+        for _ in 0..10 {
+            for _ in 0..50 {
+                sender.send(b"too many").unwrap();
+            }
+            drain(receiver, 50, &mut records, &mut metadata);
+        }
+    };
+    in_every_mode(4, (socket.as_raw_fd(), 64, 0), work, |stats| stats.cq_overflows > 0);
+}
+
+#[test]
+fn split_trains() {
+    let (socket, sender) = udp_pair();
+    let size: c_int = 100;
+    // SAFETY: the value is readable for its length.
+    let set = unsafe {
+        libc::setsockopt(sender.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, (&raw const size).cast(), 4)
+    };
+    assert_eq!(set, 0);
+    ok(ringmsg_socket_enable(socket.as_raw_fd(), RINGMSG_META_SEGMENT_SIZE));
+    let (mut records, mut metadata) = ([Record::default(); 7], [Metadata::default(); 7]);
+    let work = |receiver: &Receiver| {
+        for _ in 0..20 {
+            sender.send(&[9; 3050]).unwrap();
+            sender.send(&[9; 1000]).unwrap();
+            drain(receiver, 31 + 10, &mut records, &mut metadata);
+        }
+    };
+    in_every_mode(0, (socket.as_raw_fd(), 4, SPLIT), work, |stats| stats.datagrams == 20 * 41);
+}
+
+/// Sends a copy of `fd` without allocating.
+#[cfg(target_pointer_width = "64")]
+fn send_descriptor(socket: &UnixDatagram, fd: RawFd) {
+    #[repr(C, align(8))]
+    struct Control([u8; 24]);
+    let mut control = Control([0; 24]);
+    control.0[..8].copy_from_slice(&20usize.to_ne_bytes());
+    control.0[8..12].copy_from_slice(&libc::SOL_SOCKET.to_ne_bytes());
+    control.0[12..16].copy_from_slice(&libc::SCM_RIGHTS.to_ne_bytes());
+    control.0[16..20].copy_from_slice(&fd.to_ne_bytes());
+    let mut part = libc::iovec { iov_base: b"fd".as_ptr().cast_mut().cast(), iov_len: 2 };
+    // SAFETY: all-zero is a valid msghdr; it points to what lives here.
+    let sent = unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = 24;
+        libc::sendmsg(socket.as_raw_fd(), &message, 0)
+    };
+    assert_eq!(sent, 2);
+}
+
+#[test]
+#[cfg(target_pointer_width = "64")] // `send_descriptor` writes its cmsghdr by hand
+fn descriptors_that_arrive() {
+    let (socket, sender) = UnixDatagram::pair().unwrap();
+    let mut records = [Record::default(); 8];
+    let work = |receiver: &Receiver| {
+        for round in 0..50 {
+            send_descriptor(&sender, 0);
+            assert_eq!((receiver.reap)(&mut records, None, 2_000_000_000), 1);
+            let mut fds = [-1];
+            if round % 2 == 0 {
+                assert_eq!((receiver.take_fds)(&records[0], &mut fds), 1);
+                // SAFETY: it was just handed over.
+                drop(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fds[0]) });
+            }
+            (receiver.release)(&records[..1]);
+        }
+    };
+    in_every_mode(0, (socket.as_raw_fd(), 4, 0), work, |stats| stats.records == 50);
+}
+
+#[test]
+fn errors_of_a_connected_socket() {
+    let (socket, peer) = udp_pair();
+    socket.connect(peer.local_addr().unwrap()).unwrap();
+    drop(peer);
+    let mut records = [Record::default(); 8];
+    let work = |receiver: &Receiver| {
+        for _ in 0..50 {
+            let _ = socket.send(b"to nobody");
+            assert_eq!((receiver.reap)(&mut records, None, 2_000_000_000), 1);
+            assert_eq!(records[0].result, -libc::ECONNREFUSED);
+        }
+    };
+    in_every_mode(0, (socket.as_raw_fd(), 4, 0), work, |stats| stats.errors == 50 && stats.rearms == 50);
+}

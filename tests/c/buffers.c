@@ -1,0 +1,231 @@
+/* All buffers are held: nothing is lost, nothing spins, and a release revives. */
+#include "numbers.h"
+
+#define ALL 40
+#define BUFFERS 16
+
+/* A starved request: BUFFERS records held, the other numbers waiting in the socket. */
+struct starved {
+    struct ringmsg_ring *ring;
+    int receiver, sender;
+    struct ringmsg_record held[ALL];
+};
+
+static void starve(struct starved *s)
+{
+    s->ring = make_ring();
+    s->receiver = bound_udp(AF_INET);
+    s->sender = sender_to(s->receiver);
+    struct ringmsg_pool *pool = make_pool(s->ring, s->receiver, BUFFERS, 64);
+    OK(ringmsg_recvmsg_multishot(s->ring, pool, s->receiver, 0, 0, 7));
+    send_numbers(s->sender, 0, ALL);
+    EQUAL(hold_up_to(s->ring, s->held, ALL), BUFFERS);
+    EQUAL(check_numbers(s->ring, s->held, BUFFERS, 0), BUFFERS);
+    EQUAL(stats_of(s->ring).starvations, 1);
+    EQUAL(stats_of(s->ring).window_misses, 0);
+    EQUAL(stats_of(s->ring).buffers_held, BUFFERS);
+    EQUAL(stats_of(s->ring).buffers_published, 0);
+}
+
+static void a_starved_request_sleeps_until_a_release_and_then_gets_everything(void)
+{
+    struct starved s;
+    starve(&s);
+    uint64_t enters = stats_of(s.ring).enters;
+    reap_nothing(s.ring, 300);
+    if (stats_of(s.ring).enters - enters > 5)
+        FAIL("%d kernel entries in 300 ms: it spins", (int)(stats_of(s.ring).enters - enters));
+
+    /* Four at a time, everything else always held. */
+    uint32_t next = BUFFERS;
+    int oldest = 0, newest = BUFFERS;
+    while (next < ALL) {
+        OK(ringmsg_release(s.ring, s.held + oldest, 4));
+        oldest += 4;
+        int n = hold_up_to(s.ring, s.held + newest, 4);
+        EQUAL(n, 4);
+        next = check_numbers(s.ring, s.held + newest, n, next);
+        newest += n;
+        reap_nothing(s.ring, 1);
+    }
+    struct ringmsg_stats stats = stats_of(s.ring);
+    EQUAL(stats.starvations, 1 + (ALL - BUFFERS) / 4);
+    EQUAL(stats.rearms, (ALL - BUFFERS) / 4);
+    EQUAL(stats.records, ALL);
+    EQUAL(stats.errors, 0);
+    EQUAL(stats.socket_drops, 0);
+
+    OK(ringmsg_release(s.ring, s.held + oldest, (uint32_t)(newest - oldest)));
+    EQUAL(stats_of(s.ring).buffers_held, 0);
+    send_numbers(s.sender, 0, 1);
+    EQUAL(reap_one(s.ring).result, 4);
+    OK(ringmsg_ring_free(s.ring));
+}
+
+/* The release alone arms again, without a reap: with its own kernel entry. */
+static void the_owners_release_arms_by_itself(void)
+{
+    struct starved s;
+    starve(&s);
+    OK(ringmsg_release(s.ring, s.held, 1));
+    EQUAL(stats_of(s.ring).rearms, 1);
+    EQUAL(hold_up_to(s.ring, s.held, 1), 1);
+    OK(ringmsg_ring_free(s.ring));
+}
+
+/* --- releases by another thread ---------------------------------------------------------- */
+
+static void *release_some_later(void *starved)
+{
+    struct starved *s = starved;
+    for (int i = 0; i < BUFFERS; i += 4) {
+        sleep_ms(60);
+        OK(ringmsg_release(s->ring, s->held + i, 4));
+    }
+    return NULL;
+}
+
+static void a_release_elsewhere_wakes_a_sleeping_reap(void)
+{
+    struct starved s;
+    pthread_t thread;
+    starve(&s);
+    EQUAL(pthread_create(&thread, NULL, release_some_later, &s), 0);
+    uint32_t next = BUFFERS;
+    int64_t start = now_ns();
+    for (int held = BUFFERS; held < 2 * BUFFERS;) {
+        int n = reap_ms(s.ring, s.held + held, (uint32_t)(ALL - held), 20000);
+        CHECK(n > 0);
+        next = check_numbers(s.ring, s.held + held, n, next);
+        held += n;
+    }
+    CHECK(now_ns() - start < 10000000000);
+    pthread_join(thread, NULL);
+    if (stats_of(s.ring).enters > 200)
+        FAIL("%d kernel entries: it spins", (int)stats_of(s.ring).enters);
+    OK(ringmsg_ring_free(s.ring));
+}
+
+static void epoll_sees_a_release_elsewhere(uint32_t trigger)
+{
+    struct starved s;
+    pthread_t thread;
+    starve(&s);
+    int loop = (int)SYS(epoll_create1(EPOLL_CLOEXEC)), wakeups = 0;
+    struct epoll_event event = {.events = EPOLLIN | trigger};
+    SYS(epoll_ctl(loop, EPOLL_CTL_ADD, OK(ringmsg_ring_fd(s.ring)), &event));
+    EQUAL(reap_ms(s.ring, s.held + BUFFERS, 1, 0), 0);
+    EQUAL(pthread_create(&thread, NULL, release_some_later, &s), 0);
+    uint32_t next = BUFFERS;
+    for (int held = BUFFERS; held < 2 * BUFFERS; wakeups++) {
+        int ready = epoll_wait(loop, &event, 1, 10000);
+        if (ready < 0 && errno == EINTR)
+            continue; /* plain and COOP rings disturb the thread that armed */
+        EQUAL(ready, 1);
+        int n = reap_ms(s.ring, s.held + held, (uint32_t)(ALL - held), 0);
+        next = check_numbers(s.ring, s.held + held, n, next);
+        held += n;
+    }
+    pthread_join(thread, NULL);
+    if (wakeups > 60)
+        FAIL("%d wake-ups for %d datagrams: it spins", wakeups, BUFFERS);
+    OK(ringmsg_ring_free(s.ring));
+}
+
+static void a_release_elsewhere_wakes_a_level_triggered_epoll(void)
+{
+    epoll_sees_a_release_elsewhere(0);
+}
+
+static void a_release_elsewhere_wakes_an_edge_triggered_epoll(void)
+{
+    epoll_sees_a_release_elsewhere(EPOLLET);
+}
+
+/* The owner hands every record to a thread that releases it, with a pool so small that the
+ * release and the next want of buffers race all the time. The sender is never far ahead, so
+ * that the socket drops nothing. */
+#define RACE 30000
+static struct {
+    struct ringmsg_ring *ring;
+    int sender;
+    struct ringmsg_record records[RACE];
+    uint32_t received; /* shared, as is `records` below it */
+} race;
+
+static void *race_send(void *unused)
+{
+    (void)unused;
+    for (uint32_t number = 0; number < RACE; number++) {
+        while (number - __atomic_load_n(&race.received, __ATOMIC_ACQUIRE) >= 64)
+            sched_yield();
+        send_numbers(race.sender, number, number + 1);
+    }
+    return NULL;
+}
+
+static void *race_release(void *unused)
+{
+    (void)unused;
+    for (uint32_t released = 0; released < RACE;) {
+        uint32_t received = __atomic_load_n(&race.received, __ATOMIC_ACQUIRE);
+        if (received == released)
+            sched_yield();
+        else
+            OK(ringmsg_release(race.ring, race.records + released, received - released));
+        released = received;
+    }
+    return NULL;
+}
+
+static void race_with(int uses_epoll)
+{
+    int receiver = bound_udp(AF_INET), loop = (int)SYS(epoll_create1(EPOLL_CLOEXEC));
+    pthread_t sending, releasing;
+    struct epoll_event event = {.events = EPOLLIN};
+    race.ring = make_ring();
+    race.sender = sender_to(receiver);
+    OK(ringmsg_recvmsg_multishot(race.ring, make_pool(race.ring, receiver, 4, 64), receiver, 0, 0, 0));
+    if (uses_epoll)
+        SYS(epoll_ctl(loop, EPOLL_CTL_ADD, OK(ringmsg_ring_fd(race.ring)), &event));
+    EQUAL(pthread_create(&sending, NULL, race_send, NULL), 0);
+    EQUAL(pthread_create(&releasing, NULL, race_release, NULL), 0);
+    for (uint32_t received = 0; received < RACE;) {
+        struct ringmsg_wait wait = wait_ms(uses_epoll ? 0 : 10000);
+        if (uses_epoll && epoll_wait(loop, &event, 1, 10000) == 0)
+            FAIL("deaf after %u datagrams", received);
+        int n = ringmsg_reap(race.ring, race.records + received, NULL, RACE - received, &wait);
+        if (n == -EINTR)
+            continue;
+        if (OK(n) == 0 && !uses_epoll)
+            FAIL("deaf after %u datagrams", received);
+        received = check_numbers(race.ring, race.records + received, n, received);
+        __atomic_store_n(&race.received, received, __ATOMIC_RELEASE);
+    }
+    pthread_join(sending, NULL);
+    pthread_join(releasing, NULL);
+    struct ringmsg_stats stats = stats_of(race.ring);
+    EQUAL(stats.socket_drops, 0);
+    EQUAL(stats.errors, 0);
+    EQUAL(stats.buffers_held, 0);
+    CHECK(stats.starvations > 0);
+    OK(ringmsg_ring_free(race.ring));
+}
+
+static void releases_elsewhere_race_with_a_reaping_owner(void)
+{
+    race_with(0);
+}
+
+static void releases_elsewhere_race_with_an_epoll_loop(void)
+{
+    race_with(1);
+}
+
+TESTS(TEST(a_starved_request_sleeps_until_a_release_and_then_gets_everything),
+      TEST(the_owners_release_arms_by_itself),
+      TEST(a_release_elsewhere_wakes_a_sleeping_reap),
+      TEST(a_release_elsewhere_wakes_a_level_triggered_epoll),
+      TEST(a_release_elsewhere_wakes_an_edge_triggered_epoll),
+      TEST(releases_elsewhere_race_with_a_reaping_owner),
+      TEST(releases_elsewhere_race_with_an_epoll_loop))

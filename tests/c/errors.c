@@ -1,0 +1,230 @@
+/* Errors of the socket are records, and the request goes on. */
+#include "icmp.h"
+
+static void error_record(struct ringmsg_ring *ring, uint64_t user_data, int error)
+{
+    struct ringmsg_record record = reap_one(ring);
+    EQUAL(record.user_data, user_data);
+    EQUAL(record.result, -error);
+    EQUAL(record.flags, 0);
+    EQUAL(record.payload_length, 0);
+    EQUAL(record.control_length, 0);
+    EQUAL(record.name_length, 0);
+}
+
+/* The next record is this text. */
+static void text_record(struct ringmsg_ring *ring, uint64_t user_data, const char *text)
+{
+    struct ringmsg_record record = reap_one(ring);
+    EQUAL(record.user_data, user_data);
+    EQUAL(record.result, strlen(text));
+    EQUAL(record.flags, RINGMSG_RECORD_BUFFER);
+    CHECK(memcmp(payload_of(ring, &record), text, strlen(text)) == 0);
+    OK(ringmsg_release(ring, &record, 1));
+}
+
+static void connect_to(int fd, int peer)
+{
+    socklen_t length;
+    struct sockaddr_storage address = address_of(peer, &length);
+    SYS(connect(fd, (struct sockaddr *)&address, length));
+}
+
+static void send_to(int from, int to, const char *text)
+{
+    socklen_t length;
+    struct sockaddr_storage address = address_of(to, &length);
+    EQUAL(SYS(sendto(from, text, strlen(text), 0, (struct sockaddr *)&address, length)), strlen(text));
+}
+
+/* Nobody listens at the peer's port; then somebody does. */
+static void refused_connection(int family)
+{
+    struct ringmsg_ring *ring = make_ring();
+    int receiver = bound_udp(family), peer = bound_udp(family);
+    struct ringmsg_pool *pool = make_pool(ring, receiver, 16, 2048);
+    socklen_t length;
+    struct sockaddr_storage address = address_of(peer, &length);
+    connect_to(receiver, peer);
+    OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 7));
+    SYS(close(peer));
+    SYS(send(receiver, "anyone?", 7, 0));
+    error_record(ring, 7, ECONNREFUSED);
+    reap_nothing(ring, 30);
+
+    peer = (int)SYS(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    SYS(bind(peer, (struct sockaddr *)&address, length));
+    send_to(peer, receiver, "here");
+    text_record(ring, 7, "here");
+    EQUAL(stats_of(ring).errors, 1);
+    OK(ringmsg_ring_free(ring));
+}
+
+static void connection_refused_is_one_record_and_data_flows_again(void)
+{
+    refused_connection(AF_INET);
+    refused_connection(AF_INET6);
+}
+
+/* Every ICMP error there is, each followed by a datagram. */
+static void each_icmp_error(int family, int connected, int with_recverr)
+{
+    int raw = icmp_socket(family);
+    if (raw < 0)
+        return;
+    struct ringmsg_ring *ring = make_ring();
+    int receiver = bound_udp(family), peer = bound_udp(family);
+    struct ringmsg_pool *pool = make_pool(ring, receiver, 16, 2048);
+    socklen_t length;
+    struct sockaddr_storage ours = address_of(receiver, &length), theirs = address_of(peer, &length);
+    if (connected)
+        connect_to(receiver, peer);
+    if (with_recverr && family == AF_INET)
+        set_int(receiver, SOL_IP, IP_RECVERR, 1);
+    if (with_recverr && family == AF_INET6)
+        set_int(receiver, SOL_IPV6, IPV6_RECVERR, 1);
+    OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 9));
+
+    const struct icmp_error *error = family == AF_INET ? icmp_errors : icmpv6_errors;
+    for (; error->type != 0; error++) {
+        send_icmp(raw, error, &ours, &theirs);
+        if (with_recverr || error->fatal)
+            error_record(ring, 9, error->error);
+        send_to(peer, receiver, "still there");
+        text_record(ring, 9, "still there");
+    }
+    if (with_recverr) {
+        /* The error queue is full of what nobody reads: that neither spins nor blocks. */
+        uint64_t enters = stats_of(ring).enters;
+        reap_nothing(ring, 50);
+        CHECK(stats_of(ring).enters - enters < 10);
+    }
+    OK(ringmsg_cancel(ring, 9));
+    struct ringmsg_record record = reap_one(ring);
+    EQUAL(record.flags, RINGMSG_RECORD_FINAL);
+    EQUAL(record.result, -ECANCELED);
+    OK(ringmsg_ring_free(ring));
+    close(raw);
+    close(receiver);
+    close(peer);
+}
+
+static void no_icmp_error_ends_a_request(void)
+{
+    for (int i = 0; i < 2; i++) {
+        int family = i == 0 ? AF_INET : AF_INET6;
+        each_icmp_error(family, 1, 0);
+        each_icmp_error(family, 1, 1);
+        each_icmp_error(family, 0, 1);
+    }
+}
+
+/* Sixteen failures within 10 ms end a request, but a peer can send as many of these. */
+static void a_flood_of_icmp_errors_does_not_end_a_request(void)
+{
+    enum { ERRORS = 400, LIMIT = 16 };
+    int raw = icmp_socket(AF_INET), fast = 0;
+    if (raw < 0)
+        return;
+    struct ringmsg_ring *ring = make_ring();
+    int receiver = bound_udp(AF_INET), peer = bound_udp(AF_INET);
+    struct ringmsg_pool *pool = make_pool(ring, receiver, 16, 2048);
+    socklen_t length;
+    struct sockaddr_storage ours = address_of(receiver, &length), theirs = address_of(peer, &length);
+    connect_to(receiver, peer);
+    OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 3));
+    static int64_t at[ERRORS];
+    for (int i = 0; i < ERRORS; i++) {
+        send_icmp(raw, &icmp_errors[3], &ours, &theirs);
+        error_record(ring, 3, ECONNREFUSED);
+        at[i] = now_ns();
+        fast |= i >= 2 * LIMIT && at[i] - at[i - 2 * LIMIT] < 10 * 1000000;
+    }
+    CHECK(fast); /* else this machine was too slow to ask the question */
+    send_to(peer, receiver, "alive");
+    text_record(ring, 3, "alive");
+    OK(ringmsg_ring_free(ring));
+}
+
+/* A request on the error queue gets each error with what the kernel knows about it. */
+static void the_error_queue_is_received_like_data(void)
+{
+    int raw = icmp_socket(AF_INET);
+    if (raw < 0)
+        return;
+    struct ringmsg_ring *ring = make_ring();
+    int receiver = bound_udp(AF_INET), peer = bound_udp(AF_INET);
+    set_int(receiver, SOL_IP, IP_RECVERR, 1);
+    struct ringmsg_pool *pool = make_pool(ring, receiver, 16, 2048);
+    socklen_t length;
+    struct sockaddr_storage ours = address_of(receiver, &length), theirs = address_of(peer, &length);
+    OK(ringmsg_recvmsg_multishot(ring, pool, receiver, MSG_ERRQUEUE, 0, 5));
+    for (const struct icmp_error *error = icmp_errors; error->type != 0; error++) {
+        send_icmp(raw, error, &ours, &theirs);
+        struct ringmsg_record record;
+        struct ringmsg_metadata metadata;
+        struct ringmsg_wait wait = wait_ms(2000);
+        EQUAL(ringmsg_reap(ring, &record, &metadata, 1, &wait), 1);
+        EQUAL(record.flags, RINGMSG_RECORD_BUFFER);
+        EQUAL(record.result, 0);
+        EQUAL(record.msg_flags, MSG_ERRQUEUE);
+        CHECK(metadata.valid & RINGMSG_META_SOCKET_ERROR);
+        EQUAL(metadata.socket_error, error->error);
+        OK(ringmsg_release(ring, &record, 1));
+    }
+    OK(ringmsg_ring_free(ring));
+}
+
+/* The number of an armed socket is taken by another one, which has data; then the request is
+ * armed again and again. */
+static void a_recycled_descriptor_number_shows_nothing(void)
+{
+    enum { ROUNDS = 50 };
+    struct ringmsg_ring *ring = make_ring();
+    int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+    int stranger = bound_udp(AF_INET), strange_sender = sender_to(stranger);
+    struct ringmsg_pool *pool = make_pool(ring, receiver, 4, 2048);
+    OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 1));
+    char into[16];
+    struct iovec part = {into, sizeof into};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    OK(ringmsg_recvmsg(ring, receiver, &message, MSG_DONTWAIT, 0, 2)); /* not submitted yet */
+
+    EQUAL(SYS(dup2(stranger, receiver)), receiver); /* closes it first */
+    SYS(close(stranger));
+    for (int i = 0; i < ROUNDS; i++)
+        SYS(send(strange_sender, "strange", 7, 0));
+    struct ringmsg_record record = reap_one(ring);
+    EQUAL(record.user_data, 2);
+    EQUAL(record.result, -EAGAIN);
+
+    for (int i = 0; i < ROUNDS; i++) {
+        SYS(send(sender, "", 0, 0));
+        record = reap_one(ring);
+        EQUAL(record.user_data, 1);
+        EQUAL(record.result, 0);
+        EQUAL(record.flags, RINGMSG_RECORD_BUFFER);
+        OK(ringmsg_release(ring, &record, 1));
+        SYS(send(sender, "mine", 4, 0));
+        text_record(ring, 1, "mine");
+    }
+    CHECK(stats_of(ring).rearms >= ROUNDS);
+
+    /* And by way of starvation. */
+    struct ringmsg_record held[4];
+    for (int i = 0; i < 5; i++)
+        SYS(send(sender, "mine", 4, 0));
+    for (int i = 0; i < 4; i++)
+        held[i] = reap_one(ring);
+    reap_nothing(ring, 10);
+    OK(ringmsg_release(ring, held, 4));
+    text_record(ring, 1, "mine");
+    reap_nothing(ring, 10);
+    for (int i = 0; i < ROUNDS; i++)
+        EQUAL(SYS(recv(receiver, into, sizeof into, MSG_DONTWAIT)), 7);
+    OK(ringmsg_ring_free(ring));
+}
+
+TESTS(TEST(connection_refused_is_one_record_and_data_flows_again), TEST(no_icmp_error_ends_a_request),
+      TEST(a_flood_of_icmp_errors_does_not_end_a_request), TEST(the_error_queue_is_received_like_data),
+      TEST(a_recycled_descriptor_number_shows_nothing))

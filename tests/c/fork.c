@@ -1,0 +1,245 @@
+/* After fork(2) the ring stays the parent's: the child is refused, may free its copy, and keeps
+ * none of the library's descriptors. The parent notices nothing. */
+#include "test.h"
+
+#define CAPACITY 16
+
+static struct ringmsg_record records[CAPACITY];
+
+static struct setup {
+    struct ringmsg_ring *ring;
+    struct ringmsg_pool *pool;
+    int receiver, sender;
+} it;
+
+static void set_up(void)
+{
+    it.ring = make_ring();
+    it.receiver = bound_udp(AF_INET);
+    it.sender = sender_to(it.receiver);
+    it.pool = make_pool(it.ring, it.receiver, 16, 2048);
+    OK(ringmsg_ring_fd(it.ring));
+    OK(ringmsg_recvmsg_multishot(it.ring, it.pool, it.receiver, 0, 0, 1));
+}
+
+/* Runs `body` in a child, and waits for it. */
+static void in_child(void (*body)(void))
+{
+    int status;
+    fflush(NULL);
+    pid_t child = (pid_t)SYS(fork());
+    if (child == 0) {
+        body();
+        exit(0);
+    }
+    SYS(waitpid(child, &status, 0));
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void exchange_one(void)
+{
+    SYS(send(it.sender, "hello", 5, 0));
+    struct ringmsg_record record = reap_one(it.ring);
+    EQUAL(record.result, 5);
+    OK(ringmsg_release(it.ring, &record, 1));
+}
+
+static void is_refused_everything(void)
+{
+    struct ringmsg_wait wait = wait_ms(100);
+    struct ringmsg_ring_info info = {.size = sizeof info};
+    struct ringmsg_stats stats = {.size = sizeof stats};
+    struct ringmsg_pool_config config;
+    struct ringmsg_pool *pool = NULL;
+    struct msghdr message;
+    int fd;
+    memset(&message, 0, sizeof message);
+    ringmsg_pool_config_init(&config);
+    REFUSED(ringmsg_ring_enable(it.ring), EPERM);
+    REFUSED(ringmsg_ring_info(it.ring, &info), EPERM);
+    REFUSED(ringmsg_ring_fd(it.ring), EPERM);
+    REFUSED(ringmsg_ring_stats(it.ring, &stats), EPERM);
+    REFUSED(ringmsg_request_stats(it.ring, 1, &stats), EPERM);
+    REFUSED(ringmsg_pool_new(it.ring, &config, &pool), EPERM);
+    REFUSED(ringmsg_pool_free(it.pool), EPERM);
+    REFUSED(ringmsg_recvmsg(it.ring, it.receiver, &message, 0, 0, 0), EPERM);
+    REFUSED(ringmsg_recvmsg_once(it.ring, it.pool, it.receiver, 0, 0, 0), EPERM);
+    REFUSED(ringmsg_recvmsg_multishot(it.ring, it.pool, it.receiver, 0, 0, 0), EPERM);
+    REFUSED(ringmsg_cancel(it.ring, 1), EPERM);
+    REFUSED(ringmsg_submit(it.ring), EPERM);
+    EQUAL(ringmsg_wake(it.ring), -EPERM);
+    REFUSED(ringmsg_reap(it.ring, records, NULL, CAPACITY, &wait), EPERM);
+    REFUSED(ringmsg_next(it.ring, records, 1, records, NULL, CAPACITY, &wait), EPERM);
+    REFUSED(ringmsg_release(it.ring, records, 1), EPERM);
+    REFUSED(ringmsg_take_fds(it.ring, records, &fd, 1), EPERM);
+    CHECK(ringmsg_ring_pool(it.ring, 0) == NULL);
+    CHECK(pool == NULL);
+}
+
+static void child_is_refused_and_frees(void)
+{
+    is_refused_everything();
+    EQUAL(ringmsg_ring_free(it.ring), 0);
+    REFUSED(ringmsg_ring_free(it.ring), EINVAL);
+}
+
+static void a_child_is_refused_and_may_free(void)
+{
+    set_up();
+    SYS(send(it.sender, "held", 4, 0));
+    records[0] = reap_one(it.ring);
+    in_child(child_is_refused_and_frees);
+    in_child(is_refused_everything);
+    /* Nothing the child said reached the parent. */
+    EQUAL(stats_of(it.ring).buffers_held, 1);
+    OK(ringmsg_release(it.ring, records, 1));
+    for (int i = 0; i < 100; i++)
+        exchange_one();
+    OK(ringmsg_ring_free(it.ring));
+}
+
+/* In a child: other things at the pool's old address, and the parent's numbers, stay. */
+static uint8_t *pool_at;
+static size_t pool_size;
+static int first_free;
+
+static void child_uses_the_same_places(void)
+{
+    uint8_t *mine = mmap(pool_at, pool_size, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    CHECK(mine == pool_at); /* it was not inherited */
+    memset(mine, 1, pool_size);
+    int mine_too[64];
+    for (int i = 0; i < 64; i++)
+        mine_too[i] = (int)SYS(dup(it.sender));
+    CHECK(mine_too[0] < first_free); /* the library's own were closed */
+    EQUAL(ringmsg_ring_free(it.ring), 0);
+    for (int i = 0; i < 64; i++)
+        SYS(fcntl(mine_too[i], F_GETFD));
+    EQUAL(mine[0] + mine[pool_size - 1], 2);
+}
+
+static void freeing_in_a_child_frees_only_what_was_the_rings(void)
+{
+    set_up();
+    pool_at = (uint8_t *)(uintptr_t)ringmsg_pool_base(it.pool);
+    pool_size = ringmsg_pool_size(it.pool);
+    first_free = (int)SYS(dup(it.sender));
+    close(first_free);
+    in_child(child_uses_the_same_places);
+    exchange_one();
+    OK(ringmsg_ring_free(it.ring));
+}
+
+static int before_any;
+
+static void child_counts_descriptors(void)
+{
+    EQUAL(open_descriptors(), before_any);
+}
+
+static void a_child_keeps_none_of_the_librarys_descriptors(void)
+{
+    it.receiver = bound_udp(AF_INET);
+    it.sender = sender_to(it.receiver);
+    before_any = open_descriptors();
+    it.ring = make_ring();
+    it.pool = make_pool(it.ring, it.receiver, 16, 2048);
+    OK(ringmsg_ring_fd(it.ring));
+    OK(ringmsg_recvmsg_multishot(it.ring, it.pool, it.receiver, 0, 0, 1));
+    exchange_one();
+    CHECK(open_descriptors() > before_any);
+    in_child(child_counts_descriptors);
+    exchange_one();
+    OK(ringmsg_ring_free(it.ring));
+    EQUAL(open_descriptors(), before_any);
+}
+
+static void child_makes_its_own(void)
+{
+    struct ringmsg_ring *parents = it.ring;
+    close(it.receiver);
+    set_up();
+    exchange_one();
+    EQUAL(ringmsg_ring_free(parents), 0);
+    exchange_one();
+    OK(ringmsg_ring_free(it.ring));
+}
+
+static void a_child_may_make_its_own_ring(void)
+{
+    set_up();
+    in_child(child_makes_its_own);
+    exchange_one();
+    OK(ringmsg_ring_free(it.ring));
+}
+
+static volatile int stop;
+
+/* A descriptor of the library that this process has; -1: none. */
+static int inherited(void)
+{
+    char path[32], what[64];
+    for (int fd = 0; fd < 64; fd++) {
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        ssize_t length = readlink(path, what, sizeof what - 1);
+        if (length < 0)
+            continue;
+        what[length] = 0;
+        if (strstr(what, "io_uring") != NULL || strstr(what, "eventfd") != NULL)
+            return fd;
+    }
+    return -1;
+}
+
+static void *fork_again_and_again(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < 500; i++) {
+        pid_t child = (pid_t)SYS(fork());
+        if (child == 0) /* 1: not refused, 2: it has a descriptor that pins the parent's ring */
+            _exit(ringmsg_wake(it.ring) != -EPERM ? 1 : inherited() >= 0 ? 2 : 0);
+        int status;
+        SYS(waitpid(child, &status, 0));
+        EQUAL(status, 0);
+    }
+    stop = 1;
+    ringmsg_wake(it.ring);
+    return NULL;
+}
+
+/* Another thread forks while this one receives, makes rings and frees them. */
+static void the_parent_goes_on_while_a_thread_forks(void)
+{
+    pthread_t thread;
+    set_up();
+    stop = 0;
+    EQUAL(pthread_create(&thread, NULL, fork_again_and_again, NULL), 0);
+    while (!stop) {
+        SYS(send(it.sender, "hello", 5, 0));
+        struct ringmsg_wait wait = wait_ms(2000);
+        int n = OK(ringmsg_reap(it.ring, records, NULL, CAPACITY, &wait));
+        CHECK(n == 1 || (n == 0 && stop));
+        OK(ringmsg_release(it.ring, records, (uint32_t)n));
+        struct ringmsg_ring *other = make_ring();
+        make_pool(other, it.receiver, 2, 64);
+        OK(ringmsg_ring_free(other));
+    }
+    pthread_join(thread, NULL);
+    OK(ringmsg_ring_free(it.ring));
+}
+
+static void everything_again_with_sqpoll(void)
+{
+    if (test_mode != 0)
+        return;
+    test_mode = RINGMSG_SETUP_SQPOLL;
+    test_mode_name = "sqpoll";
+    a_child_is_refused_and_may_free();
+    a_child_keeps_none_of_the_librarys_descriptors();
+    a_child_may_make_its_own_ring();
+}
+
+TESTS(TEST(a_child_is_refused_and_may_free), TEST(freeing_in_a_child_frees_only_what_was_the_rings),
+      TEST(a_child_keeps_none_of_the_librarys_descriptors), TEST(a_child_may_make_its_own_ring),
+      TEST(the_parent_goes_on_while_a_thread_forks), TEST(everything_again_with_sqpoll))

@@ -1,0 +1,165 @@
+/* Limits of the process: a clear error and a sentence when one is reached, and nothing kept. */
+#include "test.h"
+
+#include <grp.h>
+#include <sys/resource.h>
+
+static void limit(int which, rlim_t value)
+{
+    struct rlimit limit = {value, value};
+    SYS(setrlimit(which, &limit));
+}
+
+/* Resident pages, from /proc/self/statm. */
+static long resident(void)
+{
+    long size, pages;
+    FILE *file = fopen("/proc/self/statm", "r");
+    CHECK(file != NULL && fscanf(file, "%ld %ld", &size, &pages) == 2);
+    fclose(file);
+    return pages;
+}
+
+static int mentions(const char *word)
+{
+    char why[256];
+    ringmsg_last_error(why, sizeof why);
+    return strstr(why, word) != NULL;
+}
+
+/* One ring with a pool, an armed socket and a datagram, and its end. */
+static void live_and_die(int receiver, int sender)
+{
+    struct ringmsg_ring *ring = make_ring();
+    struct ringmsg_pool *pool = make_pool(ring, receiver, 16, 2048);
+    OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 1));
+    SYS(send(sender, "x", 1, 0));
+    EQUAL(reap_one(ring).result, 1);
+    OK(ringmsg_ring_free(ring));
+}
+
+static void ten_thousand_rings_leave_nothing(void)
+{
+    int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+    for (int i = 0; i < 200; i++)
+        live_and_die(receiver, sender);
+    long pages = resident();
+    int descriptors = open_descriptors();
+    for (int i = 0; i < 2500; i++) /* in each of four modes */
+        live_and_die(receiver, sender);
+    EQUAL(open_descriptors(), descriptors);
+    long after = resident();
+    if (after >= pages + 256)
+        FAIL("%ld pages are resident, %ld before", after, pages);
+}
+
+/* With so many descriptors left, ring_new and what follows fails cleanly, until it does not. */
+static void every_number_of_descriptors_left_is_survived(void)
+{
+    int receiver = bound_udp(AF_INET), sender = sender_to(receiver), worked = 0;
+    struct ringmsg_pool_config config;
+    ringmsg_pool_config_init(&config);
+    for (rlim_t left = 0; left < 12; left++) {
+        int before = open_descriptors(), lowest = (int)SYS(dup(receiver));
+        close(lowest);
+        struct rlimit now = {(rlim_t)lowest + left, 20000};
+        struct rlimit then;
+        SYS(getrlimit(RLIMIT_NOFILE, &then));
+        SYS(setrlimit(RLIMIT_NOFILE, &now));
+        struct ringmsg_ring_config ring_config;
+        struct ringmsg_ring *ring = NULL;
+        struct ringmsg_pool *pool = NULL;
+        ringmsg_ring_config_init(&ring_config);
+        ring_config.flags = test_mode;
+        int made = ringmsg_ring_new(&ring_config, &ring);
+        if (made != 0) {
+            EQUAL(made, -EMFILE);
+            CHECK(ring == NULL && mentions("too many open files"));
+        } else {
+            OK(ringmsg_pool_new(ring, &config, &pool));
+            int armed = ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 1);
+            if (armed != 0) {
+                EQUAL(armed, -EMFILE);
+                EQUAL(ringmsg_cancel(ring, 1), -ENOENT);
+                OK(ringmsg_pool_free(pool));
+            } else {
+                int fd = ringmsg_ring_fd(ring);
+                CHECK(fd >= 0 || fd == -EMFILE);
+                SYS(send(sender, "x", 1, 0));
+                EQUAL(reap_one(ring).result, 1);
+                worked++;
+            }
+            OK(ringmsg_ring_free(ring));
+        }
+        SYS(setrlimit(RLIMIT_NOFILE, &then));
+        EQUAL(open_descriptors(), before);
+    }
+    CHECK(worked > 0 && worked < 12);
+}
+
+static void a_small_address_space_refuses_pools_and_rings_go_on(void)
+{
+    struct ringmsg_ring *ring = make_ring();
+    int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+    struct ringmsg_pool *pool = make_pool(ring, receiver, 16, 2048), *none = NULL;
+    struct ringmsg_pool_config config;
+    ringmsg_pool_config_init(&config);
+    config.buffers = 16384;
+    long size, pages;
+    FILE *file = fopen("/proc/self/statm", "r");
+    CHECK(file != NULL && fscanf(file, "%ld %ld", &size, &pages) == 2);
+    fclose(file);
+    limit(RLIMIT_AS, (rlim_t)size * 4096 + (64 << 20));
+    for (int i = 0; i < 1000; i++) {
+        REFUSED(ringmsg_pool_new(ring, &config, &none), ENOMEM);
+        CHECK(none == NULL && mentions("RLIMIT_AS"));
+    }
+    OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 1));
+    SYS(send(sender, "x", 1, 0));
+    EQUAL(reap_one(ring).result, 1);
+    OK(ringmsg_ring_free(ring));
+}
+
+static void an_exhausted_address_space_refuses_rings(void)
+{
+    struct ringmsg_ring_config config;
+    struct ringmsg_ring *rings[4096];
+    ringmsg_ring_config_init(&config);
+    config.flags = test_mode;
+    config.sq_entries = 4096;
+    long size, pages;
+    FILE *file = fopen("/proc/self/statm", "r");
+    CHECK(file != NULL && fscanf(file, "%ld %ld", &size, &pages) == 2);
+    fclose(file);
+    int descriptors = open_descriptors(), made = 0, answer;
+    limit(RLIMIT_AS, (rlim_t)size * 4096 + (8 << 20));
+    while ((answer = ringmsg_ring_new(&config, &rings[made])) == 0)
+        CHECK(++made < 200);
+    EQUAL(answer, -ENOMEM);
+    CHECK(mentions("memory"));
+    while (made > 0)
+        OK(ringmsg_ring_free(rings[--made]));
+    EQUAL(open_descriptors(), descriptors);
+}
+
+/* The kernel charges rings and buffer rings to RLIMIT_MEMLOCK, but not to root. */
+static void a_small_memlock_limit_is_named(void)
+{
+    struct ringmsg_ring_config config;
+    struct ringmsg_ring *ring = NULL;
+    ringmsg_ring_config_init(&config);
+    config.flags = test_mode;
+    config.sq_entries = 4096;
+    limit(RLIMIT_MEMLOCK, 8192);
+    if (getuid() == 0 && (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0))
+        FAIL("cannot become nobody: %s", strerror(errno));
+    int descriptors = open_descriptors();
+    int made = ringmsg_ring_new(&config, &ring);
+    EQUAL(made, -ENOMEM);
+    CHECK(mentions("RLIMIT_MEMLOCK"));
+    EQUAL(open_descriptors(), descriptors);
+}
+
+TESTS(TEST(every_number_of_descriptors_left_is_survived), TEST(a_small_address_space_refuses_pools_and_rings_go_on),
+      TEST(an_exhausted_address_space_refuses_rings), TEST(a_small_memlock_limit_is_named),
+      TEST(ten_thousand_rings_leave_nothing))

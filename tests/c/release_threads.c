@@ -1,0 +1,95 @@
+/* Many threads give back what one has reaped, while it goes on, and starves now and then. */
+#include "test.h"
+
+enum { RELEASERS = 4, DATAGRAMS = 40000, QUEUE = 64, BUFFERS = 16 };
+
+/* Records on their way from the owner to those that release them. */
+struct queue {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct ringmsg_record records[QUEUE];
+    int first, count, closed;
+    struct ringmsg_ring *ring;
+};
+
+static void *check_and_release(void *argument)
+{
+    struct queue *queue = argument;
+    for (;;) {
+        pthread_mutex_lock(&queue->lock);
+        while (queue->count == 0 && !queue->closed)
+            pthread_cond_wait(&queue->changed, &queue->lock);
+        if (queue->count == 0)
+            break;
+        struct ringmsg_record record = queue->records[queue->first];
+        queue->first = (queue->first + 1) % QUEUE;
+        queue->count--;
+        pthread_cond_broadcast(&queue->changed);
+        pthread_mutex_unlock(&queue->lock);
+        /* Nobody else writes there while we hold it: every word is the first one's. */
+        uint32_t words[16];
+        EQUAL(record.payload_length, sizeof words);
+        memcpy(words, payload_of(queue->ring, &record), sizeof words);
+        for (int i = 1; i < 16; i++)
+            EQUAL(words[i], words[0]);
+        OK(ringmsg_release(queue->ring, &record, 1));
+    }
+    pthread_mutex_unlock(&queue->lock);
+    return NULL;
+}
+
+static void *send_numbers(void *argument)
+{
+    int sender = *(int *)argument;
+    uint32_t words[16];
+    for (uint32_t n = 0; n < DATAGRAMS; n++) {
+        for (int i = 0; i < 16; i++)
+            words[i] = n;
+        SYS(send(sender, words, sizeof words, 0));
+    }
+    return NULL;
+}
+
+static void many_threads_release_while_the_owner_reaps(void)
+{
+    struct ringmsg_ring *ring = make_ring();
+    int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+    struct ringmsg_pool *pool = make_pool(ring, receiver, BUFFERS, 2048);
+    struct queue queue = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .ring = ring};
+    pthread_t threads[RELEASERS], sends;
+    OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 1));
+    for (int i = 0; i < RELEASERS; i++)
+        EQUAL(pthread_create(&threads[i], NULL, check_and_release, &queue), 0);
+    EQUAL(pthread_create(&sends, NULL, send_numbers, &sender), 0);
+    uint64_t received = 0;
+    while (received + stats_of(ring).socket_drops < DATAGRAMS) {
+        struct ringmsg_record records[32];
+        int count = reap_ms(ring, records, 32, 3000);
+        if (count == 0)
+            FAIL("%llu received, %llu dropped, and no more comes", (unsigned long long)received,
+                 (unsigned long long)stats_of(ring).socket_drops);
+        received += (uint64_t)count;
+        pthread_mutex_lock(&queue.lock);
+        for (int i = 0; i < count; i++) {
+            while (queue.count == QUEUE)
+                pthread_cond_wait(&queue.changed, &queue.lock);
+            queue.records[(queue.first + queue.count++) % QUEUE] = records[i];
+        }
+        pthread_cond_broadcast(&queue.changed);
+        pthread_mutex_unlock(&queue.lock);
+    }
+    pthread_mutex_lock(&queue.lock);
+    queue.closed = 1;
+    pthread_cond_broadcast(&queue.changed);
+    pthread_mutex_unlock(&queue.lock);
+    pthread_join(sends, NULL);
+    for (int i = 0; i < RELEASERS; i++)
+        pthread_join(threads[i], NULL);
+    struct ringmsg_stats stats = stats_of(ring);
+    EQUAL(stats.datagrams + stats.socket_drops, DATAGRAMS);
+    EQUAL(stats.buffers_held, 0);
+    CHECK(stats.starvations > 0); /* there are few buffers: this is what the test is about */
+    OK(ringmsg_ring_free(ring));
+}
+
+TESTS(TEST(many_threads_release_while_the_owner_reaps))

@@ -1,0 +1,365 @@
+/* ringmsg_recvmsg() against recvmsg(2): the same datagram, the same flags, the same bytes. */
+#include "test.h"
+
+/* All that a receive can write to. */
+struct place {
+    struct msghdr message;
+    struct iovec parts[3];
+    unsigned char name[128], control[512], payload[3][3000];
+};
+
+/* How much room a place has, and what is asked of the receive. */
+struct shape {
+    int flags;
+    size_t name, control; /* 0: NULL */
+    size_t parts[3];
+};
+
+static void lay_out(struct place *place, const struct shape *shape)
+{
+    memset(place, 0xa5, sizeof *place);
+    memset(&place->message, 0, sizeof place->message);
+    place->message.msg_name = shape->name ? place->name : NULL;
+    place->message.msg_namelen = (socklen_t)shape->name;
+    place->message.msg_control = shape->control ? place->control : NULL;
+    place->message.msg_controllen = shape->control;
+    place->message.msg_flags = -1;
+    place->message.msg_iov = place->parts;
+    place->message.msg_iovlen = 3;
+    for (int i = 0; i < 3; i++)
+        place->parts[i] = (struct iovec){place->payload[i], shape->parts[i]};
+}
+
+/* The kernel wrote the same into both, and nothing else. */
+static void same(const struct place *seen, const struct place *wanted, int result, int wanted_result)
+{
+    EQUAL(result, wanted_result);
+    EQUAL(seen->message.msg_flags, wanted->message.msg_flags);
+    EQUAL(seen->message.msg_namelen, wanted->message.msg_namelen);
+    EQUAL(seen->message.msg_controllen, wanted->message.msg_controllen);
+    CHECK(memcmp(seen->name, wanted->name, sizeof seen->name) == 0);
+    CHECK(memcmp(seen->control, wanted->control, sizeof seen->control) == 0);
+    CHECK(memcmp(seen->payload, wanted->payload, sizeof seen->payload) == 0);
+}
+
+/* recvmsg(2), as it is: bytes or -errno. */
+static int system_receive(int fd, struct place *place, const struct shape *shape)
+{
+    lay_out(place, shape);
+    ssize_t received = recvmsg(fd, &place->message, shape->flags);
+    return received < 0 ? -errno : (int)received;
+}
+
+/* The record of a single-shot agrees with what it left in the msghdr. */
+static int reap_single(struct ringmsg_ring *ring, const struct place *place, const struct shape *shape)
+{
+    struct ringmsg_record record = reap_one(ring);
+    EQUAL(record.user_data, 77);
+    EQUAL(record.pool, RINGMSG_POOL_NONE);
+    CHECK(record.flags & RINGMSG_RECORD_FINAL);
+    CHECK(!(record.flags & RINGMSG_RECORD_BUFFER));
+    if (record.result >= 0) {
+        size_t room = shape->parts[0] + shape->parts[1] + shape->parts[2];
+        size_t length = (size_t)record.result < room ? (size_t)record.result : room;
+        EQUAL(record.payload_length, length);
+        EQUAL(record.msg_flags, place->message.msg_flags);
+        EQUAL(record.control_length, place->message.msg_controllen);
+        EQUAL(record.name_length, place->message.msg_namelen < shape->name ? place->message.msg_namelen : shape->name);
+        EQUAL(!(record.flags & RINGMSG_RECORD_TRUNCATED), !(record.msg_flags & MSG_TRUNC));
+        EQUAL(!(record.flags & RINGMSG_RECORD_CONTROL_TRUNCATED), !(record.msg_flags & MSG_CTRUNC));
+    }
+    OK(ringmsg_release(ring, &record, 1)); /* there is nothing to release, which is no error */
+    return record.result;
+}
+
+static int ring_receive(struct ringmsg_ring *ring, int fd, struct place *place, const struct shape *shape)
+{
+    lay_out(place, shape);
+    OK(ringmsg_recvmsg(ring, fd, &place->message, shape->flags, 0, 77));
+    return reap_single(ring, place, shape);
+}
+
+/* Everything that brings control messages. */
+static void switch_everything_on(int fd, int family)
+{
+    OK(ringmsg_socket_enable(fd, RINGMSG_META_DESTINATION | RINGMSG_META_TRAFFIC_CLASS | RINGMSG_META_HOP_LIMIT |
+                                     RINGMSG_META_DROPPED | RINGMSG_META_SOFTWARE_TIMESTAMP |
+                                     RINGMSG_META_DESTINATION_PORT | RINGMSG_META_SEGMENT_SIZE |
+                                     (family == AF_INET6 ? RINGMSG_META_FLOW_LABEL : 0)));
+    set_int(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1);
+    sleep_ms(20); /* the kernel switches timestamps on behind our back */
+}
+
+static struct place wanted, seen;
+
+/* One datagram, received by each in this shape; at first without taking it. */
+static void compare(struct ringmsg_ring *ring, int fd, int sender, const struct shape *shape, size_t size, uint16_t segment)
+{
+    static char data[60000];
+    struct shape peek = *shape;
+    peek.flags |= MSG_PEEK;
+    for (size_t i = 0; i < size; i++)
+        data[i] = (char)(i * 7);
+    if (segment)
+        send_train(sender, data, size, segment);
+    else
+        EQUAL(SYS(send(sender, data, size, 0)), size);
+    int result = system_receive(fd, &wanted, &peek);
+    CHECK(result >= 0);
+    same(&seen, &wanted, ring_receive(ring, fd, &seen, &peek), result);
+    same(&seen, &wanted, ring_receive(ring, fd, &seen, shape), result);
+    EQUAL(recv(fd, data, 1, MSG_DONTWAIT), -1); /* it is gone now */
+
+    /* The same, but the request is there first. */
+    lay_out(&seen, &peek);
+    OK(ringmsg_recvmsg(ring, fd, &seen.message, peek.flags, 0, 77));
+    OK(ringmsg_submit(ring));
+    if (segment)
+        send_train(sender, data, size, segment);
+    else
+        EQUAL(SYS(send(sender, data, size, 0)), size);
+    result = reap_single(ring, &seen, &peek);
+    same(&seen, &wanted, result, system_receive(fd, &wanted, shape));
+}
+
+static void compare_all(int family)
+{
+    struct ringmsg_ring *ring = make_ring();
+    int receiver = bound_udp(family), sender = sender_to(receiver);
+    switch_everything_on(receiver, family);
+    const size_t names[] = {0, 4, 16, 28, 128};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        compare(ring, receiver, sender, &(struct shape){0, names[i], 512, {10, 0, 1000}}, 500, 0);
+    for (size_t control = 0; control <= 320; control += 5)
+        compare(ring, receiver, sender, &(struct shape){0, 128, control, {3000, 0, 0}}, 500, 0);
+    const int flags[] = {0, MSG_TRUNC, MSG_TRUNC | MSG_CMSG_CLOEXEC, MSG_WAITALL};
+    const size_t sizes[] = {0, 1, 99, 100, 101, 1200, 5000};
+    for (size_t f = 0; f < sizeof flags / sizeof *flags; f++)
+        for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+            compare(ring, receiver, sender, &(struct shape){flags[f], 128, 512, {33, 33, 34}}, sizes[s], 0);
+    compare(ring, receiver, sender, &(struct shape){0, 128, 512, {3000, 3000, 3000}}, 6000, 1000);
+    compare(ring, receiver, sender, &(struct shape){MSG_TRUNC, 128, 512, {3000, 0, 100}}, 6000, 1000);
+    OK(ringmsg_ring_free(ring));
+    close(receiver);
+    close(sender);
+}
+
+static void everything_is_as_with_the_system_call(void)
+{
+    compare_all(AF_INET);
+    compare_all(AF_INET6);
+}
+
+/* A datagram to a port where nobody listens comes back through the error queue: a socket of the
+ * system call and one of the ring, both told by the same peer. */
+static void the_error_queue_is_as_with_the_system_call(void)
+{
+    const int families[] = {AF_INET, AF_INET6}, flags[] = {0, MSG_TRUNC, MSG_DONTWAIT};
+    struct ringmsg_ring *ring = make_ring();
+    for (int f = 0; f < 2; f++) {
+        int nobody = bound_udp(families[f]), sockets[2];
+        for (int i = 0; i < 2; i++) {
+            sockets[i] = sender_to(nobody);
+            set_int(sockets[i], families[f] == AF_INET ? SOL_IP : SOL_IPV6,
+                    families[f] == AF_INET ? IP_RECVERR : IPV6_RECVERR, 1);
+        }
+        close(nobody);
+        for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+            for (size_t room = 0; room <= 96; room += 8) {
+                struct shape shape = {flags[i] | MSG_ERRQUEUE, 28, room, {2, 0, 4}};
+                int early = room % 16 == 0 && !(flags[i] & MSG_DONTWAIT);
+                lay_out(&seen, &shape);
+                if (early) { /* it waits, which the system call would not */
+                    OK(ringmsg_recvmsg(ring, sockets[1], &seen.message, shape.flags, 0, 77));
+                    OK(ringmsg_submit(ring));
+                }
+                for (int s = 0; s < 2; s++) {
+                    /* The error itself may still be pending: it is not what this is about. */
+                    if (send(sockets[s], "anybody?", 8, 0) < 0)
+                        SYS(send(sockets[s], "anybody?", 8, 0));
+                    struct pollfd queue = {.fd = sockets[s]};
+                    if (s == 0 || !early)
+                        EQUAL(SYS(poll(&queue, 1, 2000)), 1);
+                }
+                int result = system_receive(sockets[0], &wanted, &shape);
+                CHECK(result > 0);
+                if (!early)
+                    OK(ringmsg_recvmsg(ring, sockets[1], &seen.message, shape.flags, 0, 77));
+                same(&seen, &wanted, reap_single(ring, &seen, &shape), result);
+            }
+        }
+        struct shape shape = {MSG_ERRQUEUE | MSG_DONTWAIT, 28, 96, {8, 8, 8}};
+        EQUAL(system_receive(sockets[0], &wanted, &shape), -EAGAIN);
+        EQUAL(ring_receive(ring, sockets[1], &seen, &shape), -EAGAIN);
+        close(sockets[0]);
+        close(sockets[1]);
+    }
+    OK(ringmsg_ring_free(ring));
+}
+
+/* Makes a msghdr that cannot be meant. */
+static void spoil(struct place *place, int how)
+{
+    static struct iovec too_many[2000];
+    if (how == 0) {
+        place->message.msg_namelen = (socklen_t)-1;
+    } else {
+        place->message.msg_iov = too_many;
+        place->message.msg_iovlen = 2000;
+    }
+}
+
+static void failures_are_as_with_the_system_call(void)
+{
+    struct ringmsg_ring *ring = make_ring();
+    int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+    struct shape shape = {MSG_DONTWAIT, 128, 512, {100, 100, 100}};
+    int result = system_receive(receiver, &wanted, &shape);
+    EQUAL(result, -EAGAIN);
+    same(&seen, &wanted, ring_receive(ring, receiver, &seen, &shape), result);
+
+    for (int i = 0; i < 2; i++) {
+        SYS(send(sender, "x", 1, 0));
+        struct place *place = i == 0 ? &wanted : &seen;
+        lay_out(place, &shape);
+        place->parts[0].iov_base = (void *)16;
+        if (i == 0) {
+            EQUAL(recvmsg(receiver, &place->message, 0), -1);
+            result = -errno;
+        } else {
+            OK(ringmsg_recvmsg(ring, receiver, &place->message, 0, 0, 77));
+            same(&seen, &wanted, reap_single(ring, &seen, &shape), result);
+        }
+    }
+    EQUAL(result, -EFAULT);
+
+    /* Refused before it starts; the requests around it are not. */
+    for (int i = 0; i < 2; i++) {
+        struct place around[2];
+        for (int n = 0; n < 2; n++) {
+            lay_out(&around[n], &shape);
+            lay_out(n == 0 ? &wanted : &seen, &shape);
+        }
+        spoil(&wanted, i);
+        spoil(&seen, i);
+        EQUAL(recvmsg(receiver, &wanted.message, 0), -1);
+        EQUAL(errno, i == 0 ? EINVAL : EMSGSIZE);
+        result = -errno;
+        OK(ringmsg_recvmsg(ring, receiver, &around[0].message, 0, 0, 1));
+        OK(ringmsg_recvmsg(ring, receiver, &seen.message, 0, 0, 77));
+        OK(ringmsg_recvmsg(ring, receiver, &around[1].message, 0, 0, 1));
+        same(&seen, &wanted, reap_single(ring, &seen, &shape), result);
+        for (int n = 0; n < 2; n++) {
+            SYS(send(sender, "x", 1, 0));
+            struct ringmsg_record record = reap_one(ring);
+            EQUAL(record.user_data, 1);
+            EQUAL(record.result, 1);
+        }
+    }
+
+    int connected = (int)SYS(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    result = system_receive(connected, &wanted, &shape);
+    EQUAL(result, -ENOTCONN);
+    same(&seen, &wanted, ring_receive(ring, connected, &seen, &shape), result);
+    close(connected);
+    OK(ringmsg_ring_free(ring));
+}
+
+/* Metadata is decoded from the caller's own areas. */
+static void metadata_comes_with_the_record(void)
+{
+    struct ringmsg_ring *ring = make_ring();
+    int receiver = bound_udp(AF_INET6), sender = sender_to(receiver);
+    struct shape shape = {0, 28, 512, {100, 0, 0}};
+    struct ringmsg_record record;
+    struct ringmsg_metadata metadata;
+    struct ringmsg_wait wait = wait_ms(2000);
+    switch_everything_on(receiver, AF_INET6);
+    lay_out(&seen, &shape);
+    OK(ringmsg_recvmsg(ring, receiver, &seen.message, 0, 0, 77));
+    SYS(send(sender, "x", 1, 0));
+    EQUAL(ringmsg_reap(ring, &record, &metadata, 1, &wait), 1);
+    socklen_t length;
+    struct sockaddr_storage from = address_of(sender, &length);
+    const uint32_t expected = RINGMSG_META_SOURCE | RINGMSG_META_DESTINATION | RINGMSG_META_INTERFACE |
+                              RINGMSG_META_TRAFFIC_CLASS | RINGMSG_META_HOP_LIMIT | RINGMSG_META_DESTINATION_PORT;
+    EQUAL(metadata.valid & expected, expected);
+    EQUAL(metadata.family, AF_INET6);
+    EQUAL(metadata.source_port, ntohs(((struct sockaddr_in6 *)&from)->sin6_port));
+    EQUAL(metadata.hop_limit, 64);
+    OK(ringmsg_ring_free(ring));
+}
+
+static void *free_ring(void *ring)
+{
+    OK(ringmsg_ring_free(ring));
+    return NULL;
+}
+
+/* After ring_free nothing is written to what a request was to fill, whoever freed. */
+static void ring_free_gives_the_msghdr_back(void)
+{
+    for (int from_elsewhere = 0; from_elsewhere < 2; from_elsewhere++) {
+        struct ringmsg_ring *ring = make_ring();
+        int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+        struct shape shape = {0, 128, 512, {100, 100, 100}};
+        pthread_t thread;
+        lay_out(&seen, &shape);
+        lay_out(&wanted, &shape);
+        OK(ringmsg_recvmsg(ring, receiver, &seen.message, 0, 0, 77));
+        OK(ringmsg_submit(ring));
+        if (from_elsewhere) {
+            EQUAL(pthread_create(&thread, NULL, free_ring, ring), 0);
+            pthread_join(thread, NULL);
+        } else {
+            free_ring(ring);
+        }
+        SYS(send(sender, "x", 1, 0));
+        sleep_ms(10);
+        same(&seen, &wanted, 0, 0);
+        EQUAL(system_receive(receiver, &wanted, &shape), 1);
+        close(receiver);
+        close(sender);
+    }
+}
+
+/* Many are submitted with one kernel entry; and more than the queue holds can be queued. */
+static void many_are_submitted_at_once(void)
+{
+    enum { MANY = 1000 };
+    static struct place places[MANY];
+    static int seen_before[MANY];
+    struct ringmsg_ring *ring = make_ring();
+    struct ringmsg_ring_info info = {.size = sizeof info};
+    int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+    struct shape shape = {0, 16, 0, {4, 0, 0}};
+    OK(ringmsg_ring_info(ring, &info));
+    const int fits = (int)info.sq_entries;
+    CHECK(fits >= 8 && fits < MANY);
+    uint64_t before = stats_of(ring).enters;
+    for (int i = 0; i < MANY; i++) {
+        if (i == fits) {
+            EQUAL(stats_of(ring).enters, before);
+            OK(ringmsg_submit(ring));
+            EQUAL(stats_of(ring).enters, before + 1);
+        }
+        lay_out(&places[i], &shape);
+        OK(ringmsg_recvmsg(ring, receiver, &places[i].message, 0, 0, (uint64_t)i));
+    }
+    OK(ringmsg_submit(ring));
+    CHECK(stats_of(ring).enters - before <= (uint64_t)(MANY / fits + 2));
+    OK(ringmsg_submit(ring));
+    for (int n = 0; n < MANY; n++) {
+        EQUAL(SYS(send(sender, &n, sizeof n, 0)), sizeof n);
+        struct ringmsg_record record = reap_one(ring);
+        int number;
+        CHECK(record.user_data < MANY && !seen_before[record.user_data]++);
+        memcpy(&number, places[record.user_data].payload[0], sizeof number);
+        EQUAL(number, n);
+    }
+    OK(ringmsg_ring_free(ring));
+}
+
+TESTS(TEST(everything_is_as_with_the_system_call), TEST(the_error_queue_is_as_with_the_system_call),
+      TEST(failures_are_as_with_the_system_call), TEST(metadata_comes_with_the_record),
+      TEST(ring_free_gives_the_msghdr_back), TEST(many_are_submitted_at_once))

@@ -1,0 +1,249 @@
+/* What is cut is flagged, what is empty arrives, and nothing is shown that was not received. */
+#include "test.h"
+
+#define STALE 0xa5
+
+/* A pool with these capacities, filled with a pattern before anything is armed. */
+static struct ringmsg_pool *
+patterned_pool(struct ringmsg_ring *ring, uint32_t buffers, uint32_t payload, uint32_t control, uint32_t name)
+{
+    struct ringmsg_pool_config config;
+    struct ringmsg_pool *pool;
+    ringmsg_pool_config_init(&config);
+    config.buffers = buffers;
+    config.payload_capacity = payload;
+    config.control_capacity = control;
+    config.name_capacity = name;
+    OK(ringmsg_pool_new(ring, &config, &pool));
+    memset((void *)(uintptr_t)ringmsg_pool_base(pool), STALE, ringmsg_pool_size(pool));
+    return pool;
+}
+
+/* No byte of the pattern lies in a slice of the record. */
+static void check_not_stale(const struct ringmsg_pool *pool, const char *what, uint32_t offset, uint32_t length)
+{
+    const uint8_t *bytes = ringmsg_pool_base(pool) + offset;
+    CHECK(offset + (size_t)length <= ringmsg_pool_size(pool));
+    for (uint32_t i = 0; i < length; i++)
+        if (bytes[i] == STALE)
+            FAIL("byte %u of %u of the %s is older than the datagram", i, length, what);
+}
+
+/* Neither payload nor control messages hold such a byte here; a port may. */
+static void check_record(const struct ringmsg_pool *pool, const struct ringmsg_record *record, int sender)
+{
+    socklen_t length;
+    struct sockaddr_storage from = address_of(sender, &length);
+    CHECK(record->name_length <= length);
+    CHECK(memcmp(ringmsg_pool_base(pool) + record->name_offset, &from, record->name_length) == 0);
+    check_not_stale(pool, "payload", record->payload_offset, record->payload_length);
+    check_not_stale(pool, "control slice", record->control_offset, record->control_length);
+}
+
+/* --- zero-length datagrams --------------------------------------------------------------- */
+
+static void zero_length(int family, uint32_t flags)
+{
+    struct ringmsg_ring *ring = make_ring();
+    int receiver = bound_udp(family), sender = sender_to(receiver);
+    struct ringmsg_pool *pool = patterned_pool(ring, 8, 64, 256, 128);
+    OK(ringmsg_socket_enable(receiver, RINGMSG_META_DESTINATION | RINGMSG_META_SEGMENT_SIZE));
+    OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, flags, 9));
+    for (int round = 0; round < 20; round++) {
+        /* Four empty ones and one with data, so that the order shows. */
+        for (int i = 0; i < 5; i++)
+            SYS(send(sender, "data", i == 3 ? 4 : 0, 0));
+        for (int i = 0; i < 5; i++) {
+            struct ringmsg_record record = reap_one(ring);
+            EQUAL(record.result, i == 3 ? 4 : 0);
+            EQUAL(record.payload_length, record.result);
+            EQUAL(record.wire_length, record.result);
+            EQUAL(record.flags, RINGMSG_RECORD_BUFFER);
+            EQUAL(record.msg_flags, 0);
+            EQUAL(record.segments, 1);
+            EQUAL(record.user_data, 9);
+            CHECK(record.name_length > 0 && record.control_length > 0);
+            check_record(pool, &record, sender);
+            OK(ringmsg_release(ring, &record, 1));
+            REFUSED(ringmsg_release(ring, &record, 1), EINVAL);
+        }
+    }
+    struct ringmsg_stats stats = stats_of(ring);
+    EQUAL(stats.zero_length, 80);
+    EQUAL(stats.datagrams, 100);
+    EQUAL(stats.payload_bytes, 80);
+    EQUAL(stats.errors, 0);
+    EQUAL(stats.starvations, 0);
+    EQUAL(stats.buffers_held, 0);
+    EQUAL(stats.buffers_published, 8);
+    OK(ringmsg_ring_free(ring));
+}
+
+static void empty_datagrams_are_records_and_leak_no_buffer(void)
+{
+    zero_length(AF_INET, 0);
+    zero_length(AF_INET6, 0);
+    zero_length(AF_INET, RINGMSG_RECV_SPLIT);
+}
+
+/* Held, they hold their buffers as others do, and starve the request as others do. */
+static void empty_datagrams_hold_their_buffers(void)
+{
+    struct ringmsg_ring *ring = make_ring();
+    struct ringmsg_record held[8];
+    int receiver = bound_udp(AF_INET), sender = sender_to(receiver), n = 0;
+    OK(ringmsg_recvmsg_multishot(ring, make_pool(ring, receiver, 4, 64), receiver, 0, 0, 0));
+    for (int i = 0; i < 6; i++)
+        SYS(send(sender, "", 0, 0));
+    while (n < 4)
+        n += reap_ms(ring, held + n, (uint32_t)(8 - n), 2000);
+    EQUAL(n, 4);
+    reap_nothing(ring, 20);
+    EQUAL(stats_of(ring).buffers_held, 4);
+    OK(ringmsg_release(ring, held, 4));
+    for (n = 0; n < 2;)
+        n += reap_ms(ring, held + n, (uint32_t)(8 - n), 2000);
+    EQUAL(n, 2);
+    OK(ringmsg_ring_free(ring));
+}
+
+/* With NO_REARM every end is reported, and its data with it. */
+static void without_rearming_an_empty_datagram_is_final(void)
+{
+    struct ringmsg_ring *ring = make_ring();
+    int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+    OK(ringmsg_recvmsg_multishot(ring, make_pool(ring, receiver, 4, 64), receiver, 0, RINGMSG_RECV_NO_REARM, 0));
+    SYS(send(sender, "", 0, 0));
+    struct ringmsg_record record = reap_one(ring);
+    EQUAL(record.result, 0);
+    EQUAL(record.flags, RINGMSG_RECORD_BUFFER | RINGMSG_RECORD_FINAL);
+    REFUSED(ringmsg_cancel(ring, 0), ENOENT);
+    OK(ringmsg_ring_free(ring));
+}
+
+/* --- what does not fit ------------------------------------------------------------------- */
+
+struct cut {
+    uint32_t payload, control, name; /* the pool's capacities */
+    uint32_t flags;                  /* what is flagged, beside BUFFER */
+};
+
+/* One datagram of 100 bytes from an IPv4 or IPv6 socket, with packet information and traffic
+ * class, into a pool with these capacities: by a multishot, which being cut must not end, and
+ * by two single-shots. */
+static void receive_cut_as(int family, const struct cut *cut, int once)
+{
+    uint8_t data[100];
+    memset(data, 0x11, sizeof data);
+    struct ringmsg_ring *ring = make_ring();
+    int receiver = bound_udp(family), sender = sender_to(receiver);
+    OK(ringmsg_socket_enable(receiver, RINGMSG_META_TRAFFIC_CLASS | RINGMSG_META_DESTINATION));
+    struct ringmsg_pool *pool = patterned_pool(ring, 4, cut->payload, cut->control, cut->name);
+    if (!once)
+        OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 0));
+    uint32_t name = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    for (int i = 0; i < 2; i++) {
+        if (once)
+            OK(ringmsg_recvmsg_once(ring, pool, receiver, 0, 0, 0));
+        SYS(send(sender, data, sizeof data, 0));
+        struct ringmsg_record record = reap_one(ring);
+        EQUAL(record.flags, RINGMSG_RECORD_BUFFER | cut->flags | (once ? RINGMSG_RECORD_FINAL : 0));
+        EQUAL(record.wire_length, sizeof data);
+        EQUAL(record.payload_length, cut->payload < sizeof data ? cut->payload : sizeof data);
+        EQUAL(record.result, record.payload_length);
+        EQUAL(record.name_length, cut->name < name ? cut->name : name);
+        CHECK(record.control_length <= cut->control);
+        EQUAL((record.msg_flags & MSG_TRUNC) != 0, (cut->flags & RINGMSG_RECORD_TRUNCATED) != 0);
+        EQUAL((record.msg_flags & MSG_CTRUNC) != 0, (cut->flags & RINGMSG_RECORD_CONTROL_TRUNCATED) != 0);
+        CHECK(memcmp(ringmsg_pool_base(pool) + record.payload_offset, data, record.payload_length) == 0);
+        check_record(pool, &record, sender);
+        OK(ringmsg_release(ring, &record, 1));
+    }
+    struct ringmsg_stats stats = stats_of(ring);
+    EQUAL(stats.truncated, cut->flags & RINGMSG_RECORD_TRUNCATED ? 2 : 0);
+    EQUAL(stats.control_truncated, cut->flags & RINGMSG_RECORD_CONTROL_TRUNCATED ? 2 : 0);
+    EQUAL(stats.errors, 0);
+    EQUAL(stats.buffers_held, 0);
+    OK(ringmsg_ring_free(ring));
+}
+
+static void receive_cut(int family, const struct cut *cut)
+{
+    receive_cut_as(family, cut, 0);
+    receive_cut_as(family, cut, 1);
+}
+
+/* IPv4 needs 32 + 24 bytes of control and a name of 16, IPv6 40 + 24 (the IPv4 options are on
+ * as well, but say nothing here) and 28. */
+static void each_part_is_cut_by_itself_and_flagged(void)
+{
+    enum { PAYLOAD = RINGMSG_RECORD_TRUNCATED, CONTROL = RINGMSG_RECORD_CONTROL_TRUNCATED,
+           NAME = RINGMSG_RECORD_NAME_TRUNCATED };
+    static const struct cut both[] = {
+        {104, 64, 32, 0},       {96, 64, 32, PAYLOAD},        {8, 64, 32, PAYLOAD},
+        {0, 64, 32, PAYLOAD},   {104, 48, 32, CONTROL},       {104, 32, 32, CONTROL},
+        {104, 16, 32, CONTROL}, {104, 8, 32, CONTROL},        {104, 0, 32, CONTROL},
+        {104, 64, 8, NAME},     {8, 16, 8, PAYLOAD | CONTROL | NAME},
+        {104, 64, 0, 0}, /* without room for a name nobody asked for one */
+        {0, 0, 0, PAYLOAD | CONTROL},
+    };
+    for (size_t i = 0; i < sizeof both / sizeof *both; i++) {
+        receive_cut(AF_INET, &both[i]);
+        receive_cut(AF_INET6, &both[i]);
+    }
+    receive_cut(AF_INET6, &(struct cut){104, 64, 24, NAME});
+    receive_cut(AF_INET, &(struct cut){104, 56, 16, 0});
+}
+
+/* The last control message needs no padding behind it. 56 bytes are rounded up already, so the
+ * one byte of IP_TOS alone: 17 of 24. */
+static void padding_between_control_messages_is_not_stale(void)
+{
+    struct ringmsg_ring *ring = make_ring();
+    int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+    set_int(receiver, SOL_IP, IP_RECVTOS, 1);
+    set_int(receiver, SOL_IP, IP_RECVTTL, 1);
+    set_int(receiver, SOL_IP, IP_PKTINFO, 1);
+    struct ringmsg_pool *pool = patterned_pool(ring, 4, 64, 256, 16);
+    OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 0));
+    OK(ringmsg_recvmsg_once(ring, patterned_pool(ring, 4, 64, 256, 16), receiver, 0, 0, 1));
+    for (int i = 0; i < 6; i++) {
+        struct ringmsg_record record;
+        struct ringmsg_metadata metadata;
+        struct ringmsg_wait wait = wait_ms(2000);
+        SYS(send(sender, "x", 1, 0));
+        EQUAL(ringmsg_reap(ring, &record, i % 2 ? &metadata : NULL, 1, &wait), 1);
+        EQUAL(record.control_length, 32 + 24 + 24);
+        check_record(ringmsg_ring_pool(ring, record.pool), &record, sender);
+        OK(ringmsg_release(ring, &record, 1));
+    }
+    OK(ringmsg_ring_free(ring));
+}
+
+/* A buffer that held much shows nothing of it when it holds little. */
+static void a_reused_buffer_shows_only_the_new_datagram(void)
+{
+    uint8_t secret[1000];
+    memset(secret, STALE, sizeof secret);
+    struct ringmsg_ring *ring = make_ring();
+    int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+    struct ringmsg_pool *pool = make_pool(ring, receiver, 1, 1000);
+    OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 0));
+    for (int i = 0; i < 10; i++) {
+        uint32_t size = i % 2 == 0 ? sizeof secret : (uint32_t)i;
+        SYS(send(sender, i % 2 == 0 ? (const void *)secret : "123456789", size, 0));
+        struct ringmsg_record record = reap_one(ring);
+        EQUAL(record.payload_length, size);
+        if (i % 2 == 1)
+            check_record(pool, &record, sender);
+        OK(ringmsg_release(ring, &record, 1));
+    }
+    OK(ringmsg_ring_free(ring));
+}
+
+TESTS(TEST(empty_datagrams_are_records_and_leak_no_buffer),
+      TEST(empty_datagrams_hold_their_buffers),
+      TEST(without_rearming_an_empty_datagram_is_final),
+      TEST(each_part_is_cut_by_itself_and_flagged),
+      TEST(padding_between_control_messages_is_not_stale),
+      TEST(a_reused_buffer_shows_only_the_new_datagram))

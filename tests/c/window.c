@@ -1,0 +1,267 @@
+/* Wants that are no starvation: a narrow window, a small array, a full completion queue, a
+ * socket's own -ENOBUFS. Nothing is lost, and the counters say which it was. */
+#include "numbers.h"
+
+#include <linux/netlink.h>
+
+#define BUFFERS 16
+
+/* `SOCKETS` sockets that share a pool of this many buffers, with the numbers up to `EACH`
+ * queued at each. */
+#define SOCKETS 4
+#define EACH 50
+static struct shared {
+    struct ringmsg_ring *ring;
+    int senders[SOCKETS];
+    uint32_t next[SOCKETS];
+} share(uint32_t buffers)
+{
+    struct shared s = {.ring = make_ring()};
+    struct ringmsg_pool *pool = NULL;
+    for (uint64_t i = 0; i < SOCKETS; i++) {
+        int receiver = bound_udp(AF_INET);
+        s.senders[i] = sender_to(receiver);
+        if (pool == NULL)
+            pool = make_pool(s.ring, receiver, buffers, 64);
+        OK(ringmsg_recvmsg_multishot(s.ring, pool, receiver, 0, 0, i));
+    }
+    for (uint64_t i = 0; i < SOCKETS; i++)
+        send_numbers(s.senders[i], 0, EACH);
+    return s;
+}
+
+/* Reaps what was queued, in order for each socket, `at_most` records at a time, which are
+ * released in between or not. */
+static void reap_shared(struct shared *s, uint32_t at_most, int releases)
+{
+    static struct ringmsg_record records[SOCKETS * EACH];
+    for (int done = 0, n; done < SOCKETS * EACH; done += n) {
+        n = reap_ms(s->ring, records, at_most, 2000);
+        CHECK(n > 0);
+        for (int i = 0; i < n; i++)
+            s->next[records[i].user_data] = check_numbers(s->ring, records + i, 1, s->next[records[i].user_data]);
+        if (releases)
+            OK(ringmsg_release(s->ring, records, (uint32_t)n));
+    }
+}
+
+/* In DEFER mode it takes several sockets to outrun the window: the kernel hands over 33
+ * completions of a socket at a time. */
+static void a_narrow_window_is_a_miss_and_not_a_starvation(void)
+{
+    struct shared s = share(256);
+    reap_shared(&s, SOCKETS * EACH, 0);
+    struct ringmsg_stats stats = stats_of(s.ring);
+    EQUAL(stats.starvations, 0);
+    EQUAL(stats.errors, 0);
+    CHECK(stats.window_misses >= 1);
+    EQUAL(stats.buffers_held, SOCKETS * EACH);
+    CHECK(stats.buffers_held + stats.buffers_published <= 256);
+    OK(ringmsg_ring_free(s.ring));
+}
+
+static void sockets_that_share_a_pool_all_live_on(void)
+{
+    for (uint32_t at_most = 1; at_most <= 8; at_most++) {
+        struct shared s = share(8);
+        reap_shared(&s, at_most, 1);
+        EQUAL(stats_of(s.ring).errors, 0);
+        CHECK(stats_of(s.ring).starvations > 0);
+        for (uint32_t i = 0; i < SOCKETS; i++) {
+            send_numbers(s.senders[i], 0, 1);
+            struct ringmsg_record record = reap_one(s.ring);
+            EQUAL(record.user_data, i);
+            OK(ringmsg_release(s.ring, &record, 1));
+        }
+        OK(ringmsg_ring_free(s.ring));
+    }
+}
+
+/* The kernel uses the pool up in one go, and the caller reaps a few records at a time and
+ * releases them: by the time the end of the request is looked at there are buffers again. */
+static void small_arrays_make_no_errors(void)
+{
+    enum { COUNT = 200 };
+    for (uint32_t capacity = 1; capacity <= 32; capacity += capacity < 6 ? 1 : 13) {
+        struct ringmsg_ring *ring = make_ring();
+        struct ringmsg_record records[32];
+        int receiver = bound_udp(AF_INET), sender = sender_to(receiver), n;
+        set_int(receiver, SOL_SOCKET, SO_RCVBUF, 1 << 20);
+        OK(ringmsg_recvmsg_multishot(ring, make_pool(ring, receiver, BUFFERS, 64), receiver, 0, 0, 0));
+        send_numbers(sender, 0, COUNT);
+        for (uint32_t next = 0; next < COUNT; OK(ringmsg_release(ring, records, (uint32_t)n))) {
+            n = reap_ms(ring, records, capacity, 2000);
+            CHECK(n > 0);
+            next = check_numbers(ring, records, n, next);
+        }
+        struct ringmsg_stats stats = stats_of(ring);
+        EQUAL(stats.errors, 0);
+        EQUAL(stats.records, COUNT);
+        EQUAL(stats.window_misses, 0); /* the whole pool was published all the time */
+        OK(ringmsg_ring_free(ring));
+    }
+}
+
+/* As many buffers as the kernel's 16-bit counters can tell apart, all of them held, twice. */
+static void the_largest_pool_can_be_held_whole(void)
+{
+    enum { LARGEST = 32768 };
+    static struct ringmsg_record held[LARGEST + 1];
+    struct ringmsg_ring *ring = make_ring();
+    int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+    OK(ringmsg_recvmsg_multishot(ring, make_pool(ring, receiver, LARGEST, 8), receiver, 0, 0, 0));
+    for (int round = 0; round < 2; round++) {
+        int n = 0;
+        for (uint32_t number = 0; number < LARGEST; number += 64) {
+            send_numbers(sender, number, number + 64);
+            n += hold_up_to(ring, held + n, 64);
+        }
+        EQUAL(n, LARGEST);
+        EQUAL(check_numbers(ring, held, n, 0), LARGEST);
+        EQUAL(stats_of(ring).buffers_held, LARGEST);
+        send_numbers(sender, 0, 1);
+        EQUAL(hold_up_to(ring, held + n, 1), 0);
+        EQUAL(stats_of(ring).starvations, round + 1);
+        OK(ringmsg_release(ring, held, LARGEST));
+        EQUAL(hold_up_to(ring, held, 1), 1);
+        OK(ringmsg_release(ring, held, 1));
+    }
+    EQUAL(stats_of(ring).errors, 0);
+    EQUAL(stats_of(ring).socket_drops, 0);
+    OK(ringmsg_ring_free(ring));
+}
+
+/* --- not for want of buffers ------------------------------------------------------------- */
+
+static struct sockaddr_nl everybody = {.nl_family = AF_NETLINK, .nl_groups = 1};
+
+static int listening_netlink(int receive_buffer)
+{
+    int fd = (int)SYS(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_USERSOCK));
+    struct sockaddr_nl address = {.nl_family = AF_NETLINK};
+    SYS(bind(fd, (struct sockaddr *)&address, sizeof address));
+    if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &(int){1}, sizeof(int)) != 0) {
+        printf("(skipped: joining a netlink group: %s)\n", strerror(errno));
+        exit(0);
+    }
+    set_int(fd, SOL_SOCKET, SO_RCVBUF, receive_buffer);
+    return fd;
+}
+
+/* To the group. That it reached nobody at address 0 besides, says sendto, is no matter. */
+static void send_to_group(int sender, size_t size)
+{
+    static const char message[600];
+    sendto(sender, message, size, 0, (struct sockaddr *)&everybody, sizeof everybody);
+}
+
+static void *flood(void *sender)
+{
+    for (int i = 0; i < 3000; i++)
+        send_to_group(*(int *)sender, 600);
+    return NULL;
+}
+
+static void an_overflowed_netlink_socket_says_so_and_lives_on(void)
+{
+    int receiver = listening_netlink(1);
+    int sender = (int)SYS(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_USERSOCK));
+    pthread_t thread;
+    flood(&sender); /* before it is armed, so that one error is certain */
+    struct ringmsg_ring *ring = make_ring();
+    struct ringmsg_pool *pool = make_pool(ring, receiver, 64, 1024);
+    OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 3));
+    struct ringmsg_record record = reap_one(ring);
+    EQUAL(record.result, -ENOBUFS);
+    EQUAL(record.flags, 0);
+    EQUAL(record.user_data, 3);
+
+    EQUAL(pthread_create(&thread, NULL, flood, &sender), 0);
+    int quiet = 0, errors = 1, data = 0;
+    while (quiet < 3) {
+        if (reap_ms(ring, &record, 1, 100) == 0) {
+            quiet++;
+            continue;
+        }
+        EQUAL(record.flags & RINGMSG_RECORD_FINAL, 0);
+        errors += record.result == -ENOBUFS;
+        data += record.result == 600;
+        CHECK(record.result == 600 || record.result == -ENOBUFS);
+        OK(ringmsg_release(ring, &record, 1));
+    }
+    pthread_join(thread, NULL);
+    CHECK(data > 0);
+    struct ringmsg_stats stats = stats_of(ring);
+    EQUAL(stats.errors, errors);
+    EQUAL(stats.starvations, 0);
+    EQUAL(stats.rearms, errors);
+
+    send_to_group(sender, 4);
+    EQUAL(reap_one(ring).result, 4);
+    OK(ringmsg_ring_free(ring));
+}
+
+static void a_full_completion_queue_loses_nothing(void)
+{
+    enum { COUNT = 150 };
+    for (uint32_t buffers = 4; buffers <= 256; buffers *= 8) {
+        struct ringmsg_ring *ring = make_ring_with(0, 4);
+        struct ringmsg_record records[3];
+        int receiver = bound_udp(AF_INET), sender = sender_to(receiver), n;
+        set_int(receiver, SOL_SOCKET, SO_RCVBUF, 1 << 20);
+        OK(ringmsg_recvmsg_multishot(ring, make_pool(ring, receiver, buffers, 64), receiver, 0, 0, 0));
+        for (uint32_t round = 0; round < 3; round++) {
+            send_numbers(sender, 0, COUNT);
+            for (uint32_t next = 0; next < COUNT; OK(ringmsg_release(ring, records, (uint32_t)n))) {
+                n = reap_ms(ring, records, 3, 2000);
+                if (n == 0)
+                    FAIL("deaf after %u datagrams", next);
+                next = check_numbers(ring, records, n, next);
+            }
+        }
+        struct ringmsg_stats stats = stats_of(ring);
+        EQUAL(stats.errors, 0);
+        EQUAL(stats.records, 3 * COUNT);
+        EQUAL(stats.socket_drops, 0);
+        if (buffers > 4)
+            CHECK(stats.cq_overflows > 0);
+        OK(ringmsg_ring_free(ring));
+    }
+}
+
+/* Where -ENOBUFS may be the socket's own it is not taken for that, however the end of a request
+ * that wants buffers reaches us: late, or through an overflowed completion queue. */
+static void a_want_of_buffers_is_no_error_of_a_netlink_socket(void)
+{
+    enum { COUNT = 100 };
+    for (uint32_t cq_entries = 4; cq_entries <= 256; cq_entries *= 8) {
+        for (uint32_t capacity = 1; capacity <= 5; capacity++) {
+            int receiver = listening_netlink(1 << 20);
+            int sender = (int)SYS(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_USERSOCK));
+            struct ringmsg_ring *ring = make_ring_with(0, cq_entries);
+            struct ringmsg_record records[5];
+            OK(ringmsg_recvmsg_multishot(ring, make_pool(ring, receiver, 4, 64), receiver, 0, 0, 0));
+            for (uint32_t i = 0; i < COUNT; i++)
+                send_to_group(sender, 1 + i % 64);
+            for (uint32_t done = 0; done < COUNT;) {
+                int n = reap_ms(ring, records, capacity, 2000);
+                CHECK(n > 0);
+                for (int i = 0; i < n; i++, done++)
+                    EQUAL(records[i].result, 1 + done % 64);
+                OK(ringmsg_release(ring, records, (uint32_t)n));
+            }
+            EQUAL(stats_of(ring).errors, 0);
+            CHECK(stats_of(ring).starvations + stats_of(ring).cq_overflows > 0);
+            OK(ringmsg_ring_free(ring));
+            close(receiver), close(sender);
+        }
+    }
+}
+
+TESTS(TEST(a_narrow_window_is_a_miss_and_not_a_starvation),
+      TEST(small_arrays_make_no_errors),
+      TEST(sockets_that_share_a_pool_all_live_on),
+      TEST(the_largest_pool_can_be_held_whole),
+      TEST(an_overflowed_netlink_socket_says_so_and_lives_on),
+      TEST(a_want_of_buffers_is_no_error_of_a_netlink_socket),
+      TEST(a_full_completion_queue_loses_nothing))

@@ -1,0 +1,533 @@
+// Every class and function of ringmsg.hpp, in every task-work mode that binds and that does not.
+#include "check.hpp"
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <atomic>
+#include <csignal>
+#include <new>
+#include <poll.h>
+#include <ranges>
+#include <stdexcept>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <thread>
+#include <type_traits>
+#include <unistd.h>
+
+using namespace std::chrono_literals;
+
+template <class T>
+constexpr bool is_owner = std::is_nothrow_destructible_v<T> && std::is_nothrow_move_constructible_v<T> &&
+                          std::is_nothrow_move_assignable_v<T> && !std::is_copy_constructible_v<T> &&
+                          !std::is_copy_assignable_v<T>;
+static_assert(is_owner<ringmsg::ring> && is_owner<ringmsg::pool> && is_owner<ringmsg::batch>);
+static_assert(std::ranges::forward_range<ringmsg::batch>);
+static_assert(std::is_same_v<decltype(std::declval<ringmsg::record>().payload()), std::span<const std::byte>>);
+
+// Counts allocations, to see that reaping makes none.
+static std::atomic<unsigned> allocations;
+[[gnu::noinline]] void *operator new(std::size_t size)
+{
+    allocations++;
+    if (void *memory = std::malloc(size))
+        return memory;
+    throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void *memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void *memory, std::size_t) noexcept { std::free(memory); }
+
+static std::uint32_t mode;
+
+static ringmsg::ring_config config(std::uint32_t more_flags = 0)
+{
+    ringmsg::ring_config config;
+    config.flags = mode | more_flags;
+    return config;
+}
+
+// A UDP socket on loopback, with one that sends to it.
+struct sockets {
+    int receiver = socket(AF_INET, SOCK_DGRAM, 0), sender = socket(AF_INET, SOCK_DGRAM, 0);
+    sockaddr_in address{}, source{};
+
+    sockets()
+    {
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t length = sizeof address;
+        CHECK(bind(receiver, reinterpret_cast<sockaddr *>(&address), length) == 0);
+        CHECK(getsockname(receiver, reinterpret_cast<sockaddr *>(&address), &length) == 0);
+        CHECK(connect(sender, reinterpret_cast<sockaddr *>(&address), length) == 0);
+        CHECK(getsockname(sender, reinterpret_cast<sockaddr *>(&source), &length) == 0);
+    }
+    ~sockets()
+    {
+        ::close(receiver);
+        ::close(sender);
+    }
+    void say(const std::string &words) const { CHECK(send(sender, words.data(), words.size(), 0) >= 0); }
+};
+
+// A ring that receives from a socket.
+struct receiver : sockets {
+    ringmsg::ring ring{config()};
+    ringmsg::pool pool{ring, ringmsg::pool_config(sockets::receiver)};
+    ringmsg::batch batch{16};
+
+    receiver() { ring.recvmsg_multishot(pool, sockets::receiver, {.user_data = 7}); }
+};
+
+static void a_datagram_is_a_record()
+{
+    receiver r;
+    r.say("hello");
+    CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1);
+    CHECK(r.batch.size() == 1 && !r.batch.empty() && r.batch.capacity() == 16);
+    const ringmsg::record record = r.batch[0];
+    CHECK(text(record.payload()) == "hello");
+    CHECK(record.user_data() == 7 && record.wire_length() == 5 && !record.error());
+    CHECK(!record.is_final() && !record.is_truncated() && !record.is_control_truncated());
+    CHECK(!record.is_segment() && record.segment_size() == 0 && record.control().empty());
+    CHECK(record.name().size() == sizeof(sockaddr_in));
+    CHECK(reinterpret_cast<const sockaddr_in *>(record.source())->sin_port == r.source.sin_port);
+    CHECK(record.metadata() != nullptr && (record.metadata()->valid & RINGMSG_META_SOURCE) != 0);
+    CHECK(record.metadata()->source_port == ntohs(r.source.sin_port));
+    CHECK(record.native().result == 5 && &record.native() == r.batch.native().data());
+    CHECK(std::ranges::count_if(r.batch, [](ringmsg::record one) { return !one.payload().empty(); }) == 1);
+
+    r.say("one ");
+    r.say("two ");
+    r.say("three");
+    CHECK(collect(r.ring, r.batch, 13) == "one two three");
+    r.batch.release();
+    CHECK(r.batch.empty() && r.ring.stats().buffers_held == 0 && r.ring.stats().datagrams == 4);
+    CHECK(r.ring.request_stats(7).datagrams == 4);
+    CHECK(r.ring.info().engine == RINGMSG_ENGINE_IO_URING);
+}
+
+static void metadata_can_be_left_out()
+{
+    receiver r;
+    ringmsg::batch plain(4, ringmsg::metadata::none);
+    r.say("x");
+    CHECK(r.ring.reap(plain, {.timeout = 5s}) == 1);
+    CHECK(plain[0].metadata() == nullptr && text(plain[0].payload()) == "x");
+    ringmsg::batch kept = plain.keep();
+    CHECK(kept[0].metadata() == nullptr && text(kept[0].payload()) == "x");
+}
+
+static void control_messages_and_truncation_are_seen()
+{
+    sockets s;
+    ringmsg::socket_enable(s.receiver, RINGMSG_META_DESTINATION);
+    ringmsg::ring ring(config());
+    ringmsg::pool_config small(s.receiver);
+    small.payload_capacity = 8;
+    ringmsg::pool pool(ring, small);
+    ring.recvmsg_multishot(pool, s.receiver);
+    s.say("more than eight");
+    ringmsg::batch batch(1);
+    CHECK(ring.reap(batch, {.timeout = 5s}) == 1);
+    CHECK(batch[0].is_truncated() && batch[0].wire_length() == 15 && text(batch[0].payload()) == "more tha");
+    CHECK(batch[0].control().size() == batch[0].native().control_length && !batch[0].control().empty());
+    CHECK((batch[0].metadata()->valid & RINGMSG_META_DESTINATION) != 0);
+}
+
+static void errors_are_thrown_with_a_sentence()
+{
+    ringmsg::ring ring(config());
+    ringmsg::pool_config odd;
+    odd.buffers = 300;
+    const std::system_error error = failure([&] { ringmsg::pool pool(ring, odd); });
+    CHECK(error.code() == std::errc::invalid_argument);
+    CHECK(error.code().category() == ringmsg::error_category());
+    CHECK(std::string(error.what()).find("300") != std::string::npos);
+    CHECK(error.code().message() == ringmsg_strerror(EINVAL));
+    CHECK(&ringmsg::error_category() == &category_over_there());
+    CHECK(failure([&] { ring.cancel(5); }).code().value() == ENOENT);
+    CHECK(failure([&] { ringmsg::pool_config config(-1); }).code() == std::errc::bad_file_descriptor);
+    CHECK(failure([&] { ringmsg::socket_enable(-1, RINGMSG_META_SOURCE); }).code().value() == EBADF);
+    CHECK(failure([&] { ring.enable(); }).code().value() == EBADFD);
+    ringmsg::batch none(0);
+    CHECK(failure([&] { ring.reap(none); }).code() == std::errc::invalid_argument);
+}
+
+static void errors_are_noted_instead()
+{
+    std::error_code code;
+    ringmsg::ring_config wrong;
+    wrong.flags = RINGMSG_SETUP_SQPOLL | RINGMSG_SETUP_DEFER_TASKRUN;
+    ringmsg::ring none(wrong, code);
+    CHECK(code == std::errc::invalid_argument && none.native_handle() == nullptr);
+    ringmsg::ring ring(config(), code);
+    CHECK(!code && ring.native_handle() != nullptr);
+    ringmsg::pool_config odd;
+    odd.buffers = 300;
+    ringmsg::pool no_pool(ring, odd, code);
+    CHECK(code == std::errc::invalid_argument && no_pool.native_handle() == nullptr);
+    CHECK(no_pool.id() == RINGMSG_POOL_NONE && no_pool.memory().empty());
+    ringmsg::pool pool(ring, {}, code);
+    CHECK(!code && pool.native_handle() != nullptr && pool.memory().size() > 0);
+    ring.recvmsg_multishot(pool, -1, {}, code);
+    CHECK(code == std::errc::bad_file_descriptor);
+    ring.recvmsg_once(pool, -1, {}, code);
+    CHECK(code == std::errc::bad_file_descriptor);
+    msghdr message{};
+    ring.recvmsg(-1, message, {}, code);
+    CHECK(code == std::errc::bad_file_descriptor);
+    ring.cancel(1, code);
+    CHECK(code.value() == ENOENT);
+    ring.request_stats(1, code);
+    CHECK(code.value() == ENOENT);
+    ringmsg::batch batch(1);
+    CHECK(ring.reap(batch, {.timeout = 0s}, code) == 0 && !code);
+    ring.submit(code);
+    CHECK(!code);
+    CHECK(ring.fd(code) >= 0 && !code);
+    pool.free(code);
+    CHECK(!code && pool.native_handle() == nullptr);
+}
+
+static void a_batch_outlives_its_ring()
+{
+    ringmsg::batch batch(4), kept(0);
+    {
+        receiver r;
+        r.say("a");
+        CHECK(r.ring.reap(batch, {.timeout = 5s}) == 1);
+        kept = batch.keep();
+        r.say("b");
+        CHECK(r.ring.reap(batch, {.timeout = 5s}) == 1);
+        CHECK(kept.size() == 1 && batch.size() == 1);
+    }
+    CHECK(kept.empty() && batch.empty() && batch.begin() == batch.end() && batch.native().empty());
+    CHECK(kept.keep().empty() && kept.detach().empty());
+    batch.release();
+
+    // It serves the next ring as well, and goes from ring to ring.
+    receiver first, second;
+    first.say("c");
+    CHECK(first.ring.reap(batch, {.timeout = 5s}) == 1 && text(batch[0].payload()) == "c");
+    second.say("d");
+    CHECK(second.ring.reap(batch, {.timeout = 5s}) == 1 && text(batch[0].payload()) == "d");
+    CHECK(first.ring.stats().buffers_held == 0 && second.ring.stats().buffers_held == 1);
+}
+
+static void a_pool_outlives_its_ring()
+{
+    auto ring = std::make_unique<ringmsg::ring>(config());
+    ringmsg::pool pool(*ring);
+    ringmsg::pool moved(std::move(pool));
+    CHECK(moved.id() == 0 && !moved.memory().empty());
+    pool = std::move(moved);
+    ring.reset();
+    CHECK(pool.memory().empty() && pool.id() == RINGMSG_POOL_NONE);
+    CHECK(failure([&] { pool.free(); }).code() == std::errc::operation_canceled);
+}
+
+static void a_pool_in_use_is_left_to_its_ring()
+{
+    receiver r;
+    CHECK(failure([&] { r.pool.free(); }).code() == std::errc::device_or_resource_busy);
+    {
+        ringmsg::pool gone(std::move(r.pool));
+    }
+    r.say("still here");
+    CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1 && text(r.batch[0].payload()) == "still here");
+}
+
+static void kept_records_are_released_once_by_any_thread()
+{
+    receiver r;
+    r.say("kept");
+    CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1);
+    ringmsg::batch kept = r.batch.keep();
+    CHECK(r.batch.empty() && r.batch.capacity() == 16 && kept.capacity() == 1);
+    CHECK(kept[0].metadata()->source_port == ntohs(r.source.sin_port));
+    r.say("next");
+    CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1);
+    CHECK(r.ring.stats().buffers_held == 2 && text(kept[0].payload()) == "kept");
+    std::thread([batch = std::move(kept)] { CHECK(text(batch[0].payload()) == "kept"); }).join();
+    CHECK(r.ring.stats().buffers_held == 1 && kept.empty());
+}
+
+static void detached_records_are_the_callers()
+{
+    receiver r;
+    r.say("mine");
+    CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1);
+    const std::span<const ringmsg_record> records = r.batch.detach();
+    CHECK(records.size() == 1 && r.batch.empty());
+    r.batch.release();
+    CHECK(r.ring.stats().buffers_held == 1);
+    r.ring.release(records);
+    CHECK(r.ring.stats().buffers_held == 0);
+    CHECK(failure([&] { r.ring.release(records); }).code() == std::errc::invalid_argument);
+}
+
+static void moving_keeps_what_is_owned()
+{
+    receiver r;
+    r.say("m");
+    CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1);
+    ringmsg::batch other(std::move(r.batch));
+    CHECK(r.batch.empty() && r.batch.capacity() == 0 && other.size() == 1);
+    ringmsg::ring ring(std::move(r.ring));
+    CHECK(r.ring.native_handle() == nullptr && text(other[0].payload()) == "m");
+    CHECK(failure([&] { r.ring.submit(); }).code() == std::errc::invalid_argument);
+    CHECK(failure([&] { r.ring.reap(r.batch); }).code() == std::errc::invalid_argument);
+    r.ring.wake();
+    r.ring.close();
+    other = ringmsg::batch(2);
+    CHECK(ring.stats().buffers_held == 0);
+    r.ring = std::move(ring);
+    r.say("n");
+    CHECK(collect(r.ring, other, 1) == "n");
+}
+
+static void reaping_allocates_nothing()
+{
+    receiver r;
+    CHECK(r.ring.reap(r.batch, {.timeout = 0s}) == 0);
+    const unsigned before = allocations;
+    for (int i = 0; i < 200; i++) {
+        CHECK(send(r.sender, "x", 1, 0) == 1);
+        CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1);
+    }
+    std::error_code code;
+    r.ring.cancel(99, code);
+    CHECK(code && allocations == before);
+}
+
+static void a_refused_reap_leaves_the_batch_as_it_was()
+{
+    receiver r;
+    r.say("x");
+    CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1);
+    if ((r.ring.info().flags & RINGMSG_SETUP_SINGLE_ISSUER) == 0)
+        return;
+    std::thread([&] {
+        const std::system_error error = failure([&] { r.ring.reap(r.batch); });
+        CHECK(error.code() == std::errc::operation_not_permitted);
+        CHECK(std::string(error.what()).find("owner") != std::string::npos);
+    }).join();
+    CHECK(r.batch.size() == 1 && text(r.batch[0].payload()) == "x" && r.ring.stats().buffers_held == 1);
+    r.batch.release();
+    CHECK(r.ring.stats().buffers_held == 0);
+}
+
+static void requests_end_with_a_final_record()
+{
+    receiver r;
+    r.ring.cancel(7);
+    CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1);
+    CHECK(r.batch[0].is_final() && r.batch[0].error() == std::errc::operation_canceled);
+    CHECK(r.batch[0].payload().empty() && r.batch[0].source() == nullptr);
+}
+
+static void single_shots_work()
+{
+    sockets s;
+    ringmsg::ring ring(config());
+    ringmsg::pool pool(ring);
+    ringmsg::batch batch(4);
+    ring.recvmsg_once(pool, s.receiver, {.user_data = 1});
+    ring.submit();
+    s.say("once");
+    CHECK(ring.reap(batch, {.timeout = 5s}) == 1);
+    CHECK(batch[0].is_final() && text(batch[0].payload()) == "once" && batch[0].native().pool == pool.id());
+
+    char space[16];
+    iovec part{space, sizeof space};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    ring.recvmsg(s.receiver, message, {.user_data = 2});
+    ring.submit();
+    s.say("mine");
+    CHECK(ring.reap(batch, {.timeout = 5s}) == 1);
+    CHECK(batch[0].user_data() == 2 && batch[0].native().result == 4 && std::string(space, 4) == "mine");
+    CHECK(batch[0].payload().empty());
+}
+
+static void descriptors_are_handed_over()
+{
+    int pair[2], pipes[2];
+    CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) == 0 && pipe(pipes) == 0);
+    ringmsg::ring ring(config());
+    ringmsg::pool pool(ring, ringmsg::pool_config(pair[0]));
+    ring.recvmsg_multishot(pool, pair[0]);
+    union {
+        cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control{};
+    iovec part{pair, 1};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = &control;
+    message.msg_controllen = sizeof control.space;
+    *CMSG_FIRSTHDR(&message) = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+    std::copy_n(reinterpret_cast<char *>(&pipes[0]), sizeof(int), reinterpret_cast<char *>(CMSG_DATA(CMSG_FIRSTHDR(&message))));
+    CHECK(sendmsg(pair[1], &message, 0) == 1);
+    ringmsg::batch batch(1);
+    CHECK(ring.reap(batch, {.timeout = 5s}) == 1);
+    int fds[2] = {-1, -1};
+    CHECK(ring.take_fds(batch[0], fds) == 1 && fds[0] >= 0);
+    std::error_code code;
+    CHECK(ring.take_fds(batch[0], fds, code) == 0 && !code);
+    char byte = 0;
+    CHECK(write(pipes[1], "p", 1) == 1 && read(fds[0], &byte, 1) == 1 && byte == 'p');
+    for (int fd : {pair[0], pair[1], pipes[0], pipes[1], fds[0]})
+        ::close(fd);
+}
+
+static void the_thread_that_enables_owns()
+{
+    sockets s;
+    ringmsg::ring ring(config(RINGMSG_SETUP_R_DISABLED));
+    ringmsg::pool pool(ring);
+    CHECK(failure([&] { ring.recvmsg_multishot(pool, s.receiver); }).code().value() == EBADFD);
+    std::thread([&] {
+        ring.enable();
+        ring.recvmsg_multishot(pool, s.receiver);
+        ringmsg::batch batch(1);
+        s.say("t");
+        CHECK(collect(ring, batch, 1) == "t");
+    }).join();
+}
+
+static void waking_and_readiness()
+{
+    receiver r;
+    pollfd ready{r.ring.fd(), POLLIN, 0};
+    CHECK(poll(&ready, 1, 0) == 0);
+    r.ring.wake();
+    CHECK(poll(&ready, 1, 5000) == 1);
+    CHECK(r.ring.reap(r.batch) == 0);
+}
+
+static void signals_do_not_end_a_reap()
+{
+    static std::atomic<int> seen;
+    seen = 0;
+    struct sigaction action {};
+    action.sa_handler = [](int) { seen++; };
+    CHECK(sigaction(SIGALRM, &action, nullptr) == 0);
+    const itimerval often{{0, 20000}, {0, 20000}}, never{};
+    receiver r;
+    const auto start = std::chrono::steady_clock::now();
+    CHECK(setitimer(ITIMER_REAL, &often, nullptr) == 0);
+    CHECK(r.ring.reap(r.batch, {.timeout = 300ms}) == 0);
+    CHECK(setitimer(ITIMER_REAL, &never, nullptr) == 0);
+    const auto took = std::chrono::steady_clock::now() - start;
+    CHECK(seen > 1 && took >= 300ms && took < 5s);
+}
+
+// What close() does while threads reap, or are about to: nobody hangs, nobody uses a freed ring.
+static void closing_ends_every_reap()
+{
+    for (int round = 0; round < 100; round++) {
+        ringmsg::ring ring(config(RINGMSG_SETUP_R_DISABLED));
+        std::atomic<bool> enabled = false;
+        auto reap_until_closed = [&](bool first) {
+            if (first) {
+                ring.enable();
+                enabled = true;
+            }
+            while (!enabled)
+                std::this_thread::yield();
+            ringmsg::batch batch(1);
+            std::error_code code;
+            do
+                ring.reap(batch, {}, code);
+            while (code != std::errc::operation_canceled);
+        };
+        std::thread one(reap_until_closed, true), two(reap_until_closed, false);
+        while (!enabled)
+            std::this_thread::yield();
+        std::this_thread::sleep_for(std::chrono::microseconds(round * 7 % 300));
+        ring.close();
+        CHECK(ring.native_handle() == nullptr);
+        one.join();
+        two.join();
+        ring.close();
+        CHECK(failure([&] { ring.stats(); }).code() == std::errc::operation_canceled);
+        if (mode != 0 && round == 20)
+            break; // a bound ring is torn down slowly from elsewhere
+    }
+}
+
+static void unwinding_cleans_up()
+{
+    sockets s;
+    try {
+        receiver r;
+        r.say("x");
+        r.ring.reap(r.batch, {.timeout = 5s});
+        ringmsg::batch kept = r.batch.keep();
+        throw std::runtime_error("thrown");
+    } catch (const std::runtime_error &) {
+    }
+}
+
+static void a_forked_child_only_frees()
+{
+    auto *r = new receiver;
+    r->say("x");
+    CHECK(r->ring.reap(r->batch, {.timeout = 5s}) == 1);
+    const pid_t child = fork();
+    if (child == 0) {
+        std::error_code code;
+        ringmsg::batch batch(1);
+        r->ring.reap(batch, {}, code);
+        delete r;
+        _exit(code == std::errc::operation_not_permitted ? 0 : 1);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    CHECK(text(r->batch[0].payload()) == "x");
+    r->say("y");
+    CHECK(collect(r->ring, r->batch, 1) == "y");
+    delete r;
+}
+
+int main()
+{
+    const ringmsg_support support = ringmsg::query_support();
+    if (support.create_error != 0) {
+        std::fprintf(stderr, "these tests need io_uring: %s\n", ringmsg::describe_support().c_str());
+        return 77;
+    }
+    CHECK(!ringmsg::describe_support().empty());
+    for (std::uint32_t flags : {0u, RINGMSG_SETUP_COOP_TASKRUN, RINGMSG_SETUP_DEFER_TASKRUN}) {
+        mode = flags;
+        const auto start = std::chrono::steady_clock::now();
+        a_datagram_is_a_record();
+        metadata_can_be_left_out();
+        control_messages_and_truncation_are_seen();
+        errors_are_thrown_with_a_sentence();
+        errors_are_noted_instead();
+        a_batch_outlives_its_ring();
+        a_pool_outlives_its_ring();
+        a_pool_in_use_is_left_to_its_ring();
+        kept_records_are_released_once_by_any_thread();
+        detached_records_are_the_callers();
+        moving_keeps_what_is_owned();
+        reaping_allocates_nothing();
+        a_refused_reap_leaves_the_batch_as_it_was();
+        requests_end_with_a_final_record();
+        single_shots_work();
+        descriptors_are_handed_over();
+        the_thread_that_enables_owns();
+        waking_and_readiness();
+        signals_do_not_end_a_reap();
+        closing_ends_every_reap();
+        unwinding_cleans_up();
+        a_forked_child_only_frees();
+        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+        std::printf("ok: mode flags 0x%x, %.2f s\n", flags, took.count());
+    }
+}

@@ -1,0 +1,91 @@
+//! ringmsg.hpp: compiles and runs tests/cpp with every C++ compiler that is here. The program
+//! asserts by itself; what could not be checked is named.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+mod toolchain;
+use toolchain::{Language, compiler, library_directory, root, scratch, succeed};
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Exit status of a program that found no io_uring.
+const SKIPPED: i32 = 77;
+
+/// `compiler`, but as this program: CXX, g++, clang++. None if it is not there.
+fn named(program: &str, standard: &'static str) -> Option<Command> {
+    let found = Command::new(program).arg("--version").output().is_ok();
+    if !found {
+        println!("NOT CHECKED: {program} -std={standard} is not here (`apt-get install g++ clang`)");
+        return None;
+    }
+    let usual = compiler(Language::Cpp(standard));
+    let mut command = Command::new(program);
+    command.args(usual.get_args());
+    Some(command)
+}
+
+fn sources() -> [PathBuf; 2] {
+    ["wrapper.cpp", "collect.cpp"].map(|name| root().join("tests/cpp").join(name))
+}
+
+fn run(program: &Path) {
+    let output = Command::new("timeout")
+        .arg("120")
+        .arg(program)
+        .env("LD_LIBRARY_PATH", library_directory())
+        .output()
+        .expect("the program starts");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.code() == Some(SKIPPED) {
+        assert!(
+            std::env::var_os("RINGMSG_TEST_ALLOW_SKIP").is_some(),
+            "{stderr}(RINGMSG_TEST_ALLOW_SKIP=1 turns this failure into a counted skip)"
+        );
+        println!("SKIPPED {}: {stderr}", program.display());
+        return;
+    }
+    assert!(output.status.success(), "{} failed ({}):\n{stdout}{stderr}", program.display(), output.status);
+    println!("{stdout}");
+}
+
+/// Builds the two translation units, and runs what comes out.
+fn build_and_run(cxx: &str, standard: &'static str, name: &str, more: &[&str]) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(mut command) = named(cxx, standard) else { return };
+    let program = scratch().join(name);
+    command.args(more).args(sources()).arg("-o").arg(&program);
+    command.arg("-L").arg(library_directory()).args(["-lringmsg", "-lpthread"]);
+    succeed(command);
+    run(&program);
+}
+
+#[test]
+fn gcc() {
+    build_and_run("g++", "c++20", "wrapper_gcc", &["-Wshadow=local", "-Wconversion"]);
+}
+
+#[test]
+fn clang() {
+    build_and_run("clang++", "c++20", "wrapper_clang", &["-Wshadow", "-Wconversion"]);
+}
+
+#[test]
+fn gcc_with_sanitizers() {
+    build_and_run("g++", "c++20", "wrapper_sanitized", &["-fsanitize=address"]);
+}
+
+#[test]
+fn it_compiles_in_later_standards_and_without_exceptions() {
+    for cxx in ["g++", "clang++"] {
+        for (standard, more) in [("c++2b", &[][..]), ("c++20", &["-fno-exceptions", "-fno-rtti"])] {
+            let Some(mut command) = named(cxx, standard) else { continue };
+            let source = scratch().join("hpp_alone.cpp");
+            let text = "#include <ringmsg.hpp>\n#include <ringmsg.hpp>\nint main() { ringmsg::ring ring; }\n";
+            std::fs::write(&source, text).unwrap();
+            command.args(more).arg("-fsyntax-only").arg(&source);
+            succeed(command);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+# Proofs: included by the Makefile. docs/reliability.md says what each shows.
+# make soak SECONDS=60 SEED=1 [MODE=defer]   datagrams by the million, faults at random, all accounted for
+# make flood                                 what a flood of empty datagrams costs, and whom
+# make fuzz SECONDS=30                       the three fuzzers; replays fuzz/corpus first
+# make fuzz-replay                           replays fuzz/corpus only
+# make check-memory                          valgrind, AddressSanitizer, UndefinedBehaviorSanitizer
+# make abi                                   rewrites tests/abi/baseline.abi after a deliberate change
+# make check-abi                             compares with it
+# make netns                                 two network namespaces, MTU 1500 (needs root)
+
+SECONDS ?= 60
+SEED ?= 1
+MODE ?= all
+PROOF_DIR := target/proof
+PROOF_CC = $(CC) -std=c11 -O2 -g -Wall -Wextra -Wpedantic -Werror -Iinclude
+PROOF_LINK = -L$(PROFILE_DIR) -lringmsg -lpthread
+WITH_LIBRARY = LD_LIBRARY_PATH=$(PROFILE_DIR)
+
+$(PROOF_DIR):
+	mkdir -p $@
+
+.PHONY: soak
+soak: build | $(PROOF_DIR)
+	$(PROOF_CC) tests/soak/*.c -o $(PROOF_DIR)/soak $(PROOF_LINK)
+	$(WITH_LIBRARY) $(PROOF_DIR)/soak $(SECONDS) $(SEED) $(MODE)
+
+.PHONY: flood
+flood: build | $(PROOF_DIR)
+	$(PROOF_CC) tests/flood/flood.c -o $(PROOF_DIR)/flood $(PROOF_LINK)
+	$(WITH_LIBRARY) $(PROOF_DIR)/flood 3
+
+.PHONY: netns
+netns: build | $(PROOF_DIR)
+	$(PROOF_CC) tests/soak/*.c -o $(PROOF_DIR)/soak $(PROOF_LINK)
+	$(PROOF_CC) tests/flood/flood.c -o $(PROOF_DIR)/flood $(PROOF_LINK)
+	tests/netns.sh $(PROOF_DIR) $(PROFILE_DIR) $(SECONDS) $(SEED)
+
+# The nightly flags of cargo-fuzz and of the sanitizers work on a stable compiler with this.
+UNSTABLE = RUSTC_BOOTSTRAP=1
+FUZZERS = record control calls
+
+.PHONY: fuzz
+fuzz: tools
+	@command -v cargo-fuzz >/dev/null || { echo "missing: cargo-fuzz; install it with: cargo install cargo-fuzz --locked" >&2; exit 1; }
+	for fuzzer in $(FUZZERS); do \
+	  $(UNSTABLE) cargo fuzz run $$fuzzer -- -max_total_time=$(SECONDS) -max_len=400 -timeout=20 || exit 1; \
+	done
+
+.PHONY: fuzz-replay
+fuzz-replay: tools
+	for fuzzer in $(FUZZERS); do $(UNSTABLE) cargo fuzz run $$fuzzer -- -runs=0 || exit 1; done
+
+.PHONY: check-memory check-valgrind check-sanitizers check-rust-sanitizer
+check-memory: check-valgrind check-sanitizers check-rust-sanitizer
+
+check-valgrind: build
+	$(call need,valgrind,apt-get install valgrind)
+	LIBRARY_DIR=$(PROFILE_DIR) tests/memory.sh valgrind
+
+check-sanitizers: build
+	LIBRARY_DIR=$(PROFILE_DIR) tests/memory.sh sanitizers
+
+check-rust-sanitizer: tools
+	$(UNSTABLE) RUSTFLAGS="-Zsanitizer=address" $(CARGO) test --locked --lib \
+	  --target $$(rustc -vV | sed -n 's/^host: //p') --target-dir target/asan
+
+# libabigail cannot read the types in a Rust library. So it is shown a C library with the same
+# functions, made from the header: the interface as C programs are compiled against it. That the
+# real library exports just these symbols is another test (tests/abi/symbols.txt).
+ABI_BASELINE := tests/abi/baseline.abi
+ABI_STUB := $(PROOF_DIR)/libringmsg-abi.so
+
+$(ABI_STUB): include/ringmsg.h | $(PROOF_DIR)
+	{ echo '#include <ringmsg.h>'; \
+	  $(CC) -E -P -Iinclude include/ringmsg.h | tr '\n' ' ' | sed 's/;/;\n/g' | \
+	    grep -E '^ *[a-z][a-z0-9_ *]*\bringmsg_[a-z0-9_]+\(' | sed 's/;$$/ { __builtin_trap(); }/'; \
+	} > $(PROOF_DIR)/abi.c
+	$(CC) -std=c11 -g -O0 -fPIC -shared -w -Iinclude -Wl,-soname,libringmsg.so.0 $(PROOF_DIR)/abi.c -o $@
+	@nm -D --defined-only $@ | sed -n 's/.* T \(ringmsg_.*\)/\1/p' | sort > $(PROOF_DIR)/abi.header
+	@nm -D --defined-only $(PROFILE_DIR)/libringmsg.so | sed -n 's/.* T \(ringmsg_.*\)/\1/p' | sort | \
+	  diff $(PROOF_DIR)/abi.header - || { echo "the library does not export what the header declares" >&2; rm -f $@; exit 1; }
+
+.PHONY: abi check-abi
+abi: build $(ABI_STUB)
+	$(call need,abidw,apt-get install abigail-tools)
+	mkdir -p $(dir $(ABI_BASELINE))
+	abidw --no-corpus-path --no-comp-dir-path --no-show-locs --out-file $(ABI_BASELINE) $(ABI_STUB)
+
+check-abi: build $(ABI_STUB)
+	$(call need,abidiff,apt-get install abigail-tools)
+	@abidiff $(ABI_BASELINE) $(ABI_STUB) || \
+	  { echo "the C interface has changed; if that is meant: make abi, and commit $(ABI_BASELINE)" >&2; exit 1; }
+
+# Part of `make test` where the tool is installed.
+.PHONY: test-abi
+test: test-abi
+test-abi: build
+	@if command -v abidiff >/dev/null; then $(MAKE) --no-print-directory check-abi; \
+	 else echo "SKIPPED check-abi: no abidiff; apt-get install abigail-tools provides it"; fi

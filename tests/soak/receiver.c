@@ -1,0 +1,475 @@
+/* The owner of the ring. It reaps, and between two reaps does what users do: holds everything,
+ * sleeps, cancels, closes, opens, frees the ring and makes a new one in another mode. */
+#include "soak.h"
+
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+
+pthread_rwlock_t ring_lock = PTHREAD_RWLOCK_INITIALIZER;
+struct ringmsg_ring *ring;
+uint32_t ring_number;
+
+static struct chance chance;
+static struct ringmsg_pool *pools[POOLS];
+static uint32_t pool_buffers[POOLS];
+static int waits_by_poll, is_bound;
+static uint64_t reaps;
+/* What the consumer holds on to. */
+static struct ringmsg_record *hoard;
+static uint32_t hoarded, hoard_room;
+static int hoarding;
+
+static const struct mode {
+    const char *name;
+    uint32_t flags;
+} modes[] = {
+    {"plain", 0},
+    {"coop", RINGMSG_SETUP_COOP_TASKRUN},
+    {"coop_flag", RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG},
+    {"defer", RINGMSG_SETUP_DEFER_TASKRUN},
+    {"sqpoll", RINGMSG_SETUP_SQPOLL},
+};
+#define MODES (sizeof modes / sizeof *modes)
+
+static int library(int value, const char *what)
+{
+    char why[256];
+    ringmsg_last_error(why, sizeof why);
+    CHECK(value >= 0, "%s: %d: %s", what, value, why);
+    return value;
+}
+
+/* --- rings and requests ----------------------------------------------------------------------- */
+
+static uint32_t draw_mode(void)
+{
+    for (size_t i = 0; i < MODES; i++)
+        if (only_mode != NULL && strcmp(only_mode, modes[i].name) == 0)
+            return modes[i].flags;
+    return modes[below(&chance, MODES)].flags;
+}
+
+/* Single-shots take a buffer while they wait, so they have a pool of their own: they would keep
+ * the only one of a small pool from its multishots. */
+static void choose_pool(struct life *life)
+{
+    life->pool = life->form == ONCE ? POOLS - 1 : below(&chance, POOLS - 1);
+}
+
+static void make_pools(void)
+{
+    static const uint32_t payloads[] = {1024, 2048, 16384, 65536};
+    for (uint32_t i = 0; i < POOLS; i++) {
+        struct ringmsg_pool_config config;
+        ringmsg_pool_config_init(&config);
+        config.payload_capacity = i == 0 ? 65536 : payloads[below(&chance, 4)];
+        config.buffers = pool_buffers[i] = i == POOLS - 1 ? 16 : 1u << below(&chance, 10);
+        library(ringmsg_pool_new(ring, &config, &pools[i]), "pool_new");
+    }
+}
+
+static void make_ring(void)
+{
+    static const uint32_t queues[] = {0, 0, 4, 8, 64};
+    struct ringmsg_ring_config config;
+    int disabled = one_in(&chance, 4);
+    ringmsg_ring_config_init(&config);
+    config.flags = draw_mode() | (disabled ? RINGMSG_SETUP_R_DISABLED : 0);
+    config.cq_entries = queues[below(&chance, 5)];
+    if (config.cq_entries != 0)
+        config.sq_entries = config.cq_entries;
+    if (config.flags & RINGMSG_SETUP_SQPOLL)
+        config.sq_thread_idle_ms = 1 + below(&chance, 20);
+    pthread_rwlock_wrlock(&ring_lock);
+    library(ringmsg_ring_new(&config, &ring), "ring_new");
+    ring_number++;
+    reaps = 0;
+    waits_by_poll = one_in(&chance, 3);
+    is_bound = (config.flags & RINGMSG_SETUP_DEFER_TASKRUN) != 0;
+    if (waits_by_poll && one_in(&chance, 2))
+        library(ringmsg_ring_fd(ring), "ring_fd");
+    make_pools();
+    if (disabled)
+        library(ringmsg_ring_enable(ring), "ring_enable");
+    pthread_rwlock_unlock(&ring_lock);
+    atomic_fetch_add(&tally.rings, 1);
+}
+
+static uint64_t name_of(const struct life *life)
+{
+    return (uint64_t)life->number << 8 | life->index;
+}
+
+static int arm_here(struct life *life)
+{
+    uint32_t flags = (life->split ? RINGMSG_RECV_SPLIT : 0) | (one_in(&chance, 4) ? RINGMSG_RECV_POLL_FIRST : 0);
+    switch (life->form) {
+    case MULTISHOT:
+        return ringmsg_recvmsg_multishot(ring, pools[life->pool], life->receiver, 0, flags, name_of(life));
+    case ONCE:
+        return ringmsg_recvmsg_once(ring, pools[life->pool], life->receiver, 0, flags, name_of(life));
+    default:
+        life->part = (struct iovec){life->space, PAYLOAD_MAX};
+        life->message = (struct msghdr){.msg_iov = &life->part,
+                                        .msg_iovlen = 1,
+                                        .msg_name = life->name,
+                                        .msg_namelen = sizeof life->name,
+                                        .msg_control = life->control,
+                                        .msg_controllen = sizeof life->control};
+        return ringmsg_recvmsg(ring, life->receiver, &life->message, 0, flags & RINGMSG_RECV_POLL_FIRST, name_of(life));
+    }
+}
+
+static void *arm_there(void *life)
+{
+    return (void *)(intptr_t)arm_here(life);
+}
+
+/* Arms in this thread, or in one that exits right after: the kernel then ends the request. */
+static void arm(struct life *life)
+{
+    void *result = NULL;
+    pthread_t thread;
+    if (!is_bound && one_in(&chance, 8) && pthread_create(&thread, NULL, arm_there, life) == 0) {
+        pthread_join(thread, &result);
+        atomic_fetch_add(&tally.kills, 1);
+    } else {
+        result = arm_there(life);
+    }
+    int armed = (int)(intptr_t)result;
+    if (armed == -ENOBUFS && life->form == ONCE)
+        return; /* a busy multishot has all buffers: again later */
+    library(armed, "arm");
+    life->armed = 1;
+    life->last_record_ns = now_ns();
+    life->watched = 1;
+}
+
+static void arm_all(void)
+{
+    for (uint32_t i = 0; i < SOCKETS; i++)
+        if (!lives[i].armed)
+            arm(&lives[i]);
+}
+
+/* --- records ------------------------------------------------------------------------------------ */
+
+static void take_data(struct life *life, const struct ringmsg_record *record, const struct ringmsg_metadata *metadata)
+{
+    int truncated = (record->flags & RINGMSG_RECORD_TRUNCATED) != 0;
+    const uint8_t *payload = record->pool == RINGMSG_POOL_NONE
+                                 ? life->space
+                                 : ringmsg_pool_base(ringmsg_ring_pool(ring, record->pool)) + record->payload_offset;
+    CHECK((uint32_t)record->result == record->payload_length || record->pool == RINGMSG_POOL_NONE, "result %d, payload_length %u",
+          record->result, record->payload_length);
+    CHECK((record->flags & RINGMSG_RECORD_CONTROL_TRUNCATED) == 0, "control messages were cut");
+    if (metadata != NULL && (metadata->valid & RINGMSG_META_SOURCE))
+        CHECK(metadata->source_port == life->port, "from port %u, not %u", metadata->source_port, life->port);
+    if (record->flags & RINGMSG_RECORD_SEGMENT) {
+        life_take(life, payload, record->payload_length, record->wire_length, truncated);
+        atomic_fetch_add(&tally.segments, 1);
+        if (truncated)
+            life_cut_off(life, record->segments - record->segment - 1u);
+    } else {
+        life_take_train(life, payload, record->payload_length, record->wire_length, record->segment_size);
+    }
+}
+
+static void take_record(const struct ringmsg_record *record, const struct ringmsg_metadata *metadata)
+{
+    struct life *life = &lives[record->user_data % 256 % SOCKETS];
+    CHECK(record->user_data == name_of(life), "a record of a request that is over: %llx",
+          (unsigned long long)record->user_data);
+    CHECK(life->armed, "socket %u: a record after FINAL", life->index);
+    life->last_record_ns = now_ns();
+    if (record->result >= 0) {
+        take_data(life, record, metadata);
+    } else if (record->result == -ECONNREFUSED) {
+        CHECK(life->errors, "socket %u: an ICMP error nobody asked for", life->index);
+        atomic_fetch_add(&tally.icmp, 1);
+    } else {
+        CHECK(record->result == -ECANCELED && (record->flags & RINGMSG_RECORD_FINAL), "socket %u: result %d, flags %x",
+              life->index, record->result, record->flags);
+    }
+    if (record->flags & RINGMSG_RECORD_FINAL) {
+        life->armed = 0;
+        life->watched = 0;
+        atomic_fetch_add(&tally.finals, 1);
+    }
+}
+
+static void release_hoard(void)
+{
+    while (hoarded > 0) {
+        uint32_t count = 1 + below(&chance, BATCH);
+        count = count < hoarded ? count : hoarded;
+        hoarded -= count;
+        if (one_in(&chance, 2) || !release_later(hoard + hoarded, count, ring_number))
+            library(ringmsg_release(ring, hoard + hoarded, count), "release");
+    }
+    hoarding = 0;
+}
+
+/* Keeps them, passes them on, or releases them at once. */
+static void part_with(const struct ringmsg_record *records, uint32_t count)
+{
+    if (hoarding && hoarded + count <= hoard_room) {
+        memcpy(hoard + hoarded, records, count * sizeof *records);
+        hoarded += count;
+    } else if (!one_in(&chance, 3) || !release_later(records, count, ring_number)) {
+        library(ringmsg_release(ring, records, count), "release");
+    }
+}
+
+static void wait_by_poll(int timeout_ms)
+{
+    struct pollfd readable = {.fd = library(ringmsg_ring_fd(ring), "ring_fd"), .events = POLLIN};
+    if (poll(&readable, 1, timeout_ms) < 0)
+        CHECK(errno == EINTR, "poll: %s", strerror(errno));
+}
+
+/* One reap, however it waits. */
+static int pump(int timeout_ms)
+{
+    static struct ringmsg_record records[BATCH];
+    static struct ringmsg_metadata metadata[BATCH];
+    static const uint32_t lingers[] = {0, RINGMSG_LINGER_AUTO, RINGMSG_LINGER_AUTO, 300};
+    struct ringmsg_metadata *wanted = one_in(&chance, 2) ? metadata : NULL;
+    uint32_t capacity = one_in(&chance, 4) ? 1 + below(&chance, 8) : BATCH;
+    struct ringmsg_wait wait = {.size = sizeof wait, .linger_us = lingers[below(&chance, 4)]};
+    wait.timeout_ns = (int64_t)timeout_ms * 1000000;
+    wait.spin_us = one_in(&chance, 20) ? 50 : 0;
+    if (waits_by_poll) {
+        wait_by_poll(timeout_ms);
+        wait.timeout_ns = 0;
+    }
+    reaps++;
+    int count = ringmsg_reap(ring, records, wanted, capacity, &wait);
+    if (count == -EINTR) {
+        atomic_fetch_add(&tally.interrupted, 1);
+        return 0;
+    }
+    library(count, "reap");
+    for (int i = 0; i < count; i++)
+        take_record(&records[i], wanted ? &metadata[i] : NULL);
+    if (count > 0)
+        part_with(records, (uint32_t)count);
+    return count;
+}
+
+/* --- what happens to it ----------------------------------------------------------------------- */
+
+static void cancel(struct life *life)
+{
+    if (!life->armed)
+        return;
+    int64_t deadline = now_ns() + 5000000000;
+    library(ringmsg_cancel(ring, name_of(life)), "cancel");
+    while (life->armed) {
+        CHECK(now_ns() < deadline, "socket %u: no FINAL within 5 s of its cancellation", life->index);
+        pump(10);
+    }
+    int again = ringmsg_cancel(ring, name_of(life));
+    CHECK(again == -ENOENT, "cancel after FINAL: %d", again);
+}
+
+static int has_data(struct life *life)
+{
+    struct pollfd readable = {.fd = life->receiver, .events = POLLIN};
+    return life->armed && poll(&readable, 1, 0) == 1 && (readable.revents & POLLIN);
+}
+
+/* Nobody is deaf: with the sender quiet and all buffers back, every armed socket runs empty. */
+static void prove_hearing(void)
+{
+    int64_t deadline = now_ns() + DEAF_NS;
+    undisturbed_since_ns = 0;
+    release_hoard();
+    quiet = 1;
+    for (uint32_t i = 0; i < SOCKETS; i++) {
+        pthread_mutex_lock(&lives[i].lock);
+        pthread_mutex_unlock(&lives[i].lock);
+    }
+    for (uint32_t i = 0; i < SOCKETS; i++) {
+        while (has_data(&lives[i])) {
+            CHECK(now_ns() < deadline, "socket %u life %u (form %d, gro %d) is deaf: it has data, and no record comes", i,
+                  lives[i].number, lives[i].form, lives[i].gro);
+            pump(1);
+            arm_all();
+        }
+    }
+    quiet = 0;
+    atomic_fetch_add(&tally.proofs, 1);
+}
+
+static void reopen(struct life *life)
+{
+    if (one_in(&chance, 4))
+        prove_hearing();
+    cancel(life);
+    life_close(life);
+    life_open(life, &chance);
+    choose_pool(life);
+}
+
+static void hold_all(void)
+{
+    atomic_fetch_add(&tally.holds, 1);
+    undisturbed_since_ns = 0;
+    hoarding = 1;
+    int64_t until = now_ns() + below(&chance, 60) * 1000000LL;
+    while (now_ns() < until)
+        pump(5);
+    release_hoard();
+}
+
+static void nap(void)
+{
+    atomic_fetch_add(&tally.naps, 1);
+    undisturbed_since_ns = 0;
+    sleep_us(below(&chance, 30000));
+}
+
+/* The receiver sends to a port where nobody listens: an ICMP error comes back to it. */
+static void provoke_icmp(struct life *life)
+{
+    struct sockaddr_storage address;
+    char control[512], data[512];
+    socklen_t length = sizeof address;
+    getsockname(life->receiver, (struct sockaddr *)&address, &length);
+    ((struct sockaddr_in *)&address)->sin_port = htons(1);
+    for (int i = below(&chance, 40); i >= 0; i--)
+        (void)sendto(life->receiver, "?", 1, MSG_DONTWAIT, (struct sockaddr *)&address, length);
+    for (;;) {
+        struct iovec part = {data, sizeof data};
+        struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+        if (recvmsg(life->receiver, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
+            break;
+    }
+}
+
+/* All that a rude end may lose is what lay in buffers. */
+static void void_all(void)
+{
+    for (uint32_t i = 0; i < SOCKETS; i++) {
+        struct life *life = &lives[i];
+        life->voided = 1;
+        for (uint32_t p = 0; p < POOLS; p++)
+            life->void_limit += pool_buffers[p];
+        life->void_limit += life->form == CALLER;
+        life->armed = 0;
+        life->watched = 0;
+    }
+    hoarded = 0;
+    hoarding = 0;
+}
+
+static void free_from_another_thread(void)
+{
+    static struct ringmsg_record records[BATCH];
+    atomic_fetch_add(&tally.afar, 1);
+    free_from_afar(reaps + 1);
+    int ended = ringmsg_reap(ring, records, NULL, BATCH, NULL);
+    CHECK(ended >= 0 || ended == -ECANCELED || ended == -EINTR, "reap while freed: %d", ended);
+    free_from_afar_wait();
+    void_all();
+}
+
+static void change_ring(void)
+{
+    if (one_in(&chance, 2))
+        prove_hearing();
+    undisturbed_since_ns = 0;
+    if (one_in(&chance, 4)) {
+        free_from_another_thread();
+    } else {
+        int rude = one_in(&chance, 3);
+        atomic_fetch_add(&tally.rude, rude);
+        for (uint32_t i = 0; i < SOCKETS && !rude; i++)
+            cancel(&lives[i]);
+        if (!rude)
+            release_hoard();
+        struct ringmsg_stats stats = {.size = sizeof stats};
+        library(ringmsg_ring_stats(ring, &stats), "stats");
+        atomic_fetch_add(&tally.starvations, stats.starvations);
+        atomic_fetch_add(&tally.misses, stats.window_misses);
+        atomic_fetch_add(&tally.overflows, stats.cq_overflows);
+        atomic_fetch_add(&tally.rearms, stats.rearms);
+        pthread_rwlock_wrlock(&ring_lock);
+        library(ringmsg_ring_free(ring), "ring_free");
+        ring = NULL;
+        pthread_rwlock_unlock(&ring_lock);
+        if (rude)
+            void_all();
+    }
+    releases_drain();
+    make_ring();
+}
+
+static void disturb(void)
+{
+    struct life *life = &lives[below(&chance, SOCKETS)];
+    uint32_t what = below(&chance, 1000);
+    int64_t before = undisturbed_since_ns;
+    if (what < 4)
+        hold_all();
+    else if (what < 10)
+        nap();
+    else if (what < 14)
+        reopen(life);
+    else if (what < 18)
+        cancel(life);
+    else if (what < 30 && life->errors)
+        provoke_icmp(life);
+    else if (what < 32)
+        change_ring();
+    else if (life->sent + 8192 >= LIFE_MAX)
+        reopen(life);
+    if (undisturbed_since_ns != before)
+        undisturbed_since_ns = now_ns();
+}
+
+static void prepare(void)
+{
+    chance.state = seed;
+    hoard_room = 1u << 18;
+    hoard = malloc(hoard_room * sizeof *hoard);
+    for (uint32_t i = 0; i < SOCKETS; i++) {
+        struct life *life = &lives[i];
+        life->index = i;
+        life->seen = malloc(LIFE_MAX / 8);
+        life->first = malloc(LIFE_MAX / 8);
+        life->space = malloc(PAYLOAD_MAX);
+        life_open(life, &chance);
+        choose_pool(life);
+    }
+    make_ring();
+}
+
+void *receive_all(void *unused)
+{
+    (void)unused;
+    prepare();
+    undisturbed_since_ns = now_ns();
+    while (!stopping) {
+        arm_all();
+        pump(one_in(&chance, 3) ? 100 : (int)below(&chance, 3));
+        disturb();
+    }
+    undisturbed_since_ns = 0;
+    for (uint32_t i = 0; i < SOCKETS; i++) {
+        cancel(&lives[i]);
+        life_close(&lives[i]);
+    }
+    release_hoard();
+    releases_drain();
+    struct ringmsg_stats stats = {.size = sizeof stats};
+    library(ringmsg_ring_stats(ring, &stats), "stats");
+    CHECK(stats.buffers_held == 0, "%llu buffers are held at the end", (unsigned long long)stats.buffers_held);
+    pthread_rwlock_wrlock(&ring_lock);
+    library(ringmsg_ring_free(ring), "ring_free");
+    ring = NULL;
+    pthread_rwlock_unlock(&ring_lock);
+    return NULL;
+}
