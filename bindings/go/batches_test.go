@@ -336,3 +336,44 @@ func TestAMillionDatagramsDoNotGrowTheHeap(t *testing.T) {
 		t.Fatalf("the heap grew from %d to %d bytes over %d datagrams", before, after, seen)
 	}
 }
+
+// The same with a goroutine that owns the ring, also where the loop is pulled.
+func TestAnOwnerGoroutineServesBatches(t *testing.T) {
+	needRing(t)
+	for _, pull := range []bool{false, true} {
+		conn, peer := listen(t, WithOwnerGoroutine())
+		b := make([]byte, 10)
+		for i := range 20 {
+			write(t, peer, fmt.Sprint(i))
+			if pull {
+				next, stop := iterPull(conn)
+				equal(t, "pulled", string(next().At(0).Payload()), fmt.Sprint(i))
+				stop()
+			} else {
+				equal(t, "payload", collectPayloads(t, conn, 1)[0], fmt.Sprint(i))
+			}
+			if i%5 == 4 { // the other kind of reader, in turn
+				write(t, peer, "single")
+				n, err := conn.Read(b)
+				ok(t, err)
+				equal(t, "read", string(b[:n]), "single")
+			}
+		}
+		for round := range 3 {
+			write(t, peer, "x")
+			for batch, err := range conn.Batches(context.Background()) {
+				if err != nil {
+					if !errors.Is(err, net.ErrClosed) {
+						t.Fatal(err)
+					}
+					break
+				}
+				if round < 2 {
+					break
+				}
+				ok(t, conn.Close())
+				equal(t, "in hand after Close", string(batch.At(0).Payload()), "x")
+			}
+		}
+	}
+}
