@@ -39,16 +39,35 @@ netns: build | $(PROOF_DIR)
 UNSTABLE = RUSTC_BOOTSTRAP=1
 FUZZERS = record control calls
 
-.PHONY: fuzz
-fuzz: tools
-	@command -v cargo-fuzz >/dev/null || { echo "missing: cargo-fuzz; install it with: cargo install cargo-fuzz --locked" >&2; exit 1; }
+# Where cargo-fuzz is not installed it is built into target/tools.
+CARGO_FUZZ := $(or $(shell command -v cargo-fuzz),target/tools/bin/cargo-fuzz)
+target/tools/bin/cargo-fuzz:
+	$(CARGO) install cargo-fuzz --locked --root target/tools
+FUZZ = $(UNSTABLE) PATH="$(abspath target/tools/bin):$$PATH" $(CARGO) fuzz run
+
+.PHONY: fuzz fuzz-replay
+fuzz: tools $(CARGO_FUZZ)
 	for fuzzer in $(FUZZERS); do \
-	  $(UNSTABLE) cargo fuzz run $$fuzzer -- -max_total_time=$(SECONDS) -max_len=400 -timeout=20 || exit 1; \
+	  $(FUZZ) $$fuzzer -- -max_total_time=$(SECONDS) -max_len=400 -timeout=20 || exit 1; \
 	done
 
-.PHONY: fuzz-replay
-fuzz-replay: tools
-	for fuzzer in $(FUZZERS); do $(UNSTABLE) cargo fuzz run $$fuzzer -- -runs=0 || exit 1; done
+fuzz-replay: tools $(CARGO_FUZZ)
+	for fuzzer in $(FUZZERS); do $(FUZZ) $$fuzzer -- -runs=0 || exit 1; done
+
+# Parts of `make test`. What the fuzzers find anew goes to a folder of its own.
+.PHONY: test-soak test-fuzz
+test: test-soak test-fuzz
+test-soak:
+	$(MAKE) soak SECONDS=60 SEED=1
+
+test-fuzz: tools $(CARGO_FUZZ)
+	for fuzzer in $(FUZZERS); do \
+	  mkdir -p $(PROOF_DIR)/corpus/$$fuzzer && \
+	  $(FUZZ) $$fuzzer $(PROOF_DIR)/corpus/$$fuzzer fuzz/corpus/$$fuzzer -- \
+	    -max_total_time=30 -max_len=400 -timeout=20 2>$(PROOF_DIR)/$$fuzzer.log || \
+	    { tail -n 60 $(PROOF_DIR)/$$fuzzer.log >&2; exit 1; }; \
+	  grep -E 'INITED|DONE' $(PROOF_DIR)/$$fuzzer.log; \
+	done
 
 .PHONY: check-memory check-valgrind check-sanitizers check-rust-sanitizer
 check-memory: check-valgrind check-sanitizers check-rust-sanitizer
