@@ -23,8 +23,9 @@
  *         for (int i = 0; i < n; i++)
  *             use(ringmsg_pool_base(pool) + records[i].payload_offset, records[i].payload_length);
  *
- * Errors. Functions return a value >= 0, or -errno; errno itself is never set. On failure
- * nothing was done and no output was written. ringmsg_last_error() has the sentence.
+ * Errors. Functions return a value >= 0, or -errno; errno itself tells nothing, and a call may
+ * change it. On failure nothing was done and no output was written. ringmsg_last_error() has the
+ * sentence.
  *
  * Structs that begin with `size` may grow: set it (the _init functions do), and older and newer
  * programs and libraries understand each other. Unknown flags and reserved fields that are not
@@ -784,7 +785,8 @@ size_t ringmsg_last_error(char *buf,
 
 /*
  * ringmsg_query_support: tells what this kernel and this sandbox offer, by trying: engines,
- * setup flags, features, and the reason when io_uring is refused. Costs some 100 microseconds.
+ * setup flags, features, and the reason when io_uring is refused. Makes and frees some rings for that,
+ * which takes about a millisecond.
  *
  * Ownership: `out` is the caller's; its `size` must be set.
  * Threads: any.
