@@ -416,13 +416,4 @@ impl Pools {
         *place = None;
         Ok(())
     }
-
-    /// Gives up every mapping without unmapping it: the kernel may still write there.
-    pub(crate) fn leak(&self) {
-        for pool in self.iter() {
-            if let Some(buffers) = pool.buffers.lock().take() {
-                std::mem::forget(buffers);
-            }
-        }
-    }
 }
