@@ -990,14 +990,14 @@ uint16_t ringmsg_pool_id(const struct ringmsg_pool *pool);
  * ringmsg_pool_base: where the offsets in records count from. The same for the pool's life.
  *
  * Ownership: the library's: read the slices of records you hold; nothing else is stable.
- * Threads: any. Returns: the address; NULL for NULL, or when the pool is freed.
+ * Threads: any. Returns: the address; NULL for NULL, when the pool is freed, and after fork.
  */
 const uint8_t *ringmsg_pool_base(const struct ringmsg_pool *pool);
 
 /*
  * ringmsg_pool_size: the size of the mapping, in bytes.
  *
- * Threads: any. Returns: the size; 0 for NULL, or when the pool is freed.
+ * Threads: any. Returns: the size; 0 for NULL, when the pool is freed, and after fork.
  */
 size_t ringmsg_pool_size(const struct ringmsg_pool *pool);
 
