@@ -470,11 +470,12 @@ struct ringmsg_stats {
      */
     uint64_t socket_drops;
     /*
-     * Pool buffers that records now hold.
+     * Pool buffers that records now hold: of every pool; of a request, those of its pool,
+     * whoever received into them.
      */
     uint64_t buffers_held;
     /*
-     * Pool buffers now offered to the kernel.
+     * Pool buffers now offered to the kernel; counted likewise.
      */
     uint64_t buffers_published;
 };
