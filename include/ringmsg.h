@@ -23,8 +23,9 @@
  *         for (int i = 0; i < n; i++)
  *             use(ringmsg_pool_base(pool) + records[i].payload_offset, records[i].payload_length);
  *
- * Errors. Functions return a value >= 0, or -errno; errno itself is never set. On failure
- * nothing was done and no output was written. ringmsg_last_error() has the sentence.
+ * Errors. Functions return a value >= 0, or -errno; errno itself tells nothing, and a call may
+ * change it. On failure nothing was done and no output was written. ringmsg_last_error() has the
+ * sentence.
  *
  * Structs that begin with `size` may grow: set it (the _init functions do), and older and newer
  * programs and libraries understand each other. Unknown flags and reserved fields that are not
@@ -475,11 +476,12 @@ struct ringmsg_stats {
      */
     uint64_t socket_drops;
     /*
-     * Pool buffers that records now hold.
+     * Pool buffers that records now hold: of every pool; of a request, those of its pool,
+     * whoever received into them.
      */
     uint64_t buffers_held;
     /*
-     * Pool buffers now offered to the kernel.
+     * Pool buffers now offered to the kernel; counted likewise.
      */
     uint64_t buffers_published;
 };
@@ -790,7 +792,8 @@ size_t ringmsg_last_error(char *buf,
 
 /*
  * ringmsg_query_support: tells what this kernel and this sandbox offer, by trying: engines,
- * setup flags, features, and the reason when io_uring is refused. Costs some 100 microseconds.
+ * setup flags, features, and the reason when io_uring is refused. Makes and frees some rings for that,
+ * which takes about a millisecond.
  *
  * Ownership: `out` is the caller's; its `size` must be set.
  * Threads: any.
@@ -994,14 +997,14 @@ uint16_t ringmsg_pool_id(const struct ringmsg_pool *pool);
  * ringmsg_pool_base: where the offsets in records count from. The same for the pool's life.
  *
  * Ownership: the library's: read the slices of records you hold; nothing else is stable.
- * Threads: any. Returns: the address; NULL for NULL, or when the pool is freed.
+ * Threads: any. Returns: the address; NULL for NULL, when the pool is freed, and after fork.
  */
 const uint8_t *ringmsg_pool_base(const struct ringmsg_pool *pool);
 
 /*
  * ringmsg_pool_size: the size of the mapping, in bytes.
  *
- * Threads: any. Returns: the size; 0 for NULL, or when the pool is freed.
+ * Threads: any. Returns: the size; 0 for NULL, when the pool is freed, and after fork.
  */
 size_t ringmsg_pool_size(const struct ringmsg_pool *pool);
 

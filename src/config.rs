@@ -281,7 +281,7 @@ pub(crate) unsafe fn read<T: Sized32>(from: *const T) -> Result<T> {
     Ok(value)
 }
 
-/// Writes an output struct for a reader of any age. `value.size` becomes what was written.
+/// Writes an output struct for a reader of any age. Its `size` stays what the reader set.
 ///
 /// # Safety
 /// `to` is NULL, or writable for as many bytes as its `size` says.

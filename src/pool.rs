@@ -17,6 +17,7 @@ use crate::config::PoolConfig;
 use crate::descriptors::Descriptors;
 use crate::engine::uring::{BufferRing, Uring};
 use crate::error::{Error, Result};
+use crate::fork;
 use crate::layout::{HEADER, Layout, SEGMENTS_MAX};
 use crate::memory::Mapping;
 use crate::record::*;
@@ -305,6 +306,8 @@ pub struct Pool {
     id: u16,
     /// The ring it belongs to: only to tell rings apart, and for the C interface to find it.
     owner: *const (),
+    /// The process it is mapped in: see `fork`.
+    generation: u32,
     base: AtomicPtr<u8>,
     size: AtomicUsize,
     buffers: Mutex<Option<Box<Buffers>>>,
@@ -327,12 +330,18 @@ impl Pool {
         self.owner
     }
 
+    /// NULL once it is freed, and in a forked child, where nothing is mapped.
     pub(crate) fn base(&self) -> *const u8 {
-        self.base.load(Ordering::Acquire)
+        if self.is_mapped() { self.base.load(Ordering::Acquire) } else { std::ptr::null() }
     }
 
+    /// 0 where `base` is NULL.
     pub(crate) fn size(&self) -> usize {
-        self.size.load(Ordering::Acquire)
+        if self.is_mapped() { self.size.load(Ordering::Acquire) } else { 0 }
+    }
+
+    fn is_mapped(&self) -> bool {
+        self.generation == fork::generation()
     }
 
     pub(crate) fn is_locked(&self) -> bool {
@@ -378,6 +387,7 @@ impl Pools {
             Box::new(Pool {
                 id,
                 owner,
+                generation: fork::generation(),
                 base: AtomicPtr::default(),
                 size: AtomicUsize::default(),
                 buffers: Mutex::new(None),
@@ -415,14 +425,5 @@ impl Pools {
         pool.size.store(0, Ordering::Release);
         *place = None;
         Ok(())
-    }
-
-    /// Gives up every mapping without unmapping it: the kernel may still write there.
-    pub(crate) fn leak(&self) {
-        for pool in self.iter() {
-            if let Some(buffers) = pool.buffers.lock().take() {
-                std::mem::forget(buffers);
-            }
-        }
     }
 }

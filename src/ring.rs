@@ -198,9 +198,12 @@ impl Ring {
             stats.add_request(&request.stats);
             let drops = core.sockets.drops(request.socket).wrapping_sub(request.drops_before);
             stats.socket_drops += u64::from(drops);
-            if let Some(buffers) = request.pool().and_then(|id| self.pools.get(id)).and_then(Pool::lock) {
-                stats.buffers_held = stats.buffers_held.max(u64::from(buffers.held));
-                stats.buffers_published = stats.buffers_published.max(u64::from(buffers.published));
+        }
+        let live = |id| core.requests.live().any(|(_, r)| r.user_data == user_data && r.pool() == Some(id));
+        for pool in self.pools.iter().filter(|pool| live(pool.id())) {
+            if let Some(buffers) = pool.lock() {
+                stats.buffers_held += u64::from(buffers.held);
+                stats.buffers_published += u64::from(buffers.published);
             }
         }
         if !found {

@@ -45,9 +45,10 @@ pub struct Stats {
     /// Socket buffers the kernel dropped since the request was armed, from SO_MEMINFO; with GRO
     /// these are trains. Right even when no datagram followed the last drop.
     pub socket_drops: u64,
-    /// Pool buffers that records now hold.
+    /// Pool buffers that records now hold: of every pool; of a request, those of its pool,
+    /// whoever received into them.
     pub buffers_held: u64,
-    /// Pool buffers now offered to the kernel.
+    /// Pool buffers now offered to the kernel; counted likewise.
     pub buffers_published: u64,
 }
 

@@ -33,12 +33,14 @@ impl Ring {
         if room.msg_iov.is_null() && room.msg_iovlen > 0 {
             return Err(Error::new(libc::EINVAL, "recvmsg: msg_iov is NULL, but msg_iovlen is not 0"));
         }
+        // More parts than UIO_MAXIOV the kernel refuses without reading them, and so do we.
         let mut payload = 0u64;
         let parts = room.msg_iovlen; // size_t, or int with another C library
         #[allow(clippy::unnecessary_cast)]
-        for part in 0..parts as usize {
+        let parts = if parts as usize > libc::UIO_MAXIOV as usize { 0 } else { parts as usize };
+        for part in 0..parts {
             // SAFETY: the caller promises msg_iovlen parts.
-            payload += unsafe { (*room.msg_iov.add(part)).iov_len } as u64;
+            payload = payload.saturating_add(unsafe { (*room.msg_iov.add(part)).iov_len } as u64);
         }
         let form = Form::Caller {
             message,

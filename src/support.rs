@@ -8,7 +8,7 @@ use crate::config::*;
 use crate::mode::{self, Setup};
 use crate::ring::Ring;
 
-/// Tries everything once. A few hundred microseconds.
+/// Tries everything once. About a millisecond.
 pub(crate) fn query() -> Support {
     let mut support = Support {
         io_uring_disabled: mode::io_uring_disabled(),

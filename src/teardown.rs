@@ -5,6 +5,7 @@
 //! cannot be entered: it is closed, and the kernel takes it apart by itself, which takes 30 to
 //! 60 ms; the ring's end of a socket pair hangs up when it is done.
 
+use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 
 use crate::descriptors;
@@ -39,7 +40,10 @@ pub(crate) fn free(ring: Box<Ring>) -> Result<()> {
     }
     let may_enter = ring.gate.check_owner().is_ok() && ring.check_enabled().is_ok();
     let (engine, pools, core, watching) = ring.into_parts();
-    let mut left = Left { engine: &engine, pools: &pools, core, watching };
+    // Dropped only below, where the kernel is known to be done with them: not by an error inside
+    // the library, whose unwinding would unmap what an armed request still points to.
+    let pools = ManuallyDrop::new(pools);
+    let mut left = Left { engine: &engine, pools: &pools, core: ManuallyDrop::new(core), watching };
     let quiet = may_enter && left.drain();
     left.take_completions();
     if quiet {
@@ -55,13 +59,12 @@ pub(crate) fn free(ring: Box<Ring>) -> Result<()> {
         close_descriptors_unreported(&pools, &core);
     }
     if !idle && !gone {
-        pools.leak();
-        std::mem::forget((pools, core));
         return Err(Error::new(
             libc::ETIMEDOUT,
             "ring_free: the kernel did not let go of the ring; its memory is leaked, and msghdrs must stay",
         ));
     }
+    drop((ManuallyDrop::into_inner(core), ManuallyDrop::into_inner(pools)));
     Ok(())
 }
 
@@ -69,7 +72,7 @@ pub(crate) fn free(ring: Box<Ring>) -> Result<()> {
 struct Left<'a> {
     engine: &'a Uring,
     pools: &'a Pools,
-    core: Core,
+    core: ManuallyDrop<Core>,
     watching: bool,
 }
 

@@ -137,7 +137,7 @@ pub extern "C" fn ringmsg_pool_id(pool: Option<&Pool>) -> u16 {
 /// ringmsg_pool_base: where the offsets in records count from. The same for the pool's life.
 ///
 /// **Ownership:** the library's: read the slices of records you hold; nothing else is stable.
-/// **Threads:** any. **Returns:** the address; NULL for NULL, or when the pool is freed.
+/// **Threads:** any. **Returns:** the address; NULL for NULL, when the pool is freed, and after fork.
 #[unsafe(no_mangle)]
 pub extern "C" fn ringmsg_pool_base(pool: Option<&Pool>) -> *const u8 {
     pool.map_or(std::ptr::null(), Pool::base)
@@ -145,7 +145,7 @@ pub extern "C" fn ringmsg_pool_base(pool: Option<&Pool>) -> *const u8 {
 
 /// ringmsg_pool_size: the size of the mapping, in bytes.
 ///
-/// **Threads:** any. **Returns:** the size; 0 for NULL, or when the pool is freed.
+/// **Threads:** any. **Returns:** the size; 0 for NULL, when the pool is freed, and after fork.
 #[unsafe(no_mangle)]
 pub extern "C" fn ringmsg_pool_size(pool: Option<&Pool>) -> usize {
     pool.map_or(0, Pool::size)

@@ -112,6 +112,10 @@ pub(super) fn count(request: &mut Request, record: &Record) {
     }
     let train = record.segment_size > 0 && record.flags & RINGMSG_RECORD_SEGMENT == 0;
     stats.datagrams += match train {
+        // As many as `Split` would make: of a train that was cut, the one that was cut, too.
+        true if record.wire_length > record.payload_length => {
+            u64::from(record.payload_length / record.segment_size) + 1
+        }
         true => u64::from(record.payload_length.div_ceil(record.segment_size).max(1)),
         false => 1,
     };

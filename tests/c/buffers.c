@@ -222,10 +222,40 @@ static void releases_elsewhere_race_with_an_epoll_loop(void)
     race_with(1);
 }
 
+/* Two requests with one user_data, each with a pool of its own; a third has another number. */
+static void requests_of_one_number_are_counted_together(void)
+{
+    struct ringmsg_ring *ring = make_ring();
+    struct ringmsg_record records[6];
+    struct ringmsg_stats stats = {.size = sizeof stats};
+    for (int i = 0; i < 3; i++) {
+        int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+        struct ringmsg_pool *pool = make_pool(ring, receiver, 4, 64);
+        OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, i < 2 ? 5 : 6));
+        send_numbers(sender, 0, 2);
+        EQUAL(hold_up_to(ring, records + 2 * i, 2), 2);
+        close(sender);
+        close(receiver);
+    }
+    OK(ringmsg_request_stats(ring, 5, &stats));
+    EQUAL(stats.records, 4);
+    EQUAL(stats.datagrams, 4);
+    EQUAL(stats.payload_bytes, 16);
+    EQUAL(stats.buffers_held, 4);
+    EQUAL(stats.buffers_published, 4);
+    EQUAL(stats.socket_drops, 0);
+    OK(ringmsg_release(ring, records, 6));
+    OK(ringmsg_request_stats(ring, 6, &stats));
+    EQUAL(stats.records, 2);
+    EQUAL(stats.buffers_held, 0);
+    EQUAL(stats.buffers_published, 4); /* the owner's release publishes at once */
+    OK(ringmsg_ring_free(ring));
+}
+
 TESTS(TEST(a_starved_request_sleeps_until_a_release_and_then_gets_everything),
       TEST(the_owners_release_arms_by_itself),
       TEST(a_release_elsewhere_wakes_a_sleeping_reap),
       TEST(a_release_elsewhere_wakes_a_level_triggered_epoll),
       TEST(a_release_elsewhere_wakes_an_edge_triggered_epoll),
       TEST(releases_elsewhere_race_with_a_reaping_owner),
-      TEST(releases_elsewhere_race_with_an_epoll_loop))
+      TEST(releases_elsewhere_race_with_an_epoll_loop), TEST(requests_of_one_number_are_counted_together))

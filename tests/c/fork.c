@@ -73,6 +73,8 @@ static void is_refused_everything(void)
     REFUSED(ringmsg_release(it.ring, records, 1), EPERM);
     REFUSED(ringmsg_take_fds(it.ring, records, &fd, 1), EPERM);
     CHECK(ringmsg_ring_pool(it.ring, 0) == NULL);
+    CHECK(ringmsg_pool_base(it.pool) == NULL);
+    EQUAL(ringmsg_pool_size(it.pool), 0);
     CHECK(pool == NULL);
 }
 
