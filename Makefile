@@ -61,8 +61,12 @@ lint: test-tools
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
+# What could not be tried here is counted, with the reasons.
+SKIPPED := $(abspath $(CARGO_TARGET_DIR))/tmp/skipped
 test-rust: test-tools
+	rm -rf $(SKIPPED)
 	$(CARGO) test --locked
+	@if [ -d $(SKIPPED) ]; then cd $(SKIPPED) && grep -H . *; echo "$$(ls | wc -l) skipped"; else echo "0 skipped"; fi
 
 # Everything that CI checks. The slow proofs (make soak, fuzz, check-memory) have short forms here.
 test: lint test-rust test-python test-go

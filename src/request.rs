@@ -31,11 +31,36 @@ pub(crate) struct KernelSide {
     pub pause: Timespec,
 }
 
+/// Memory of the caller's, as its msghdr described it when the request was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Area {
+    pub at: *mut u8,
+    pub length: u32,
+}
+
+impl Area {
+    pub(crate) fn new(at: *mut libc::c_void, length: u32) -> Self {
+        Self { at: at.cast(), length: if at.is_null() { 0 } else { length } }
+    }
+
+    /// The first `filled` bytes.
+    ///
+    /// # Safety
+    /// The area is still there, and nobody writes to it.
+    pub(crate) unsafe fn filled<'a>(self, filled: u32) -> &'a [u8] {
+        match filled.min(self.length) {
+            0 => &[],
+            // SAFETY: not empty, so not NULL; the rest is the caller's promise.
+            length => unsafe { std::slice::from_raw_parts(self.at, length as usize) },
+        }
+    }
+}
+
 /// Where a request's data goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// Single-shot, into the caller's own msghdr. What that had room for.
-    Caller { message: *mut libc::msghdr, name: u32, control: u32, payload: u32 },
+    Caller { message: *mut libc::msghdr, name: Area, control: Area, payload: u32 },
     /// Single-shot, into this buffer of the pool.
     Once { buffer: u16 },
     /// Multishot, into published buffers of the pool.
@@ -76,6 +101,8 @@ pub(crate) struct Request {
     pub msg_flags: u32,
     pub flags: u32,
     pub cancelled: bool,
+    /// The kernel knows that it is cancelled.
+    pub cancel_told: bool,
     pub passes_descriptors: bool,
     failures: u32,
     failing_since_ns: u64,
@@ -102,6 +129,7 @@ impl Request {
             msg_flags: 0,
             flags: 0,
             cancelled: false,
+            cancel_told: false,
             passes_descriptors: false,
             failures: 0,
             failing_since_ns: 0,

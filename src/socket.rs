@@ -132,7 +132,7 @@ impl Sockets {
         let kind = Kind::of(fd)?;
         let [descriptor] = Descriptor::open("socket: a duplicate of the descriptor", |[duplicate]| {
             // SAFETY: F_DUPFD_CLOEXEC has no preconditions.
-            *duplicate = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+            *duplicate = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
             *duplicate
         })?;
         let mut socket = Socket { cookie, descriptor, kind, requests: 1, drops_before: 0 };

@@ -44,8 +44,8 @@ impl Ring {
         }
         let form = Form::Caller {
             message,
-            name: if room.msg_name.is_null() { 0 } else { room.msg_namelen },
-            control: if room.msg_control.is_null() { 0 } else { room.msg_controllen as u32 },
+            name: Area::new(room.msg_name, room.msg_namelen),
+            control: Area::new(room.msg_control, room.msg_controllen as u32),
             payload: payload.min(u64::from(u32::MAX)) as u32,
         };
         let mut core = self.core();
@@ -132,6 +132,7 @@ impl Ring {
         request.msg_flags = msg_flags;
         request.flags = wish.flags;
         request.cancelled = false;
+        request.cancel_told = false;
         request.drops_before = drops_before;
         request.stats = Default::default();
         request.succeeded();
@@ -207,14 +208,12 @@ impl Ring {
             if request.cancelled {
                 continue;
             }
-            if request.state == State::Armed {
-                self.engine.cancel(Token::Receive(slot))?;
-            }
             request.cancelled = true;
             match request.state {
+                State::Armed => self.cancel_in_kernel(request, slot),
                 State::Starved => self.end_starved(&mut core, slot),
                 // Its own completion finds the mark.
-                State::Armed | State::Paused | State::Over | State::Vacant => {}
+                State::Paused | State::Over | State::Vacant => {}
             }
         }
         if !found {
@@ -222,6 +221,14 @@ impl Ring {
         }
         self.flush_or_leave();
         Ok(())
+    }
+
+    /// Has the kernel end a request. What it cannot take now the next reap tells it again.
+    pub(crate) fn cancel_in_kernel(&self, request: &mut Request, slot: u32) {
+        request.cancel_told = self.engine.cancel(Token::Receive(slot)).is_ok();
+        if !request.cancel_told {
+            self.signals.call_for_attention();
+        }
     }
 
     /// A starved request is not in the kernel: its FINAL record comes from us.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::clock::now_ns;
 use crate::config::*;
 use crate::engine::uring::Waited;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, describe};
 use crate::pool::Pool;
 use crate::reap::Output;
 use crate::ring::Ring;
@@ -136,6 +136,9 @@ impl Ring {
             self.take(out);
             if let Some(outcome) = self.outcome(out, waited == Waited::Interrupted) {
                 return outcome;
+            }
+            if let Waited::Refused(errno) = waited {
+                return Err(Error::with(errno, format!("reap: io_uring_enter: {}", describe(errno))));
             }
             if deadline.has_passed() {
                 return Ok(0);

@@ -45,6 +45,8 @@ pub(crate) enum Waited {
     Woken,
     TimedOut,
     Interrupted,
+    /// The kernel refuses to wait, with this errno: it will not change its mind.
+    Refused(i32),
 }
 
 pub(crate) struct Uring {
@@ -259,8 +261,9 @@ impl Uring {
             Ok(_) => Waited::Woken,
             Err(Some(libc::ETIME)) => Waited::TimedOut,
             Err(Some(libc::EINTR)) => Waited::Interrupted,
-            // EBUSY, EBADR and EAGAIN tell of a full queue or a lack of memory: look, and retry.
-            Err(_) => Waited::Woken,
+            // They tell of a full queue or a lack of memory: look, and retry.
+            Err(Some(libc::EBUSY | libc::EBADR | libc::EAGAIN | libc::ENOMEM)) => Waited::Woken,
+            Err(errno) => Waited::Refused(errno.unwrap_or(libc::EIO)),
         }
     }
 

@@ -155,8 +155,8 @@ impl Pass<'_, '_> {
             result,
             flags: RINGMSG_RECORD_FINAL,
             payload_length: (result as u32).min(payload),
-            control_length: (message.msg_controllen as u32).min(control),
-            name_length: message.msg_namelen.min(name),
+            control_length: (message.msg_controllen as u32).min(control.length),
+            name_length: message.msg_namelen.min(name.length),
             wire_length: result as u32,
             msg_flags: message.msg_flags as u32,
             pool: RINGMSG_POOL_NONE,
@@ -171,21 +171,14 @@ impl Pass<'_, '_> {
                 record.flags |= meaning;
             }
         }
-        if message.msg_namelen > name && name > 0 {
+        if message.msg_namelen > name.length && name.length > 0 {
             record.flags |= RINGMSG_RECORD_NAME_TRUNCATED;
         }
         let mut metadata = Metadata::NONE;
-        // SAFETY: the caller's own areas, as long as it said and as far as the kernel filled them.
+        // SAFETY: the caller keeps its areas until this record is handed out.
         unsafe {
-            if record.name_length > 0 && !message.msg_name.is_null() {
-                let name = std::slice::from_raw_parts(message.msg_name.cast(), record.name_length as usize);
-                control::decode_name(name, &mut metadata);
-            }
-            if record.control_length > 0 && !message.msg_control.is_null() {
-                let control =
-                    std::slice::from_raw_parts(message.msg_control.cast(), record.control_length as usize);
-                let _ = control::decode(control, &mut metadata);
-            }
+            control::decode_name(name.filled(record.name_length), &mut metadata);
+            let _ = control::decode(control.filled(record.control_length), &mut metadata);
         }
         record.segment_size = metadata.segment_size;
         self.core.requests.get_mut(slot).state = State::Over;

@@ -75,7 +75,10 @@ impl Pass<'_, '_> {
     /// Arms what waits for buffers, where there are some now.
     pub(super) fn rearm_starved(&mut self) {
         for slot in 0..self.core.requests.slots() {
-            let request = self.core.requests.get(slot);
+            let request = self.core.requests.get_mut(slot);
+            if request.state == State::Armed && request.cancelled && !request.cancel_told {
+                self.ring.cancel_in_kernel(request, slot);
+            }
             if request.state != State::Starved {
                 continue;
             }

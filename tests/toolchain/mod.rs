@@ -28,6 +28,23 @@ pub fn library_directory() -> PathBuf {
     deps
 }
 
+/// Notes that a test found no io_uring. That fails unless the environment allows skips; then it is
+/// counted: `make test` prints the count and the reasons at the end.
+pub fn skip(name: &str, why: &str) {
+    assert!(
+        std::env::var_os("RINGMSG_TEST_ALLOW_SKIP").is_some(),
+        "{why}(RINGMSG_TEST_ALLOW_SKIP=1 turns this failure into a counted skip)"
+    );
+    note_skip(name, why);
+}
+
+/// Counts something that could not be tried here, for want of a privilege, say.
+pub fn note_skip(name: &str, why: &str) {
+    let skipped = scratch().join("skipped");
+    std::fs::create_dir_all(&skipped).expect("the scratch folder is writable");
+    std::fs::write(skipped.join(name), why).expect("the scratch folder is writable");
+}
+
 /// Scratch space of the tests.
 pub fn scratch() -> PathBuf {
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).to_path_buf();

@@ -33,7 +33,7 @@ def version() -> str:
 
 
 def query_support() -> Support:
-    """Finds out by trying; some 100 microseconds."""
+    """Finds out by trying; about a millisecond."""
     support = _abi.Support()
     errors.check(lib.query_support(ctypes.byref(support)))
     kernel = support.kernel_version
