@@ -1025,7 +1025,8 @@ size_t ringmsg_pool_size(const struct ringmsg_pool *pool);
  * caller's. (Languages whose memory moves use ringmsg_recvmsg_once().)
  * Threads: [owner].
  * Returns: 0; -EINVAL (NULL, unknown flags; POLL_FIRST and NO_REARM are known); -EBADF,
- * -ENOTSOCK; -EMFILE, -ENFILE; -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+ * -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the
+ * kernel cannot take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
  */
 int ringmsg_recvmsg(struct ringmsg_ring *ring,
                     int fd,
@@ -1045,7 +1046,8 @@ int ringmsg_recvmsg(struct ringmsg_ring *ring,
  * Threads: [owner].
  * Returns: 0; -ENOBUFS (no unpublished buffer); -EINVAL (NULL, unknown flags, a pool of
  * another ring, SPLIT without space for the segment size, MSG_TRUNC on a stream); -EBADF,
- * -ENOTSOCK; -EMFILE, -ENFILE; -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+ * -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the
+ * kernel cannot take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
  */
 int ringmsg_recvmsg_once(struct ringmsg_ring *ring,
                          const struct ringmsg_pool *pool,
@@ -1071,7 +1073,8 @@ int ringmsg_recvmsg_once(struct ringmsg_ring *ring,
  *
  * Threads: [owner]. In plain and COOP mode completions run in the thread that armed.
  * Returns: 0; -EINVAL (NULL, unknown flags or msg_flags, a pool of another ring, SPLIT
- * without space for the segment size); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EBADFD (not
+ * without space for the segment size); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY,
+ * -ENOMEM (the submission queue is full, and the kernel cannot take it now); -EBADFD (not
  * enabled); -EPERM, -EOWNERDEAD.
  */
 int ringmsg_recvmsg_multishot(struct ringmsg_ring *ring,

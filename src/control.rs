@@ -247,7 +247,7 @@ fn decode_ipv4(kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {
             set_destination_v4(out, destination);
         }
         // The kernel sends one byte; some senders of test data, and older kernels, four.
-        libc::IP_TOS => set_traffic_class(out, *data.first()?),
+        libc::IP_TOS => set_traffic_class(out, int(data).map_or(*data.first()?, |class| class as u8)),
         libc::IP_TTL => set_hop_limit(out, int(data)?),
         libc::IP_RECVERR => set_socket_error(out, data)?,
         // struct sockaddr_in

@@ -38,7 +38,8 @@ fn with_pool(
 /// caller's. (Languages whose memory moves use ringmsg_recvmsg_once().)
 /// **Threads:** [owner].
 /// **Returns:** 0; -EINVAL (NULL, unknown flags; POLL_FIRST and NO_REARM are known); -EBADF,
-/// -ENOTSOCK; -EMFILE, -ENFILE; -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+/// -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the
+/// kernel cannot take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
 ///
 /// # Safety
 /// `msg` is NULL, or as said above.
@@ -70,7 +71,8 @@ pub unsafe extern "C" fn ringmsg_recvmsg(
 /// **Threads:** [owner].
 /// **Returns:** 0; -ENOBUFS (no unpublished buffer); -EINVAL (NULL, unknown flags, a pool of
 /// another ring, SPLIT without space for the segment size, MSG_TRUNC on a stream); -EBADF,
-/// -ENOTSOCK; -EMFILE, -ENFILE; -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+/// -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the
+/// kernel cannot take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
 #[unsafe(no_mangle)]
 pub extern "C" fn ringmsg_recvmsg_once(
     ring: Option<NonNull<Ring>>,
@@ -101,7 +103,8 @@ pub extern "C" fn ringmsg_recvmsg_once(
 ///
 /// **Threads:** [owner]. In plain and COOP mode completions run in the thread that armed.
 /// **Returns:** 0; -EINVAL (NULL, unknown flags or msg_flags, a pool of another ring, SPLIT
-/// without space for the segment size); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EBADFD (not
+/// without space for the segment size); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY,
+/// -ENOMEM (the submission queue is full, and the kernel cannot take it now); -EBADFD (not
 /// enabled); -EPERM, -EOWNERDEAD.
 #[unsafe(no_mangle)]
 pub extern "C" fn ringmsg_recvmsg_multishot(
