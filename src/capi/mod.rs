@@ -108,3 +108,35 @@ unsafe fn copy_text(text: &str, to: *mut std::ffi::c_char, length: usize) -> usi
     }
     text.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RingConfig;
+    use crate::teardown;
+
+    #[test]
+    fn a_panic_poisons_the_ring_and_goes_no_further() {
+        let ring = match Ring::new(&RingConfig::default()) {
+            Ok(ring) => ring,
+            Err(error) => {
+                assert!(std::env::var_os("RINGMSG_TEST_ALLOW_SKIP").is_some(), "{}", error.sentence());
+                return;
+            }
+        };
+        std::panic::set_hook(Box::new(|_| ())); // the message is expected
+        let outcome = with_ring(Some(&ring), Caller::Anybody, |_| panic!("a bug"));
+        drop(std::panic::take_hook());
+        assert_eq!(outcome, -libc::ENOTRECOVERABLE);
+        assert_eq!(with_ring(Some(&ring), Caller::Anybody, |_| Ok(7)), -libc::ENOTRECOVERABLE);
+        assert_eq!(teardown::free(ring), Ok(()));
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters_and_always_end() {
+        let mut buffer = [1 as std::ffi::c_char; 5];
+        // SAFETY: the buffer is as long as is said.
+        let length = unsafe { copy_text("ab\u{e9}d", buffer.as_mut_ptr(), 4) };
+        assert_eq!((length, buffer), (5, [b'a' as _, b'b' as _, 0, 1, 1]));
+    }
+}
