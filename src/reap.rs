@@ -65,9 +65,10 @@ impl<'a> Output<'a> {
     }
 
     /// The next record, with this metadata.
+    #[inline]
     fn push_with(&mut self, record: &Record, metadata: &Metadata) {
-        if let Some(place) = self.metadata() {
-            *place = *metadata;
+        if let Some(place) = self.metadata.as_deref_mut().and_then(|array| array.get_mut(self.filled)) {
+            place.write(*metadata);
         }
         self.push(record);
     }

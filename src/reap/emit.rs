@@ -60,17 +60,22 @@ impl Pass<'_, '_> {
 
     /// Hands out a train's datagrams; what does not fit stays for the next reap.
     pub(super) fn hand_out(&mut self, mut train: Train) {
-        while train.next < train.split.records {
-            if self.out.room() == 0 {
-                self.core.train = Some(train);
-                return;
-            }
+        let records = train.split.records;
+        let fits = records.min(train.next.saturating_add(self.out.room().min(u32::MAX as usize) as u32));
+        let request = self.core.requests.get_mut(train.slot);
+        while train.next < fits {
             let mut record = train.split.segment(&train.whole, train.next);
             train.next += 1;
-            if train.next < train.split.records {
+            if train.next < records {
                 record.flags &= !RINGMSG_RECORD_FINAL;
             }
-            self.emit(train.slot, record, &train.metadata);
+            count(request, &record);
+            self.out.push_with(&record, &train.metadata);
+        }
+        if train.next < records {
+            self.core.train = Some(train);
+        } else if train.whole.flags & RINGMSG_RECORD_FINAL != 0 {
+            self.part_with(train.slot);
         }
     }
 
