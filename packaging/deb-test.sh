@@ -2,7 +2,7 @@
 # Installs build/deb/*.deb with apt in a fresh root that debootstrap makes, and there, with what
 # is installed, compiles and runs the examples that libringmsg-dev brings. As root.
 #
-#   deb-test.sh [SUITE [MIRROR]]     default: this system's own
+#   deb-test.sh [SUITE [MIRROR]]     default: this system's own, and debootstrap's own
 #
 # ROOT=directory uses a root that debootstrap made before (and leaves it changed).
 set -euo pipefail
@@ -15,7 +15,7 @@ root=${ROOT:-}
 if [ -z "$root" ]; then
     root=$(mktemp -d "${TMPDIR:-/tmp}/ringmsg-root.XXXXXX")
     trap 'rm -rf --one-file-system "$root"' EXIT
-    debootstrap --variant=minbase "$suite" "$root" "$mirror" >"$root.log" 2>&1 || { tail "$root.log" >&2; exit 1; }
+    debootstrap --variant=minbase "$suite" "$root" ${mirror:+"$mirror"} >"$root.log" 2>&1 || { tail "$root.log" >&2; exit 1; }
     rm -f "$root.log"
 fi
 mkdir -p "$root/packages"
