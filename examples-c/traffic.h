@@ -4,7 +4,6 @@
 
 #include "example.h"
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 
 enum { BYTES = 64, ROUND_TRIPS = 1000 };
@@ -17,14 +16,6 @@ struct sender {
     double round_trips_us[ROUND_TRIPS];
     atomic_int done;
 };
-
-static inline void pin(int processor)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(processor, &set);
-    sched_setaffinity(0, sizeof set, &set); /* if it cannot be had, the scheduler chooses */
-}
 
 static inline int by_value(const void *a, const void *b)
 {
