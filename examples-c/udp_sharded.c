@@ -6,7 +6,7 @@
  *   udp_sharded [-e] ADDRESS PORT     port 0 for a free one; until Ctrl-C
  *
  * Takes the processors that it may use (`taskset -c 0-3 udp_sharded ...`). -e sends every datagram
- * back. Prints a table of each second, and one of all. */
+ * back. Prints every second, and at the end, what each shard has received so far, and what it took. */
 #include "example.h"
 #include <linux/filter.h>
 #include <pthread.h>
@@ -14,14 +14,12 @@
 #include <stdatomic.h>
 
 enum { BATCH = 256 };
-enum { DATAGRAMS, DROPPED, REAPS, CPU_NS, COUNTS }; /* what a shard counts */
 
 struct shard {
     pthread_t thread;
     int fd, processor; /* -1: wherever the scheduler likes */
     struct ringmsg_ring *ring;
     clockid_t cpu_clock;
-    uint64_t shown[COUNTS]; /* up to the last table */
 };
 
 static struct shard shards[CPU_SETSIZE];
@@ -103,22 +101,18 @@ static void *receive(void *argument)
     return NULL;
 }
 
-/* What was counted since the last table; with `whole`, from the start. */
-static void print_table(const char *title, int whole, double seconds)
+static void print_table(int64_t start)
 {
-    printf("\n%-22s %11s %9s %9s %8s %8s\n", title, "datagrams", "dropped", "per reap", "CPU", "ns each");
+    double seconds = (double)(clock_ns(CLOCK_MONOTONIC) - start) / 1e9;
+    printf("\nafter %7.1f s %20s %9s %9s %8s %8s\n", seconds, "datagrams", "dropped", "per reap", "CPU",
+           "ns each");
     for (int i = 0; i < shard_count; i++) {
         struct ringmsg_stats stats = {.size = sizeof stats};
         check("stats", ringmsg_ring_stats(shards[i].ring, &stats));
-        uint64_t now[COUNTS] = {stats.datagrams, stats.socket_drops, stats.reaps,
-                                (uint64_t)clock_ns(shards[i].cpu_clock)};
-        double new[COUNTS];
-        for (int c = 0; c < COUNTS; c++)
-            new[c] = (double)(now[c] - (whole ? 0 : shards[i].shown[c]));
-        memcpy(shards[i].shown, now, sizeof now);
-        printf("shard %3d, processor %2d %11.0f %9.0f %9.1f %6.1f %% %8.0f\n", i, shards[i].processor,
-               new[DATAGRAMS], new[DROPPED], new[REAPS] > 0 ? new[DATAGRAMS] / new[REAPS] : 0,
-               new[CPU_NS] / seconds / 1e7, new[DATAGRAMS] > 0 ? new[CPU_NS] / new[DATAGRAMS] : 0);
+        double datagrams = (double)stats.datagrams, cpu_ns = (double)clock_ns(shards[i].cpu_clock);
+        printf("shard %3d, processor %3d %10.0f %9llu %9.1f %6.1f %% %8.0f\n", i, shards[i].processor, datagrams,
+               (unsigned long long)stats.socket_drops, stats.reaps > 0 ? datagrams / (double)stats.reaps : 0,
+               cpu_ns / seconds / 1e7, datagrams > 0 ? cpu_ns / datagrams : 0);
     }
     fflush(stdout);
 }
@@ -148,17 +142,14 @@ int main(int argc, char **argv)
     printf("port %s, %d shards\n", port, shard_count);
     fflush(stdout);
 
-    struct timespec second = {1, 0};
-    int64_t start = clock_ns(CLOCK_MONOTONIC), last = start, now;
-    for (; sigtimedwait(&ends, NULL, &second) < 0; last = now) {
-        now = clock_ns(CLOCK_MONOTONIC);
-        print_table("last second", 0, (double)(now - last) / 1e9);
-    }
+    int64_t start = clock_ns(CLOCK_MONOTONIC);
+    for (struct timespec second = {1, 0}; sigtimedwait(&ends, NULL, &second) < 0;)
+        print_table(start);
     atomic_store(&stopped, 1);
     for (int i = 0; i < shard_count; i++)
         ringmsg_wake(shards[i].ring);
     pthread_barrier_wait(&together);
-    print_table("in all", 1, (double)(clock_ns(CLOCK_MONOTONIC) - start) / 1e9);
+    print_table(start);
     pthread_barrier_wait(&together);
     for (int i = 0; i < shard_count; i++)
         pthread_join(shards[i].thread, NULL);

@@ -331,7 +331,7 @@ fn udp_sharded_steers_by_processor() {
         unsafe { libc::kill(sharded.0.id() as i32, libc::SIGINT) };
         let mut said = String::new();
         output.read_to_string(&mut said).unwrap();
-        let (_, totals) = said.split_once("in all").expect("a table of all is printed");
+        let (_, totals) = said.rsplit_once("after").expect("a last table is printed");
         for (shard, row) in totals.lines().skip(1).enumerate() {
             let words: Vec<&str> = row.split_whitespace().collect();
             let ["shard", number, "processor", processor, datagrams, dropped, ..] = words[..] else {
