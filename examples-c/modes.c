@@ -13,14 +13,16 @@ static const struct mode {
     const char *name;
     uint32_t flags, linger_us;
     int is_ring;
+    uint32_t spin_us;
 } modes[] = {
-    {"recvfrom(2)", 0, 0, 0},
-    {"plain", 0, 0, 1},
-    {"COOP", RINGMSG_SETUP_COOP_TASKRUN, 0, 1},
-    {"COOP, flag", RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG, 0, 1},
-    {"DEFER, linger 0", RINGMSG_SETUP_DEFER_TASKRUN, 0, 1},
-    {"DEFER, linger AUTO", RINGMSG_SETUP_DEFER_TASKRUN, RINGMSG_LINGER_AUTO, 1},
-    {"SQPOLL", RINGMSG_SETUP_SQPOLL, 0, 1},
+    {"recvfrom(2)", 0, 0, 0, 0},
+    {"plain", 0, 0, 1, 0},
+    {"COOP", RINGMSG_SETUP_COOP_TASKRUN, 0, 1, 0},
+    {"COOP, flag", RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG, 0, 1, 0},
+    {"DEFER, linger 0", RINGMSG_SETUP_DEFER_TASKRUN, 0, 1, 0},
+    {"DEFER, linger AUTO", RINGMSG_SETUP_DEFER_TASKRUN, RINGMSG_LINGER_AUTO, 1, 0},
+    {"DEFER, spin", RINGMSG_SETUP_DEFER_TASKRUN, 0, 1, 100},
+    {"SQPOLL", RINGMSG_SETUP_SQPOLL, 0, 1, 0},
 };
 enum { MODES = sizeof modes / sizeof *modes };
 
@@ -85,7 +87,7 @@ static void open_receiver(struct receiver *receiver, const struct mode *mode)
     check("pool", ringmsg_pool_new(receiver->ring, &pool, &receiver->pool));
     check("arm", ringmsg_recvmsg_multishot(receiver->ring, receiver->pool, receiver->fd, 0, 0, 0));
     receiver->wait = (struct ringmsg_wait){.size = sizeof receiver->wait, .linger_us = mode->linger_us,
-                                           .timeout_ns = 50000000};
+                                           .timeout_ns = 50000000, .spin_us = mode->spin_us};
 }
 
 static void run(const struct mode *mode, long rate, long ms, double cell[COLUMNS])

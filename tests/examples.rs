@@ -157,9 +157,16 @@ fn unix_fds_takes_one_and_closes_the_other() {
 fn modes_prints_a_line_for_each() {
     let Some(programs) = programs() else { return };
     let said = run(&programs.shared, "modes", &["20000", "50", "1"]);
-    for mode in
-        ["recvfrom(2)", "plain", "COOP", "COOP, flag", "DEFER, linger 0", "DEFER, linger AUTO", "SQPOLL"]
-    {
+    for mode in [
+        "recvfrom(2)",
+        "plain",
+        "COOP",
+        "COOP, flag",
+        "DEFER, linger 0",
+        "DEFER, linger AUTO",
+        "DEFER, spin",
+        "SQPOLL",
+    ] {
         let row = said.lines().find_map(|line| line.strip_prefix(&format!("{mode:18}")));
         let row = row.unwrap_or_else(|| panic!("no {mode} in\n{said}"));
         let numbers: Vec<f64> = row.split_whitespace().map(|number| number.parse().unwrap()).collect();

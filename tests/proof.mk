@@ -2,6 +2,7 @@
 # make soak SECONDS=60 SEED=1 [MODE=defer]   datagrams by the million, faults at random, all accounted for
 # make flood                                 what a flood of empty datagrams costs, and whom
 # make cost                                  what a datagram and a train cost a busy processor
+# make arming                                what a mode does to the thread that armed a request
 # make scaling                               recomputes the tables of docs/scaling.md from such figures
 # make fuzz SECONDS=30                       the three fuzzers; replays fuzz/corpus first
 # make fuzz-replay                           replays fuzz/corpus only
@@ -31,10 +32,10 @@ flood: build | $(PROOF_DIR)
 	$(PROOF_CC) tests/flood/flood.c -o $(PROOF_DIR)/flood $(PROOF_LINK)
 	$(WITH_LIBRARY) $(PROOF_DIR)/flood 3
 
-.PHONY: cost scaling
-cost: build | $(PROOF_DIR)
-	$(PROOF_CC) tests/cost/cost.c -o $(PROOF_DIR)/cost $(PROOF_LINK)
-	$(WITH_LIBRARY) $(PROOF_DIR)/cost
+.PHONY: cost arming scaling
+cost arming: build | $(PROOF_DIR)
+	$(PROOF_CC) tests/cost/$@.c -o $(PROOF_DIR)/$@ $(PROOF_LINK)
+	$(WITH_LIBRARY) $(PROOF_DIR)/$@
 
 scaling:
 	awk -f docs/scaling.awk docs/scaling.md > docs/scaling.md.new
