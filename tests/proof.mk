@@ -37,6 +37,15 @@ cost arming: build | $(PROOF_DIR)
 	$(PROOF_CC) tests/cost/$@.c -o $(PROOF_DIR)/$@ $(PROOF_LINK)
 	$(WITH_LIBRARY) $(PROOF_DIR)/$@
 
+# Part of `make test`: that they still build, and that the first one runs.
+.PHONY: test-cost
+test: test-cost
+test-cost: build | $(PROOF_DIR)
+	for program in cost arming; do \
+	  $(PROOF_CC) tests/cost/$$program.c -o $(PROOF_DIR)/$$program $(PROOF_LINK) || exit 1; \
+	done
+	$(WITH_LIBRARY) $(PROOF_DIR)/cost 1
+
 scaling:
 	awk -f docs/scaling.awk docs/scaling.md > docs/scaling.md.new
 	mv docs/scaling.md.new docs/scaling.md
