@@ -6,6 +6,7 @@
 # make check-memory                          valgrind, AddressSanitizer, UndefinedBehaviorSanitizer
 # make abi                                   rewrites tests/abi/baseline.abi after a deliberate change
 # make check-abi                             compares with it
+# make check-deny                            licences, duplicates and sources of dependencies (deny.toml)
 # make netns                                 two network namespaces, MTU 1500 (needs root)
 
 SECONDS ?= 60
@@ -116,3 +117,20 @@ test: test-abi
 test-abi: build
 	@if command -v abidiff >/dev/null; then $(MAKE) --no-print-directory check-abi; \
 	 else echo "SKIPPED check-abi: no abidiff; apt-get install abigail-tools provides it"; fi
+
+# Licences, duplicate versions and sources of what the library depends on: deny.toml. Needs no
+# network. Where cargo-deny is not installed it is built into target/tools, which takes minutes, so
+# `make test` runs it only where it is there. Advisories need their database from the network:
+# `cargo deny check advisories`.
+CARGO_DENY := $(or $(shell command -v cargo-deny),target/tools/bin/cargo-deny)
+target/tools/bin/cargo-deny:
+	$(CARGO) install cargo-deny --locked --root target/tools
+
+.PHONY: check-deny test-deny
+check-deny: tools $(CARGO_DENY)
+	$(CARGO_DENY) --offline check licenses bans sources
+
+test: test-deny
+test-deny: tools
+	@if [ -x "$(CARGO_DENY)" ]; then $(MAKE) --no-print-directory check-deny; \
+	 else echo "SKIPPED check-deny: no cargo-deny; make check-deny builds it"; fi
