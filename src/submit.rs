@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::control;
 use crate::descriptors::Descriptors;
 use crate::engine::Token;
 use crate::error::{Error, Result};
@@ -303,5 +302,4 @@ fn prepare_once(request: &Request, buffers: &Buffers, buffer: u16) {
         (*message).msg_iovlen = 1;
         (*message).msg_flags = NOT_FILLED;
     }
-    debug_assert!(layout.control_capacity == 0 || layout.control_capacity as usize >= control::align(1));
 }
