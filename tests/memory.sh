@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the C tests under valgrind, or under AddressSanitizer and UndefinedBehaviorSanitizer.
-#   tests/memory.sh valgrind|sanitizers [PROGRAM ...]
+#   tests/memory.sh valgrind|sanitizers|instrumented [PROGRAM ...]
+# instrumented: sanitizers, with the library in LIBRARY_DIR compiled for AddressSanitizer, too.
 # PROGRAM: names of tests/c without .c; all of them unless given. One mode is enough for valgrind,
 # which is slow: DEFER, where every line of the reap runs. MODE=plain takes another.
 set -euo pipefail
@@ -28,7 +29,7 @@ run() {
             --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
             "$out/$name" "${MODE:-defer}" $left_out
         ;;
-    sanitizers)
+    sanitizers | instrumented)
         cc $flags -fsanitize=address,undefined -fno-sanitize-recover=undefined \
             "tests/c/$name.c" -o "$out/$name" -L"$library" -lringmsg -lpthread
         # Freed memory goes back at once: some tests watch what is resident.

@@ -80,9 +80,15 @@ check-valgrind: build
 check-sanitizers: build
 	LIBRARY_DIR=$(PROFILE_DIR) tests/memory.sh sanitizers
 
+# Its own tests, and then the C tests with a library that is instrumented itself. (gcc's runtime
+# serves what rustc made: the interface is the same.)
+check-rust-sanitizer: HOST = $$(rustc -vV | sed -n 's/^host: //p')
+check-rust-sanitizer: ASAN = $(UNSTABLE) RUSTFLAGS="-Zsanitizer=address"
 check-rust-sanitizer: tools
-	$(UNSTABLE) RUSTFLAGS="-Zsanitizer=address" $(CARGO) test --locked --lib \
-	  --target $$(rustc -vV | sed -n 's/^host: //p') --target-dir target/asan
+	$(ASAN) $(CARGO) test --locked --lib --test allocation --target $(HOST) --target-dir target/asan
+	$(ASAN) $(CARGO) build --locked --release --lib --target $(HOST) --target-dir target/asan
+	ln -sf libringmsg.so target/asan/$(HOST)/release/libringmsg.so.0
+	LIBRARY_DIR=target/asan/$(HOST)/release tests/memory.sh instrumented
 
 # libabigail cannot read the types in a Rust library. So it is shown a C library with the same
 # functions, made from the header: the interface as C programs are compiled against it. That the
