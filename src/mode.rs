@@ -5,9 +5,11 @@ use io_uring::IoUring;
 use crate::config::*;
 use crate::error::{Error, Result, describe};
 
-/// The setup of one io_uring.
+/// The setup of one engine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setup {
+    /// RINGMSG_ENGINE_*, never AUTO.
+    pub engine: u32,
     /// What the program asked for and got: RINGMSG_SETUP_*.
     pub flags: u32,
     sq_entries: u32,
@@ -33,6 +35,15 @@ const KNOWN: u32 = RINGMSG_SETUP_SQPOLL
     | RINGMSG_SETUP_AUTO;
 
 impl Setup {
+    pub(crate) fn is_recvmmsg(&self) -> bool {
+        self.engine == RINGMSG_ENGINE_RECVMMSG
+    }
+
+    /// Submission and completion entries, as asked for, in powers of two.
+    pub(crate) fn entries(&self) -> (u32, u32) {
+        (self.sq_entries.next_power_of_two(), self.cq_entries.next_power_of_two())
+    }
+
     pub(crate) fn sqpoll(&self) -> bool {
         self.flags & RINGMSG_SETUP_SQPOLL != 0
     }
@@ -56,7 +67,25 @@ impl Setup {
         self.flags & RINGMSG_SETUP_COOP_TASKRUN == 0 || self.flags & RINGMSG_SETUP_TASKRUN_FLAG != 0
     }
 
-    /// The setups to try for `config`, best first.
+    /// The setup for `config` without io_uring: of the flags only R_DISABLED and SINGLE_ISSUER
+    /// mean something. The others are not granted; who asked for this engine by name is told so.
+    pub(crate) fn recvmmsg(config: &RingConfig) -> Result<Setup> {
+        let setup = Self::check(config)?;
+        let useful = RINGMSG_SETUP_R_DISABLED | RINGMSG_SETUP_SINGLE_ISSUER;
+        let useless = config.flags & !(RINGMSG_SETUP_AUTO | useful);
+        if config.engine == RINGMSG_ENGINE_RECVMMSG && useless != 0 {
+            return Err(Error::with(
+                libc::EINVAL,
+                format!(
+                    "ring: setup flags {useless:#x} are io_uring's, and mean nothing to the recvmmsg engine; \
+                     leave them out, or leave the engine to RINGMSG_ENGINE_AUTO"
+                ),
+            ));
+        }
+        Ok(Setup { engine: RINGMSG_ENGINE_RECVMMSG, flags: config.flags & useful, ..setup })
+    }
+
+    /// The setups of io_uring to try for `config`, best first.
     pub(crate) fn candidates(config: &RingConfig) -> Result<Vec<Setup>> {
         let setup = Self::check(config)?;
         if config.flags & RINGMSG_SETUP_AUTO == 0 {
@@ -100,6 +129,7 @@ impl Setup {
         }
         let (sq_entries, cq_entries) = entries(config)?;
         Ok(Setup {
+            engine: RINGMSG_ENGINE_IO_URING,
             flags,
             sq_entries,
             cq_entries,

@@ -119,7 +119,7 @@ impl Ring {
         self.check_enabled()?;
         let socket = core.sockets.hold(wish.fd)?;
         let kind = core.sockets.get(socket).kind;
-        let msg_flags = msg_flags(form, wish.msg_flags, kind).inspect_err(|_| core.sockets.let_go(socket))?;
+        let msg_flags = msg_flags(form, wish.msg_flags, kind).inspect_err(|_| core.sockets.let_go(socket, |_| ()))?;
         let drops_before = core.sockets.drops(socket);
         let slot = core.requests.reserve();
         let request = core.requests.get_mut(slot);
@@ -161,7 +161,7 @@ impl Ring {
                     _ => buffers.disarm(),
                 }
             }
-            core.sockets.let_go(socket);
+            core.sockets.let_go(socket, |fd| self.engine.forget(fd));
             core.requests.vacate(slot);
         })
     }
@@ -182,7 +182,7 @@ impl Ring {
     /// Submits. What the kernel cannot take now (memory, a full completion queue) stays queued,
     /// and the next reap tries again.
     fn flush_or_leave(&self) {
-        if self.engine.flush().is_err() {
+        if self.engine.flush().is_err() || self.engine.needs_reaper() {
             self.signals.call_for_attention();
         }
     }

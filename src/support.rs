@@ -5,12 +5,13 @@ use std::fmt::Write;
 use once_cell::sync::OnceCell;
 
 use crate::config::*;
+use crate::error::Result;
 use crate::mode::{self, Setup};
-use crate::ring::Ring;
 
 /// Tries everything once. About a millisecond.
 pub(crate) fn query() -> Support {
     let mut support = Support {
+        engines: 1 << RINGMSG_ENGINE_RECVMMSG,
         io_uring_disabled: mode::io_uring_disabled(),
         kernel_version: kernel_version(),
         ..Support::default()
@@ -39,23 +40,27 @@ pub(crate) fn query() -> Support {
             support.setup_flags |= flags;
         }
     }
-    if probe::multishot() {
+    if multishot().is_ok() {
         support.features |= RINGMSG_FEATURE_MULTISHOT;
     }
     support
 }
 
-/// What a ring turned out to be, with what only a trial tells of its kernel.
-pub(crate) fn info(ring: &Ring) -> RingInfo {
-    static MULTISHOT: OnceCell<bool> = OnceCell::new();
-    let mut info = ring.info();
-    if *MULTISHOT.get_or_init(probe::multishot) {
-        info.features |= RINGMSG_FEATURE_MULTISHOT;
+/// Whether multishot recvmsg works on io_uring here, and if not, why. Tried once, unless what
+/// was in the way may pass.
+pub(crate) fn multishot() -> Result<()> {
+    static WORKS: OnceCell<Result<()>> = OnceCell::new();
+    if let Some(known) = WORKS.get() {
+        return known.clone();
     }
-    info
+    let found = probe::multishot();
+    match &found {
+        Err(error) if matches!(error.errno(), libc::EMFILE | libc::ENFILE | libc::ENOMEM) => found,
+        _ => WORKS.get_or_init(|| found).clone(),
+    }
 }
 
-fn try_flags(flags: u32) -> Result<io_uring::IoUring, i32> {
+fn try_flags(flags: u32) -> std::result::Result<io_uring::IoUring, i32> {
     let mut config = RingConfig { flags, sq_entries: 1, cq_entries: 2, ..RingConfig::default() };
     if flags & RINGMSG_SETUP_SQPOLL != 0 {
         // Its thread may outlive the ring for as long as it polls.
@@ -68,19 +73,20 @@ fn try_flags(flags: u32) -> Result<io_uring::IoUring, i32> {
 /// Whether multishot recvmsg works is told by nothing but itself.
 mod probe {
     use crate::config::*;
+    use crate::error::{Error, Result};
     use crate::reap::Output;
     use crate::ring::Ring;
     use crate::submit::Wish;
     use crate::teardown;
 
-    pub(super) fn multishot() -> bool {
+    pub(super) fn multishot() -> Result<()> {
         let mut pair = [-1; 2];
         // SAFETY: `pair` has room for two descriptors.
         let made = unsafe {
             libc::socketpair(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr())
         };
         if made != 0 {
-            return false;
+            return Err(Error::last_os("socketpair"));
         }
         // SAFETY: one readable byte, an open socket.
         unsafe { libc::send(pair[1], c"".as_ptr().cast(), 1, 0) };
@@ -92,9 +98,15 @@ mod probe {
         works
     }
 
-    fn receives(fd: i32) -> bool {
-        let config = RingConfig { flags: 0, sq_entries: 4, cq_entries: 8, ..RingConfig::default() };
-        let Ok(ring) = Ring::new(&config) else { return false };
+    fn receives(fd: i32) -> Result<()> {
+        let config = RingConfig {
+            engine: RINGMSG_ENGINE_IO_URING,
+            flags: 0,
+            sq_entries: 4,
+            cq_entries: 8,
+            ..RingConfig::default()
+        };
+        let ring = Ring::new(&config)?;
         let pool = PoolConfig { buffers: 2, payload_capacity: 64, ..PoolConfig::default() };
         let armed = ring
             .new_pool(&pool)
@@ -104,9 +116,16 @@ mod probe {
         let wait = Wait { timeout_ns: 1_000_000_000, ..Wait::default() };
         let reaped = armed.and_then(|()| ring.reap(ring.become_reaper()?, &mut out, &wait));
         // SAFETY: a reap that returns 1 has written the first record.
-        let works = reaped == Ok(1) && unsafe { records[0].assume_init() }.result == 1;
+        let works = reaped.map(|count| count == 1 && unsafe { records[0].assume_init() }.result == 1);
         let _ = teardown::free(ring);
-        works
+        match works {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::new(
+                libc::EOPNOTSUPP,
+                "io_uring: this kernel has no multishot recvmsg (6.0 has it)",
+            )),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -8,7 +8,6 @@ use crate::error::Error;
 use crate::fork;
 use crate::ring::Ring;
 use crate::stats::Stats;
-use crate::support;
 use crate::teardown;
 
 use super::{Caller, known, null, with_ring, without_ring};
@@ -84,7 +83,7 @@ pub extern "C" fn ringmsg_ring_enable(ring: Option<NonNull<Ring>>) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringmsg_ring_info(ring: Option<&Ring>, info: *mut RingInfo) -> c_int {
     // SAFETY: the caller's promise is passed on.
-    with_ring(ring, Caller::Anybody, |ring| unsafe { config::write(info, &support::info(ring)) }.map(|()| 0))
+    with_ring(ring, Caller::Anybody, |ring| unsafe { config::write(info, &ring.info()) }.map(|()| 0))
 }
 
 /// ringmsg_ring_fd: a descriptor for poll(2), epoll(7), asyncio, libuv: readable when a reap

@@ -363,7 +363,7 @@ static void made_by_a_thread_that_is_gone(void)
 
 static void everything_again_with_sqpoll(void)
 {
-    if (test_mode != 0)
+    if (test_mode != 0 || is_recvmmsg())
         return;
     test_mode = RINGMSG_SETUP_SQPOLL;
     test_mode_name = "sqpoll";

@@ -110,17 +110,24 @@ static const char *test_name = "?", *test_mode_name = "?";
 
 /* --- modes ------------------------------------------------------------------------------- */
 
-static uint32_t test_mode;
+static uint32_t test_mode, test_engine;
 
 static const struct test_mode {
     const char *name;
-    uint32_t flags;
+    uint32_t flags, engine;
 } test_modes[] = {
-    {"plain", 0},
-    {"coop", RINGMSG_SETUP_COOP_TASKRUN},
-    {"coop_flag", RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG},
-    {"defer", RINGMSG_SETUP_DEFER_TASKRUN},
+    {"plain", 0, RINGMSG_ENGINE_IO_URING},
+    {"coop", RINGMSG_SETUP_COOP_TASKRUN, RINGMSG_ENGINE_IO_URING},
+    {"coop_flag", RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG, RINGMSG_ENGINE_IO_URING},
+    {"defer", RINGMSG_SETUP_DEFER_TASKRUN, RINGMSG_ENGINE_IO_URING},
+    {"recvmmsg", 0, RINGMSG_ENGINE_RECVMMSG},
 };
+
+/* The test runs on epoll and recvmmsg, not on io_uring. */
+__attribute__((unused)) static int is_recvmmsg(void)
+{
+    return test_engine == RINGMSG_ENGINE_RECVMMSG;
+}
 
 __attribute__((unused)) static int is_bound(void)
 {
@@ -153,6 +160,7 @@ __attribute__((unused)) static struct ringmsg_ring *make_ring_with(uint32_t more
     struct ringmsg_ring *ring;
     ringmsg_ring_config_init(&config);
     config.flags = test_mode | more_flags;
+    config.engine = test_engine;
     config.cq_entries = cq_entries;
     if (config.flags & RINGMSG_SETUP_SQPOLL)
         config.sq_thread_idle_ms = 2; /* it falls asleep, and must be woken, often */
@@ -313,6 +321,7 @@ static int run_test(const struct test *test, const struct test_mode *mode)
         test_name = test->name;
         test_mode_name = mode->name;
         test_mode = mode->flags;
+        test_engine = mode->engine;
         alarm(120 * TEST_PATIENCE);
         test->run();
         exit(0);
