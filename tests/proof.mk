@@ -9,6 +9,7 @@
 # make check-memory                          valgrind, AddressSanitizer, UndefinedBehaviorSanitizer
 # make abi                                   rewrites tests/abi/baseline.abi after a deliberate change
 # make check-abi                             compares with it
+# make check-deny                            licences, duplicates and sources of dependencies (deny.toml)
 # make netns                                 two network namespaces, MTU 1500 (needs root)
 
 SECONDS ?= 60
@@ -100,9 +101,15 @@ check-valgrind: build
 check-sanitizers: build
 	LIBRARY_DIR=$(PROFILE_DIR) tests/memory.sh sanitizers
 
+# Its own tests, and then the C tests with a library that is instrumented itself. (gcc's runtime
+# serves what rustc made: the interface is the same.)
+check-rust-sanitizer: HOST = $$(rustc -vV | sed -n 's/^host: //p')
+check-rust-sanitizer: ASAN = $(UNSTABLE) RUSTFLAGS="-Zsanitizer=address"
 check-rust-sanitizer: tools
-	$(UNSTABLE) RUSTFLAGS="-Zsanitizer=address" $(CARGO) test --locked --lib \
-	  --target $$(rustc -vV | sed -n 's/^host: //p') --target-dir target/asan
+	$(ASAN) $(CARGO) test --locked --lib --test allocation --target $(HOST) --target-dir target/asan
+	$(ASAN) $(CARGO) build --locked --release --lib --target $(HOST) --target-dir target/asan
+	ln -sf libringmsg.so target/asan/$(HOST)/release/libringmsg.so.0
+	LIBRARY_DIR=target/asan/$(HOST)/release tests/memory.sh instrumented
 
 # libabigail cannot read the types in a Rust library. So it is shown a C library with the same
 # functions, made from the header: the interface as C programs are compiled against it. That the
@@ -137,3 +144,20 @@ test: test-abi
 test-abi: build
 	@if command -v abidiff >/dev/null; then $(MAKE) --no-print-directory check-abi; \
 	 else echo "SKIPPED check-abi: no abidiff; apt-get install abigail-tools provides it"; fi
+
+# Licences, duplicate versions and sources of what the library depends on: deny.toml. Needs no
+# network. Where cargo-deny is not installed it is built into target/tools, which takes minutes, so
+# `make test` runs it only where it is there. Advisories need their database from the network:
+# `cargo deny check advisories`.
+CARGO_DENY := $(or $(shell command -v cargo-deny),target/tools/bin/cargo-deny)
+target/tools/bin/cargo-deny:
+	$(CARGO) install cargo-deny --locked --root target/tools
+
+.PHONY: check-deny test-deny
+check-deny: tools $(CARGO_DENY)
+	$(CARGO_DENY) --offline check licenses bans sources
+
+test: test-deny
+test-deny: tools
+	@if [ -x "$(CARGO_DENY)" ]; then $(MAKE) --no-print-directory check-deny; \
+	 else echo "SKIPPED check-deny: no cargo-deny; make check-deny builds it"; fi
