@@ -57,6 +57,7 @@ c_programs! {
     once
     polling
     release_threads
+    sandbox
     single_shot
     storm
     streams

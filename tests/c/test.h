@@ -325,7 +325,7 @@ static int run_test(const struct test *test, const struct test_mode *mode)
     return passed;
 }
 
-static int run_tests(const struct test *tests, int argc, char **argv)
+__attribute__((unused)) static int run_tests(const struct test *tests, int argc, char **argv)
 {
     int failed = 0, ran = 0;
     struct ringmsg_support support = {.size = sizeof support};
