@@ -142,7 +142,8 @@ pub(crate) fn describe() -> String {
         version >> 8 & 0xff,
         version & 0xff
     );
-    if let Err(error) = multishot() {
+    // It may have worked when multishot was tried, and be forbidden since.
+    if let Err(error) = try_flags(0).and_then(|_| multishot()) {
         let _ = writeln!(text, "engine: AUTO takes recvmmsg (epoll and recvmmsg), with the same records");
         let _ = writeln!(text, "why not io_uring: {}", error.sentence());
         return text;
