@@ -24,7 +24,7 @@ need apt-get apt
 build_image() {
     rm -rf "$image" && mkdir -p "$image"/{bin,lib,lib64,tests}
     local name program
-    for source in tests/c/*.c "$here/support.c"; do
+    for source in tests/c/*.c "$here/sysctl.c" "$here/support.c"; do
         name=$(basename "$source" .c)
         cc -std=c11 -g -O1 -Itests/c -Iinclude "$source" -o "$image/tests/$name" -L"$library" -lringmsg -lpthread
         [ "$name" = support ] || echo "$name"
