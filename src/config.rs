@@ -104,7 +104,8 @@ pub struct Support {
     pub setup_flags: u32,
     /// RINGMSG_FEATURE_*
     pub features: u32,
-    /// 0, or the -errno with which io_uring_setup(2) refuses.
+    /// 0, or the -errno with which io_uring_setup(2) refuses, or io_uring_enter(2) or
+    /// io_uring_register(2) where only they are blocked.
     pub create_error: i32,
     /// kernel.io_uring_disabled: 0 allowed, 1 for privileged processes, 2 forbidden; -1: this
     /// kernel has no such setting, or it cannot be read.

@@ -38,6 +38,7 @@ pub mod stats;
 
 mod clock;
 mod descriptors;
+mod diagnosis;
 mod engine;
 mod error;
 mod fork;
