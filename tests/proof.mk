@@ -6,6 +6,8 @@
 # make check-memory                          valgrind, AddressSanitizer, UndefinedBehaviorSanitizer
 # make abi                                   rewrites tests/abi/baseline.abi after a deliberate change
 # make check-abi                             compares with it
+# make check-instructions                    instructions per record, against the committed figures (5 %)
+# make instructions                          counts them anew and rewrites benches/instructions/figures.txt
 # make netns                                 two network namespaces, MTU 1500 (needs root)
 
 SECONDS ?= 60
@@ -116,3 +118,13 @@ test: test-abi
 test-abi: build
 	@if command -v abidiff >/dev/null; then $(MAKE) --no-print-directory check-abi; \
 	 else echo "SKIPPED check-abi: no abidiff; apt-get install abigail-tools provides it"; fi
+
+# Part of `make test`, where valgrind and liburing are there. It takes some 10 s.
+INSTRUCTIONS := benches/instructions/count.sh $(PROFILE_DIR) $(PROOF_DIR)/instructions
+.PHONY: instructions check-instructions
+test: check-instructions
+check-instructions: build
+	@CC="$(CC)" $(INSTRUCTIONS) check
+
+instructions: build
+	@CC="$(CC)" $(INSTRUCTIONS) update
