@@ -151,7 +151,7 @@ CROSS := aarch64-linux-gnu-
 check-cross:
 	$(call need,$(CROSS)gcc,apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$(CROSS)gcc \
-		$(CARGO) build --release --locked --target $(CROSS_TARGET)
+		$(CARGO) $(LIBRARIES) --target $(CROSS_TARGET)
 	$(MAKE) install-runtime install-development BUILT=$(CARGO_TARGET_DIR)/$(CROSS_TARGET)/release \
 		LD=$(CROSS)ld AR=$(CROSS)ar OBJCOPY=$(CROSS)objcopy PREFIX=/usr DESTDIR=$(CURDIR)/build/cross
 	set -e; for how in "-lringmsg" "-l:libringmsg.a" "-static -l:libringmsg.a"; do \

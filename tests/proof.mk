@@ -10,6 +10,8 @@
 # make abi                                   rewrites tests/abi/baseline.abi after a deliberate change
 # make check-abi                             compares with it
 # make check-deny                            licences, duplicates and sources of dependencies (deny.toml)
+# make check-instructions                    instructions per record, against the committed figures (5 %)
+# make instructions                          counts them anew and rewrites benches/instructions/figures.txt
 # make netns                                 two network namespaces, MTU 1500 (needs root)
 
 SECONDS ?= 60
@@ -161,3 +163,13 @@ test: test-deny
 test-deny: tools
 	@if [ -x "$(CARGO_DENY)" ]; then $(MAKE) --no-print-directory check-deny; \
 	 else echo "SKIPPED check-deny: no cargo-deny; make check-deny builds it"; fi
+
+# Part of `make test`, where valgrind and liburing are there. It takes some 10 s.
+INSTRUCTIONS := benches/instructions/count.sh $(PROFILE_DIR) $(PROOF_DIR)/instructions
+.PHONY: instructions check-instructions
+test: check-instructions
+check-instructions: build
+	@CC="$(CC)" $(INSTRUCTIONS) check
+
+instructions: build
+	@CC="$(CC)" $(INSTRUCTIONS) update
