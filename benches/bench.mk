@@ -28,3 +28,34 @@ bench-tools: tools
 	@echo '#include <liburing.h>' | $(CC) -E -x c - >/dev/null 2>&1 || \
 	  { echo "missing: liburing.h; install it with: apt-get install liburing-dev" >&2; exit 1; }
 bench-programs: bench-tools $(BENCH_PROGRAMS)
+
+$(BENCH_DIR)/speed: $(wildcard bindings/go/*.go bindings/go/bench/speed/*.go) $(PKGCONFIG_DIR)/ringmsg.pc | build
+	@mkdir -p $(@D)
+	@if command -v go >/dev/null; then cd bindings/go && PKG_CONFIG_PATH=$(PKGCONFIG_DIR) \
+	  CGO_LDFLAGS=-Wl,-rpath,$(PROFILE_DIR) go build -buildvcs=false -o $(abspath $@) ./bench/speed; \
+	 else echo "no Go: its rows are left out" >&2; fi
+
+ROUNDS ?= 7
+CELLS ?=
+# Not `SECONDS`' default, which is that of the proofs.
+BENCH_SECONDS = $(if $(filter file default undefined,$(origin SECONDS)),0.5,$(SECONDS))
+BENCH_RUN = $(VENV)/bin/python benches/run.py
+
+.PHONY: bench bench-list bench-report
+bench: bench-programs $(BENCH_DIR)/speed $(VENV)/.ready
+	$(BENCH_RUN) --rounds $(ROUNDS) --seconds $(BENCH_SECONDS) $(CELLS)
+
+bench-list: $(VENV)/.ready
+	@$(BENCH_RUN) --list
+
+bench-report: $(VENV)/.ready
+	@$(BENCH_RUN) --report-only
+
+# Part of `make test`: that the harness works and the books balance, not how fast anything is.
+.PHONY: test-bench
+test: test-bench
+test-bench: tools $(addprefix $(BENCH_DIR)/receive_,sockets ringmsg quinn) $(VENV)/.ready
+	@if echo '#include <liburing.h>' | $(CC) -E -x c - >/dev/null 2>&1; then \
+	  $(MAKE) --no-print-directory $(BENCH_DIR)/receive_uring; \
+	 else echo "SKIPPED the rows of liburing: no liburing.h; apt-get install liburing-dev provides it"; fi
+	cd benches && $(abspath $(VENV))/bin/python -m mypy --strict *.py && $(abspath $(VENV))/bin/python -m pytest -q

@@ -85,6 +85,8 @@ static void by_recvmsg(struct run *run, const struct variant *self)
 {
     one_socket(run);
     set_up(run, 1);
+    if (self->flags != 0)
+        messages[0].msg_hdr.msg_control = NULL;
     while (!run->over)
         receive_one(run, run->fds[0], self->spin_us ? MSG_DONTWAIT : 0);
 }
@@ -135,6 +137,7 @@ const struct variant variants[] = {
     {"recvmmsg-64", by_recvmmsg, .batch = 64},
     {"recvmmsg-64-sleep-100us", by_recvmmsg, .batch = 64, .sleep_us = 100},
     {"recvmmsg-64-sleep-1ms", by_recvmmsg, .batch = 64, .sleep_us = 1000},
+    {"recvmsg-no-control", by_recvmsg, .batch = 1, .flags = 1}, /* for the test: leaves something out */
     {"epoll-recvmsg", by_epoll, .batch = 1},
     {"epoll-recvmmsg-64", by_epoll, .batch = 64},
     {"epoll-recvmmsg-64-sleep-100us", by_epoll, .batch = 64, .sleep_us = 100},

@@ -20,7 +20,7 @@ def measured(cell: dict[str, Any] | None, figure: str = "cpu_ns") -> bool:
 
 def median(cell: dict[str, Any], figure: str) -> float:
     """The rounds' median."""
-    return statistics.median(cell[figure])
+    return float(statistics.median(cell[figure]))
 
 
 def ratio(mine: dict[str, Any], theirs: dict[str, Any], figure: str = "cpu_ns") -> float:
@@ -28,8 +28,8 @@ def ratio(mine: dict[str, Any], theirs: dict[str, Any], figure: str = "cpu_ns") 
     ratio of the medians."""
     a, b = mine[figure], theirs[figure]
     if mine.get("run") == theirs.get("run") and len(a) == len(b):
-        return statistics.median(x / y for x, y in zip(a, b) if y > 0) if any(b) else 1.0
-    return statistics.median(a) / statistics.median(b)
+        return float(statistics.median(x / y for x, y in zip(a, b)))
+    return float(statistics.median(a) / statistics.median(b))
 
 
 def counts(regime: str, cells: dict[str, dict[str, Any]], name: str) -> bool:
