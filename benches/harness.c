@@ -223,10 +223,12 @@ int main(int argc, char **argv)
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (board == MAP_FAILED || run.samples == MAP_FAILED)
         check("mmap", -1);
-    alarm((unsigned)seconds + 20); /* whoever hangs is ended */
     pid_t receiver = getpid(), child = check("fork", fork());
+    alarm((unsigned)seconds + 20); /* whoever hangs is ended */
     if (child == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != receiver) /* it had nothing to offer, and ended before that */
+            _exit(1);
         prctl(PR_SET_TIMERSLACK, 1);
         send_traffic(&run, board, seconds, receiver);
         _exit(0);

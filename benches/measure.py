@@ -24,7 +24,10 @@ def run_once(programs: Path, regime: Regime, row: Row, seconds: float) -> dict[s
     if not program.exists():
         return {"not_supported": f"{program.name} is not built"}
     command = [str(program), row.name, regime.name, f"{seconds * regime.longer:.4f}"]
-    run = subprocess.run(command, capture_output=True, text=True)
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60 + 2 * seconds * regime.longer)
+    except subprocess.TimeoutExpired:
+        return {"error": "hangs"}
     try:
         result: dict[str, Any] = json.loads(run.stdout)
     except ValueError:
