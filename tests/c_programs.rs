@@ -51,6 +51,7 @@ c_programs! {
     descriptors
     dry
     errors
+    faults
     fairness
     fork
     freeing
