@@ -61,6 +61,7 @@ c_programs! {
     once
     polling
     release_threads
+    short_lives
     single_shot
     storm
     streams
