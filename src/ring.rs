@@ -80,6 +80,10 @@ impl Ring {
             match Self::with_setup(setup) {
                 // An unknown flag; anything else will not be better with fewer flags.
                 Err(error) if error.errno() == libc::EINVAL => refused = Some(error),
+                // It worked when it was tried, and a filter was put on since.
+                Err(error) if config.engine == RINGMSG_ENGINE_AUTO && forbids(&error) => {
+                    return Self::with_setup(Setup::recvmmsg(config)?);
+                }
                 other => return other,
             }
         }
@@ -282,4 +286,9 @@ impl Ring {
     pub(crate) fn is_home(&self) -> bool {
         self.home.load(Ordering::Relaxed) == thread::current()
     }
+}
+
+/// Whether io_uring was refused by an administrator, a filter or a security module.
+fn forbids(error: &Error) -> bool {
+    matches!(error.errno(), libc::EPERM | libc::ENOSYS | libc::EACCES)
 }

@@ -119,7 +119,8 @@ impl Ring {
         self.check_enabled()?;
         let socket = core.sockets.hold(wish.fd)?;
         let kind = core.sockets.get(socket).kind;
-        let msg_flags = msg_flags(form, wish.msg_flags, kind).inspect_err(|_| core.sockets.let_go(socket, |_| ()))?;
+        let msg_flags =
+            msg_flags(form, wish.msg_flags, kind).inspect_err(|_| core.sockets.let_go(socket, |_| ()))?;
         let drops_before = core.sockets.drops(socket);
         let slot = core.requests.reserve();
         let request = core.requests.get_mut(slot);

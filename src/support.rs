@@ -5,6 +5,7 @@ use std::fmt::Write;
 use once_cell::sync::OnceCell;
 
 use crate::config::*;
+use crate::diagnosis;
 use crate::error::Result;
 use crate::mode::{self, Setup};
 
@@ -12,8 +13,8 @@ use crate::mode::{self, Setup};
 pub(crate) fn query() -> Support {
     let mut support = Support {
         engines: 1 << RINGMSG_ENGINE_RECVMMSG,
-        io_uring_disabled: mode::io_uring_disabled(),
-        kernel_version: kernel_version(),
+        io_uring_disabled: diagnosis::io_uring_disabled(),
+        kernel_version: diagnosis::kernel_version(),
         ..Support::default()
     };
     match try_flags(0) {
@@ -23,8 +24,8 @@ pub(crate) fn query() -> Support {
                 support.features |= RINGMSG_FEATURE_MIN_WAIT;
             }
         }
-        Err(errno) => {
-            support.create_error = -errno;
+        Err(error) => {
+            support.create_error = -error.errno();
             return support;
         }
     }
@@ -60,14 +61,13 @@ pub(crate) fn multishot() -> Result<()> {
     }
 }
 
-fn try_flags(flags: u32) -> std::result::Result<io_uring::IoUring, i32> {
+fn try_flags(flags: u32) -> Result<io_uring::IoUring> {
     let mut config = RingConfig { flags, sq_entries: 1, cq_entries: 2, ..RingConfig::default() };
     if flags & RINGMSG_SETUP_SQPOLL != 0 {
         // Its thread may outlive the ring for as long as it polls.
         config.sq_thread_idle_ms = 1;
     }
-    let setup = Setup::candidates(&config).map_err(|error| error.errno())?;
-    mode::build(&setup[0]).map_err(|error| error.errno())
+    mode::build(&Setup::candidates(&config)?[0])
 }
 
 /// Whether multishot recvmsg works is told by nothing but itself.
@@ -129,14 +129,6 @@ mod probe {
     }
 }
 
-/// uname(2)'s release as major << 16 | minor << 8 | patch; 0 when it cannot be told.
-fn kernel_version() -> u32 {
-    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());
-    let mut next = |max: u32| numbers.next().unwrap_or(0).min(max);
-    next(0xffff) << 16 | next(0xff) << 8 | next(0xff)
-}
-
 /// The same for a person.
 pub(crate) fn describe() -> String {
     let support = query();
@@ -150,14 +142,10 @@ pub(crate) fn describe() -> String {
         version >> 8 & 0xff,
         version & 0xff
     );
-    if support.create_error != 0 {
-        let errno = -support.create_error;
-        let _ = writeln!(
-            text,
-            "engine: none works here; io_uring_setup: {}; {}",
-            crate::error::describe(errno),
-            mode::why_refused(errno)
-        );
+    // It may have worked when multishot was tried, and be forbidden since.
+    if let Err(error) = try_flags(0).and_then(|_| multishot()) {
+        let _ = writeln!(text, "engine: AUTO takes recvmmsg (epoll and recvmmsg), with the same records");
+        let _ = writeln!(text, "why not io_uring: {}", error.sentence());
         return text;
     }
     let has = |flag: u32| support.setup_flags & flag != 0;
@@ -170,19 +158,9 @@ pub(crate) fn describe() -> String {
     };
     let _ = writeln!(text, "engine: AUTO takes io_uring");
     let _ = writeln!(text, "mode: AUTO takes {mode}: {why}");
-    for (feature, name, without) in [
-        (RINGMSG_FEATURE_MULTISHOT, "multishot recvmsg", "kernel 6.0 has it; only single-shots work here"),
-        (
-            RINGMSG_FEATURE_MIN_WAIT,
-            "minimum wait",
-            "kernel 6.12 has it; lingering costs a second kernel entry here",
-        ),
-    ] {
-        match support.features & feature {
-            0 => writeln!(text, "{name}: no ({without})"),
-            _ => writeln!(text, "{name}: yes"),
-        }
-        .expect("writing to a String does not fail");
-    }
+    let _ = match support.features & RINGMSG_FEATURE_MIN_WAIT {
+        0 => writeln!(text, "minimum wait: no (6.12 has it; lingering costs a second kernel entry here)"),
+        _ => writeln!(text, "minimum wait: yes"),
+    };
     text
 }

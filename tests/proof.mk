@@ -1,12 +1,17 @@
 # Proofs: included by the Makefile. docs/reliability.md says what each shows.
 # make soak SECONDS=60 SEED=1 [MODE=defer]   datagrams by the million, faults at random, all accounted for
 # make flood                                 what a flood of empty datagrams costs, and whom
+# make cost                                  what a datagram and a train cost a busy processor
+# make arming                                what a mode does to the thread that armed a request
+# make scaling                               recomputes the tables of docs/scaling.md from such figures
 # make fuzz SECONDS=30                       the three fuzzers; replays fuzz/corpus first
 # make fuzz-replay                           replays fuzz/corpus only
 # make check-memory                          valgrind, AddressSanitizer, UndefinedBehaviorSanitizer
 # make abi                                   rewrites tests/abi/baseline.abi after a deliberate change
 # make check-abi                             compares with it
 # make check-deny                            licences, duplicates and sources of dependencies (deny.toml)
+# make check-instructions                    instructions per record, against the committed figures (5 %)
+# make instructions                          counts them anew and rewrites benches/instructions/figures.txt
 # make netns                                 two network namespaces, MTU 1500 (needs root)
 
 SECONDS ?= 60
@@ -29,6 +34,24 @@ soak: build | $(PROOF_DIR)
 flood: build | $(PROOF_DIR)
 	$(PROOF_CC) tests/flood/flood.c -o $(PROOF_DIR)/flood $(PROOF_LINK)
 	$(WITH_LIBRARY) $(PROOF_DIR)/flood 3
+
+.PHONY: cost arming scaling
+cost arming: build | $(PROOF_DIR)
+	$(PROOF_CC) tests/cost/$@.c -o $(PROOF_DIR)/$@ $(PROOF_LINK)
+	$(WITH_LIBRARY) $(PROOF_DIR)/$@
+
+# Part of `make test`: that they still build, and that the first one runs.
+.PHONY: test-cost
+test: test-cost
+test-cost: build | $(PROOF_DIR)
+	for program in cost arming; do \
+	  $(PROOF_CC) tests/cost/$$program.c -o $(PROOF_DIR)/$$program $(PROOF_LINK) || exit 1; \
+	done
+	$(WITH_LIBRARY) $(PROOF_DIR)/cost 1
+
+scaling:
+	awk -f docs/scaling.awk docs/scaling.md > docs/scaling.md.new
+	mv docs/scaling.md.new docs/scaling.md
 
 .PHONY: netns
 netns: build | $(PROOF_DIR)
@@ -140,3 +163,13 @@ test: test-deny
 test-deny: tools
 	@if [ -x "$(CARGO_DENY)" ]; then $(MAKE) --no-print-directory check-deny; \
 	 else echo "SKIPPED check-deny: no cargo-deny; make check-deny builds it"; fi
+
+# Part of `make test`, where valgrind and liburing are there. It takes some 10 s.
+INSTRUCTIONS := benches/instructions/count.sh $(PROFILE_DIR) $(PROOF_DIR)/instructions
+.PHONY: instructions check-instructions
+test: check-instructions
+check-instructions: build
+	@CC="$(CC)" $(INSTRUCTIONS) check
+
+instructions: build
+	@CC="$(CC)" $(INSTRUCTIONS) update

@@ -148,7 +148,10 @@ mod tests {
             ring.commit();
             assert_eq!(taker.published(), 1);
             let taken = taker.peek(0);
-            assert_eq!((taken.at.as_ptr() as u64, taken.length, taken.buffer), (0x1000 + u64::from(lap), 64, lap % 4));
+            assert_eq!(
+                (taken.at.as_ptr() as u64, taken.length, taken.buffer),
+                (0x1000 + u64::from(lap), 64, lap % 4)
+            );
             taker.take(1);
         }
     }

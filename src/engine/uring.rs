@@ -29,6 +29,11 @@ const ENTER_SQ_WAIT: u32 = 1 << 2;
 const ENTER_EXT_ARG: u32 = 1 << 3;
 const RECVSEND_POLL_FIRST: u16 = 1 << 0;
 
+/// The buffer group of a pool is its number plus this. Before kernel 6.9 groups below 64 lie in an
+/// array whose entries are not reset: a group registered again goes on counting where the last one
+/// under that number stopped, and finds no buffers, or the wrong ones.
+const GROUP_BASE: u16 = 64;
+
 /// struct io_uring_getevents_arg
 #[repr(C)]
 struct WaitArgument {
@@ -116,7 +121,7 @@ impl Uring {
         let priority = if receive.poll_first { RECVSEND_POLL_FIRST } else { 0 };
         let token = Token::Receive(receive.slot).pack();
         let entry = match receive.pool {
-            Some(pool) => opcode::RecvMsgMulti::new(fd, receive.message, pool)
+            Some(pool) => opcode::RecvMsgMulti::new(fd, receive.message, GROUP_BASE + pool)
                 .ioprio(priority)
                 .flags(receive.msg_flags)
                 .build(),
@@ -299,10 +304,10 @@ impl Uring {
 
     /// Registers `entries` as the buffer group `pool`.
     pub(crate) fn register_pool(&self, pool: u16, entries: &Mapping, count: u16) -> Result<()> {
-        let address = entries.base().as_ptr() as u64;
+        let (address, group) = (entries.base().as_ptr() as u64, GROUP_BASE + pool);
         // SAFETY: the mapping is page-aligned, holds `count` entries, and is unmapped only after
         // `unregister_pool` or the end of the ring.
-        unsafe { self.ring.submitter().register_buf_ring_with_flags(address, count, pool, 0) }.map_err(
+        unsafe { self.ring.submitter().register_buf_ring_with_flags(address, count, group, 0) }.map_err(
             |error| match error.raw_os_error() {
                 Some(libc::ENOMEM) => Error::new(
                     libc::ENOMEM,
@@ -317,7 +322,7 @@ impl Uring {
     pub(crate) fn unregister_pool(&self, pool: u16) -> Result<()> {
         self.ring
             .submitter()
-            .unregister_buf_ring(pool)
+            .unregister_buf_ring(GROUP_BASE + pool)
             .map_err(|error| Error::from_io("IORING_UNREGISTER_PBUF_RING", &error))
     }
 
