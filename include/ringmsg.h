@@ -1134,9 +1134,10 @@ int ringmsg_wake(const struct ringmsg_ring *ring);
  * buffer until they are released, across any number of reaps.
  * Threads: [owner], one at a time.
  * Returns: how many records; 0 after the timeout or a wake; -EINTR on a signal; -ECANCELED
- * when the ring is being freed; -EBUSY (another thread is in reap); -EINVAL (NULL `records`,
- * capacity 0, bad `wait`); -EBADFD (not enabled); -EPERM, -EOWNERDEAD. Records win over every
- * other outcome.
+ * when the ring is being freed; -EBADR (the kernel had no memory for completions and dropped some:
+ * datagrams are lost, requests may have ended unseen, and it stays so: free the ring); -EBUSY
+ * (another thread is in reap); -EINVAL (NULL `records`, capacity 0, bad `wait`); -EBADFD (not
+ * enabled); -EPERM, -EOWNERDEAD. Records win over every other outcome.
  */
 int ringmsg_reap(struct ringmsg_ring *ring,
                  struct ringmsg_record *records,
@@ -1167,7 +1168,8 @@ int ringmsg_release(struct ringmsg_ring *ring,
  *
  * Ownership, Threads: as ringmsg_release() and ringmsg_reap().
  * Returns: as ringmsg_reap(); -EINVAL also when a record of `done` is not held. On success,
- * and with -EINTR and -ECANCELED, `done` is released; with every other error nothing was done.
+ * and with -EINTR, -ECANCELED and -EBADR, `done` is released; with every other error nothing was
+ * done.
  */
 int ringmsg_next(struct ringmsg_ring *ring,
                  const struct ringmsg_record *done,
