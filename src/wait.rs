@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::clock::now_ns;
 use crate::config::*;
-use crate::engine::uring::Waited;
+use crate::engine::Waited;
 use crate::error::{Error, Result, describe};
 use crate::pool::Pool;
 use crate::reap::Output;
@@ -184,7 +184,7 @@ impl Ring {
     /// Takes what the kernel has put off, without sleeping.
     fn take_deferred(&self, out: &mut Output<'_>) {
         for round in 0..ROUNDS {
-            let due = self.engine.pending() || (round == 0 && !self.engine.setup().announces());
+            let due = self.engine.pending() || (round == 0 && !self.engine.announces());
             if !due || out.room() == 0 {
                 return;
             }
@@ -212,7 +212,7 @@ impl Ring {
     /// How long to wait for company. Only where completions wait to be asked for: elsewhere
     /// each of them wakes the sleeper anyway.
     fn linger_us(&self, wait: &Wait) -> u32 {
-        if !self.engine.setup().defer() {
+        if !self.engine.lingers() {
             return 0;
         }
         match wait.linger_us {

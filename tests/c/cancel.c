@@ -273,17 +273,21 @@ static void no_rearm_reports_every_end(void)
     SYS(send(sender, "", 0, 0));
     EQUAL(end_of_one(ring, 1).result, 0);
 
-    OK(ringmsg_recvmsg_multishot(ring, small, receiver, 0, flags, 1));
-    for (int i = 0; i < 3; i++)
-        SYS(send(sender, "x", 1, 0));
-    EQUAL(end_of_one(ring, 2).result, -ENOBUFS);
-    EQUAL(left_in(receiver), 1);
+    /* (The other engine ends a request only if there are no buffers when it looks for one.) */
+    if (!is_recvmmsg()) {
+        OK(ringmsg_recvmsg_multishot(ring, small, receiver, 0, flags, 1));
+        for (int i = 0; i < 3; i++)
+            SYS(send(sender, "x", 1, 0));
+        EQUAL(end_of_one(ring, 2).result, -ENOBUFS);
+        EQUAL(left_in(receiver), 1);
+    }
 
     /* The window is too narrow, though there are buffers. (Under DEFER a reap gets 33 messages at
-     * a time, and widens the window before the kernel misses it.) */
-    for (int i = 0; i < WINDOW + 1 && !is_bound(); i++)
+     * a time, with recvmmsg 64, and widens the window before the kernel misses it.) */
+    const int misses = !is_bound() && !is_recvmmsg();
+    for (int i = 0; i < WINDOW + 1 && misses; i++)
         SYS(send(sender, "x", 1, 0));
-    if (!is_bound()) {
+    if (misses) {
         OK(ringmsg_recvmsg_multishot(ring, big, receiver, 0, flags, 1));
         EQUAL(end_of_one(ring, WINDOW).result, -ENOBUFS);
         EQUAL(left_in(receiver), 1);
