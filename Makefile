@@ -20,6 +20,7 @@ all: build
 include packaging/install.mk
 include tests/proof.mk
 include bindings/bindings.mk
+include benches/bench.mk
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
@@ -36,8 +37,11 @@ test-tools: tools
 	$(call need,cargo-fmt,rustup component add rustfmt)
 	$(call need,cargo-clippy,rustup component add clippy)
 
+# What C links with, and only that: where an rlib is asked for too, cargo builds without LTO.
+LIBRARIES := rustc --release --locked --lib --crate-type cdylib,staticlib
+
 build: tools
-	$(CARGO) build --release --locked
+	$(CARGO) $(LIBRARIES)
 	ln -sf libringmsg.so $(PROFILE_DIR)/libringmsg.so.0
 
 examples: build $(EXAMPLES) $(CPP_EXAMPLES)

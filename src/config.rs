@@ -26,14 +26,17 @@ pub const RINGMSG_SETUP_DEFER_TASKRUN: u32 = 1u32 << 13;
 /// may bind the ring to its thread: ringmsg_ring_info() tells.
 pub const RINGMSG_SETUP_AUTO: u32 = 1u32 << 31;
 
-/// The best engine this machine offers.
+/// io_uring where multishot recvmsg works, else RINGMSG_ENGINE_RECVMMSG. Setup flags that the
+/// latter has no use for are then not granted: ringmsg_ring_info() tells.
 pub const RINGMSG_ENGINE_AUTO: u32 = 0;
-/// io_uring.
+/// io_uring: kernel 6.0 or later, unless a sandbox forbids it.
 pub const RINGMSG_ENGINE_IO_URING: u32 = 1;
-/// epoll and recvmmsg(2). Not built yet: ringmsg_ring_new() answers -EOPNOTSUPP.
+/// epoll and recvmmsg(2): any kernel, any sandbox. The same records; a thread more or a mode
+/// less makes no difference to it. It takes R_DISABLED, SINGLE_ISSUER and AUTO; with another
+/// setup flag ringmsg_ring_new() answers -EINVAL.
 pub const RINGMSG_ENGINE_RECVMMSG: u32 = 2;
 
-/// Multishot recvmsg works (kernel 6.0).
+/// Multishot requests work (io_uring: kernel 6.0; recvmmsg: always).
 pub const RINGMSG_FEATURE_MULTISHOT: u32 = 1u32 << 0;
 /// The kernel can wait a minimum time for a batch (kernel 6.12).
 pub const RINGMSG_FEATURE_MIN_WAIT: u32 = 1u32 << 1;

@@ -52,15 +52,11 @@ pub const fn space(data: usize) -> usize {
 #[inline]
 pub fn message_at(control: &[u8], at: usize) -> Result<Option<Message>, Malformed> {
     let Some(rest) = control.get(at..) else { return Ok(None) };
-    if rest.len() < HEADER {
-        return Ok(None);
-    }
-    let whole = usize::from_ne_bytes(take(rest, 0).ok_or(Malformed)?);
+    let Some(header) = rest.first_chunk() else { return Ok(None) };
+    let (whole, level, kind) = fields(header);
     if whole < HEADER || whole > rest.len() {
         return Err(Malformed);
     }
-    let level = i32::from_ne_bytes(take(rest, WORD).ok_or(Malformed)?);
-    let kind = i32::from_ne_bytes(take(rest, WORD + 4).ok_or(Malformed)?);
     Ok(Some(Message { level, kind, offset: at + HEADER, length: whole - HEADER }))
 }
 
@@ -77,39 +73,51 @@ pub fn messages(control: &[u8]) -> impl Iterator<Item = Result<Message, Malforme
     })
 }
 
-/// The segment size of a GRO train, or 0; and zeroes the padding behind each message in the
-/// same walk. The kernel steps over padding, so what is there is older than the message.
+/// Shows `each` the level, type and data of every message that the kernel has just written, and
+/// zeroes the padding behind them: the kernel steps over it, so what is there is older than the
+/// message. Nobody else wrote there, so a message that the kernel cut short is the last.
+#[inline(always)]
+fn walk_and_clear(mut rest: &mut [u8], mut each: impl FnMut(i32, i32, &[u8])) {
+    while let Some(header) = rest.first_chunk() {
+        let (whole, level, kind) = fields(header);
+        if whole < HEADER || whole > rest.len() {
+            return;
+        }
+        each(level, kind, &rest[HEADER..whole]);
+        let padded = align(whole);
+        if padded > rest.len() {
+            // The kernel left some of the padding out: there was no room for it.
+            return rest[whole..].fill(0);
+        }
+        let (message, behind) = std::mem::take(&mut rest).split_at_mut(padded);
+        if let Some(word) = message.last_chunk_mut() {
+            // The first bytes of a word in memory are the lowest ones in this order.
+            let kept = usize::MAX >> (8 * (padded - whole));
+            *word = (usize::from_le_bytes(*word) & kept).to_le_bytes();
+        }
+        rest = behind;
+    }
+}
+
+/// The segment size of a GRO train, or 0; and zeroes the padding in the same walk.
 #[inline]
 pub fn segment_size_and_clear(control: &mut [u8]) -> u32 {
-    let (mut at, mut size) = (0, 0);
-    while let Ok(Some(message)) = message_at(control, at) {
-        if (message.level, message.kind) == (libc::SOL_UDP, libc::UDP_GRO) {
-            size = int(&control[message.offset..message.offset + message.length])
-                .map_or(0, |size| size.max(0) as u32);
+    let mut size = 0;
+    walk_and_clear(control, |level, kind, data| {
+        if (level, kind) == (libc::SOL_UDP, libc::UDP_GRO) {
+            size = int(data).map_or(0, |size| size.max(0) as u32);
         }
-        at = message.end();
-        clear_padding_of(&message, control);
-    }
+    });
     size
 }
 
+/// cmsg_len, cmsg_level and cmsg_type
 #[inline]
-fn clear_padding_of(message: &Message, control: &mut [u8]) {
-    let start = message.offset + message.length;
-    let (word, kept) = (start & !(WORD - 1), start & (WORD - 1));
-    if kept == 0 {
-        return;
-    }
-    match control.get_mut(word..word + WORD) {
-        Some(bytes) => {
-            let mut whole = [0; WORD];
-            whole.copy_from_slice(bytes);
-            let cleared = usize::from_le_bytes(whole) & ((1 << (8 * kept)) - 1);
-            bytes.copy_from_slice(&cleared.to_le_bytes());
-        }
-        // The kernel left some of the padding out: there was no room for it.
-        None => control[start..].fill(0),
-    }
+fn fields(header: &[u8; HEADER]) -> (usize, i32, i32) {
+    let (length, numbers) = header.split_first_chunk().expect("a header begins with a word");
+    let (level, kind) = numbers.split_first_chunk().expect("and two ints");
+    let kind = kind.first_chunk().expect("are behind it");
+    (usize::from_ne_bytes(*length), i32::from_ne_bytes(*level), i32::from_ne_bytes(*kind))
 }
 
 #[inline]
@@ -127,37 +135,32 @@ fn int(data: &[u8]) -> Option<i32> {
 pub fn decode(control: &[u8], out: &mut Metadata) -> Result<(), Malformed> {
     let mut at = 0;
     while let Some(message) = message_at(control, at)? {
-        decode_message(&message, control, out);
+        let data = &control[message.offset..message.offset + message.length];
+        decode_message(message.level, message.kind, data, out);
         at = message.end();
     }
     Ok(())
 }
 
-/// Decodes what the kernel has just written, and zeroes the padding in the same walk. Nobody
-/// else wrote there, so a message that the kernel cut short is the last.
+/// Decodes what the kernel has just written, and zeroes the padding in the same walk.
 #[inline]
 pub fn decode_and_clear(control: &mut [u8], out: &mut Metadata) {
-    let mut at = 0;
-    while let Ok(Some(message)) = message_at(control, at) {
-        decode_message(&message, control, out);
-        at = message.end();
-        clear_padding_of(&message, control);
-    }
+    walk_and_clear(control, |level, kind, data| decode_message(level, kind, data, out));
 }
 
-#[inline]
-fn decode_message(message: &Message, control: &[u8], out: &mut Metadata) {
-    let data = &control[message.offset..message.offset + message.length];
+#[inline(always)]
+fn decode_message(level: i32, kind: i32, data: &[u8], out: &mut Metadata) {
     // A message too short for its type tells nothing.
-    let _ = match message.level {
-        libc::SOL_SOCKET => decode_socket(message.kind, data, out),
-        libc::SOL_UDP => decode_udp(message.kind, data, out),
-        libc::SOL_IP => decode_ipv4(message.kind, data, out),
-        libc::SOL_IPV6 => decode_ipv6(message.kind, data, out),
+    let _ = match level {
+        libc::SOL_SOCKET => decode_socket(kind, data, out),
+        libc::SOL_UDP => decode_udp(kind, data, out),
+        libc::SOL_IP => decode_ipv4(kind, data, out),
+        libc::SOL_IPV6 => decode_ipv6(kind, data, out),
         _ => None,
     };
 }
 
+#[inline(always)]
 fn decode_udp(kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {
     if kind == libc::UDP_GRO {
         out.segment_size = u32::try_from(int(data)?).ok().filter(|&size| size > 0)?;
@@ -172,6 +175,7 @@ pub(crate) const SO_TIMESTAMP_NEW: i32 = 63;
 pub(crate) const SO_TIMESTAMPNS_NEW: i32 = 64;
 const SO_TIMESTAMPING_NEW: i32 = 65;
 
+#[inline(always)]
 fn decode_socket(kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {
     match kind {
         libc::SO_TIMESTAMP => set_software(out, time::<libc::time_t>(data, 0, 1_000)?),
@@ -236,6 +240,7 @@ fn set_software(out: &mut Metadata, ns: i64) {
     out.valid |= RINGMSG_META_SOFTWARE_TIMESTAMP;
 }
 
+#[inline(always)]
 fn decode_ipv4(kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {
     match kind {
         // struct in_pktinfo { int ipi_ifindex; in_addr ipi_spec_dst; in_addr ipi_addr; }
@@ -260,6 +265,7 @@ fn decode_ipv4(kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {
     Some(())
 }
 
+#[inline(always)]
 fn decode_ipv6(kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {
     match kind {
         // struct in6_pktinfo { in6_addr ipi6_addr; unsigned ipi6_ifindex; }

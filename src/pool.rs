@@ -18,46 +18,17 @@ use crate::descriptors::Descriptors;
 use crate::engine::{BufferRing, Engine};
 use crate::error::{Error, Result};
 use crate::fork;
-use crate::layout::{HEADER, Layout, SEGMENTS_MAX};
+use crate::layout::{HEADER, Layout};
 use crate::memory::Mapping;
 use crate::record::*;
 use crate::window::Window;
 
+mod holders;
+mod several;
+
+use holders::Holders;
+
 pub(crate) const POOLS_MAX: usize = 1024;
-
-/// Who holds a buffer: one bit a segment, for this generation.
-#[derive(Debug, Clone, Copy, Default)]
-struct Holders {
-    segments: [u64; 2],
-    generation: u32,
-}
-
-impl Holders {
-    /// The word and the bit of a segment; None where there is no such segment.
-    #[inline]
-    fn place(segment: u16) -> Option<(usize, u64)> {
-        (u32::from(segment) < SEGMENTS_MAX).then(|| (usize::from(segment >> 6), 1 << (segment & 63)))
-    }
-
-    #[inline]
-    fn has(&self, record: &Record) -> bool {
-        let place = Self::place(record.segment);
-        self.generation == record.generation
-            && place.is_some_and(|(word, bit)| self.segments[word] & bit != 0)
-    }
-
-    #[inline]
-    fn flip(&mut self, segment: u16) {
-        if let Some((word, bit)) = Self::place(segment) {
-            self.segments[word] ^= bit;
-        }
-    }
-
-    #[inline]
-    fn is_nobody(&self) -> bool {
-        self.segments[0] | self.segments[1] == 0
-    }
-}
 
 /// The state of a pool that exists. Behind the pool's lock.
 pub(crate) struct Buffers {
@@ -66,6 +37,8 @@ pub(crate) struct Buffers {
     ring: BufferRing,
     holders: Box<[Holders]>,
     free: Vec<u16>,
+    /// How many of the topmost `free` are released, but not settled yet.
+    came_free: usize,
     pub published: u32,
     pub held: u32,
     /// How many buffers the kernel was ever given, and how many it has filled.
@@ -100,6 +73,7 @@ impl Buffers {
             ring: BufferRing::new(layout.buffers)?,
             holders: vec![Holders::default(); layout.buffers as usize].into(),
             free: (0..layout.buffers).rev().map(|buffer| buffer as u16).collect(),
+            came_free: 0,
             published: 0,
             held: 0,
             seen: 0,
@@ -125,22 +99,24 @@ impl Buffers {
     /// Publishes free buffers until the window is full, the last released first.
     #[inline]
     pub(crate) fn top_up(&mut self) {
-        if self.armed == 0 || self.published >= self.window.size() || self.free.is_empty() {
+        let room = self.window.size().saturating_sub(self.published) as usize;
+        let count = room.min(self.free.len());
+        if self.armed == 0 || count == 0 {
             return;
         }
         let base = self.memory.base().as_ptr() as u64;
         let length = self.layout.length();
-        let marks = self.descriptors.is_some();
-        while self.published < self.window.size() {
-            let Some(buffer) = self.free.pop() else { break };
-            if marks {
-                self.clear_header(buffer);
-            }
+        let left = self.free.len() - count;
+        if self.descriptors.is_some() {
+            (left..self.free.len()).for_each(|at| self.clear_header(self.free[at]));
+        }
+        for &buffer in self.free[left..].iter().rev() {
             self.ring.push(base + u64::from(self.layout.start(buffer)), length, buffer);
-            self.published += 1;
-            self.given = self.given.wrapping_add(1);
         }
         self.ring.commit();
+        self.free.truncate(left);
+        self.published += count as u32;
+        self.given = self.given.wrapping_add(count as u32);
     }
 
     /// Makes a buffer tell, at the ring's end, whether the kernel has put descriptors into it.
@@ -197,58 +173,65 @@ impl Buffers {
     /// `segments` records now hold `buffer`.
     #[inline]
     pub(crate) fn hold(&mut self, buffer: u16, generation: u32, segments: u32) {
-        let word = |count: u32| if count >= 64 { u64::MAX } else { (1 << count) - 1 };
-        let segments = match segments {
-            1 => [1, 0],
-            many => [word(many), word(many.saturating_sub(64))],
-        };
-        self.holders[usize::from(buffer)] = Holders { segments, generation };
+        self.holders[usize::from(buffer)] = Holders::new(segments, generation);
         self.held += 1;
     }
 
-    /// Releases `records`, all of this pool: every one, or none.
-    pub(crate) fn release(&mut self, records: &[Record]) -> bool {
-        for (done, record) in records.iter().enumerate() {
-            if record.flags & RINGMSG_RECORD_BUFFER == 0 {
-                continue;
-            }
-            match self.holders.get_mut(usize::from(record.buffer)) {
-                Some(holders) if holders.has(record) => holders.flip(record.segment),
-                _ => {
-                    self.unrelease(&records[..done]);
-                    return false;
+    /// Takes the claims of `records` off their buffers, up to the first record of another pool than
+    /// this, `id`: how many records that were. None, and nothing done: one of them is not held.
+    /// Until `settle`, which must follow under the same lock, `undo` takes it back.
+    #[inline]
+    pub(crate) fn release(&mut self, id: u16, records: &[Record]) -> Option<usize> {
+        let free_before = self.free.len();
+        let mut done = 0;
+        for record in records {
+            if record.flags & RINGMSG_RECORD_BUFFER != 0 {
+                if record.pool != id {
+                    break;
                 }
-            }
-        }
-        true
-    }
-
-    /// Gives back the buffers that `records`, just released, were the last to hold.
-    pub(crate) fn settle(&mut self, records: &[Record]) {
-        for record in records.iter().filter(|record| record.flags & RINGMSG_RECORD_BUFFER != 0) {
-            // A train's records name their buffer many times: the generation goes with it.
-            let holders = &mut self.holders[usize::from(record.buffer)];
-            if holders.is_nobody() && holders.generation == record.generation {
-                holders.generation = 0;
-                self.held -= 1;
-                if let Some(descriptors) = &mut self.descriptors {
-                    descriptors.close(record.buffer);
-                }
-                self.free.push(record.buffer);
-            }
-        }
-        self.top_up();
-    }
-
-    /// Undoes `release` before `settle`, when a later record turned out not to be held.
-    pub(crate) fn unrelease(&mut self, records: &[Record]) {
-        for record in records.iter().filter(|record| record.flags & RINGMSG_RECORD_BUFFER != 0) {
-            let holders = &mut self.holders[usize::from(record.buffer)];
-            // Unless the train's other records were released in between: then it is settled.
-            if holders.generation == record.generation {
+                let holders = self.holders.get_mut(usize::from(record.buffer));
+                let Some(holders) = holders.filter(|holders| holders.has(record)) else {
+                    self.came_free += self.free.len() - free_before;
+                    self.undo(&records[..done]);
+                    return None;
+                };
                 holders.flip(record.segment);
+                if holders.is_nobody() {
+                    self.free.push(record.buffer);
+                }
             }
+            done += 1;
         }
+        self.came_free += self.free.len() - free_before;
+        Some(done)
+    }
+
+    /// Undoes `release` for `records`, all of this pool.
+    #[cold]
+    pub(crate) fn undo(&mut self, records: &[Record]) {
+        for record in records.iter().filter(|record| record.flags & RINGMSG_RECORD_BUFFER != 0) {
+            let holders = &mut self.holders[usize::from(record.buffer)];
+            if holders.is_nobody() {
+                // Which of those that came free is no matter: all are taken back.
+                self.free.pop();
+                self.came_free -= 1;
+            }
+            holders.flip(record.segment);
+        }
+    }
+
+    /// Gives away what `release` found to be free: its descriptors are closed, and the kernel may
+    /// fill it. True: a request waits for that.
+    #[inline]
+    pub(crate) fn settle(&mut self) -> bool {
+        let came_free = std::mem::take(&mut self.came_free);
+        if let Some(descriptors) = &mut self.descriptors {
+            let first = self.free.len() - came_free;
+            self.free[first..].iter().for_each(|&buffer| descriptors.close(buffer));
+        }
+        self.held -= came_free as u32;
+        self.top_up();
+        self.starved > 0 && self.has_buffers()
     }
 
     /// Whether the record is held now.

@@ -43,34 +43,43 @@ impl<'a> Output<'a> {
         self.metadata.is_some()
     }
 
-    /// Where the next record's metadata goes, emptied; None when none is wanted.
+    /// Writes the next record, and empties the metadata that go with it, if they are wanted. It is
+    /// handed out by `advance`, and may be changed until then. There must be room.
     #[inline]
-    fn metadata(&mut self) -> Option<&mut Metadata> {
-        let place = self.metadata.as_deref_mut()?.get_mut(self.filled)?;
-        Some(place.write(Metadata::NONE))
+    fn begin(&mut self, record: Record) -> (&mut Record, Option<&mut Metadata>) {
+        let metadata = match &mut self.metadata {
+            Some(array) => Some(array[self.filled].write(Metadata::NONE)),
+            None => None,
+        };
+        (self.records[self.filled].write(record), metadata)
     }
 
-    /// A copy of what was put into `metadata` for the next record.
-    fn metadata_so_far(&mut self) -> Metadata {
-        let place = self.metadata.as_deref_mut().and_then(|array| array.get_mut(self.filled));
-        // SAFETY: `metadata` wrote there.
-        place.map_or(Metadata::NONE, |place| unsafe { place.assume_init() })
+    /// A copy of what `begin` began.
+    fn begun(&self) -> (Record, Metadata) {
+        let metadata = self.metadata.as_deref().map(|array| &array[self.filled]);
+        // SAFETY: `begin` wrote both.
+        unsafe {
+            (
+                self.records[self.filled].assume_init(),
+                metadata.map_or(Metadata::NONE, |metadata| metadata.assume_init()),
+            )
+        }
     }
 
-    /// The next record, whose metadata is in place.
+    /// Hands out what `begin` began.
     #[inline]
-    fn push(&mut self, record: &Record) {
-        self.records[self.filled].write(*record);
+    fn advance(&mut self) {
         self.filled += 1;
     }
 
     /// The next record, with this metadata.
     #[inline]
-    fn push_with(&mut self, record: &Record, metadata: &Metadata) {
-        if let Some(place) = self.metadata.as_deref_mut().and_then(|array| array.get_mut(self.filled)) {
-            place.write(*metadata);
+    fn push(&mut self, record: &Record, metadata: &Metadata) {
+        if let Some(array) = self.metadata.as_deref_mut() {
+            array[self.filled].write(*metadata);
         }
-        self.push(record);
+        self.records[self.filled].write(*record);
+        self.filled += 1;
     }
 }
 

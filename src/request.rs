@@ -172,6 +172,7 @@ impl Request {
             msg_flags: self.msg_flags,
             poll_first: self.has(RINGMSG_RECV_POLL_FIRST),
             pool: self.is_multishot().then_some(self.pool),
+            waits_for_all: self.kind.is_connection() && self.msg_flags & libc::MSG_WAITALL as u32 != 0,
             ends_when_empty: self.kind.is_connection() || self.has(RINGMSG_RECV_NO_REARM),
         }
     }

@@ -43,6 +43,8 @@ class CargoHook(BuildHookInterface):
         if cargo is None:
             raise RuntimeError("ringmsg: building from source needs cargo (Rust 1.85 or later): https://rustup.rs")
         target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", crate / "target")).absolute()
-        command = [cargo, "build", "--release", "--locked", "--lib", "--target-dir", str(target)]
+        # As `make build` does: where an rlib is asked for too, cargo builds without LTO.
+        kinds = ["--lib", "--crate-type", "cdylib,staticlib"]
+        command = [cargo, "rustc", "--release", "--locked", *kinds, "--target-dir", str(target)]
         subprocess.run(command, cwd=crate, check=True)
         return target / "release" / "libringmsg.so"

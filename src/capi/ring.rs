@@ -34,9 +34,9 @@ pub unsafe extern "C" fn ringmsg_ring_config_init(config: *mut RingConfig) {
 /// **Threads:** any. With SINGLE_ISSUER or DEFER_TASKRUN (AUTO may take it) the calling thread
 /// becomes the owner; with R_DISABLED whoever calls ringmsg_ring_enable().
 /// **Returns:** 0; -EINVAL (NULL `ring`, bad size, unknown or contradictory flags, entries out of
-/// range); -EOPNOTSUPP (that engine is not there); -EPERM, -ENOSYS, -ENOMEM, -EMFILE from
-/// io_uring_setup(2): ringmsg_last_error() says what to do about it. On failure `*ring` is left
-/// as it was.
+/// range, flags that mean nothing to the engine asked for); -EPERM, -ENOSYS, -ENOMEM, -EMFILE
+/// from io_uring_setup(2): ringmsg_last_error() says what to do about it. On failure `*ring` is
+/// left as it was.
 ///
 /// # Safety
 /// `config` is NULL, or readable for as many bytes as its `size` says; `ring` is NULL or writable.

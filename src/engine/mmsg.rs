@@ -350,7 +350,7 @@ impl Mmsg {
         if self.queue.room() == 0 {
             return false;
         }
-        let armed = state.armed[slot as usize].as_ref().expect("a listed request is armed");
+        let armed = state.armed[slot as usize].as_mut().expect("a listed request is armed");
         let Some(pool) = armed.pool else {
             self.enters.fetch_add(1, Ordering::Relaxed);
             return match receive::single(armed) {

@@ -92,6 +92,8 @@ pub(crate) struct Receive {
     /// A message of no bytes ends it: on stream and seqpacket sockets it is the end, and with
     /// NO_REARM an end that io_uring makes is one here, too.
     pub ends_when_empty: bool,
+    /// A single-shot with MSG_WAITALL on a stream: goes on until its parts are full.
+    pub waits_for_all: bool,
 }
 
 /// The engine of a ring.

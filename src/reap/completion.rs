@@ -14,12 +14,9 @@ impl Pass<'_, '_> {
     #[inline]
     pub(super) fn received(&mut self, slot: u32, completion: Completion) {
         self.completions += 1;
-        let request = self.core.requests.get(slot);
-        match (request.form, completion.buffer) {
+        match (self.core.requests.get(slot).form, completion.buffer) {
             (Form::Multishot, Some(buffer)) => {
-                let pool = request.pool;
-                self.pool(pool).filled(completion.result.max(0) as u32);
-                self.data(slot, buffer, completion.result, completion.more);
+                self.data(slot, buffer, completion.result, completion.more, Buffers::filled)
             }
             (Form::Multishot, None) => self.multishot_failed(slot, completion),
             (Form::Once { buffer }, _) => self.once_done(slot, buffer, completion.result),
@@ -27,44 +24,53 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// A pool buffer was filled.
+    /// A pool buffer was filled. `note` tells the pool, if it must know.
     #[inline]
-    fn data(&mut self, slot: u32, buffer: u16, result: i32, more: bool) {
+    fn data(&mut self, slot: u32, buffer: u16, result: i32, more: bool, note: fn(&mut Buffers, u32)) {
         let core = &mut *self.core;
         let request = core.requests.get_mut(slot);
         let pool = at_hand(&mut self.at_hand, self.ring, &mut core.touched, request.pool);
+        let result = result.max(0) as u32;
+        note(pool, result);
+        core.generation = core.generation.wrapping_add(1).max(1);
         let start = pool.layout.start(buffer);
         // SAFETY: the buffer is ours since its completion; a header is 16 plain bytes.
         let header = unsafe { pool.base().add(start as usize).cast().read() };
-        let mut record = pool.layout.record(start, Header::from_bytes(header), result.max(0) as u32);
-        record.user_data = request.user_data;
-        record.pool = request.pool;
-        record.buffer = buffer;
+        let (record, metadata) = self.out.begin(Record {
+            user_data: request.user_data,
+            pool: request.pool,
+            buffer,
+            generation: core.generation,
+            ..pool.layout.record(start, Header::from_bytes(header), result)
+        });
         if request.passes_descriptors && record.control_length > 0 {
-            move_descriptors(pool, buffer, &record);
+            move_descriptors(pool, buffer, record);
         }
-        read_control(pool, &mut record, self.out.metadata());
+        read_control(pool, record, metadata);
         request.succeeded();
-        let over = !more && request_is_over(request, &record);
+        let split = if request.has(RINGMSG_RECV_SPLIT) { Split::of(record) } else { None };
+        pool.hold(buffer, record.generation, split.map_or(1, |split| split.records));
+        if more && split.is_none() {
+            count(request, record);
+            return self.out.advance();
+        }
+        self.train_or_last(slot, split, more);
+    }
+
+    /// The record that was just begun is a train's, or the last before the kernel ended the request.
+    #[inline(never)]
+    fn train_or_last(&mut self, slot: u32, split: Option<Split>, more: bool) {
+        let (mut record, metadata) = self.out.begun();
+        let over = !more && request_is_over(self.core.requests.get(slot), &record);
         if over {
             record.flags |= RINGMSG_RECORD_FINAL;
-        }
-        core.generation = core.generation.wrapping_add(1).max(1);
-        record.generation = core.generation;
-        let split = if request.has(RINGMSG_RECV_SPLIT) { Split::of(&record) } else { None };
-        pool.hold(buffer, record.generation, split.map_or(1, |split| split.records));
-        if split.is_none() {
-            count(request, &record);
-            self.out.push(&record);
         }
         if !more {
             self.ended(slot, over);
         }
-        if let Some(split) = split {
-            let metadata = self.out.metadata_so_far();
-            self.hand_out(Train { slot, whole: record, metadata, split, next: 0 });
-        } else if over {
-            self.part_with(slot);
+        match split {
+            Some(split) => self.hand_out(Train { slot, whole: record, metadata, split, next: 0 }),
+            None => self.emit(slot, &record, &metadata),
         }
     }
 
@@ -132,7 +138,7 @@ impl Pass<'_, '_> {
         // SAFETY: the buffer is ours since the completion; the header is its first 16 bytes.
         unsafe { buffers.base().add(layout.start(buffer) as usize).cast().write(header) };
         let copied = (result as u32).min(layout.payload_capacity);
-        self.data(slot, buffer, (layout.parts().2 + copied) as i32, false);
+        self.data(slot, buffer, (layout.parts().2 + copied) as i32, false, |_, _| {});
     }
 
     /// A single-shot into the caller's msghdr is done.
@@ -182,7 +188,7 @@ impl Pass<'_, '_> {
         }
         record.segment_size = metadata.segment_size;
         self.core.requests.get_mut(slot).state = State::Over;
-        self.emit(slot, record, &metadata);
+        self.emit(slot, &record, &metadata);
     }
 
     /// The thread that armed a single-shot exited, and the kernel cancelled it: again, then.

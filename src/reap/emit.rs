@@ -25,14 +25,14 @@ impl Pass<'_, '_> {
             return self.final_record(slot, errno);
         }
         let record = self.error_record(slot, errno);
-        self.emit(slot, record, &Metadata::NONE);
+        self.emit(slot, &record, &Metadata::NONE);
     }
 
     pub(super) fn final_record(&mut self, slot: u32, errno: i32) {
         self.core.requests.get_mut(slot).state = State::Over;
         let mut record = self.error_record(slot, errno);
         record.flags = RINGMSG_RECORD_FINAL;
-        self.emit(slot, record, &Metadata::NONE);
+        self.emit(slot, &record, &Metadata::NONE);
     }
 
     pub(super) fn error_record(&self, slot: u32, errno: i32) -> Record {
@@ -62,16 +62,25 @@ impl Pass<'_, '_> {
     pub(super) fn hand_out(&mut self, mut train: Train) {
         let records = train.split.records;
         let fits = records.min(train.next.saturating_add(self.out.room().min(u32::MAX as usize) as u32));
-        let request = self.core.requests.get_mut(train.slot);
-        while train.next < fits {
-            let mut record = train.split.segment(&train.whole, train.next);
-            train.next += 1;
-            if train.next < records {
+        let stats = &mut self.core.requests.get_mut(train.slot).stats;
+        let (whole, mut payload_bytes) = (train.whole, 0);
+        stats.records += u64::from(fits - train.next);
+        stats.datagrams += u64::from(fits - train.next);
+        if whole.flags & RINGMSG_RECORD_CONTROL_TRUNCATED != 0 {
+            stats.control_truncated += u64::from(fits - train.next);
+        }
+        for segment in train.next..fits {
+            let mut record = train.split.segment(&whole, segment);
+            if segment + 1 < records {
                 record.flags &= !RINGMSG_RECORD_FINAL;
             }
-            count(request, &record);
-            self.out.push_with(&record, &train.metadata);
+            payload_bytes += u64::from(record.payload_length);
+            // Only the last can be cut.
+            stats.truncated += u64::from(record.flags & RINGMSG_RECORD_TRUNCATED != 0);
+            self.out.push(&record, &train.metadata);
         }
+        stats.payload_bytes += payload_bytes;
+        train.next = fits;
         if train.next < records {
             self.core.train = Some(train);
         } else if train.whole.flags & RINGMSG_RECORD_FINAL != 0 {
@@ -81,10 +90,10 @@ impl Pass<'_, '_> {
 
     /// Hands a record to the caller, counts it, and parts with the request if that was its last.
     #[inline]
-    pub(super) fn emit(&mut self, slot: u32, record: Record, metadata: &Metadata) {
-        count(self.core.requests.get_mut(slot), &record);
+    pub(super) fn emit(&mut self, slot: u32, record: &Record, metadata: &Metadata) {
+        count(self.core.requests.get_mut(slot), record);
         let over = record.flags & RINGMSG_RECORD_FINAL != 0;
-        self.out.push_with(&record, metadata);
+        self.out.push(record, metadata);
         if over {
             self.part_with(slot);
         }
@@ -104,9 +113,22 @@ impl Pass<'_, '_> {
 
 #[inline]
 pub(super) fn count(request: &mut Request, record: &Record) {
-    let is_end_of_stream = request.kind.is_connection() && record.wire_length == 0;
     let stats = &mut request.stats;
     stats.records += 1;
+    // What nearly every record is: one whole datagram.
+    let trouble = RINGMSG_RECORD_TRUNCATED | RINGMSG_RECORD_CONTROL_TRUNCATED;
+    if record.result > 0 && record.segment_size == 0 && record.flags & trouble == 0 {
+        stats.datagrams += 1;
+        stats.payload_bytes += u64::from(record.payload_length);
+        return;
+    }
+    count_other(request, record);
+}
+
+#[inline(never)]
+fn count_other(request: &mut Request, record: &Record) {
+    let is_end_of_stream = request.kind.is_connection() && record.wire_length == 0;
+    let stats = &mut request.stats;
     if record.result < 0 {
         let asked_for = record.result == -libc::ECANCELED && record.flags & RINGMSG_RECORD_FINAL != 0;
         stats.errors += u64::from(!asked_for);
@@ -115,14 +137,11 @@ pub(super) fn count(request: &mut Request, record: &Record) {
     if is_end_of_stream {
         return;
     }
-    let train = record.segment_size > 0 && record.flags & RINGMSG_RECORD_SEGMENT == 0;
-    stats.datagrams += match train {
+    stats.datagrams += match record.segment_size {
+        0 => 1,
         // As many as `Split` would make: of a train that was cut, the one that was cut, too.
-        true if record.wire_length > record.payload_length => {
-            u64::from(record.payload_length / record.segment_size) + 1
-        }
-        true => u64::from(record.payload_length.div_ceil(record.segment_size).max(1)),
-        false => 1,
+        size if record.wire_length > record.payload_length => u64::from(record.payload_length / size) + 1,
+        size => u64::from(record.payload_length.div_ceil(size).max(1)),
     };
     stats.payload_bytes += u64::from(record.payload_length);
     stats.zero_length += u64::from(record.wire_length == 0);

@@ -298,7 +298,7 @@ static void recvmsg_leaves_them_to_the_caller(void)
         union {
             char space[CMSG_SPACE(4 * sizeof(int))];
             struct cmsghdr align;
-        } control;
+        } control = {.space = {0}};
         char data[16];
         int fds[4];
         struct iovec part = {data, sizeof data};

@@ -51,7 +51,7 @@ static void ten_thousand_rings_leave_nothing(void)
         live_and_die(receiver, sender);
     EQUAL(open_descriptors(), descriptors);
     long after = resident();
-    if (after >= pages + 256)
+    if (COUNTS_MEMORY && after >= pages + 256)
         FAIL("%ld pages are resident, %ld before", after, pages);
 }
 
@@ -64,9 +64,9 @@ static void every_number_of_descriptors_left_is_survived(void)
     for (rlim_t left = 0; left < 12; left++) {
         int before = open_descriptors(), lowest = (int)SYS(dup(receiver));
         close(lowest);
-        struct rlimit now = {(rlim_t)lowest + left, 20000};
-        struct rlimit then;
+        struct rlimit now, then;
         SYS(getrlimit(RLIMIT_NOFILE, &then));
+        now = (struct rlimit){(rlim_t)lowest + left, then.rlim_max};
         SYS(setrlimit(RLIMIT_NOFILE, &now));
         struct ringmsg_ring_config ring_config;
         struct ringmsg_ring *ring = NULL;

@@ -92,4 +92,59 @@ static void many_threads_release_while_the_owner_reaps(void)
     OK(ringmsg_ring_free(ring));
 }
 
-TESTS(TEST(many_threads_release_while_the_owner_reaps))
+/* --- several pools ------------------------------------------------------------------------ */
+
+struct half {
+    struct ringmsg_ring *ring;
+    struct ringmsg_record record;
+    _Atomic int released;
+};
+
+static void *release_half(void *argument)
+{
+    struct half *half = argument;
+    OK(ringmsg_release(half->ring, &half->record, 1));
+    half->released = 1;
+    return NULL;
+}
+
+/* A train's first datagram is in an array that ends with a record that is not held, of another
+ * pool; another thread releases the second meanwhile. The first stays held, whatever comes when. */
+static void a_refused_release_of_several_pools_is_seen_by_nobody(void)
+{
+    enum { OTHERS = 200, ROUNDS = 100 };
+    static struct ringmsg_record refused[1 + OTHERS + 1];
+    struct ringmsg_ring *ring = make_ring();
+    int trains = bound_udp(AF_INET), others = bound_udp(AF_INET);
+    int to_trains = sender_to(trains), to_others = sender_to(others);
+    OK(ringmsg_socket_enable(trains, RINGMSG_META_SEGMENT_SIZE));
+    struct ringmsg_pool *pool = make_pool(ring, trains, 4, 2048);
+    OK(ringmsg_recvmsg_multishot(ring, make_pool(ring, others, 256, 64), others, 0, 0, 1));
+    for (int i = 0; i < OTHERS; i++) {
+        SYS(send(to_others, "x", 1, 0));
+        refused[1 + i] = reap_one(ring);
+    }
+    refused[1 + OTHERS] = refused[1]; /* twice in one array */
+    OK(ringmsg_recvmsg_multishot(ring, pool, trains, 0, RINGMSG_RECV_SPLIT, 2));
+    for (int round = 0; round < ROUNDS; round++) {
+        pthread_t thread;
+        struct half half = {.ring = ring};
+        send_train(to_trains, "twice.twice.", 12, 6);
+        refused[0] = reap_one(ring);
+        half.record = reap_one(ring);
+        EQUAL(refused[0].segments, 2);
+        EQUAL(half.record.buffer, refused[0].buffer);
+        EQUAL(pthread_create(&thread, NULL, release_half, &half), 0);
+        while (!half.released)
+            REFUSED(ringmsg_release(ring, refused, 1 + OTHERS + 1), EINVAL);
+        pthread_join(thread, NULL);
+        OK(ringmsg_release(ring, refused, 1));
+    }
+    EQUAL(stats_of(ring).buffers_held, OTHERS);
+    OK(ringmsg_release(ring, refused + 1, OTHERS));
+    EQUAL(stats_of(ring).buffers_held, 0);
+    OK(ringmsg_ring_free(ring));
+}
+
+TESTS(TEST(many_threads_release_while_the_owner_reaps),
+      TEST(a_refused_release_of_several_pools_is_seen_by_nobody))

@@ -22,13 +22,14 @@ static int hoarding;
 
 static const struct mode {
     const char *name;
-    uint32_t flags;
+    uint32_t flags, engine;
 } modes[] = {
-    {"plain", 0},
-    {"coop", RINGMSG_SETUP_COOP_TASKRUN},
-    {"coop_flag", RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG},
-    {"defer", RINGMSG_SETUP_DEFER_TASKRUN},
-    {"sqpoll", RINGMSG_SETUP_SQPOLL},
+    {"plain", 0, RINGMSG_ENGINE_IO_URING},
+    {"coop", RINGMSG_SETUP_COOP_TASKRUN, RINGMSG_ENGINE_IO_URING},
+    {"coop_flag", RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG, RINGMSG_ENGINE_IO_URING},
+    {"defer", RINGMSG_SETUP_DEFER_TASKRUN, RINGMSG_ENGINE_IO_URING},
+    {"sqpoll", RINGMSG_SETUP_SQPOLL, RINGMSG_ENGINE_IO_URING},
+    {"recvmmsg", 0, RINGMSG_ENGINE_RECVMMSG},
 };
 #define MODES (sizeof modes / sizeof *modes)
 
@@ -42,12 +43,12 @@ static int library(int value, const char *what)
 
 /* --- rings and requests ----------------------------------------------------------------------- */
 
-static uint32_t draw_mode(void)
+static const struct mode *draw_mode(void)
 {
     for (size_t i = 0; i < MODES; i++)
         if (only_mode != NULL && strcmp(only_mode, modes[i].name) == 0)
-            return modes[i].flags;
-    return modes[below(&chance, MODES)].flags;
+            return &modes[i];
+    return &modes[below(&chance, MODES)];
 }
 
 /* Single-shots take a buffer while they wait, so they have a pool of their own: they would keep
@@ -73,9 +74,11 @@ static void make_ring(void)
 {
     static const uint32_t queues[] = {0, 0, 4, 8, 64};
     struct ringmsg_ring_config config;
+    const struct mode *mode = draw_mode();
     int disabled = one_in(&chance, 4);
     ringmsg_ring_config_init(&config);
-    config.flags = draw_mode() | (disabled ? RINGMSG_SETUP_R_DISABLED : 0);
+    config.engine = mode->engine;
+    config.flags = mode->flags | (disabled ? RINGMSG_SETUP_R_DISABLED : 0);
     config.cq_entries = queues[below(&chance, 5)];
     if (config.cq_entries != 0)
         config.sq_entries = config.cq_entries;

@@ -1,6 +1,7 @@
 //! The system calls that receive: recvmsg(2) for single-shots, recvmmsg(2) into published
 //! buffers for multishots, with the layout that io_uring would give them.
 
+use std::collections::VecDeque;
 use std::ptr;
 
 use super::epoll::errno;
@@ -19,6 +20,8 @@ pub(super) struct Armed {
     fd: i32,
     /// Of a single-shot.
     message: *mut libc::msghdr,
+    /// Of one that waits for all: what is to be filled still, and how much was.
+    rest: Option<(VecDeque<libc::iovec>, usize)>,
     msg_flags: i32,
     pub pool: Option<u16>,
     pub ends_when_empty: bool,
@@ -37,10 +40,16 @@ impl Armed {
             Some(_) => unsafe { ((*receive.message).msg_namelen, (*receive.message).msg_controllen as u32) },
             None => (0, 0),
         };
+        // SAFETY: as above, and it says how many parts there are.
+        let parts = || unsafe {
+            let message = &*receive.message;
+            std::slice::from_raw_parts(message.msg_iov, message.msg_iovlen as usize)
+        };
         Self {
             watch,
             fd: receive.fd,
             message: receive.message,
+            rest: receive.waits_for_all.then(|| (parts().iter().copied().collect(), 0)),
             msg_flags: receive.msg_flags as i32,
             pool: receive.pool,
             ends_when_empty: receive.ends_when_empty,
@@ -63,12 +72,65 @@ impl Armed {
 }
 
 /// recvmsg(2) into a single-shot's msghdr. Bytes, or -errno.
-pub(super) fn single(armed: &Armed) -> i32 {
+pub(super) fn single(armed: &mut Armed) -> i32 {
+    match &mut armed.rest {
+        None => recvmsg(armed.fd, armed.message, armed.msg_flags),
+        Some(rest) => all(armed.fd, armed.message, armed.msg_flags, rest),
+    }
+}
+
+fn recvmsg(fd: i32, message: *mut libc::msghdr, msg_flags: i32) -> i32 {
     // SAFETY: whoever armed the request keeps the msghdr, and all it points to, until its
     // completion; what is not there the kernel answers with -EFAULT.
-    match unsafe { libc::recvmsg(armed.fd, armed.message, armed.msg_flags | libc::MSG_DONTWAIT) } {
+    match unsafe { libc::recvmsg(fd, message, msg_flags | libc::MSG_DONTWAIT) } {
         -1 => -errno(),
         bytes => bytes as i32,
+    }
+}
+
+/// recvmsg(2) until every part is full, the stream ends, or control messages come.
+fn all(fd: i32, theirs: *mut libc::msghdr, flags: i32, rest: &mut (VecDeque<libc::iovec>, usize)) -> i32 {
+    let (parts, done) = rest;
+    loop {
+        let slice = parts.make_contiguous();
+        // SAFETY: as in `recvmsg`.
+        let mut message = unsafe { *theirs };
+        message.msg_iov = slice.as_mut_ptr();
+        message.msg_iovlen = slice.len() as _;
+        let result = recvmsg(fd, &mut message, flags);
+        if result == -libc::EAGAIN && flags & libc::MSG_DONTWAIT == 0 {
+            return result;
+        }
+        if result <= 0 {
+            return if *done > 0 { *done as i32 } else { result };
+        }
+        *done += result as usize;
+        // SAFETY: as in `recvmsg`.
+        unsafe {
+            (*theirs).msg_flags = message.msg_flags;
+            (*theirs).msg_namelen = message.msg_namelen;
+        }
+        skip(parts, result as usize);
+        // SAFETY: as in `recvmsg`.
+        let room_for_control = unsafe { (*theirs).msg_controllen };
+        if parts.is_empty() || (message.msg_controllen > 0 && room_for_control > 0) {
+            // SAFETY: as in `recvmsg`.
+            unsafe { (*theirs).msg_controllen = message.msg_controllen };
+            return *done as i32;
+        }
+    }
+}
+
+/// Takes the first `bytes` off the parts, and parts without room.
+fn skip(parts: &mut VecDeque<libc::iovec>, mut bytes: usize) {
+    while let Some(part) = parts.front().filter(|part| part.iov_len <= bytes) {
+        bytes -= part.iov_len;
+        parts.pop_front();
+    }
+    if let Some(part) = parts.front_mut() {
+        // SAFETY: less than its length.
+        part.iov_base = unsafe { part.iov_base.cast::<u8>().add(bytes) }.cast();
+        part.iov_len -= bytes;
     }
 }
 
