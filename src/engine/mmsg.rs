@@ -73,7 +73,7 @@ impl Mmsg {
             epoll: Epoll::new()?,
             outer: OnceCell::new(),
             setup,
-            queue: Queue::new(cq_entries),
+            queue: Queue::new(cq_entries)?,
             state: Mutex::new(State {
                 watches: Watches::default(),
                 armed: Vec::new(),
