@@ -15,6 +15,7 @@ use crate::clock::now_ns;
 use crate::config::*;
 use crate::engine::Waited;
 use crate::error::{Error, Result, describe};
+use crate::linger::Linger;
 use crate::pool::Pool;
 use crate::reap::Output;
 use crate::ring::Ring;
@@ -185,8 +186,8 @@ impl Ring {
             let now = now_ns();
             let mut core = self.core();
             let completions = self.collect(&mut core, out, now);
-            core.linger.note(completions, now);
-            self.linger_us.store(core.linger.us(), Ordering::Relaxed);
+            core.arrivals.note(completions, now);
+            self.arrivals_per_us.store(core.arrivals.per_us().to_bits(), Ordering::Relaxed);
         }
     }
 
@@ -224,10 +225,8 @@ impl Ring {
         if !self.engine.lingers() {
             return 0;
         }
-        match wait.linger_us {
-            RINGMSG_LINGER_AUTO => self.linger_us.load(Ordering::Relaxed),
-            given => given,
-        }
+        let arrivals_per_us = f32::from_bits(self.arrivals_per_us.load(Ordering::Relaxed));
+        Linger::of(wait.linger_us).us(arrivals_per_us)
     }
 
     /// Sleeps until there is reason to look.
