@@ -42,6 +42,8 @@ pub struct Ring {
     pub(crate) arrivals_per_us: AtomicU32,
     /// The engine watches the sleeper's descriptor.
     pub(crate) watching: AtomicBool,
+    /// The kernel announces once for each registration of the eventfd.
+    pub(crate) renews: AtomicBool,
     /// The thread that reaped or armed last: it re-arms what its releases unblock.
     pub(crate) home: AtomicU64,
     enabled: AtomicBool,
@@ -103,6 +105,7 @@ impl Ring {
             tallies: Tallies::default(),
             arrivals_per_us: AtomicU32::new(0),
             watching: AtomicBool::new(false),
+            renews: AtomicBool::new(false),
             home: AtomicU64::new(0),
             enabled: AtomicBool::new(!setup.disabled()),
             core: Mutex::new(Core {
@@ -237,6 +240,9 @@ impl Ring {
             return Ok(fd);
         }
         let fd = bell;
+        if self.engine.setup().defer() && support::eventfd::wears_out() {
+            self.renews.store(true, Ordering::Relaxed);
+        }
         let core = self.core();
         if !self.engine.eventfd_registered() {
             if self.may_register() {

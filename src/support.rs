@@ -9,6 +9,8 @@ use crate::diagnosis;
 use crate::error::Result;
 use crate::mode::{self, Setup};
 
+pub(crate) mod eventfd;
+
 /// Tries everything once. About a millisecond.
 pub(crate) fn query() -> Support {
     aside(try_all)

@@ -292,6 +292,13 @@ impl Engine {
         }
     }
 
+    /// Makes that registration anew.
+    pub(crate) fn renew_eventfd(&self, eventfd: RawFd) {
+        if let Engine::Uring(engine) = self {
+            engine.renew_eventfd(eventfd);
+        }
+    }
+
     /// Whether what happens from here on is announced.
     pub(crate) fn eventfd_registered(&self) -> bool {
         match self {

@@ -284,6 +284,14 @@ impl Uring {
         Ok(())
     }
 
+    /// Has the kernel begin anew with `eventfd`; see `support::eventfd`.
+    pub(crate) fn renew_eventfd(&self, eventfd: RawFd) {
+        self.eventfd_registered.store(false, Ordering::Release);
+        let _ = self.ring.submitter().unregister_eventfd();
+        // On failure the next reap tries again, and ring_fd stays readable until it works.
+        let _ = self.register_eventfd(eventfd);
+    }
+
     /// While a reap is inside, completions are its business: no eventfd is written for them
     /// (a deferred completion would be told twice: when queued, and when posted).
     #[inline]
