@@ -57,16 +57,49 @@ impl Token {
     }
 }
 
-/// One completion, as the kernel reports it.
+/// One completion, as the kernel reports it: packed, since nearly all of them are alike.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Completion {
-    pub token: Token,
+    word: u64,
     /// Bytes, or -errno.
     pub result: i32,
+    flags: u32,
+}
+
+// linux/io_uring.h: IORING_CQE_F_BUFFER, IORING_CQE_F_MORE, IORING_CQE_BUFFER_SHIFT
+const BUFFER: u32 = 1 << 0;
+const MORE: u32 = 1 << 1;
+const BUFFER_SHIFT: u32 = 16;
+
+impl Completion {
+    /// From the fields of a completion queue entry.
+    #[inline]
+    pub(crate) const fn from_entry(word: u64, result: i32, flags: u32) -> Self {
+        Self { word, result, flags }
+    }
+
+    #[inline]
+    pub(crate) const fn token(&self) -> Token {
+        Token::unpack(self.word)
+    }
+
     /// The pool buffer it filled.
-    pub buffer: Option<u16>,
+    #[inline]
+    pub(crate) fn buffer(&self) -> Option<u16> {
+        (self.flags & BUFFER != 0).then_some((self.flags >> BUFFER_SHIFT) as u16)
+    }
+
     /// The operation goes on.
-    pub more: bool,
+    #[inline]
+    pub(crate) fn more(&self) -> bool {
+        self.flags & MORE != 0
+    }
+
+    /// The pool buffer it filled, if it is data of the same operation as `other`.
+    #[inline]
+    pub(crate) fn buffer_like(&self, other: &Completion) -> Option<u16> {
+        if self.word == other.word { self.buffer() } else { None }
+    }
 }
 
 /// How a wait ended.

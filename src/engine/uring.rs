@@ -209,7 +209,8 @@ impl Uring {
     #[inline]
     pub(crate) fn completions(&self) -> impl Iterator<Item = Completion> + '_ {
         // SAFETY: the caller is the one reaper, and keeps to one iterator.
-        unsafe { self.ring.completion_shared() }.map(|entry| completion(&entry))
+        unsafe { self.ring.completion_shared() }
+            .map(|entry| Completion::from_entry(entry.user_data(), entry.result(), entry.flags()))
     }
 
     /// Whether completions lie in the queue.
@@ -352,16 +353,6 @@ impl Uring {
 
     fn forked(&self) -> bool {
         self.generation != fork::generation()
-    }
-}
-
-#[inline]
-fn completion(entry: &cqueue::Entry) -> Completion {
-    Completion {
-        token: Token::unpack(entry.user_data()),
-        result: entry.result(),
-        buffer: cqueue::buffer_select(entry.flags()),
-        more: cqueue::more(entry.flags()),
     }
 }
 
