@@ -78,6 +78,18 @@ impl Completion {
         Self { word, result, flags }
     }
 
+    /// The end of an operation that filled no buffer.
+    fn end(token: Token, result: i32) -> Self {
+        Self { word: token.pack(), result, flags: 0 }
+    }
+
+    /// `buffer` was filled for the request in `slot`.
+    #[inline]
+    fn data(slot: u32, result: i32, buffer: u16, more: bool) -> Self {
+        let flags = BUFFER | u32::from(buffer) << BUFFER_SHIFT | if more { MORE } else { 0 };
+        Self { word: Token::Receive(slot).pack(), result, flags }
+    }
+
     #[inline]
     pub(crate) const fn token(&self) -> Token {
         Token::unpack(self.word)
