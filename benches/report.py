@@ -74,7 +74,7 @@ def details(regime: Regime, cells: Cells) -> list[list[str]]:
         if cell is None:
             continue
         if not measured(cell):
-            table.append([row.title, cell.get("error") and "failed" or "not supported", *["-"] * 6])
+            table.append([row.title, "failed" if "error" in cell else "not supported", *["-"] * 6])
             continue
         mark = "" if row.ours or ping or counts(regime.name, rows, row.name) else " *"
         latency = [ranges(cell, figure) if regime.latency and figure in cell else "-" for figure in ("p50", "p99", "p999")]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cells import BINDING_GOALS, GOALS, OURS, REGIME, ROW, BindingGoal, Goal
 
 Cells = dict[str, dict[str, dict[str, Any]]]
+INSTRUCTIONS = Path(__file__).resolve().parent / "instructions/figures.txt"
 LATENCY_MARGIN = 1.10  # a peer counts for CPU if its p99 is at most this much of ours
 FIGURES = ("cpu_ns", "dropped", "per_wait", "rate", "cpu_share", "p50", "p99", "p999")
 
@@ -153,10 +155,20 @@ def judge_engine(cells: Cells) -> Verdict:
     return Verdict("recvmmsg engine, 100 us: CPU, to the same by hand", 1.05, worst, detail)
 
 
+def judge_instructions() -> Verdict:
+    """Our own share, which callgrind counts: `make instructions` writes the file."""
+    text, limit = "instructions per record, metadata and release, to a loop by hand", 1.20
+    for line in INSTRUCTIONS.read_text().splitlines() if INSTRUCTIONS.exists() else []:
+        if line.startswith("metadata"):
+            mine, theirs = (float(part.split()[-1]) for part in line.split("|")[:2])
+            return Verdict(text, limit, mine / theirs, f"{mine:.0f} instructions; by hand: {theirs:.0f}")
+    return Verdict(text, limit, None, "")
+
+
 def verdicts(cells: Cells, tables: dict[str, dict[str, dict[str, Any]]]) -> list[Verdict]:
     """All goals."""
     return (
         [judge(goal, cells) for goal in GOALS]
-        + [judge_drops(cells), judge_engine(cells)]
+        + [judge_drops(cells), judge_engine(cells), judge_instructions()]
         + [judge_binding(goal, tables) for goal in BINDING_GOALS]
     )
