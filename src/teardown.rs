@@ -95,7 +95,8 @@ impl Left<'_> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.take_completions();
-            if self.is_idle() || Instant::now() > deadline {
+            // Dropped completions would be waited for in vain: the kernel ends all with the ring.
+            if self.is_idle() || self.engine.dropped() || Instant::now() > deadline {
                 return self.is_idle();
             }
             self.engine.wait(1, 0, Some(Duration::from_millis(100)));

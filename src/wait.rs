@@ -110,6 +110,7 @@ impl Ring {
             || self.engine.pending()
             || self.signals.wants_attention()
             || self.signals.is_woken()
+            || self.engine.dropped()
     }
 
     fn reap_quietly(&self, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
@@ -161,6 +162,14 @@ impl Ring {
         }
         if self.gate.is_closing() {
             return Some(Err(Error::new(libc::ECANCELED, "reap: the ring is being freed")));
+        }
+        if self.engine.dropped() {
+            // Buffers are gone with them, and requests may have ended: not to be mended from here,
+            // and never to be passed over in silence.
+            return Some(Err(Error::new(
+                libc::EBADR,
+                "reap: the kernel had no memory, and dropped completions; free the ring and make a new one",
+            )));
         }
         if self.signals.take_wake() {
             self.tallies.wakes.add_one();

@@ -48,6 +48,7 @@ c_programs! {
     descriptors
     dry
     errors
+    faults
     fairness
     fork
     freeing
@@ -58,6 +59,7 @@ c_programs! {
     polling
     release_threads
     sandbox
+    short_lives
     single_shot
     storm
     streams

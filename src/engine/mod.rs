@@ -253,6 +253,14 @@ impl Engine {
         either!(self, engine => engine.overflowed())
     }
 
+    /// Completions are gone for good: what they told of is not known.
+    pub(crate) fn dropped(&self) -> bool {
+        match self {
+            Engine::Uring(engine) => engine.dropped(),
+            Engine::Mmsg(_) => false,
+        }
+    }
+
     // --- waiting -----------------------------------------------------------------------------
 
     /// Fetches what can be had without sleeping.

@@ -226,6 +226,13 @@ impl Uring {
         queue.taskrun() || queue.cq_overflow()
     }
 
+    /// The kernel had no memory for some completions, and has dropped them. (A sleeping enter says
+    /// so with -EBADR, once.)
+    #[inline]
+    pub(crate) fn dropped(&self) -> bool {
+        self.completions_seen().overflow() != 0
+    }
+
     pub(crate) fn overflowed(&self) -> bool {
         self.submissions_seen().cq_overflow()
     }

@@ -283,6 +283,27 @@ static int has_data(struct life *life)
     return life->armed && poll(&readable, 1, 0) == 1 && (readable.revents & POLLIN);
 }
 
+/* What is to be known about a request that seems deaf. */
+static void describe(const struct life *life)
+{
+    struct ringmsg_ring_info info = {.size = sizeof info};
+    struct ringmsg_stats all = {.size = sizeof all}, one = {.size = sizeof one};
+    library(ringmsg_ring_info(ring, &info), "ring_info");
+    library(ringmsg_ring_stats(ring, &all), "ring_stats");
+    int known = ringmsg_request_stats(ring, name_of(life), &one);
+    fprintf(stderr,
+            "\n  ring: flags %x, %u completions, by poll %d, records %llu, reaps %llu, enters %llu, held %llu, "
+            "published %llu, overflows %llu, hoarded %u\n"
+            "  request (%d): pool %u of %u buffers, records %llu, rearms %llu, starvations %llu, misses %llu, "
+            "errors %llu, last record %lld ms ago\n",
+            info.flags, info.cq_entries, waits_by_poll, (unsigned long long)all.records,
+            (unsigned long long)all.reaps, (unsigned long long)all.enters, (unsigned long long)all.buffers_held,
+            (unsigned long long)all.buffers_published, (unsigned long long)all.cq_overflows, hoarded, known,
+            life->pool, pool_buffers[life->pool], (unsigned long long)one.records, (unsigned long long)one.rearms,
+            (unsigned long long)one.starvations, (unsigned long long)one.window_misses,
+            (unsigned long long)one.errors, (long long)(now_ns() - life->last_record_ns) / 1000000);
+}
+
 /* Nobody is deaf: with the sender quiet and all buffers back, every armed socket runs empty. */
 static void prove_hearing(void)
 {
@@ -296,6 +317,8 @@ static void prove_hearing(void)
     }
     for (uint32_t i = 0; i < SOCKETS; i++) {
         while (has_data(&lives[i])) {
+            if (now_ns() >= deadline)
+                describe(&lives[i]);
             CHECK(now_ns() < deadline, "socket %u life %u (form %d, gro %d) is deaf: it has data, and no record comes", i,
                   lives[i].number, lives[i].form, lives[i].gro);
             pump(1);
