@@ -25,6 +25,11 @@ def median(cell: dict[str, Any], figure: str) -> float:
     return float(statistics.median(cell[figure]))
 
 
+def number(value: float) -> str:
+    """Three or four figures."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
 def ratio(mine: dict[str, Any], theirs: dict[str, Any], figure: str = "cpu_ns") -> float:
     """The median of the ratios within a round; of cells that were measured in different runs, the
     ratio of the medians."""
@@ -109,7 +114,7 @@ def judge(goal: Goal, cells: Cells) -> Verdict:
         return Verdict(goal.text, goal.limit, None, "")
     unit = "ns" if goal.figure == "cpu_ns" else "us"
     name = ROW[against].title if against else ""
-    detail = f"{median(mine, goal.figure):.4g} {unit}; {name}: {median(theirs, goal.figure):.4g}"
+    detail = f"{number(median(mine, goal.figure))} {unit}; {name}: {number(median(theirs, goal.figure))}"
     return Verdict(goal.text, goal.limit, ratio(mine, theirs, goal.figure), detail)
 
 
@@ -121,7 +126,7 @@ def judge_binding(goal: BindingGoal, tables: dict[str, dict[str, dict[str, Any]]
         return Verdict(goal.text, goal.limit, None, "")
     best = min(peers, key=lambda name: median(table[name], "cpu_ns"))
     mine, theirs = table[goal.row], table[best]
-    detail = f"{median(mine, 'cpu_ns'):.4g} ns; {best}: {median(theirs, 'cpu_ns'):.4g}"
+    detail = f"{number(median(mine, 'cpu_ns'))} ns; {best}: {number(median(theirs, 'cpu_ns'))}"
     return Verdict(goal.text, goal.limit, ratio(mine, theirs), detail)
 
 
@@ -150,8 +155,8 @@ def judge_engine(cells: Cells) -> Verdict:
             continue
         found = ratio(rows[mine], rows[theirs])
         if worst is None or found > worst:
-            worst, detail = found, f"worst in {REGIME[regime].title}: {median(rows[mine], 'cpu_ns'):.4g} ns; " \
-                f"{ROW[theirs].title}: {median(rows[theirs], 'cpu_ns'):.4g}"
+            worst, detail = found, f"worst in {REGIME[regime].title}: {number(median(rows[mine], 'cpu_ns'))} ns; " \
+                f"{ROW[theirs].title}: {number(median(rows[theirs], 'cpu_ns'))}"
     return Verdict("recvmmsg engine, 100 us: CPU, to the same by hand", 1.05, worst, detail)
 
 
