@@ -20,6 +20,7 @@ all: build
 include packaging/install.mk
 include tests/proof.mk
 include bindings/bindings.mk
+include benches/bench.mk
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)

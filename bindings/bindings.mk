@@ -2,12 +2,25 @@
 # make test-python  tests the Python package, in a virtual environment of its own (.venv)
 # make bench-python measures it beside socket, asyncio and uvloop
 # make test-go      tests the Go package; with quic-go, in a nested module
+# make test-sandboxed  tests both where io_uring is forbidden: on the recvmmsg engine
 
 PYTHON ?= python3
 PYTHON_DIR := bindings/python
 VENV := .venv
+# What a checkout's own programs find the library by.
+PKGCONFIG_DIR := $(CURDIR)/target/pkgconfig
 
-.PHONY: test-python bench-python
+.PHONY: test-python bench-python test-sandboxed
+# What the bindings promise holds in a container whose seccomp filter forbids io_uring.
+test-sandboxed: build/tests/without_io_uring build $(VENV)/.ready $(PKGCONFIG_DIR)/ringmsg.pc
+	cd $(PYTHON_DIR) && PYTHONPATH=src $(abspath $<) $(abspath $(VENV))/bin/python -m pytest -q
+	PKG_CONFIG_PATH=$(PKGCONFIG_DIR) LD_LIBRARY_PATH=$(PROFILE_DIR) RINGMSG_LIBRARY_DIR=$(PROFILE_DIR) \
+	RINGMSG_INCLUDE_DIR=$(CURDIR)/include $(abspath $<) sh bindings/go/test.sh short
+
+build/tests/without_io_uring: tests/sandbox/without_io_uring.c
+	@mkdir -p $(@D)
+	$(CC) -O2 -Wall -Wextra $< -o $@
+
 test-python: build $(VENV)/.ready
 	cd $(PYTHON_DIR) && PYTHONPATH=src $(abspath $(VENV))/bin/python -m pytest -q
 
@@ -20,8 +33,6 @@ $(VENV)/.ready: $(PYTHON_DIR)/tests/requirements.txt
 	$(VENV)/bin/python -m pip install -q -r $<
 	touch $@
 
-# What a checkout's own programs find the library by.
-PKGCONFIG_DIR := $(CURDIR)/target/pkgconfig
 
 $(PKGCONFIG_DIR)/ringmsg.pc: bindings/bindings.mk Cargo.toml
 	mkdir -p $(PKGCONFIG_DIR)

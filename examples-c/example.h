@@ -1,4 +1,5 @@
-/* What the examples share: failing with a sentence, opening a socket, naming a mode, time. */
+/* What the examples share: failing with a sentence, opening a socket, a pool for it, naming a mode,
+ * keeping to a processor, time. */
 #ifndef EXAMPLE_H
 #define EXAMPLE_H
 
@@ -10,6 +11,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,6 +76,17 @@ static inline unsigned port_of(int fd)
     return ntohs(address.sin6_port);
 }
 
+/* A pool with space for all that the socket's options bring with a datagram. */
+static inline struct ringmsg_pool *pool_for(struct ringmsg_ring *ring, int fd)
+{
+    struct ringmsg_pool_config config;
+    struct ringmsg_pool *pool;
+    ringmsg_pool_config_init(&config);
+    check("pool", ringmsg_pool_config_for_socket(&config, fd));
+    check("pool", ringmsg_pool_new(ring, &config, &pool));
+    return pool;
+}
+
 /* The task-work mode in ringmsg_ring_info.flags. */
 static inline const char *mode_name(uint32_t flags)
 {
@@ -81,6 +94,15 @@ static inline const char *mode_name(uint32_t flags)
            : flags & RINGMSG_SETUP_COOP_TASKRUN ? "COOP_TASKRUN"
            : flags & RINGMSG_SETUP_SQPOLL       ? "SQPOLL"
                                                 : "plain";
+}
+
+/* Keeps the calling thread on one processor. */
+static inline void pin(int processor)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(processor, &set);
+    sched_setaffinity(0, sizeof set, &set); /* if it cannot be had, the scheduler chooses */
 }
 
 /* CLOCK_MONOTONIC; CLOCK_THREAD_CPUTIME_ID: the CPU time that this thread has used. */

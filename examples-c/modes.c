@@ -6,32 +6,25 @@
  * datagrams at the rate, then round trips one at a time. The runs go round all modes in turn, so
  * that a slow minute of the machine hits them all; the table has the medians. */
 #include "traffic.h"
-#include <sys/utsname.h>
 
-enum { BATCH = 256, RUNS_MAX = 99 };
+enum { BATCH = 256 };
 
 static const struct mode {
     const char *name;
     uint32_t flags, linger_us;
-    int is_ring;
+    uint32_t spin_us, engine; /* AUTO: no ring */
 } modes[] = {
-    {"recvfrom(2)", 0, 0, 0},
-    {"plain", 0, 0, 1},
-    {"COOP", RINGMSG_SETUP_COOP_TASKRUN, 0, 1},
-    {"COOP, flag", RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG, 0, 1},
-    {"DEFER, linger 0", RINGMSG_SETUP_DEFER_TASKRUN, 0, 1},
-    {"DEFER, linger AUTO", RINGMSG_SETUP_DEFER_TASKRUN, RINGMSG_LINGER_AUTO, 1},
-    {"SQPOLL", RINGMSG_SETUP_SQPOLL, 0, 1},
+    {"recvfrom(2)", 0, 0, 0, 0},
+    {"recvmmsg engine", 0, RINGMSG_LINGER_AUTO, 0, RINGMSG_ENGINE_RECVMMSG},
+    {"plain", 0, 0, 0, RINGMSG_ENGINE_IO_URING},
+    {"COOP", RINGMSG_SETUP_COOP_TASKRUN, 0, 0, RINGMSG_ENGINE_IO_URING},
+    {"COOP, flag", RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG, 0, 0, RINGMSG_ENGINE_IO_URING},
+    {"DEFER, linger 0", RINGMSG_SETUP_DEFER_TASKRUN, 0, 0, RINGMSG_ENGINE_IO_URING},
+    {"DEFER, linger AUTO", RINGMSG_SETUP_DEFER_TASKRUN, RINGMSG_LINGER_AUTO, 0, RINGMSG_ENGINE_IO_URING},
+    {"DEFER, spin", RINGMSG_SETUP_DEFER_TASKRUN, 0, 100, RINGMSG_ENGINE_IO_URING},
+    {"SQPOLL", RINGMSG_SETUP_SQPOLL, 0, 0, RINGMSG_ENGINE_IO_URING},
 };
-enum { MODES = sizeof modes / sizeof *modes };
-
-/* What is measured of the receiver; switches are per 1000 datagrams. */
-enum { PER_WAKE, VOLUNTARY, INVOLUNTARY, CPU_NS, P50_US, P99_US, LOST_PERCENT, COLUMNS };
-static const char *const columns[COLUMNS][2] = {
-    {"datagrams", "per wake-up"}, {"voluntary", "switches"}, {"involunt.", "switches"},
-    {"ns of CPU", "each"},        {"round trip", "p50 us"},  {"round trip", "p99 us"}, {"lost", "%"},
-};
-static double results[MODES][COLUMNS][RUNS_MAX];
+enum { MODES = sizeof modes / sizeof *modes, WITHOUT_IO_URING = 2 };
 
 struct receiver {
     int fd;
@@ -81,12 +74,13 @@ static void open_receiver(struct receiver *receiver, const struct mode *mode)
     receiver->fd = udp_socket("127.0.0.1", "0", bind);
     setsockopt(receiver->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(receiver->fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
-    if (!mode->is_ring)
+    if (mode->engine == RINGMSG_ENGINE_AUTO)
         return;
     struct ringmsg_ring_config config;
     struct ringmsg_pool_config pool;
     ringmsg_ring_config_init(&config);
     config.flags = mode->flags;
+    config.engine = mode->engine;
     check("ring", ringmsg_ring_new(&config, &receiver->ring));
     ringmsg_pool_config_init(&pool);
     pool.buffers = 1024;
@@ -94,10 +88,10 @@ static void open_receiver(struct receiver *receiver, const struct mode *mode)
     check("pool", ringmsg_pool_new(receiver->ring, &pool, &receiver->pool));
     check("arm", ringmsg_recvmsg_multishot(receiver->ring, receiver->pool, receiver->fd, 0, 0, 0));
     receiver->wait = (struct ringmsg_wait){.size = sizeof receiver->wait, .linger_us = mode->linger_us,
-                                           .timeout_ns = 50000000};
+                                           .timeout_ns = 50000000, .spin_us = mode->spin_us};
 }
 
-static void run(const struct mode *mode, long rate, long ms, double out[COLUMNS])
+static void run(const struct mode *mode, long rate, long ms, double cell[COLUMNS])
 {
     static struct receiver receiver;
     static struct sender sender;
@@ -119,46 +113,22 @@ static void run(const struct mode *mode, long rate, long ms, double out[COLUMNS]
     pthread_join(thread, NULL);
     cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu_ns - sender.cpu_ns;
     double received = (double)(datagrams > 0 ? datagrams : 1);
-    out[PER_WAKE] = received / (double)(wakes(&receiver, &after) - wakes_before + 1);
-    out[VOLUNTARY] = (double)(after.ru_nvcsw - before.ru_nvcsw) / received * 1000;
-    out[INVOLUNTARY] = (double)(after.ru_nivcsw - before.ru_nivcsw) / received * 1000;
-    out[CPU_NS] = (double)cpu_ns / received;
-    out[LOST_PERCENT] = (double)(sender.sent - datagrams) / (double)(sender.sent + 1) * 100;
+    cell[PER_WAKE] = received / (double)(wakes(&receiver, &after) - wakes_before + 1);
+    cell[VOLUNTARY] = (double)(after.ru_nvcsw - before.ru_nvcsw) / received * 1000;
+    cell[INVOLUNTARY] = (double)(after.ru_nivcsw - before.ru_nivcsw) / received * 1000;
+    cell[CPU_NS] = (double)cpu_ns / received;
+    cell[LOST_PERCENT] = (double)(sender.sent - datagrams) / (double)(sender.sent + 1) * 100;
 
     atomic_store(&sender.done, 0);
     pthread_create(&thread, NULL, ping, &sender);
     while (!atomic_load(&sender.done))
         receive(&receiver, 1);
     pthread_join(thread, NULL);
-    out[P50_US] = sender.round_trips_us[ROUND_TRIPS / 2];
-    out[P99_US] = sender.round_trips_us[ROUND_TRIPS * 99 / 100];
+    cell[P50_US] = sender.round_trips_us[ROUND_TRIPS / 2];
+    cell[P99_US] = sender.round_trips_us[ROUND_TRIPS * 99 / 100];
     check("free", ringmsg_ring_free(receiver.ring));
     close(receiver.fd);
     close(sender.fd);
-}
-
-static void print_table(long rate, long ms, int runs)
-{
-    struct utsname system;
-    uname(&system);
-    printf("Linux %s, %ld processors; datagrams of %d bytes, ", system.release,
-           sysconf(_SC_NPROCESSORS_ONLN), BYTES);
-    printf(rate ? "%ld per second; " : "as many as the sender can; ", rate);
-    printf("medians of %d runs of %ld ms\n\n", runs, ms);
-    for (int line = 0; line < 2; line++) {
-        printf("%-18s", line == 0 ? "" : "mode");
-        for (int c = 0; c < COLUMNS; c++)
-            printf(" %11s", columns[c][line]);
-        printf("\n");
-    }
-    for (int m = 0; m < MODES; m++) {
-        printf("%-18s", modes[m].name);
-        for (int c = 0; c < COLUMNS; c++) {
-            qsort(results[m][c], (size_t)runs, sizeof(double), by_value);
-            printf(" %11.*f", c == CPU_NS ? 0 : 1, results[m][c][runs / 2]);
-        }
-        printf("\n");
-    }
 }
 
 int main(int argc, char **argv)
@@ -170,13 +140,17 @@ int main(int argc, char **argv)
         return 2;
     }
     pin(0);
+    struct ringmsg_support support = {.size = sizeof support};
+    check("support", ringmsg_query_support(&support));
+    const int here = support.create_error == 0 ? MODES : WITHOUT_IO_URING;
+    static double cells[MODES][RUNS_MAX][COLUMNS];
     for (int i = 0; i < runs; i++)
-        for (int m = 0; m < MODES; m++) {
-            double out[COLUMNS];
-            run(&modes[m], rate, ms, out);
-            for (int c = 0; c < COLUMNS; c++)
-                results[m][c][i] = out[c];
-        }
-    print_table(rate, ms, runs);
+        for (int m = 0; m < here; m++)
+            run(&modes[m], rate, ms, cells[m][i]);
+    print_head(rate, ms, runs);
+    for (int m = 0; m < here; m++)
+        print_medians(modes[m].name, cells[m], runs);
+    if (here < MODES)
+        printf("The other modes are those of io_uring, which is not to be had here.\n");
     return 0;
 }

@@ -1,13 +1,13 @@
-/* The traffic of modes.c: threads that send. */
+/* What modes.c measures with: threads that send, and the table of what the receiver had of it. */
 #ifndef TRAFFIC_H
 #define TRAFFIC_H
 
 #include "example.h"
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
+#include <sys/utsname.h>
 
-enum { BYTES = 64, ROUND_TRIPS = 1000 };
+enum { BYTES = 64, ROUND_TRIPS = 1000, RUNS_MAX = 99 };
 
 struct sender {
     int fd;
@@ -17,14 +17,6 @@ struct sender {
     double round_trips_us[ROUND_TRIPS];
     atomic_int done;
 };
-
-static inline void pin(int processor)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(processor, &set);
-    sched_setaffinity(0, sizeof set, &set); /* if it cannot be had, the scheduler chooses */
-}
 
 static inline int by_value(const void *a, const void *b)
 {
@@ -63,6 +55,40 @@ static inline void *ping(void *argument)
     qsort(sender->round_trips_us, ROUND_TRIPS, sizeof(double), by_value);
     atomic_store(&sender->done, 1);
     return NULL;
+}
+
+/* Switches are per 1000 datagrams. */
+enum { PER_WAKE, VOLUNTARY, INVOLUNTARY, CPU_NS, P50_US, P99_US, LOST_PERCENT, COLUMNS };
+static const char *const columns[2][COLUMNS + 1] = {
+    {"", "datagrams", "voluntary", "involunt.", "ns of CPU", "round trip", "round trip", "lost"},
+    {"mode", "per wake-up", "switches", "switches", "each", "p50 us", "p99 us", "%"},
+};
+
+static inline void print_head(long rate, long ms, int runs)
+{
+    struct utsname system;
+    uname(&system);
+    printf("Linux %s, %ld processors; datagrams of %d bytes, ", system.release,
+           sysconf(_SC_NPROCESSORS_ONLN), BYTES);
+    printf(rate ? "%ld per second; " : "as many as the sender can; ", rate);
+    printf("medians of %d runs of %ld ms\n\n", runs, ms);
+    for (int line = 0; line < 2; line++)
+        for (int c = 0; c <= COLUMNS; c++)
+            printf(c == 0 ? "%-18s" : c < COLUMNS ? " %11s" : " %11s\n", columns[line][c]);
+}
+
+/* A line of the table: of each column the median of the runs. */
+static inline void print_medians(const char *name, double cells[][COLUMNS], int runs)
+{
+    printf("%-18s", name);
+    for (int c = 0; c < COLUMNS; c++) {
+        double column[RUNS_MAX];
+        for (int i = 0; i < runs; i++)
+            column[i] = cells[i][c];
+        qsort(column, (size_t)runs, sizeof(double), by_value);
+        printf(" %11.*f", c == CPU_NS ? 0 : 1, column[runs / 2]);
+    }
+    printf("\n");
 }
 
 #endif

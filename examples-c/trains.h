@@ -4,9 +4,7 @@
 #ifndef TRAINS_H
 #define TRAINS_H
 
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
+#include "example.h"
 
 #define TRAINS_MAGIC 0x54524e53u /* TRNS */
 #define TRAINS_MAX 1000000u
@@ -80,6 +78,26 @@ static inline int ledger_balances(const struct ledger *ledger, uint64_t drops)
            (unsigned long long)missing, (unsigned long long)trains, (unsigned long long)datagrams,
            (unsigned long long)torn);
     return ledger->wrong == 0 && torn == 0 && trains == drops && datagrams == missing;
+}
+
+/* Starts a sender as `COMMAND... ADDRESS PORT`. */
+static inline pid_t start_sender(char **command, int count, char *address, unsigned port)
+{
+    char number[8], *arguments[32];
+    snprintf(number, sizeof number, "%u", port);
+    if (count > 29)
+        exit(2);
+    memcpy(arguments, command, (size_t)count * sizeof *command);
+    arguments[count] = address;
+    arguments[count + 1] = number;
+    arguments[count + 2] = NULL;
+    pid_t child = check_sys("fork", fork());
+    if (child == 0) {
+        execv(arguments[0], arguments);
+        perror(arguments[0]);
+        _exit(127);
+    }
+    return child;
 }
 
 #endif

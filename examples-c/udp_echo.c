@@ -68,12 +68,8 @@ int main(int argc, char **argv)
     }
     int fd = udp_socket(argv[1], argv[2], bind);
     check("socket", ringmsg_socket_enable(fd, RINGMSG_META_SEGMENT_SIZE | RINGMSG_META_DESTINATION));
-    struct ringmsg_pool_config config;
-    struct ringmsg_pool *pool;
     check("ring", ringmsg_ring_new(NULL, &ring));
-    ringmsg_pool_config_init(&config);
-    check("pool", ringmsg_pool_config_for_socket(&config, fd));
-    check("pool", ringmsg_pool_new(ring, &config, &pool));
+    struct ringmsg_pool *pool = pool_for(ring, fd);
     check("arm", ringmsg_recvmsg_multishot(ring, pool, fd, 0, 0, 1));
     signal(SIGINT, stop);
     signal(SIGTERM, stop);

@@ -24,25 +24,6 @@ static void stop(int signal)
     ringmsg_wake(ring);
 }
 
-static pid_t start_sender(char **command, int count, char *address, unsigned port)
-{
-    char number[8], *arguments[32];
-    snprintf(number, sizeof number, "%u", port);
-    if (count > 29)
-        exit(2);
-    memcpy(arguments, command, (size_t)count * sizeof *command);
-    arguments[count] = address;
-    arguments[count + 1] = number;
-    arguments[count + 2] = NULL;
-    pid_t child = check_sys("fork", fork());
-    if (child == 0) {
-        execv(arguments[0], arguments);
-        perror(arguments[0]);
-        _exit(127);
-    }
-    return child;
-}
-
 static void print_head(void)
 {
     printf("\n%s%-17s %-22s %-12s %-14s %-5s %-16s %5s  %s%s\n", bold, "payload", "source",
@@ -132,13 +113,9 @@ int main(int argc, char **argv)
                                                   RINGMSG_META_TRAFFIC_CLASS |
                                                   RINGMSG_META_SOFTWARE_TIMESTAMP));
     struct ringmsg_ring_info info = {.size = sizeof info};
-    struct ringmsg_pool_config config;
-    struct ringmsg_pool *pool;
     check("ring", ringmsg_ring_new(NULL, &ring));
     check("ring", ringmsg_ring_info(ring, &info));
-    ringmsg_pool_config_init(&config);
-    check("pool", ringmsg_pool_config_for_socket(&config, fd));
-    check("pool", ringmsg_pool_new(ring, &config, &pool));
+    struct ringmsg_pool *pool = pool_for(ring, fd); /* after the options are set */
     check("arm", ringmsg_recvmsg_multishot(ring, pool, fd, 0, RINGMSG_RECV_SPLIT, 1));
 
     signal(SIGINT, stop);

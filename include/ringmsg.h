@@ -108,22 +108,25 @@
 #define RINGMSG_SETUP_AUTO (1u << 31)
 
 /*
- * The best engine this machine offers.
+ * io_uring where multishot recvmsg works, else RINGMSG_ENGINE_RECVMMSG. Setup flags that the
+ * latter has no use for are then not granted: ringmsg_ring_info() tells.
  */
 #define RINGMSG_ENGINE_AUTO 0
 
 /*
- * io_uring.
+ * io_uring: kernel 6.0 or later, unless a sandbox forbids it.
  */
 #define RINGMSG_ENGINE_IO_URING 1
 
 /*
- * epoll and recvmmsg(2). Not built yet: ringmsg_ring_new() answers -EOPNOTSUPP.
+ * epoll and recvmmsg(2): any kernel, any sandbox. The same records; a thread more or a mode
+ * less makes no difference to it. It takes R_DISABLED, SINGLE_ISSUER and AUTO; with another
+ * setup flag ringmsg_ring_new() answers -EINVAL.
  */
 #define RINGMSG_ENGINE_RECVMMSG 2
 
 /*
- * Multishot recvmsg works (kernel 6.0).
+ * Multishot requests work (io_uring: kernel 6.0; recvmmsg: always).
  */
 #define RINGMSG_FEATURE_MULTISHOT (1u << 0)
 
@@ -133,7 +136,14 @@
 #define RINGMSG_FEATURE_MIN_WAIT (1u << 1)
 
 /*
- * For ringmsg_wait.linger_us: follow the arrival rate.
+ * For ringmsg_wait.linger_us: follow the arrival rate, within a bound of the caller: ORed with
+ * microseconds, as in RINGMSG_LINGER_AUTO_WITHIN | 250.
+ */
+#define RINGMSG_LINGER_AUTO_WITHIN (1u << 31)
+
+/*
+ * For ringmsg_wait.linger_us: follow the arrival rate. Zero while few datagrams arrive; else as
+ * long as a good batch takes, and at most 100 us.
  */
 #define RINGMSG_LINGER_AUTO 4294967295u
 
@@ -304,7 +314,8 @@ struct ringmsg_support {
      */
     uint32_t features;
     /*
-     * 0, or the -errno with which io_uring_setup(2) refuses.
+     * 0, or the -errno with which io_uring_setup(2) refuses, or io_uring_enter(2) or
+     * io_uring_register(2) where only they are blocked.
      */
     int32_t create_error;
     /*
@@ -428,7 +439,7 @@ struct ringmsg_stats {
      */
     uint64_t reaps;
     /*
-     * Kernel entries (io_uring_enter). Ring only.
+     * Kernel entries: io_uring_enter(2); with the recvmmsg engine every system call of its. Ring only.
      */
     uint64_t enters;
     /*
@@ -833,9 +844,9 @@ void ringmsg_ring_config_init(struct ringmsg_ring_config *config);
  * Threads: any. With SINGLE_ISSUER or DEFER_TASKRUN (AUTO may take it) the calling thread
  * becomes the owner; with R_DISABLED whoever calls ringmsg_ring_enable().
  * Returns: 0; -EINVAL (NULL `ring`, bad size, unknown or contradictory flags, entries out of
- * range); -EOPNOTSUPP (that engine is not there); -EPERM, -ENOSYS, -ENOMEM, -EMFILE from
- * io_uring_setup(2): ringmsg_last_error() says what to do about it. On failure `*ring` is left
- * as it was.
+ * range, flags that mean nothing to the engine asked for); -EPERM, -ENOSYS, -ENOMEM, -EMFILE
+ * from io_uring_setup(2): ringmsg_last_error() says what to do about it. On failure `*ring` is
+ * left as it was.
  */
 int ringmsg_ring_new(const struct ringmsg_ring_config *config,
                      struct ringmsg_ring **ring);
@@ -1130,9 +1141,10 @@ int ringmsg_wake(const struct ringmsg_ring *ring);
  * buffer until they are released, across any number of reaps.
  * Threads: [owner], one at a time.
  * Returns: how many records; 0 after the timeout or a wake; -EINTR on a signal; -ECANCELED
- * when the ring is being freed; -EBUSY (another thread is in reap); -EINVAL (NULL `records`,
- * capacity 0, bad `wait`); -EBADFD (not enabled); -EPERM, -EOWNERDEAD. Records win over every
- * other outcome.
+ * when the ring is being freed; -EBADR (the kernel had no memory for completions and dropped some:
+ * datagrams are lost, requests may have ended unseen, and it stays so: free the ring); -EBUSY
+ * (another thread is in reap); -EINVAL (NULL `records`, capacity 0, bad `wait`); -EBADFD (not
+ * enabled); -EPERM, -EOWNERDEAD. Records win over every other outcome.
  */
 int ringmsg_reap(struct ringmsg_ring *ring,
                  struct ringmsg_record *records,
@@ -1163,7 +1175,8 @@ int ringmsg_release(struct ringmsg_ring *ring,
  *
  * Ownership, Threads: as ringmsg_release() and ringmsg_reap().
  * Returns: as ringmsg_reap(); -EINVAL also when a record of `done` is not held. On success,
- * and with -EINTR and -ECANCELED, `done` is released; with every other error nothing was done.
+ * and with -EINTR, -ECANCELED and -EBADR, `done` is released; with every other error nothing was
+ * done.
  */
 int ringmsg_next(struct ringmsg_ring *ring,
                  const struct ringmsg_record *done,

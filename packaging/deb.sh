@@ -36,8 +36,15 @@ cp packaging/libringmsg0.symbols "$work/debian/"
 finish() {
     local root=$work/$1 doc=$work/$1/usr/share/doc/$1
     mkdir -p "$root/DEBIAN" "$doc"
-    cat LICENSE-MIT LICENSE-APACHE >"$doc/copyright"
+    {
+        printf 'ringmsg may be used under the MIT licence or the Apache License, version 2.0, at your choice.\n\n'
+        cat LICENSE-MIT
+        printf '\nThe Apache License, version 2.0, is in /usr/share/common-licenses/Apache-2.0.\n'
+    } >"$doc/copyright"
     rm -f "$doc"/LICENSE-*
+    gzip -9n <CHANGELOG.md >"$doc/changelog.gz"
+    printf 'ringmsg (%s) unstable; urgency=medium\n\n  * Version %s: changelog.gz says what is new.\n\n -- %s  %s\n' \
+        "$debian_version" "$version" "$maintainer" "$(date -Rud "@$SOURCE_DATE_EPOCH")" | gzip -9n >"$doc/changelog.Debian.gz"
     if [ -d "$root/usr/share/man" ]; then find "$root/usr/share/man" -type f -exec gzip -9n {} +; fi
     if [ -d "$root/usr/share/man" ]; then # links, to what has another name now
         find "$root/usr/share/man" -type l | while read -r link; do
@@ -71,7 +78,8 @@ printf 'libringmsg 0 libringmsg0 (>= %s)\n' "$version" >"$work/libringmsg0/DEBIA
 printf 'activate-noawait ldconfig\n' >"$work/libringmsg0/DEBIAN/triggers"
 finish libringmsg0 "$architecture" libs "$(sed -n 's/^shlibs:Depends=//p' "$work/depends")" \
     "receive messages with io_uring, as batches of flat records" \
-    "The shared library." $'Multi-Arch: same\n'
+    "A ring is armed once for a socket; from then on one call returns hundreds of
+ datagrams, with their control messages decoded. This is the shared library." $'Multi-Arch: same\n'
 
 # --- libringmsg-dev --------------------------------------------------------------------------
 into libringmsg-dev install-development install-documents
@@ -79,7 +87,8 @@ mkdir -p "$work/libringmsg-dev/usr/share/doc/libringmsg-dev"
 cp -r examples-c "$work/libringmsg-dev/usr/share/doc/libringmsg-dev/examples"
 finish libringmsg-dev "$architecture" libdevel "libringmsg0 (= $debian_version), libc6-dev" \
     "receive messages with io_uring: headers, static library, manual" \
-    "Headers for C and C++20, pkg-config and CMake files, the static library, manual pages, examples." \
+    "What is needed to build programs with libringmsg0: headers for C and C++20,
+ pkg-config and CMake files, the static library, manual pages and examples." \
     $'Multi-Arch: same\n'
 
 # --- python3-ringmsg -------------------------------------------------------------------------
@@ -91,7 +100,8 @@ if [ -d bindings/python/src/ringmsg ]; then
     printf 'Metadata-Version: 2.1\nName: ringmsg\nVersion: %s\n' "$version" >"$packages/ringmsg-$version.dist-info/METADATA"
     finish python3-ringmsg all python "python3 (>= 3.10), libringmsg0 (>= $version)" \
         "receive datagrams in batches with io_uring, from Python" \
-        "For threads and asyncio: GRO, ECN, timestamps, drop counters." $'Suggests: python3-numpy\n'
+        "Receivers for threads and for asyncio, with GRO, ECN, timestamps, source and
+ destination of each datagram, and drop counters, on top of libringmsg0." $'Suggests: python3-numpy\n'
 else
     echo "NOT BUILT: python3-ringmsg (bindings/python is not here)"
 fi

@@ -57,13 +57,13 @@ $(FINISHED)/libringmsg.so.debug: $(BUILT)/libringmsg.so
 	chmod 644 $@
 
 $(FINISHED)/libringmsg.so: $(BUILT)/libringmsg.so $(FINISHED)/libringmsg.so.debug
-	$(OBJCOPY) --strip-unneeded --add-gnu-debuglink=$(FINISHED)/libringmsg.so.debug $< $@
+	$(OBJCOPY) --strip-unneeded --remove-section=.comment --add-gnu-debuglink=$(FINISHED)/libringmsg.so.debug $< $@
 
 $(FINISHED)/libringmsg.a: $(BUILT)/libringmsg.a packaging/libringmsg0.symbols
 	mkdir -p $(FINISHED)
 	sed -n 's/^ \(ringmsg_.*\)@.*/\1/p' packaging/libringmsg0.symbols > $(FINISHED)/interface
 	$(LD) -r --gc-sections $$(sed 's/^/-u /' $(FINISHED)/interface) -o $(FINISHED)/whole.o $<
-	$(OBJCOPY) --strip-debug --remove-section=.llvmbc --remove-section=.llvmcmd \
+	$(OBJCOPY) --strip-debug --remove-section=.comment --remove-section=.llvmbc --remove-section=.llvmcmd \
 		--keep-global-symbols=$(FINISHED)/interface $(FINISHED)/whole.o $(FINISHED)/ringmsg.o
 	rm -f $@ $(FINISHED)/whole.o
 	$(AR) rcs $@ $(FINISHED)/ringmsg.o
@@ -123,14 +123,23 @@ man:
 
 # make dist       build/ringmsg-VERSION.tar.xz, which builds without a network
 # make deb        build/deb: libringmsg0, libringmsg-dev, python3-ringmsg
+# make check-lintian  lintian over them
 # make check-deb  installs them in a fresh root, and compiles and runs the examples there (as root)
-.PHONY: dist deb check-deb
+.PHONY: dist deb check-deb check-lintian
 dist:
 	packaging/dist.sh
 
 deb: finish
 	$(call need,dpkg-gensymbols,apt-get install dpkg-dev)
 	packaging/deb.sh
+
+# The maintainer's address is that of whoever gives the packages away (DEBEMAIL="Name <address>"); and a
+# first upload has no bug to close but in Debian.
+NOT_OURS := bogus-mail-host,bogus-mail-host-in-debian-changelog,initial-upload-closes-no-bugs
+check-lintian: deb
+	$(call need,lintian,apt-get install lintian)
+	lintian --fail-on error,warning --suppress-tags $(NOT_OURS) build/deb/*.deb
+	@echo "ok: lintian has no error and no warning"
 
 check-deb: deb
 	packaging/deb-test.sh

@@ -26,19 +26,26 @@ pub const RINGMSG_SETUP_DEFER_TASKRUN: u32 = 1u32 << 13;
 /// may bind the ring to its thread: ringmsg_ring_info() tells.
 pub const RINGMSG_SETUP_AUTO: u32 = 1u32 << 31;
 
-/// The best engine this machine offers.
+/// io_uring where multishot recvmsg works, else RINGMSG_ENGINE_RECVMMSG. Setup flags that the
+/// latter has no use for are then not granted: ringmsg_ring_info() tells.
 pub const RINGMSG_ENGINE_AUTO: u32 = 0;
-/// io_uring.
+/// io_uring: kernel 6.0 or later, unless a sandbox forbids it.
 pub const RINGMSG_ENGINE_IO_URING: u32 = 1;
-/// epoll and recvmmsg(2). Not built yet: ringmsg_ring_new() answers -EOPNOTSUPP.
+/// epoll and recvmmsg(2): any kernel, any sandbox. The same records; a thread more or a mode
+/// less makes no difference to it. It takes R_DISABLED, SINGLE_ISSUER and AUTO; with another
+/// setup flag ringmsg_ring_new() answers -EINVAL.
 pub const RINGMSG_ENGINE_RECVMMSG: u32 = 2;
 
-/// Multishot recvmsg works (kernel 6.0).
+/// Multishot requests work (io_uring: kernel 6.0; recvmmsg: always).
 pub const RINGMSG_FEATURE_MULTISHOT: u32 = 1u32 << 0;
 /// The kernel can wait a minimum time for a batch (kernel 6.12).
 pub const RINGMSG_FEATURE_MIN_WAIT: u32 = 1u32 << 1;
 
-/// For ringmsg_wait.linger_us: follow the arrival rate.
+/// For ringmsg_wait.linger_us: follow the arrival rate, within a bound of the caller: ORed with
+/// microseconds, as in RINGMSG_LINGER_AUTO_WITHIN | 250.
+pub const RINGMSG_LINGER_AUTO_WITHIN: u32 = 1u32 << 31;
+/// For ringmsg_wait.linger_us: follow the arrival rate. Zero while few datagrams arrive; else as
+/// long as a good batch takes, and at most 100 us.
 pub const RINGMSG_LINGER_AUTO: u32 = 0xffff_ffffu32;
 
 /// The longest linger, in microseconds.
@@ -101,7 +108,8 @@ pub struct Support {
     pub setup_flags: u32,
     /// RINGMSG_FEATURE_*
     pub features: u32,
-    /// 0, or the -errno with which io_uring_setup(2) refuses.
+    /// 0, or the -errno with which io_uring_setup(2) refuses, or io_uring_enter(2) or
+    /// io_uring_register(2) where only they are blocked.
     pub create_error: i32,
     /// kernel.io_uring_disabled: 0 allowed, 1 for privileged processes, 2 forbidden; -1: this
     /// kernel has no such setting, or it cannot be read.

@@ -98,6 +98,7 @@ pub(crate) fn text(errno: c_int) -> &'static CStr {
         libc::ENOSPC => c"no room left",
         libc::EPIPE => c"broken pipe",
         libc::ENOSYS => c"not implemented by this kernel",
+        libc::EBADR => c"the kernel dropped completions; free the ring",
         libc::EBADMSG => c"malformed control message",
         libc::EOVERFLOW => c"value too large",
         libc::EBADFD => c"ring is not enabled yet",

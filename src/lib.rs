@@ -13,7 +13,7 @@
 //!   pool      who holds each buffer        request   what is in flight, the re-arm policy
 //!   socket    our own reference            linger    how long to wait for company
 //!  ---------------------------------------------------------------------------------------------
-//!   engine    the io_uring: submissions, completions, buffer ring
+//!   engine    io_uring, or epoll and recvmmsg: submissions, completions, buffer ring
 //!   control, layout, record    bytes in, fields out: pure, fuzzed
 //! ```
 //!
@@ -38,6 +38,7 @@ pub mod stats;
 
 mod clock;
 mod descriptors;
+mod diagnosis;
 mod engine;
 mod error;
 mod fork;

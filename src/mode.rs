@@ -1,13 +1,16 @@
 //! Which setup flags go together, which this kernel takes, and what AUTO makes of it.
 
-use io_uring::IoUring;
+use io_uring::{IoUring, Probe};
 
 use crate::config::*;
-use crate::error::{Error, Result, describe};
+use crate::diagnosis::{self, Call};
+use crate::error::{Error, Result};
 
-/// The setup of one io_uring.
+/// The setup of one engine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setup {
+    /// RINGMSG_ENGINE_*, never AUTO.
+    pub engine: u32,
     /// What the program asked for and got: RINGMSG_SETUP_*.
     pub flags: u32,
     sq_entries: u32,
@@ -15,6 +18,9 @@ pub(crate) struct Setup {
     sq_thread_idle_ms: u32,
     sq_thread_cpu: Option<u32>,
 }
+
+/// linux/io_uring.h; the io-uring crate keeps it to itself.
+const ENTER_GETEVENTS: u32 = 1 << 0;
 
 const SQ_ENTRIES: u32 = 64;
 /// Multishot requests complete many times for one submission, so the completion queue is the
@@ -33,6 +39,15 @@ const KNOWN: u32 = RINGMSG_SETUP_SQPOLL
     | RINGMSG_SETUP_AUTO;
 
 impl Setup {
+    pub(crate) fn is_recvmmsg(&self) -> bool {
+        self.engine == RINGMSG_ENGINE_RECVMMSG
+    }
+
+    /// Submission and completion entries, as asked for, in powers of two.
+    pub(crate) fn entries(&self) -> (u32, u32) {
+        (self.sq_entries.next_power_of_two(), self.cq_entries.next_power_of_two())
+    }
+
     pub(crate) fn sqpoll(&self) -> bool {
         self.flags & RINGMSG_SETUP_SQPOLL != 0
     }
@@ -56,7 +71,25 @@ impl Setup {
         self.flags & RINGMSG_SETUP_COOP_TASKRUN == 0 || self.flags & RINGMSG_SETUP_TASKRUN_FLAG != 0
     }
 
-    /// The setups to try for `config`, best first.
+    /// The setup for `config` without io_uring: of the flags only R_DISABLED and SINGLE_ISSUER
+    /// mean something. The others are not granted; who asked for this engine by name is told so.
+    pub(crate) fn recvmmsg(config: &RingConfig) -> Result<Setup> {
+        let setup = Self::check(config)?;
+        let useful = RINGMSG_SETUP_R_DISABLED | RINGMSG_SETUP_SINGLE_ISSUER;
+        let useless = config.flags & !(RINGMSG_SETUP_AUTO | useful);
+        if config.engine == RINGMSG_ENGINE_RECVMMSG && useless != 0 {
+            return Err(Error::with(
+                libc::EINVAL,
+                format!(
+                    "ring: setup flags {useless:#x} are io_uring's, and mean nothing to the recvmmsg engine; \
+                     leave them out, or leave the engine to RINGMSG_ENGINE_AUTO"
+                ),
+            ));
+        }
+        Ok(Setup { engine: RINGMSG_ENGINE_RECVMMSG, flags: config.flags & useful, ..setup })
+    }
+
+    /// The setups of io_uring to try for `config`, best first.
     pub(crate) fn candidates(config: &RingConfig) -> Result<Vec<Setup>> {
         let setup = Self::check(config)?;
         if config.flags & RINGMSG_SETUP_AUTO == 0 {
@@ -100,6 +133,7 @@ impl Setup {
         }
         let (sq_entries, cq_entries) = entries(config)?;
         Ok(Setup {
+            engine: RINGMSG_ENGINE_IO_URING,
             flags,
             sq_entries,
             cq_entries,
@@ -148,7 +182,7 @@ fn processor(config: &RingConfig) -> Result<Option<u32>> {
     }
 }
 
-/// Creates the io_uring.
+/// Creates the io_uring, and tries the other two calls on it: a filter may block them alone.
 pub(crate) fn build(setup: &Setup) -> Result<IoUring> {
     let has = |flag: u32| setup.flags & flag != 0;
     let mut builder = IoUring::builder();
@@ -175,37 +209,22 @@ pub(crate) fn build(setup: &Setup) -> Result<IoUring> {
             builder.setup_sqpoll_cpu(cpu);
         }
     }
-    builder.build(setup.sq_entries).map_err(|error| refusal(error.raw_os_error().unwrap_or(libc::EIO)))
-}
-
-/// Why a ring cannot be had, in a sentence.
-fn refusal(errno: i32) -> Error {
-    Error::with(errno, format!("io_uring_setup: {}; {}", describe(errno), why_refused(errno)))
-}
-
-/// The value of kernel.io_uring_disabled; -1 where it cannot be had.
-pub(crate) fn io_uring_disabled() -> i32 {
-    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(-1)
-}
-
-/// What a person needs to know when io_uring_setup(2) answers `errno`.
-pub(crate) fn why_refused(errno: i32) -> String {
-    match (errno, io_uring_disabled()) {
-        (libc::EPERM, 2) => "kernel.io_uring_disabled = 2 forbids it to everybody; 0 allows it".into(),
-        (libc::EPERM, 1) => "kernel.io_uring_disabled = 1 forbids it to unprivileged processes; \
-                             run as root or in the group kernel.io_uring_group"
-            .into(),
-        (libc::EPERM, 0) => "kernel.io_uring_disabled = 0, so a seccomp filter blocks it \
-                             (Docker's default does)"
-            .into(),
-        (libc::EPERM, _) => "a seccomp filter or a security module blocks it".into(),
-        (libc::ENOSYS, _) => "this kernel has no io_uring, or a seccomp filter says so".into(),
-        (libc::ENOMEM, _) => "not enough memory; before kernel 5.12 RLIMIT_MEMLOCK counts".into(),
-        (libc::EMFILE | libc::ENFILE, _) => "raise RLIMIT_NOFILE, or close some".into(),
-        (libc::EINVAL, _) => "this kernel does not know these setup flags".into(),
-        _ => "unexpected".into(),
+    let ring = builder.build(setup.sq_entries).map_err(refused(Call::Setup(setup.flags)))?;
+    // A ring that is not enabled answers with something else, which is as good.
+    let blocked = |error: &std::io::Error| {
+        matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS | libc::EACCES))
+    };
+    // SAFETY: nothing is submitted, and no argument passed.
+    match unsafe { ring.submitter().enter::<libc::sigset_t>(0, 0, ENTER_GETEVENTS, None) } {
+        Err(error) if blocked(&error) => return Err(refused(Call::Enter)(error)),
+        _ => {}
     }
+    match ring.submitter().register_probe(&mut Probe::new()) {
+        Err(error) if blocked(&error) => Err(refused(Call::Register)(error)),
+        _ => Ok(ring),
+    }
+}
+
+fn refused(call: Call) -> impl FnOnce(std::io::Error) -> Error {
+    move |error| diagnosis::refusal(call, error.raw_os_error().unwrap_or(libc::EIO))
 }

@@ -15,7 +15,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::PoolConfig;
 use crate::descriptors::Descriptors;
-use crate::engine::uring::{BufferRing, Uring};
+use crate::engine::{BufferRing, Engine};
 use crate::error::{Error, Result};
 use crate::fork;
 use crate::layout::{HEADER, Layout};
@@ -359,7 +359,7 @@ impl Pools {
     }
 
     /// Makes a pool. The caller sees to it that nobody else does at the same time.
-    pub(crate) fn add(&self, owner: *const (), engine: &Uring, config: &PoolConfig) -> Result<&Pool> {
+    pub(crate) fn add(&self, owner: *const (), engine: &Engine, config: &PoolConfig) -> Result<&Pool> {
         let buffers = Box::new(Buffers::new(Layout::new(config)?)?);
         let vacant =
             |place: &&OnceCell<Box<Pool>>| place.get().is_none_or(|pool| pool.buffers.lock().is_none());
@@ -383,7 +383,7 @@ impl Pools {
     }
 
     /// Unmaps a pool that nothing refers to.
-    pub(crate) fn remove(&self, pool: &Pool, engine: &Uring) -> Result<()> {
+    pub(crate) fn remove(&self, pool: &Pool, engine: &Engine) -> Result<()> {
         let mut place = pool.buffers.lock();
         let Some(buffers) = place.as_ref() else {
             return Err(Error::new(libc::EINVAL, "pool: it is freed already"));

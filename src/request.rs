@@ -1,5 +1,7 @@
 //! Requests: what is in flight, and what to do when the kernel ends one.
 
+use std::time::Duration;
+
 use io_uring::types::Timespec;
 
 use crate::engine::Receive;
@@ -15,7 +17,7 @@ pub const RINGMSG_RECV_POLL_FIRST: u32 = 1u32 << 1;
 pub const RINGMSG_RECV_NO_REARM: u32 = 1u32 << 2;
 
 /// How long a request pauses after -ENOMEM.
-const PAUSE_NS: u32 = 1_000_000;
+pub(crate) const PAUSE: Duration = Duration::from_millis(1);
 /// So many failures without data, within so long, and a request is over.
 const FAILURES_MAX: u32 = 16;
 const FAILURES_WITHIN_NS: u64 = 10_000_000;
@@ -135,7 +137,7 @@ impl Request {
             failing_since_ns: 0,
             drops_before: 0,
             stats: Stats::default(),
-            kernel_side: Box::new(KernelSide { message, part, pause: Timespec::new().nsec(PAUSE_NS) }.into()),
+            kernel_side: Box::new(KernelSide { message, part, pause: Timespec::new() }.into()),
         }
     }
 
@@ -170,6 +172,8 @@ impl Request {
             msg_flags: self.msg_flags,
             poll_first: self.has(RINGMSG_RECV_POLL_FIRST),
             pool: self.is_multishot().then_some(self.pool),
+            waits_for_all: self.kind.is_connection() && self.msg_flags & libc::MSG_WAITALL as u32 != 0,
+            ends_when_empty: self.kind.is_connection() || self.has(RINGMSG_RECV_NO_REARM),
         }
     }
 

@@ -12,17 +12,18 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::*;
-use crate::engine::uring::Uring;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::gate::Gate;
 use crate::layout::Train;
-use crate::linger::Linger;
+use crate::linger::Arrivals;
 use crate::mode::Setup;
 use crate::pool::{POOLS_MAX, Pool, Pools};
 use crate::request::Requests;
 use crate::signal::Signals;
 use crate::socket::Sockets;
 use crate::stats::{Stats, Tallies};
+use crate::support;
 use crate::thread::{self, Owner};
 
 /// One io_uring with its pools and requests. Opaque to C.
@@ -32,15 +33,17 @@ use crate::thread::{self, Owner};
 /// from any thread.
 pub struct Ring {
     pub(crate) gate: Gate,
-    pub(crate) engine: Uring,
+    pub(crate) engine: Engine,
     pub(crate) pools: Pools,
     pub(crate) signals: Signals,
     pub(crate) reaping: AtomicBool,
     pub(crate) tallies: Tallies,
-    /// What AUTO lingers for now, in microseconds.
-    pub(crate) linger_us: AtomicU32,
+    /// The arrival rate, per microsecond: the bits of an f32. For AUTO's linger.
+    pub(crate) arrivals_per_us: AtomicU32,
     /// The engine watches the sleeper's descriptor.
     pub(crate) watching: AtomicBool,
+    /// The kernel announces once for each registration of the eventfd.
+    pub(crate) renews: AtomicBool,
     /// The thread that reaped or armed last: it re-arms what its releases unblock.
     pub(crate) home: AtomicU64,
     enabled: AtomicBool,
@@ -54,7 +57,7 @@ pub(crate) struct Core {
     /// A train of which some datagrams are still to be handed out.
     pub train: Option<Train>,
     pub stats: Stats,
-    pub linger: Linger,
+    pub arrivals: Arrivals,
     /// Pools drawn from in the pass that runs now. Has room for all of them.
     pub touched: Vec<u16>,
     /// Numbers the uses of buffers.
@@ -65,18 +68,24 @@ impl Ring {
     /// Creates a ring in the best of the setups that `config` allows.
     pub(crate) fn new(config: &RingConfig) -> Result<Box<Self>> {
         reserved_is_zero("ringmsg_ring_config", &config.reserved)?;
-        match config.engine {
-            RINGMSG_ENGINE_AUTO | RINGMSG_ENGINE_IO_URING => {}
-            RINGMSG_ENGINE_RECVMMSG => {
-                return Err(Error::new(libc::EOPNOTSUPP, "ring: the recvmmsg engine is not built yet"));
-            }
+        let io_uring = match config.engine {
+            RINGMSG_ENGINE_IO_URING => true,
+            RINGMSG_ENGINE_RECVMMSG => false,
+            RINGMSG_ENGINE_AUTO => support::multishot().is_ok(),
             other => return Err(Error::with(libc::EINVAL, format!("ring: there is no engine {other}"))),
+        };
+        if !io_uring {
+            return Self::with_setup(Setup::recvmmsg(config)?);
         }
         let mut refused = None;
         for setup in Setup::candidates(config)? {
             match Self::with_setup(setup) {
                 // An unknown flag; anything else will not be better with fewer flags.
                 Err(error) if error.errno() == libc::EINVAL => refused = Some(error),
+                // It worked when it was tried, and a filter was put on since.
+                Err(error) if config.engine == RINGMSG_ENGINE_AUTO && forbids(&error) => {
+                    return Self::with_setup(Setup::recvmmsg(config)?);
+                }
                 other => return other,
             }
         }
@@ -85,7 +94,7 @@ impl Ring {
 
     fn with_setup(setup: Setup) -> Result<Box<Self>> {
         let signals = Signals::new()?;
-        let engine = Uring::new(setup)?;
+        let engine = Engine::new(setup)?;
         let owner = (setup.bound() && !setup.disabled()).then(Owner::current);
         Ok(Box::new(Self {
             gate: Gate::new(setup.bound(), owner),
@@ -94,8 +103,9 @@ impl Ring {
             signals,
             reaping: AtomicBool::new(false),
             tallies: Tallies::default(),
-            linger_us: AtomicU32::new(0),
+            arrivals_per_us: AtomicU32::new(0),
             watching: AtomicBool::new(false),
+            renews: AtomicBool::new(false),
             home: AtomicU64::new(0),
             enabled: AtomicBool::new(!setup.disabled()),
             core: Mutex::new(Core {
@@ -103,7 +113,7 @@ impl Ring {
                 sockets: Sockets::default(),
                 train: None,
                 stats: Stats::default(),
-                linger: Linger::default(),
+                arrivals: Arrivals::default(),
                 touched: Vec::with_capacity(POOLS_MAX),
                 generation: 0,
             }),
@@ -111,7 +121,7 @@ impl Ring {
     }
 
     /// The parts that `teardown` takes apart; and whether the kernel watches the sleeper.
-    pub(crate) fn into_parts(self: Box<Self>) -> (Uring, Pools, Core, bool) {
+    pub(crate) fn into_parts(self: Box<Self>) -> (Engine, Pools, Core, bool) {
         let Self { engine, pools, core, watching, .. } = *self;
         (engine, pools, core.into_inner(), watching.into_inner())
     }
@@ -156,10 +166,17 @@ impl Ring {
 
     pub(crate) fn info(&self) -> RingInfo {
         let (sq_entries, cq_entries) = self.engine.entries();
-        let features = if self.engine.has_min_wait() { RINGMSG_FEATURE_MIN_WAIT } else { 0 };
+        let setup = self.engine.setup();
+        let mut features = 0;
+        if setup.is_recvmmsg() || support::multishot().is_ok() {
+            features |= RINGMSG_FEATURE_MULTISHOT;
+        }
+        if !setup.is_recvmmsg() && self.engine.has_min_wait() {
+            features |= RINGMSG_FEATURE_MIN_WAIT;
+        }
         RingInfo {
-            engine: RINGMSG_ENGINE_IO_URING,
-            flags: self.engine.setup().flags,
+            engine: setup.engine,
+            flags: setup.flags,
             features,
             sq_entries,
             cq_entries,
@@ -214,7 +231,18 @@ impl Ring {
 
     /// The descriptor that is readable when a reap would return something.
     pub(crate) fn fd(&self) -> Result<i32> {
-        let fd = self.signals.create_ready_fd()?;
+        let bell = self.signals.create_ready_fd()?;
+        if let Some(fd) = self.engine.ready_fd(bell)? {
+            // What is pending already no event will tell.
+            if self.has_something() {
+                self.signals.ring_bell();
+            }
+            return Ok(fd);
+        }
+        let fd = bell;
+        if self.engine.setup().defer() && support::eventfd::wears_out() {
+            self.renews.store(true, Ordering::Relaxed);
+        }
         let core = self.core();
         if !self.engine.eventfd_registered() {
             if self.may_register() {
@@ -264,4 +292,9 @@ impl Ring {
     pub(crate) fn is_home(&self) -> bool {
         self.home.load(Ordering::Relaxed) == thread::current()
     }
+}
+
+/// Whether io_uring was refused by an administrator, a filter or a security module.
+fn forbids(error: &Error) -> bool {
+    matches!(error.errno(), libc::EPERM | libc::ENOSYS | libc::EACCES)
 }

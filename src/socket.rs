@@ -145,11 +145,12 @@ impl Sockets {
         Ok(at)
     }
 
-    /// One request less. The last one closes our reference.
-    pub(crate) fn let_go(&mut self, at: usize) {
+    /// One request less. The last one closes our reference: `closing` is told before.
+    pub(crate) fn let_go(&mut self, at: usize, closing: impl FnOnce(RawFd)) {
         let socket = self.get_mut(at);
         socket.requests -= 1;
         if socket.requests == 0 {
+            closing(socket.descriptor.raw());
             self.drops_of_closed += u64::from(socket.drops().wrapping_sub(socket.drops_before));
             self.sockets[at] = None;
         }

@@ -19,7 +19,7 @@ pub struct Stats {
     pub payload_bytes: u64,
     /// Calls of ringmsg_reap() and ringmsg_next(). Ring only.
     pub reaps: u64,
-    /// Kernel entries (io_uring_enter). Ring only.
+    /// Kernel entries: io_uring_enter(2); with the recvmmsg engine every system call of its. Ring only.
     pub enters: u64,
     /// Wake-ups: waits that ended before their time-out, and ringmsg_wake() calls that ended
     /// a reap before it slept. Ring only.

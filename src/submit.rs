@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::control;
 use crate::descriptors::Descriptors;
 use crate::engine::Token;
 use crate::error::{Error, Result};
@@ -120,7 +119,8 @@ impl Ring {
         self.check_enabled()?;
         let socket = core.sockets.hold(wish.fd)?;
         let kind = core.sockets.get(socket).kind;
-        let msg_flags = msg_flags(form, wish.msg_flags, kind).inspect_err(|_| core.sockets.let_go(socket))?;
+        let msg_flags =
+            msg_flags(form, wish.msg_flags, kind).inspect_err(|_| core.sockets.let_go(socket, |_| ()))?;
         let drops_before = core.sockets.drops(socket);
         let slot = core.requests.reserve();
         let request = core.requests.get_mut(slot);
@@ -162,7 +162,7 @@ impl Ring {
                     _ => buffers.disarm(),
                 }
             }
-            core.sockets.let_go(socket);
+            core.sockets.let_go(socket, |fd| self.engine.forget(fd));
             core.requests.vacate(slot);
         })
     }
@@ -183,7 +183,7 @@ impl Ring {
     /// Submits. What the kernel cannot take now (memory, a full completion queue) stays queued,
     /// and the next reap tries again.
     fn flush_or_leave(&self) {
-        if self.engine.flush().is_err() {
+        if self.engine.flush().is_err() || self.engine.needs_reaper() {
             self.signals.call_for_attention();
         }
     }
@@ -303,5 +303,4 @@ fn prepare_once(request: &Request, buffers: &Buffers, buffer: u16) {
         (*message).msg_iovlen = 1;
         (*message).msg_flags = NOT_FILLED;
     }
-    debug_assert!(layout.control_capacity == 0 || layout.control_capacity as usize >= control::align(1));
 }

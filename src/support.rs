@@ -5,14 +5,37 @@ use std::fmt::Write;
 use once_cell::sync::OnceCell;
 
 use crate::config::*;
+use crate::diagnosis;
+use crate::error::Result;
 use crate::mode::{self, Setup};
-use crate::ring::Ring;
+
+pub(crate) mod eventfd;
 
 /// Tries everything once. About a millisecond.
 pub(crate) fn query() -> Support {
+    aside(try_all)
+}
+
+/// Runs `trial` in a thread of its own. When a ring ends, the kernel interrupts the threads that
+/// used it, a little later: their next epoll_wait(2) would fail with EINTR for no reason of theirs.
+fn aside<T: Send>(trial: fn() -> T) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("ringmsg-probe".into())
+            .stack_size(256 << 10)
+            .spawn_scoped(scope, trial);
+        match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => trial(),
+        }
+    })
+}
+
+fn try_all() -> Support {
     let mut support = Support {
-        io_uring_disabled: mode::io_uring_disabled(),
-        kernel_version: kernel_version(),
+        engines: 1 << RINGMSG_ENGINE_RECVMMSG,
+        io_uring_disabled: diagnosis::io_uring_disabled(),
+        kernel_version: diagnosis::kernel_version(),
         ..Support::default()
     };
     match try_flags(0) {
@@ -22,8 +45,8 @@ pub(crate) fn query() -> Support {
                 support.features |= RINGMSG_FEATURE_MIN_WAIT;
             }
         }
-        Err(errno) => {
-            support.create_error = -errno;
+        Err(error) => {
+            support.create_error = -error.errno();
             return support;
         }
     }
@@ -39,48 +62,52 @@ pub(crate) fn query() -> Support {
             support.setup_flags |= flags;
         }
     }
-    if probe::multishot() {
+    if multishot().is_ok() {
         support.features |= RINGMSG_FEATURE_MULTISHOT;
     }
     support
 }
 
-/// What a ring turned out to be, with what only a trial tells of its kernel.
-pub(crate) fn info(ring: &Ring) -> RingInfo {
-    static MULTISHOT: OnceCell<bool> = OnceCell::new();
-    let mut info = ring.info();
-    if *MULTISHOT.get_or_init(probe::multishot) {
-        info.features |= RINGMSG_FEATURE_MULTISHOT;
+/// Whether multishot recvmsg works on io_uring here, and if not, why. Tried once, unless what
+/// was in the way may pass.
+pub(crate) fn multishot() -> Result<()> {
+    static WORKS: OnceCell<Result<()>> = OnceCell::new();
+    if let Some(known) = WORKS.get() {
+        return known.clone();
     }
-    info
+    let found = aside(probe::multishot);
+    match &found {
+        Err(error) if matches!(error.errno(), libc::EMFILE | libc::ENFILE | libc::ENOMEM) => found,
+        _ => WORKS.get_or_init(|| found).clone(),
+    }
 }
 
-fn try_flags(flags: u32) -> Result<io_uring::IoUring, i32> {
+fn try_flags(flags: u32) -> Result<io_uring::IoUring> {
     let mut config = RingConfig { flags, sq_entries: 1, cq_entries: 2, ..RingConfig::default() };
     if flags & RINGMSG_SETUP_SQPOLL != 0 {
         // Its thread may outlive the ring for as long as it polls.
         config.sq_thread_idle_ms = 1;
     }
-    let setup = Setup::candidates(&config).map_err(|error| error.errno())?;
-    mode::build(&setup[0]).map_err(|error| error.errno())
+    mode::build(&Setup::candidates(&config)?[0])
 }
 
 /// Whether multishot recvmsg works is told by nothing but itself.
 mod probe {
     use crate::config::*;
+    use crate::error::{Error, Result};
     use crate::reap::Output;
     use crate::ring::Ring;
     use crate::submit::Wish;
     use crate::teardown;
 
-    pub(super) fn multishot() -> bool {
+    pub(super) fn multishot() -> Result<()> {
         let mut pair = [-1; 2];
         // SAFETY: `pair` has room for two descriptors.
         let made = unsafe {
             libc::socketpair(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr())
         };
         if made != 0 {
-            return false;
+            return Err(Error::last_os("socketpair"));
         }
         // SAFETY: one readable byte, an open socket.
         unsafe { libc::send(pair[1], c"".as_ptr().cast(), 1, 0) };
@@ -92,9 +119,15 @@ mod probe {
         works
     }
 
-    fn receives(fd: i32) -> bool {
-        let config = RingConfig { flags: 0, sq_entries: 4, cq_entries: 8, ..RingConfig::default() };
-        let Ok(ring) = Ring::new(&config) else { return false };
+    fn receives(fd: i32) -> Result<()> {
+        let config = RingConfig {
+            engine: RINGMSG_ENGINE_IO_URING,
+            flags: 0,
+            sq_entries: 4,
+            cq_entries: 8,
+            ..RingConfig::default()
+        };
+        let ring = Ring::new(&config)?;
         let pool = PoolConfig { buffers: 2, payload_capacity: 64, ..PoolConfig::default() };
         let armed = ring
             .new_pool(&pool)
@@ -104,18 +137,17 @@ mod probe {
         let wait = Wait { timeout_ns: 1_000_000_000, ..Wait::default() };
         let reaped = armed.and_then(|()| ring.reap(ring.become_reaper()?, &mut out, &wait));
         // SAFETY: a reap that returns 1 has written the first record.
-        let works = reaped == Ok(1) && unsafe { records[0].assume_init() }.result == 1;
+        let works = reaped.map(|count| count == 1 && unsafe { records[0].assume_init() }.result == 1);
         let _ = teardown::free(ring);
-        works
+        match works {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::new(
+                libc::EOPNOTSUPP,
+                "io_uring: this kernel has no multishot recvmsg (6.0 has it)",
+            )),
+            Err(error) => Err(error),
+        }
     }
-}
-
-/// uname(2)'s release as major << 16 | minor << 8 | patch; 0 when it cannot be told.
-fn kernel_version() -> u32 {
-    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());
-    let mut next = |max: u32| numbers.next().unwrap_or(0).min(max);
-    next(0xffff) << 16 | next(0xff) << 8 | next(0xff)
 }
 
 /// The same for a person.
@@ -131,14 +163,10 @@ pub(crate) fn describe() -> String {
         version >> 8 & 0xff,
         version & 0xff
     );
-    if support.create_error != 0 {
-        let errno = -support.create_error;
-        let _ = writeln!(
-            text,
-            "engine: none works here; io_uring_setup: {}; {}",
-            crate::error::describe(errno),
-            mode::why_refused(errno)
-        );
+    // It may have worked when multishot was tried, and be forbidden since.
+    if let Err(error) = try_flags(0).and_then(|_| multishot()) {
+        let _ = writeln!(text, "engine: AUTO takes recvmmsg (epoll and recvmmsg), with the same records");
+        let _ = writeln!(text, "why not io_uring: {}", error.sentence());
         return text;
     }
     let has = |flag: u32| support.setup_flags & flag != 0;
@@ -151,19 +179,9 @@ pub(crate) fn describe() -> String {
     };
     let _ = writeln!(text, "engine: AUTO takes io_uring");
     let _ = writeln!(text, "mode: AUTO takes {mode}: {why}");
-    for (feature, name, without) in [
-        (RINGMSG_FEATURE_MULTISHOT, "multishot recvmsg", "kernel 6.0 has it; only single-shots work here"),
-        (
-            RINGMSG_FEATURE_MIN_WAIT,
-            "minimum wait",
-            "kernel 6.12 has it; lingering costs a second kernel entry here",
-        ),
-    ] {
-        match support.features & feature {
-            0 => writeln!(text, "{name}: no ({without})"),
-            _ => writeln!(text, "{name}: yes"),
-        }
-        .expect("writing to a String does not fail");
-    }
+    let _ = match support.features & RINGMSG_FEATURE_MIN_WAIT {
+        0 => writeln!(text, "minimum wait: no (6.12 has it; lingering costs a second kernel entry here)"),
+        _ => writeln!(text, "minimum wait: yes"),
+    };
     text
 }

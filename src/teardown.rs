@@ -9,7 +9,7 @@ use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 
 use crate::descriptors;
-use crate::engine::{Completion, Token, uring::Uring};
+use crate::engine::{Completion, Engine, Token};
 use crate::error::{Error, Result};
 use crate::layout::Header;
 use crate::pool::{Buffers, Pool, Pools};
@@ -38,7 +38,8 @@ pub(crate) fn free(ring: Box<Ring>) -> Result<()> {
             "ring_free: a call on the ring did not return; its memory is leaked, and msghdrs must stay",
         ));
     }
-    let may_enter = ring.gate.check_owner().is_ok() && ring.check_enabled().is_ok();
+    let free_for_all = ring.engine.setup().is_recvmmsg();
+    let may_enter = free_for_all || (ring.gate.check_owner().is_ok() && ring.check_enabled().is_ok());
     let (engine, pools, core, watching) = ring.into_parts();
     // Dropped only below, where the kernel is known to be done with them: not by an error inside
     // the library, whose unwinding would unmap what an armed request still points to.
@@ -70,7 +71,7 @@ pub(crate) fn free(ring: Box<Ring>) -> Result<()> {
 
 /// What is left of a ring while it is taken apart.
 struct Left<'a> {
-    engine: &'a Uring,
+    engine: &'a Engine,
     pools: &'a Pools,
     core: ManuallyDrop<Core>,
     watching: bool,
@@ -94,7 +95,8 @@ impl Left<'_> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.take_completions();
-            if self.is_idle() || Instant::now() > deadline {
+            // Dropped completions would be waited for in vain: the kernel ends all with the ring.
+            if self.is_idle() || self.engine.dropped() || Instant::now() > deadline {
                 return self.is_idle();
             }
             self.engine.wait(1, 0, Some(Duration::from_millis(100)));

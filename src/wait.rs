@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use crate::clock::now_ns;
 use crate::config::*;
-use crate::engine::uring::Waited;
+use crate::engine::Waited;
 use crate::error::{Error, Result, describe};
+use crate::linger::Linger;
 use crate::pool::Pool;
 use crate::reap::Output;
 use crate::ring::Ring;
@@ -71,20 +72,18 @@ impl Ring {
     pub(crate) fn reap(&self, reaper: Reaper<'_>, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
         self.make_home();
         self.tallies.reaps.add_one();
-        if self.signals.ready_fd().is_some() {
-            self.hush();
-        }
+        let told = self.signals.ready_fd().is_some() && self.hush();
         let result = self.reap_quietly(out, wait);
         // Whatever happens from here on is announced again. (ring_fd may be younger than this.)
         if self.signals.ready_fd().is_some() {
-            self.unhush();
+            self.unhush(told);
         }
         drop(reaper);
         result
     }
 
-    /// From here on completions are this reap's own business.
-    fn hush(&self) {
+    /// From here on completions are this reap's own business. Whether they were announced.
+    fn hush(&self) -> bool {
         if !self.engine.eventfd_registered() {
             if let Some(fd) = self.signals.ready_fd() {
                 // On failure ring_fd stays readable, which costs empty wake-ups but no record.
@@ -92,11 +91,14 @@ impl Ring {
             }
         }
         self.engine.mute_eventfd();
-        self.signals.drain_bell();
+        self.signals.drain_bell()
     }
 
     /// Announces completions again, and what is left behind.
-    fn unhush(&self) {
+    fn unhush(&self, told: bool) {
+        if let Some(fd) = self.signals.ready_fd().filter(|_| told && self.renews.load(Ordering::Relaxed)) {
+            self.engine.renew_eventfd(fd);
+        }
         self.engine.unmute_eventfd();
         self.signals.fence();
         if self.has_something() || !self.engine.eventfd_registered() {
@@ -110,6 +112,7 @@ impl Ring {
             || self.engine.pending()
             || self.signals.wants_attention()
             || self.signals.is_woken()
+            || self.engine.dropped()
     }
 
     fn reap_quietly(&self, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
@@ -162,6 +165,14 @@ impl Ring {
         if self.gate.is_closing() {
             return Some(Err(Error::new(libc::ECANCELED, "reap: the ring is being freed")));
         }
+        if self.engine.dropped() {
+            // Buffers are gone with them, and requests may have ended: not to be mended from here,
+            // and never to be passed over in silence.
+            return Some(Err(Error::new(
+                libc::EBADR,
+                "reap: the kernel had no memory, and dropped completions; free the ring and make a new one",
+            )));
+        }
         if self.signals.take_wake() {
             self.tallies.wakes.add_one();
             return Some(Ok(0));
@@ -176,15 +187,15 @@ impl Ring {
             let now = now_ns();
             let mut core = self.core();
             let completions = self.collect(&mut core, out, now);
-            core.linger.note(completions, now);
-            self.linger_us.store(core.linger.us(), Ordering::Relaxed);
+            core.arrivals.note(completions, now);
+            self.arrivals_per_us.store(core.arrivals.per_us().to_bits(), Ordering::Relaxed);
         }
     }
 
     /// Takes what the kernel has put off, without sleeping.
     fn take_deferred(&self, out: &mut Output<'_>) {
         for round in 0..ROUNDS {
-            let due = self.engine.pending() || (round == 0 && !self.engine.setup().announces());
+            let due = self.engine.pending() || (round == 0 && !self.engine.announces());
             if !due || out.room() == 0 {
                 return;
             }
@@ -212,13 +223,11 @@ impl Ring {
     /// How long to wait for company. Only where completions wait to be asked for: elsewhere
     /// each of them wakes the sleeper anyway.
     fn linger_us(&self, wait: &Wait) -> u32 {
-        if !self.engine.setup().defer() {
+        if !self.engine.lingers() {
             return 0;
         }
-        match wait.linger_us {
-            RINGMSG_LINGER_AUTO => self.linger_us.load(Ordering::Relaxed),
-            given => given,
-        }
+        let arrivals_per_us = f32::from_bits(self.arrivals_per_us.load(Ordering::Relaxed));
+        Linger::of(wait.linger_us).us(arrivals_per_us)
     }
 
     /// Sleeps until there is reason to look.

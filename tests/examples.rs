@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 mod toolchain;
-use toolchain::{Language, compile, compile_static, library_directory, root, scratch, skip};
+use toolchain::{Language, compile, compile_static, library_directory, root, scratch};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 const NAMES: &[&str] =
-    &["modes", "single_shot", "support", "udp_echo", "udp_receive", "udp_send", "unix_fds"];
+    &["modes", "single_shot", "support", "udp_echo", "udp_receive", "udp_send", "udp_sharded", "unix_fds"];
 
 /// The folders with the compiled programs, by the library they use.
 struct Programs {
@@ -31,8 +31,8 @@ impl Programs {
     }
 }
 
-/// Compiles everything once. None: no io_uring here, and that is allowed.
-fn programs() -> Option<Programs> {
+/// Compiles everything once.
+fn programs() -> Programs {
     static COMPILED: OnceLock<()> = OnceLock::new();
     let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     COMPILED.get_or_init(|| {
@@ -46,13 +46,7 @@ fn programs() -> Option<Programs> {
         }
     });
     let [shared, r#static] = ["examples-shared", "examples-static"].map(|folder| scratch().join(folder));
-    let support = command(&shared, "support").output().unwrap();
-    if support.status.code() == Some(77) {
-        let why = String::from_utf8_lossy(&support.stdout).into_owned();
-        skip("examples", &why);
-        return None;
-    }
-    Some(Programs { shared, r#static, _alone: alone })
+    Programs { shared, r#static, _alone: alone }
 }
 
 fn command(folder: &Path, name: &str) -> Command {
@@ -111,7 +105,7 @@ fn every_example_is_compiled_here() {
 
 #[test]
 fn support_names_the_mode() {
-    let Some(programs) = programs() else { return };
+    let programs = programs();
     for folder in programs.both() {
         let said = run(folder, "support", &[]);
         assert!(said.contains("AUTO takes") && said.contains("setup flags"), "{said}");
@@ -120,7 +114,7 @@ fn support_names_the_mode() {
 
 #[test]
 fn single_shot_fills_the_callers_msghdr() {
-    let Some(programs) = programs() else { return };
+    let programs = programs();
     for folder in programs.both() {
         let said = run(folder, "single_shot", &[]);
         for part in [
@@ -138,7 +132,7 @@ fn single_shot_fills_the_callers_msghdr() {
 
 #[test]
 fn unix_fds_takes_one_and_closes_the_other() {
-    let Some(programs) = programs() else { return };
+    let programs = programs();
     for folder in programs.both() {
         let said = run(folder, "unix_fds", &[]);
         for part in [
@@ -155,11 +149,18 @@ fn unix_fds_takes_one_and_closes_the_other() {
 
 #[test]
 fn modes_prints_a_line_for_each() {
-    let Some(programs) = programs() else { return };
+    let programs = programs();
     let said = run(&programs.shared, "modes", &["20000", "50", "1"]);
-    for mode in
-        ["recvfrom(2)", "plain", "COOP", "COOP, flag", "DEFER, linger 0", "DEFER, linger AUTO", "SQPOLL"]
-    {
+    for mode in [
+        "recvfrom(2)",
+        "plain",
+        "COOP",
+        "COOP, flag",
+        "DEFER, linger 0",
+        "DEFER, linger AUTO",
+        "DEFER, spin",
+        "SQPOLL",
+    ] {
         let row = said.lines().find_map(|line| line.strip_prefix(&format!("{mode:18}")));
         let row = row.unwrap_or_else(|| panic!("no {mode} in\n{said}"));
         let numbers: Vec<f64> = row.split_whitespace().map(|number| number.parse().unwrap()).collect();
@@ -171,7 +172,7 @@ fn modes_prints_a_line_for_each() {
 
 #[test]
 fn the_demo_loses_nothing_unseen() {
-    let Some(programs) = programs() else { return };
+    let programs = programs();
     for folder in programs.both() {
         let mut demo = Command::new("sh");
         demo.arg(root().join("examples-c/demo.sh")).arg(folder);
@@ -190,7 +191,7 @@ fn the_demo_loses_nothing_unseen() {
 /// The check can fail: losses that no drop counter knows of are noticed, of trains and in trains.
 #[test]
 fn the_demo_notices_a_forged_loss() {
-    let Some(programs) = programs() else { return };
+    let programs = programs();
     for forge in ["train", "datagram"] {
         let noticed = || {
             let sender = programs.shared.join("udp_send");
@@ -209,7 +210,7 @@ fn the_demo_notices_a_forged_loss() {
 
 #[test]
 fn a_sender_that_fails_fails_the_receiver() {
-    let Some(programs) = programs() else { return };
+    let programs = programs();
     let mut receive = command(&programs.shared, "udp_receive");
     let output = receive.args(["127.0.0.1", "0", "/bin/false"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
@@ -218,7 +219,7 @@ fn a_sender_that_fails_fails_the_receiver() {
 /// Datagrams and trains come back as they were sent, from the address they were sent to.
 #[test]
 fn udp_echo_answers_from_the_right_address() {
-    let Some(programs) = programs() else { return };
+    let programs = programs();
     let mut echo = command(&programs.shared, "udp_echo");
     echo.args(["0.0.0.0", "0"]);
     let (echo, mut output) = start(echo);
@@ -256,10 +257,104 @@ fn udp_echo_answers_from_the_right_address() {
     );
 }
 
+/// Keeps the calling thread on a processor.
+fn pin(processor: usize) {
+    // SAFETY: a set of processors is plain bits, and lives for the calls.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(processor, &mut set);
+        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &raw const set), 0);
+    }
+}
+
+/// The processors this process may use.
+fn processors() -> Vec<usize> {
+    // SAFETY: as above.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        assert_eq!(libc::sched_getaffinity(0, size_of_val(&set), &raw mut set), 0);
+        (0..libc::CPU_SETSIZE as usize).filter(|&processor| libc::CPU_ISSET(processor, &set)).collect()
+    }
+}
+
+/// From a thread on `processor`: sends the numbers 0 to `count`, a few under way at a time, and
+/// counts the answers to each.
+fn numbers_come_back_once(processor: usize, address: &str, port: u16, count: u32) {
+    pin(processor);
+    let client = UdpSocket::bind((address, 0)).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.connect((address, port)).unwrap();
+    let mut answers = vec![0; count as usize];
+    let mut answer = || {
+        let mut number = [0; 5];
+        assert_eq!(client.recv(&mut number).expect("an answer comes"), 4);
+        answers[u32::from_ne_bytes(number[..4].try_into().unwrap()) as usize] += 1;
+    };
+    const UNDER_WAY: u32 = 50;
+    for number in 0..count {
+        client.send(&number.to_ne_bytes()).unwrap();
+        if number >= UNDER_WAY {
+            answer();
+        }
+    }
+    (0..UNDER_WAY).for_each(|_| answer());
+    assert!(answers.iter().all(|&times| times == 1), "each number once: {answers:?}");
+    client.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    assert!(client.recv(&mut [0; 5]).is_err(), "one answer too many");
+}
+
+/// Every datagram is received by exactly one shard: that of the processor it was sent from, since
+/// on loopback the sender's processor handles what is sent.
+#[test]
+fn udp_sharded_steers_by_processor() {
+    let programs = programs();
+    for address in ["127.0.0.1", "::1"] {
+        if UdpSocket::bind((address, 0)).is_err() {
+            continue; // no IPv6 here
+        }
+        let mut sharded = command(&programs.shared, "udp_sharded");
+        sharded.args(["-e", address, "0"]);
+        let (sharded, mut output) = start(sharded);
+        let head = line(&mut output);
+        let processors = processors();
+        let port = head.strip_prefix("port ").and_then(|rest| rest.split(',').next()).unwrap();
+        let port: u16 = port.parse().unwrap();
+        assert!(head.trim_end().ends_with(&format!("{} shards", processors.len())), "{head}");
+
+        // As many from each processor as nobody else sends, all at the same time.
+        let sent = |processor: usize| 2000 + 100 * processor as u32;
+        std::thread::scope(|scope| {
+            for &processor in &processors {
+                scope.spawn(move || numbers_come_back_once(processor, address, port, sent(processor)));
+            }
+        });
+        // SAFETY: the child is ours and not yet waited for.
+        unsafe { libc::kill(sharded.0.id() as i32, libc::SIGINT) };
+        let mut said = String::new();
+        output.read_to_string(&mut said).unwrap();
+        let (_, totals) = said.rsplit_once("after").expect("a last table is printed");
+        for (shard, row) in totals.lines().skip(1).enumerate() {
+            let words: Vec<&str> = row.split_whitespace().collect();
+            let ["shard", number, "processor", processor, datagrams, dropped, ..] = words[..] else {
+                panic!("{said}")
+            };
+            assert_eq!(number, format!("{shard},"));
+            let handled: u32 = processors
+                .iter()
+                .filter(|&&processor| processor % processors.len() == shard)
+                .map(|&processor| sent(processor))
+                .sum();
+            assert_eq!(datagrams, handled.to_string(), "of shard {shard}, processor {processor}: {said}");
+            assert_eq!(dropped, "0", "{said}");
+        }
+        assert_eq!(totals.lines().skip(1).count(), processors.len(), "{said}");
+    }
+}
+
 /// The README's program, word for word.
 #[test]
 fn the_readmes_program_works() {
-    let Some(_programs) = programs() else { return };
+    let _programs = programs();
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let snippet = readme.split("```c\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     assert!(snippet.lines().count() <= 45, "a quickstart is short");

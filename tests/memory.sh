@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs the C tests under valgrind, or under AddressSanitizer and UndefinedBehaviorSanitizer.
-#   tests/memory.sh valgrind|sanitizers [PROGRAM ...]
+#   tests/memory.sh valgrind|sanitizers|instrumented [PROGRAM ...]
+# instrumented: sanitizers, with the library in LIBRARY_DIR compiled for AddressSanitizer, too.
 # PROGRAM: names of tests/c without .c; all of them unless given. One mode is enough for valgrind,
-# which is slow: DEFER, where every line of the reap runs.
+# which is slow: DEFER, where every line of the reap runs. MODE=plain takes another.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tool=$1
@@ -10,26 +11,25 @@ shift
 programs=${*:-$(basename -s .c -a tests/c/*.c)}
 library=${LIBRARY_DIR:-target/release}
 out=target/proof/$tool
+flags="-std=c11 -g -O1 -Wall -Wextra -Iinclude"
 mkdir -p "$out"
 failed=
+behaviours=0
 
-# The tests of a program, without those of tests/valgrind.skip.
-tests_for_valgrind() {
-    grep -o 'TEST([a-z0-9_]*)' "tests/c/$1.c" | sed 's/TEST(\(.*\))/\1/' |
-        grep -vxF "$(sed '/^#/d; s/ .*//' tests/valgrind.skip)" || echo none_left
-}
+# Arguments that leave out the tests of tests/valgrind/skip.
+left_out=$(sed '/^#/d; s/^/-/; s/ .*//' tests/valgrind/skip)
 
 run() {
-    local name=$1 flags="-std=c11 -g -O1 -Wall -Wextra -Iinclude"
+    local name=$1
     case $tool in
     valgrind)
-        [ "$(tests_for_valgrind "$name")" != none_left ] || return 0
-        cc $flags "tests/c/$name.c" -o "$out/$name" -L"$library" -lringmsg -lpthread
-        LD_LIBRARY_PATH=$library valgrind --quiet --error-exitcode=1 --leak-check=full \
+        cc $flags -DTEST_UNDER_VALGRIND "tests/c/$name.c" -o "$out/$name" -L"$library" -lringmsg -lpthread
+        LD_LIBRARY_PATH=$library LD_PRELOAD=$out/patient.so valgrind --quiet --fair-sched=yes \
+            --error-exitcode=1 --leak-check=full \
             --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
-            "$out/$name" "${MODE:-defer}" $(tests_for_valgrind "$name")
+            "$out/$name" "${MODE:-defer}" $left_out
         ;;
-    sanitizers)
+    sanitizers | instrumented)
         cc $flags -fsanitize=address,undefined -fno-sanitize-recover=undefined \
             "tests/c/$name.c" -o "$out/$name" -L"$library" -lringmsg -lpthread
         # Freed memory goes back at once: some tests watch what is resident.
@@ -39,7 +39,13 @@ run() {
     esac
 }
 
+[ "$tool" != valgrind ] || cc $flags -fPIC -shared tests/valgrind/patient.c -o "$out/patient.so" -ldl
 for name in $programs; do
-    run "$name" >"$out/$name.log" 2>&1 && echo "ok     $tool $name" || { echo "FAILED $tool $name: $out/$name.log"; failed=yes; }
+    SECONDS=0
+    run "$name" >"$out/$name.log" 2>&1 && said=ok || { said=FAILED; failed="$failed $name"; }
+    passed=$(grep -c '^ok ' "$out/$name.log" || true)
+    behaviours=$((behaviours + passed))
+    printf '%-6s %s %-16s %3d behaviours %4d s\n' "$said" "$tool" "$name" "$passed" "$SECONDS"
 done
+echo "$tool: $(echo $programs | wc -w) programs, $behaviours behaviours${failed:+; FAILED:$failed (see $out/*.log)}"
 [ -z "$failed" ]

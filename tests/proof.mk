@@ -1,11 +1,15 @@
 # Proofs: included by the Makefile. docs/reliability.md says what each shows.
 # make soak SECONDS=60 SEED=1 [MODE=defer]   datagrams by the million, faults at random, all accounted for
 # make flood                                 what a flood of empty datagrams costs, and whom
+# make cost                                  what a datagram and a train cost a busy processor
+# make arming                                what a mode does to the thread that armed a request
+# make scaling                               recomputes the tables of docs/scaling.md from such figures
 # make fuzz SECONDS=30                       the three fuzzers; replays fuzz/corpus first
 # make fuzz-replay                           replays fuzz/corpus only
 # make check-memory                          valgrind, AddressSanitizer, UndefinedBehaviorSanitizer
 # make abi                                   rewrites tests/abi/baseline.abi after a deliberate change
 # make check-abi                             compares with it
+# make check-deny                            licences, duplicates and sources of dependencies (deny.toml)
 # make check-instructions                    instructions per record, against the committed figures (5 %)
 # make instructions                          counts them anew and rewrites benches/instructions/figures.txt
 # make netns                                 two network namespaces, MTU 1500 (needs root)
@@ -30,6 +34,24 @@ soak: build | $(PROOF_DIR)
 flood: build | $(PROOF_DIR)
 	$(PROOF_CC) tests/flood/flood.c -o $(PROOF_DIR)/flood $(PROOF_LINK)
 	$(WITH_LIBRARY) $(PROOF_DIR)/flood 3
+
+.PHONY: cost arming scaling
+cost arming: build | $(PROOF_DIR)
+	$(PROOF_CC) tests/cost/$@.c -o $(PROOF_DIR)/$@ $(PROOF_LINK)
+	$(WITH_LIBRARY) $(PROOF_DIR)/$@
+
+# Part of `make test`: that they still build, and that the first one runs.
+.PHONY: test-cost
+test: test-cost
+test-cost: build | $(PROOF_DIR)
+	for program in cost arming; do \
+	  $(PROOF_CC) tests/cost/$$program.c -o $(PROOF_DIR)/$$program $(PROOF_LINK) || exit 1; \
+	done
+	$(WITH_LIBRARY) $(PROOF_DIR)/cost 1
+
+scaling:
+	awk -f docs/scaling.awk docs/scaling.md > docs/scaling.md.new
+	mv docs/scaling.md.new docs/scaling.md
 
 .PHONY: netns
 netns: build | $(PROOF_DIR)
@@ -81,9 +103,15 @@ check-valgrind: build
 check-sanitizers: build
 	LIBRARY_DIR=$(PROFILE_DIR) tests/memory.sh sanitizers
 
+# Its own tests, and then the C tests with a library that is instrumented itself. (gcc's runtime
+# serves what rustc made: the interface is the same.)
+check-rust-sanitizer: HOST = $$(rustc -vV | sed -n 's/^host: //p')
+check-rust-sanitizer: ASAN = $(UNSTABLE) RUSTFLAGS="-Zsanitizer=address"
 check-rust-sanitizer: tools
-	$(UNSTABLE) RUSTFLAGS="-Zsanitizer=address" $(CARGO) test --locked --lib \
-	  --target $$(rustc -vV | sed -n 's/^host: //p') --target-dir target/asan
+	$(ASAN) $(CARGO) test --locked --lib --test allocation --target $(HOST) --target-dir target/asan
+	$(ASAN) $(CARGO) build --locked --release --lib --target $(HOST) --target-dir target/asan
+	ln -sf libringmsg.so target/asan/$(HOST)/release/libringmsg.so.0
+	LIBRARY_DIR=target/asan/$(HOST)/release tests/memory.sh instrumented
 
 # libabigail cannot read the types in a Rust library. So it is shown a C library with the same
 # functions, made from the header: the interface as C programs are compiled against it. That the
@@ -118,6 +146,23 @@ test: test-abi
 test-abi: build
 	@if command -v abidiff >/dev/null; then $(MAKE) --no-print-directory check-abi; \
 	 else echo "SKIPPED check-abi: no abidiff; apt-get install abigail-tools provides it"; fi
+
+# Licences, duplicate versions and sources of what the library depends on: deny.toml. Needs no
+# network. Where cargo-deny is not installed it is built into target/tools, which takes minutes, so
+# `make test` runs it only where it is there. Advisories need their database from the network:
+# `cargo deny check advisories`.
+CARGO_DENY := $(or $(shell command -v cargo-deny),target/tools/bin/cargo-deny)
+target/tools/bin/cargo-deny:
+	$(CARGO) install cargo-deny --locked --root target/tools
+
+.PHONY: check-deny test-deny
+check-deny: tools $(CARGO_DENY)
+	$(CARGO_DENY) --offline check licenses bans sources
+
+test: test-deny
+test-deny: tools
+	@if [ -x "$(CARGO_DENY)" ]; then $(MAKE) --no-print-directory check-deny; \
+	 else echo "SKIPPED check-deny: no cargo-deny; make check-deny builds it"; fi
 
 # Part of `make test`, where valgrind and liburing are there. It takes some 10 s.
 INSTRUCTIONS := benches/instructions/count.sh $(PROFILE_DIR) $(PROOF_DIR)/instructions

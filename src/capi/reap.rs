@@ -35,9 +35,6 @@ unsafe fn reap_arguments<'a>(
         // SAFETY: the caller's promise is passed on.
         waiting = unsafe { config::read(wait) }?;
         config::reserved_is_zero("ringmsg_wait", &[waiting.reserved])?;
-        if waiting.linger_us != config::RINGMSG_LINGER_AUTO {
-            waiting.linger_us = waiting.linger_us.min(config::RINGMSG_LINGER_MAX_US);
-        }
     }
     // SAFETY: the caller promises room for `capacity` elements in each; nothing is assumed
     // about what is in there.
@@ -60,9 +57,10 @@ unsafe fn reap_arguments<'a>(
 /// buffer until they are released, across any number of reaps.
 /// **Threads:** [owner], one at a time.
 /// **Returns:** how many records; 0 after the timeout or a wake; -EINTR on a signal; -ECANCELED
-/// when the ring is being freed; -EBUSY (another thread is in reap); -EINVAL (NULL `records`,
-/// capacity 0, bad `wait`); -EBADFD (not enabled); -EPERM, -EOWNERDEAD. Records win over every
-/// other outcome.
+/// when the ring is being freed; -EBADR (the kernel had no memory for completions and dropped some:
+/// datagrams are lost, requests may have ended unseen, and it stays so: free the ring); -EBUSY
+/// (another thread is in reap); -EINVAL (NULL `records`, capacity 0, bad `wait`); -EBADFD (not
+/// enabled); -EPERM, -EOWNERDEAD. Records win over every other outcome.
 ///
 /// # Safety
 /// `records` is NULL, or has room for `capacity` elements; so `metadata`; `wait` is NULL, or
@@ -114,7 +112,8 @@ pub unsafe extern "C" fn ringmsg_release(
 ///
 /// **Ownership, Threads:** as ringmsg_release() and ringmsg_reap().
 /// **Returns:** as ringmsg_reap(); -EINVAL also when a record of `done` is not held. On success,
-/// and with -EINTR and -ECANCELED, `done` is released; with every other error nothing was done.
+/// and with -EINTR, -ECANCELED and -EBADR, `done` is released; with every other error nothing was
+/// done.
 ///
 /// # Safety
 /// `done` is readable for `done_count` elements; the rest as for ringmsg_reap().

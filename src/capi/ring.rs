@@ -8,7 +8,6 @@ use crate::error::Error;
 use crate::fork;
 use crate::ring::Ring;
 use crate::stats::Stats;
-use crate::support;
 use crate::teardown;
 
 use super::{Caller, known, null, with_ring, without_ring};
@@ -35,9 +34,9 @@ pub unsafe extern "C" fn ringmsg_ring_config_init(config: *mut RingConfig) {
 /// **Threads:** any. With SINGLE_ISSUER or DEFER_TASKRUN (AUTO may take it) the calling thread
 /// becomes the owner; with R_DISABLED whoever calls ringmsg_ring_enable().
 /// **Returns:** 0; -EINVAL (NULL `ring`, bad size, unknown or contradictory flags, entries out of
-/// range); -EOPNOTSUPP (that engine is not there); -EPERM, -ENOSYS, -ENOMEM, -EMFILE from
-/// io_uring_setup(2): ringmsg_last_error() says what to do about it. On failure `*ring` is left
-/// as it was.
+/// range, flags that mean nothing to the engine asked for); -EPERM, -ENOSYS, -ENOMEM, -EMFILE
+/// from io_uring_setup(2): ringmsg_last_error() says what to do about it. On failure `*ring` is
+/// left as it was.
 ///
 /// # Safety
 /// `config` is NULL, or readable for as many bytes as its `size` says; `ring` is NULL or writable.
@@ -84,7 +83,7 @@ pub extern "C" fn ringmsg_ring_enable(ring: Option<NonNull<Ring>>) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringmsg_ring_info(ring: Option<&Ring>, info: *mut RingInfo) -> c_int {
     // SAFETY: the caller's promise is passed on.
-    with_ring(ring, Caller::Anybody, |ring| unsafe { config::write(info, &support::info(ring)) }.map(|()| 0))
+    with_ring(ring, Caller::Anybody, |ring| unsafe { config::write(info, &ring.info()) }.map(|()| 0))
 }
 
 /// ringmsg_ring_fd: a descriptor for poll(2), epoll(7), asyncio, libuv: readable when a reap

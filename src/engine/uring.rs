@@ -13,10 +13,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Timespec};
+use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use super::{Completion, Receive, Token};
+use super::{Completion, Receive, Token, Waited};
 use crate::error::{Error, Result};
 use crate::fork::{self, Descriptor};
 use crate::memory::Mapping;
@@ -29,6 +29,11 @@ const ENTER_SQ_WAIT: u32 = 1 << 2;
 const ENTER_EXT_ARG: u32 = 1 << 3;
 const RECVSEND_POLL_FIRST: u16 = 1 << 0;
 
+/// The buffer group of a pool is its number plus this. Before kernel 6.9 groups below 64 lie in an
+/// array whose entries are not reset: a group registered again goes on counting where the last one
+/// under that number stopped, and finds no buffers, or the wrong ones.
+const GROUP_BASE: u16 = 64;
+
 /// struct io_uring_getevents_arg
 #[repr(C)]
 struct WaitArgument {
@@ -36,17 +41,6 @@ struct WaitArgument {
     signal_mask_size: u32,
     min_wait_us: u32,
     timeout: u64,
-}
-
-/// How a wait ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Waited {
-    /// There is, or was, something to look at.
-    Woken,
-    TimedOut,
-    Interrupted,
-    /// The kernel refuses to wait, with this errno: it will not change its mind.
-    Refused(i32),
 }
 
 pub(crate) struct Uring {
@@ -127,7 +121,7 @@ impl Uring {
         let priority = if receive.poll_first { RECVSEND_POLL_FIRST } else { 0 };
         let token = Token::Receive(receive.slot).pack();
         let entry = match receive.pool {
-            Some(pool) => opcode::RecvMsgMulti::new(fd, receive.message, pool)
+            Some(pool) => opcode::RecvMsgMulti::new(fd, receive.message, GROUP_BASE + pool)
                 .ioprio(priority)
                 .flags(receive.msg_flags)
                 .build(),
@@ -154,9 +148,11 @@ impl Uring {
         self.push(&entry.user_data(Token::Wake.pack()))
     }
 
-    /// Completes `token` after the time in `pause`, which must stay where it is until then.
-    pub(crate) fn pause(&self, token: Token, pause: *const Timespec) -> Result<()> {
-        self.push(&opcode::Timeout::new(pause).build().user_data(token.pack()))
+    /// Completes `token` after `pause`, which is put into `place` for the kernel.
+    pub(crate) fn pause(&self, token: Token, pause: Duration, place: *mut Timespec) -> Result<()> {
+        // SAFETY: the caller keeps the place until the completion, and the kernel has not got it.
+        unsafe { place.write(pause.into()) };
+        self.push(&opcode::Timeout::new(place).build().user_data(token.pack()))
     }
 
     fn push(&self, entry: &squeue::Entry) -> Result<()> {
@@ -231,6 +227,13 @@ impl Uring {
         queue.taskrun() || queue.cq_overflow()
     }
 
+    /// The kernel had no memory for some completions, and has dropped them. (A sleeping enter says
+    /// so with -EBADR, once.)
+    #[inline]
+    pub(crate) fn dropped(&self) -> bool {
+        self.completions_seen().overflow() != 0
+    }
+
     pub(crate) fn overflowed(&self) -> bool {
         self.submissions_seen().cq_overflow()
     }
@@ -282,6 +285,14 @@ impl Uring {
         Ok(())
     }
 
+    /// Has the kernel begin anew with `eventfd`; see `support::eventfd`.
+    pub(crate) fn renew_eventfd(&self, eventfd: RawFd) {
+        self.eventfd_registered.store(false, Ordering::Release);
+        let _ = self.ring.submitter().unregister_eventfd();
+        // On failure the next reap tries again, and ring_fd stays readable until it works.
+        let _ = self.register_eventfd(eventfd);
+    }
+
     /// While a reap is inside, completions are its business: no eventfd is written for them
     /// (a deferred completion would be told twice: when queued, and when posted).
     #[inline]
@@ -302,10 +313,10 @@ impl Uring {
 
     /// Registers `entries` as the buffer group `pool`.
     pub(crate) fn register_pool(&self, pool: u16, entries: &Mapping, count: u16) -> Result<()> {
-        let address = entries.base().as_ptr() as u64;
+        let (address, group) = (entries.base().as_ptr() as u64, GROUP_BASE + pool);
         // SAFETY: the mapping is page-aligned, holds `count` entries, and is unmapped only after
         // `unregister_pool` or the end of the ring.
-        unsafe { self.ring.submitter().register_buf_ring_with_flags(address, count, pool, 0) }.map_err(
+        unsafe { self.ring.submitter().register_buf_ring_with_flags(address, count, group, 0) }.map_err(
             |error| match error.raw_os_error() {
                 Some(libc::ENOMEM) => Error::new(
                     libc::ENOMEM,
@@ -320,7 +331,7 @@ impl Uring {
     pub(crate) fn unregister_pool(&self, pool: u16) -> Result<()> {
         self.ring
             .submitter()
-            .unregister_buf_ring(pool)
+            .unregister_buf_ring(GROUP_BASE + pool)
             .map_err(|error| Error::from_io("IORING_UNREGISTER_PBUF_RING", &error))
     }
 
@@ -328,7 +339,7 @@ impl Uring {
 
     /// Closes the ring and waits until the kernel has let go of it. False: it has not within
     /// `patience`, so it may still write to memory it was given.
-    pub(crate) fn close(mut self, patience: Duration) -> bool {
+    pub(crate) fn close(mut self: Box<Self>, patience: Duration) -> bool {
         if self.forked() {
             return true;
         }
@@ -372,64 +383,6 @@ fn hung_up(watch: RawFd, patience: Duration) -> bool {
         }
         if ready == 0 {
             return false;
-        }
-    }
-}
-
-/// The buffer ring the kernel takes buffers from: one entry a buffer, a tail that only we move.
-pub(crate) struct BufferRing {
-    entries: Mapping,
-    mask: u16,
-    tail: u16,
-}
-
-impl BufferRing {
-    pub(crate) fn new(count: u32) -> Result<Self> {
-        let entries = Mapping::new(count as usize * size_of::<BufRingEntry>())?;
-        Ok(Self { entries, mask: (count - 1) as u16, tail: 0 })
-    }
-
-    pub(crate) fn entries(&self) -> &Mapping {
-        &self.entries
-    }
-
-    /// Writes the entry behind the last one. The kernel sees it after `commit`.
-    #[inline]
-    pub(crate) fn push(&mut self, address: u64, length: u32, buffer: u16) {
-        let at = usize::from(self.tail & self.mask);
-        // SAFETY: `at` is less than the number of entries. The kernel does not read entries
-        // behind the tail it knows. Field by field: the first entry's last field is that tail.
-        let entry = unsafe { &mut *self.entries.base().cast::<BufRingEntry>().as_ptr().add(at) };
-        entry.set_addr(address);
-        entry.set_len(length);
-        entry.set_bid(buffer);
-        self.tail = self.tail.wrapping_add(1);
-    }
-
-    /// Takes back the last `count` entries. Only while no request can take buffers.
-    pub(crate) fn retract(&mut self, count: u16, each: impl FnMut(u16)) {
-        self.last(count).for_each(each);
-        self.tail = self.tail.wrapping_sub(count);
-        self.commit();
-    }
-
-    /// The buffers of the last `count` entries, the last first.
-    pub(crate) fn last(&self, count: u16) -> impl Iterator<Item = u16> {
-        (1..=count).map(|back| {
-            let at = usize::from(self.tail.wrapping_sub(back) & self.mask);
-            // SAFETY: `at` is less than the number of entries; the kernel writes none of them.
-            unsafe { &*self.entries.base().cast::<BufRingEntry>().as_ptr().add(at) }.bid()
-        })
-    }
-
-    /// Shows the kernel what was pushed.
-    #[inline]
-    pub(crate) fn commit(&self) {
-        // SAFETY: the mapping is page-aligned and starts with an entry, whose last field is the
-        // tail; the kernel reads it with acquire.
-        unsafe {
-            let tail = BufRingEntry::tail(self.entries.base().as_ptr().cast()).cast_mut();
-            std::sync::atomic::AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);
         }
     }
 }

@@ -103,7 +103,7 @@ impl Pass<'_, '_> {
         let request = self.core.requests.get(slot);
         let (stats, socket, pool) = (request.stats, request.socket, request.pool());
         self.core.stats.add_request(&stats);
-        self.core.sockets.let_go(socket);
+        self.core.sockets.let_go(socket, |fd| self.ring.engine.forget(fd));
         if let Some(id) = pool {
             self.pool(id).requests -= 1;
         }

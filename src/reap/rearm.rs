@@ -45,8 +45,8 @@ impl Pass<'_, '_> {
     pub(super) fn pause(&mut self, slot: u32) {
         self.disarm(slot, State::Paused);
         // SAFETY: only the address is taken; the request is not in the kernel.
-        let pause = unsafe { &raw const (*self.core.requests.get(slot).kernel_side()).pause };
-        if self.ring.engine.pause(Token::Pause(slot), pause).is_err() {
+        let place = unsafe { &raw mut (*self.core.requests.get(slot).kernel_side()).pause };
+        if self.ring.engine.pause(Token::Pause(slot), PAUSE, place).is_err() {
             self.core.requests.get_mut(slot).state = State::Starved;
             let id = self.core.requests.get(slot).pool;
             self.pool(id).starved += 1;

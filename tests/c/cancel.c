@@ -273,17 +273,21 @@ static void no_rearm_reports_every_end(void)
     SYS(send(sender, "", 0, 0));
     EQUAL(end_of_one(ring, 1).result, 0);
 
-    OK(ringmsg_recvmsg_multishot(ring, small, receiver, 0, flags, 1));
-    for (int i = 0; i < 3; i++)
-        SYS(send(sender, "x", 1, 0));
-    EQUAL(end_of_one(ring, 2).result, -ENOBUFS);
-    EQUAL(left_in(receiver), 1);
+    /* (The other engine ends a request only if there are no buffers when it looks for one.) */
+    if (!is_recvmmsg()) {
+        OK(ringmsg_recvmsg_multishot(ring, small, receiver, 0, flags, 1));
+        for (int i = 0; i < 3; i++)
+            SYS(send(sender, "x", 1, 0));
+        EQUAL(end_of_one(ring, 2).result, -ENOBUFS);
+        EQUAL(left_in(receiver), 1);
+    }
 
     /* The window is too narrow, though there are buffers. (Under DEFER a reap gets 33 messages at
-     * a time, and widens the window before the kernel misses it.) */
-    for (int i = 0; i < WINDOW + 1 && !is_bound(); i++)
+     * a time, with recvmmsg 64, and widens the window before the kernel misses it.) */
+    const int misses = !is_bound() && !is_recvmmsg();
+    for (int i = 0; i < WINDOW + 1 && misses; i++)
         SYS(send(sender, "x", 1, 0));
-    if (!is_bound()) {
+    if (misses) {
         OK(ringmsg_recvmsg_multishot(ring, big, receiver, 0, flags, 1));
         EQUAL(end_of_one(ring, WINDOW).result, -ENOBUFS);
         EQUAL(left_in(receiver), 1);
@@ -307,6 +311,7 @@ static void no_rearm_reports_a_full_completion_queue(void)
     struct ringmsg_ring *ring;
     ringmsg_ring_config_init(&config);
     config.flags = test_mode;
+    config.engine = test_engine;
     config.sq_entries = config.cq_entries = CQ_ENTRIES;
     OK(ringmsg_ring_new(&config, &ring));
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
@@ -315,6 +320,15 @@ static void no_rearm_reports_a_full_completion_queue(void)
         SYS(send(sender, "x", 1, 0));
     OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, RINGMSG_RECV_NO_REARM, 1));
     struct ringmsg_record final;
+    if (is_recvmmsg()) { /* it stops receiving while its queue is full, and so ends nothing */
+        for (int seen = 0; seen < SENT; seen++) {
+            final = reap_one(ring);
+            EQUAL(final.flags, RINGMSG_RECORD_BUFFER);
+            OK(ringmsg_release(ring, &final, 1));
+        }
+        OK(ringmsg_ring_free(ring));
+        return;
+    }
     int received = reap_finals(ring, 1, 1, &final);
     CHECK(received < SENT);
     EQUAL(received + left_in(receiver), SENT);

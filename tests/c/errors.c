@@ -208,7 +208,8 @@ static void a_recycled_descriptor_number_shows_nothing(void)
         SYS(send(sender, "mine", 4, 0));
         text_record(ring, 1, "mine");
     }
-    CHECK(stats_of(ring).rearms >= ROUNDS);
+    if (!is_recvmmsg()) /* where an empty datagram ends nothing */
+        CHECK(stats_of(ring).rearms >= ROUNDS);
 
     /* And by way of starvation. */
     struct ringmsg_record held[4];

@@ -233,7 +233,7 @@ static void the_parent_goes_on_while_a_thread_forks(void)
 
 static void everything_again_with_sqpoll(void)
 {
-    if (test_mode != 0)
+    if (test_mode != 0 || is_recvmmsg())
         return;
     test_mode = RINGMSG_SETUP_SQPOLL;
     test_mode_name = "sqpoll";

@@ -312,8 +312,10 @@ static void a_thousand_rings_leave_nothing(void)
         }
     }
     EQUAL(open_descriptors(), descriptors);
-    EQUAL(mappings(), maps);
-    CHECK(resident_kib() < resident + 512);
+    if (COUNTS_MEMORY) {
+        EQUAL(mappings(), maps);
+        CHECK(resident_kib() < resident + 512);
+    }
 }
 
 static void the_ends_of_other_tests_leave_nothing(void)
@@ -332,7 +334,8 @@ static void the_ends_of_other_tests_leave_nothing(void)
         nothing_is_left();
     }
     EQUAL(open_descriptors(), descriptors);
-    CHECK(mappings() <= maps);
+    if (COUNTS_MEMORY)
+        CHECK(mappings() <= maps);
 }
 
 /* A ring that was never enabled, and one whose pool nobody used. */
@@ -366,7 +369,7 @@ static void made_by_a_thread_that_is_gone(void)
 
 static void everything_again_with_sqpoll(void)
 {
-    if (test_mode != 0)
+    if (test_mode != 0 || is_recvmmsg())
         return;
     test_mode = RINGMSG_SETUP_SQPOLL;
     test_mode_name = "sqpoll";

@@ -535,7 +535,7 @@ BOTH_TRIGGERS(blocking_reaps_between)
 
 static void everything_again_with_sqpoll(void)
 {
-    if (test_mode != 0)
+    if (test_mode != 0 || is_recvmmsg())
         return;
     test_mode = RINGMSG_SETUP_SQPOLL;
     test_mode_name = "sqpoll";

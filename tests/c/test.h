@@ -5,8 +5,10 @@
  *   program                  every test in every mode
  *   program defer            one mode
  *   program plain name ...   one mode, these tests
+ *   program plain -name ...  one mode, all tests but these
  *
- * Exit status: 0 passed, 1 failed, 77 this kernel or sandbox has no io_uring. */
+ * Exit status: 0 passed, 1 failed. Where this kernel or sandbox has no io_uring the recvmmsg engine
+ * is tried alone, and a line says so. */
 #ifndef RINGMSG_TEST_H
 #define RINGMSG_TEST_H
 
@@ -38,6 +40,16 @@
 #endif
 #ifndef UDP_GRO
 #define UDP_GRO 104
+#endif
+
+/* Under valgrind limits of time are so many times as long, and what is mapped or resident is not
+ * compared, since valgrind's own is among it: leaks it finds by itself. */
+#ifdef TEST_UNDER_VALGRIND
+#define TEST_PATIENCE 10
+#define COUNTS_MEMORY 0
+#else
+#define TEST_PATIENCE 1
+#define COUNTS_MEMORY 1
 #endif
 
 /* --- checks ------------------------------------------------------------------------------ */
@@ -97,19 +109,35 @@ static const char *test_name = "?", *test_mode_name = "?";
             FAIL("%s gave no sentence", #call);                                      \
     } while (0)
 
+/* This test cannot be done here. */
+enum { SKIPPED = 77 };
+__attribute__((unused)) static void skip_test(const char *why)
+{
+    printf("(skipped %s [%s]: %s)\n", test_name, test_mode_name, why);
+    exit(SKIPPED);
+}
+
 /* --- modes ------------------------------------------------------------------------------- */
 
-static uint32_t test_mode;
+static uint32_t test_mode, test_engine;
+__attribute__((unused)) static int io_uring; /* multishot recvmsg works here */
 
 static const struct test_mode {
     const char *name;
-    uint32_t flags;
+    uint32_t flags, engine;
 } test_modes[] = {
-    {"plain", 0},
-    {"coop", RINGMSG_SETUP_COOP_TASKRUN},
-    {"coop_flag", RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG},
-    {"defer", RINGMSG_SETUP_DEFER_TASKRUN},
+    {"plain", 0, RINGMSG_ENGINE_IO_URING},
+    {"coop", RINGMSG_SETUP_COOP_TASKRUN, RINGMSG_ENGINE_IO_URING},
+    {"coop_flag", RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG, RINGMSG_ENGINE_IO_URING},
+    {"defer", RINGMSG_SETUP_DEFER_TASKRUN, RINGMSG_ENGINE_IO_URING},
+    {"recvmmsg", 0, RINGMSG_ENGINE_RECVMMSG},
 };
+
+/* The test runs on epoll and recvmmsg, not on io_uring. */
+__attribute__((unused)) static int is_recvmmsg(void)
+{
+    return test_engine == RINGMSG_ENGINE_RECVMMSG;
+}
 
 __attribute__((unused)) static int is_bound(void)
 {
@@ -142,6 +170,7 @@ __attribute__((unused)) static struct ringmsg_ring *make_ring_with(uint32_t more
     struct ringmsg_ring *ring;
     ringmsg_ring_config_init(&config);
     config.flags = test_mode | more_flags;
+    config.engine = test_engine;
     config.cq_entries = cq_entries;
     if (config.flags & RINGMSG_SETUP_SQPOLL)
         config.sq_thread_idle_ms = 2; /* it falls asleep, and must be woken, often */
@@ -257,7 +286,7 @@ __attribute__((unused)) static void set_int(int fd, int level, int name, int val
 }
 
 /* Sends one train: `size` bytes at `data`, cut by the kernel into segments. */
-__attribute__((unused)) static void send_train(int fd, const void *data, size_t size, uint16_t segment)
+static void send_train_from(int fd, const void *data, size_t size, uint16_t segment)
 {
     union {
         char space[CMSG_SPACE(sizeof(uint16_t))];
@@ -273,6 +302,29 @@ __attribute__((unused)) static void send_train(int fd, const void *data, size_t 
     cmsg->cmsg_len = CMSG_LEN(sizeof segment);
     memcpy(CMSG_DATA(cmsg), &segment, sizeof segment);
     EQUAL(SYS(sendmsg(fd, &message, 0)), (long)size);
+}
+
+/* Whether trains come whole through this kernel's loopback (Linux 5.10 cuts them on the way). */
+static int trains_come_whole(void)
+{
+    static int known = -1;
+    if (known == -1) {
+        char data[300] = {0};
+        int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+        set_int(receiver, SOL_UDP, UDP_GRO, 1);
+        send_train_from(sender, data, sizeof data, 100);
+        known = recv(receiver, data, sizeof data, 0) == sizeof data;
+        close(receiver);
+        close(sender);
+    }
+    return known;
+}
+
+__attribute__((unused)) static void send_train(int fd, const void *data, size_t size, uint16_t segment)
+{
+    if (!trains_come_whole())
+        skip_test("trains are cut on this kernel's loopback");
+    send_train_from(fd, data, size, segment);
 }
 
 /* How many descriptors this process has open. */
@@ -302,7 +354,8 @@ static int run_test(const struct test *test, const struct test_mode *mode)
         test_name = test->name;
         test_mode_name = mode->name;
         test_mode = mode->flags;
-        alarm(120);
+        test_engine = mode->engine;
+        alarm(120 * TEST_PATIENCE);
         test->run();
         exit(0);
     }
@@ -310,30 +363,43 @@ static int run_test(const struct test *test, const struct test_mode *mode)
     int passed = WIFEXITED(status) && WEXITSTATUS(status) == 0;
     if (WIFSIGNALED(status))
         fprintf(stderr, "%s [%s]: killed by %s\n", test->name, mode->name, strsignal(WTERMSIG(status)));
-    printf("%-6s %-56s %-10s %6.2f s\n", passed ? "ok" : "FAILED", test->name, mode->name,
+    int skipped = WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED;
+    printf("%-6s %-56s %-10s %6.2f s\n", passed ? "ok" : skipped ? "skip" : "FAILED", test->name, mode->name,
            (double)(now_ns() - start) / 1e9);
-    return passed;
+    return passed || skipped;
 }
 
-static int run_tests(const struct test *tests, int argc, char **argv)
+static int is_wanted(const struct test *test, int argc, char **argv)
+{
+    int wanted = argc <= 2 || argv[2][0] == '-';
+    for (int i = 2; i < argc; i++) {
+        int without = argv[i][0] == '-';
+        if (strcmp(argv[i] + without, test->name) == 0)
+            wanted = !without;
+    }
+    return wanted;
+}
+
+__attribute__((unused)) static int run_tests(const struct test *tests, int argc, char **argv)
 {
     int failed = 0, ran = 0;
     struct ringmsg_support support = {.size = sizeof support};
     ringmsg_query_support(&support);
-    if (support.create_error != 0) {
-        char why[512];
+    io_uring = (support.features & RINGMSG_FEATURE_MULTISHOT) != 0;
+    if (!io_uring) {
+        char why[1024];
         ringmsg_describe_support(why, sizeof why);
-        fprintf(stderr, "these tests need io_uring: %s\n", why);
-        return 77;
+        for (char *line = why; (line = strchr(line, '\n')) != NULL;)
+            *line = ' ';
+        printf("(no io_uring, so only recvmmsg was tried: %s)\n", why);
     }
     for (size_t m = 0; m < sizeof test_modes / sizeof *test_modes; m++) {
         if (argc > 1 && strcmp(argv[1], test_modes[m].name) != 0)
             continue;
+        if (!io_uring && test_modes[m].engine == RINGMSG_ENGINE_IO_URING)
+            continue;
         for (const struct test *test = tests; test->name != NULL; test++) {
-            int wanted = argc <= 2;
-            for (int i = 2; i < argc; i++)
-                wanted |= strcmp(argv[i], test->name) == 0;
-            if (wanted) {
+            if (is_wanted(test, argc, argv)) {
                 ran++;
                 failed += !run_test(test, &test_modes[m]);
             }

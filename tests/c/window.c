@@ -283,7 +283,7 @@ static void a_full_completion_queue_loses_nothing(void)
         EQUAL(stats.errors, 0);
         EQUAL(stats.records, 3 * COUNT);
         EQUAL(stats.socket_drops, 0);
-        if (buffers > 4)
+        if (buffers > 4 && !is_recvmmsg()) /* which receives no more than its queue takes */
             CHECK(stats.cq_overflows > 0);
         OK(ringmsg_ring_free(ring));
     }
@@ -311,7 +311,8 @@ static void a_want_of_buffers_is_no_error_of_a_netlink_socket(void)
                 OK(ringmsg_release(ring, records, (uint32_t)n));
             }
             EQUAL(stats_of(ring).errors, 0);
-            CHECK(stats_of(ring).starvations + stats_of(ring).cq_overflows > 0);
+            if (!is_recvmmsg())
+                CHECK(stats_of(ring).starvations + stats_of(ring).cq_overflows > 0);
             OK(ringmsg_ring_free(ring));
             close(receiver), close(sender);
         }

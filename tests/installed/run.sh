@@ -66,15 +66,15 @@ run() {
     udp_receive.c) set -- 127.0.0.1 0 "$sender" -t 20 ;;
     udp_receive.cpp) set -- 127.0.0.1 0 0 ;;
     udp_send.c) return 0 ;; # udp_receive starts it
-    udp_echo.c) set -- 127.0.0.1 0 ;;
+    udp_echo.c | udp_sharded.c) set -- 127.0.0.1 0 ;;
     modes.c) set -- 1000 100 1 ;;
     *) set -- ;;
     esac
-    if [ "$name" = udp_echo.c ]; then # serves until Ctrl-C
-        timeout --preserve-status -s INT 1 "$program" "$@" >log 2>&1 || { cat log >&2; die "$program"; }
-    else
-        quiet timeout 60 "$program" "$@"
-    fi
+    case $name in
+    udp_echo.c | udp_sharded.c) # serve until Ctrl-C
+        timeout --preserve-status -s INT 1 "$program" "$@" >log 2>&1 || { cat log >&2; die "$program"; } ;;
+    *) quiet timeout 60 "$program" "$@" ;;
+    esac
 }
 
 # Whether the program needs a library; udp_send needs none, with linkers that look.

@@ -22,13 +22,14 @@ static int hoarding;
 
 static const struct mode {
     const char *name;
-    uint32_t flags;
+    uint32_t flags, engine;
 } modes[] = {
-    {"plain", 0},
-    {"coop", RINGMSG_SETUP_COOP_TASKRUN},
-    {"coop_flag", RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG},
-    {"defer", RINGMSG_SETUP_DEFER_TASKRUN},
-    {"sqpoll", RINGMSG_SETUP_SQPOLL},
+    {"plain", 0, RINGMSG_ENGINE_IO_URING},
+    {"coop", RINGMSG_SETUP_COOP_TASKRUN, RINGMSG_ENGINE_IO_URING},
+    {"coop_flag", RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG, RINGMSG_ENGINE_IO_URING},
+    {"defer", RINGMSG_SETUP_DEFER_TASKRUN, RINGMSG_ENGINE_IO_URING},
+    {"sqpoll", RINGMSG_SETUP_SQPOLL, RINGMSG_ENGINE_IO_URING},
+    {"recvmmsg", 0, RINGMSG_ENGINE_RECVMMSG},
 };
 #define MODES (sizeof modes / sizeof *modes)
 
@@ -42,12 +43,12 @@ static int library(int value, const char *what)
 
 /* --- rings and requests ----------------------------------------------------------------------- */
 
-static uint32_t draw_mode(void)
+static const struct mode *draw_mode(void)
 {
     for (size_t i = 0; i < MODES; i++)
         if (only_mode != NULL && strcmp(only_mode, modes[i].name) == 0)
-            return modes[i].flags;
-    return modes[below(&chance, MODES)].flags;
+            return &modes[i];
+    return &modes[below(&chance, MODES)];
 }
 
 /* Single-shots take a buffer while they wait, so they have a pool of their own: they would keep
@@ -73,9 +74,11 @@ static void make_ring(void)
 {
     static const uint32_t queues[] = {0, 0, 4, 8, 64};
     struct ringmsg_ring_config config;
+    const struct mode *mode = draw_mode();
     int disabled = one_in(&chance, 4);
     ringmsg_ring_config_init(&config);
-    config.flags = draw_mode() | (disabled ? RINGMSG_SETUP_R_DISABLED : 0);
+    config.engine = mode->engine;
+    config.flags = mode->flags | (disabled ? RINGMSG_SETUP_R_DISABLED : 0);
     config.cq_entries = queues[below(&chance, 5)];
     if (config.cq_entries != 0)
         config.sq_entries = config.cq_entries;
@@ -280,6 +283,27 @@ static int has_data(struct life *life)
     return life->armed && poll(&readable, 1, 0) == 1 && (readable.revents & POLLIN);
 }
 
+/* What is to be known about a request that seems deaf. */
+static void describe(const struct life *life)
+{
+    struct ringmsg_ring_info info = {.size = sizeof info};
+    struct ringmsg_stats all = {.size = sizeof all}, one = {.size = sizeof one};
+    library(ringmsg_ring_info(ring, &info), "ring_info");
+    library(ringmsg_ring_stats(ring, &all), "ring_stats");
+    int known = ringmsg_request_stats(ring, name_of(life), &one);
+    fprintf(stderr,
+            "\n  ring: flags %x, %u completions, by poll %d, records %llu, reaps %llu, enters %llu, held %llu, "
+            "published %llu, overflows %llu, hoarded %u\n"
+            "  request (%d): pool %u of %u buffers, records %llu, rearms %llu, starvations %llu, misses %llu, "
+            "errors %llu, last record %lld ms ago\n",
+            info.flags, info.cq_entries, waits_by_poll, (unsigned long long)all.records,
+            (unsigned long long)all.reaps, (unsigned long long)all.enters, (unsigned long long)all.buffers_held,
+            (unsigned long long)all.buffers_published, (unsigned long long)all.cq_overflows, hoarded, known,
+            life->pool, pool_buffers[life->pool], (unsigned long long)one.records, (unsigned long long)one.rearms,
+            (unsigned long long)one.starvations, (unsigned long long)one.window_misses,
+            (unsigned long long)one.errors, (long long)(now_ns() - life->last_record_ns) / 1000000);
+}
+
 /* Nobody is deaf: with the sender quiet and all buffers back, every armed socket runs empty. */
 static void prove_hearing(void)
 {
@@ -293,6 +317,8 @@ static void prove_hearing(void)
     }
     for (uint32_t i = 0; i < SOCKETS; i++) {
         while (has_data(&lives[i])) {
+            if (now_ns() >= deadline)
+                describe(&lives[i]);
             CHECK(now_ns() < deadline, "socket %u life %u (form %d, gro %d) is deaf: it has data, and no record comes", i,
                   lives[i].number, lives[i].form, lives[i].gro);
             pump(1);

@@ -1,6 +1,6 @@
 /* The soak: some sockets, one ring after another, and everything that can go wrong at random.
  *
- *   soak SECONDS [SEED [MODE]]     MODE: plain, coop, coop_flag, defer, sqpoll; else all in turn
+ *   soak SECONDS [SEED [MODE]]     MODE: plain, coop, coop_flag, defer, sqpoll, recvmmsg; else all in turn
  *
  * Every datagram is numbered, and its bytes follow from its number. At the end of a socket's
  * life, sent = received + what the kernel counted as dropped (+ what truncation cut off, counted

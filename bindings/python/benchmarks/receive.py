@@ -82,6 +82,18 @@ def drain_recvmsg_into(queue: Queue) -> int:
         return count
 
 
+def drain_recvfrom_into(queue: Queue) -> int:
+    """socket.recvfrom_into, which shows no control messages."""
+    buffer = bytearray(2048)
+    receive, count = queue.socket.recvfrom_into, 0
+    try:
+        while True:
+            _, source = receive(buffer)
+            count += 1
+    except BlockingIOError:
+        return count
+
+
 def drain_datagrams(rx: ringmsg.Receiver) -> int:
     """Datagrams: payload and source of each."""
     count = 0
@@ -104,16 +116,19 @@ def drain_columns(rx: ringmsg.Receiver) -> int:
 
 def measure_socket(count: int, rounds: int, new_sources: bool) -> dict[str, list[float]]:
     """Rows of one table, interleaved."""
-    rows: dict[str, list[float]] = {"recvmsg_into": [], "Datagrams": [], "numpy columns": []}
+    names = ("recvmsg_into", "recvfrom_into", "ringmsg Datagrams", "ringmsg numpy columns")
+    rows: dict[str, list[float]] = {name: [] for name in names}
     plain, ours, columns = Queue(), Queue(), Queue()
     with ringmsg.Receiver(ours.socket) as rx, ringmsg.Receiver(columns.socket) as rx_columns:
         for _ in range(rounds + 1):
             plain.fill(count, new_sources)
             rows["recvmsg_into"].append(cpu_ns(lambda: drain_recvmsg_into(plain), count))
+            plain.fill(count, new_sources)
+            rows["recvfrom_into"].append(cpu_ns(lambda: drain_recvfrom_into(plain), count))
             ours.fill(count, new_sources)
-            rows["Datagrams"].append(cpu_ns(lambda: drain_datagrams(rx), count))
+            rows["ringmsg Datagrams"].append(cpu_ns(lambda: drain_datagrams(rx), count))
             columns.fill(count, new_sources)
-            rows["numpy columns"].append(cpu_ns(lambda: drain_columns(rx_columns), count))
+            rows["ringmsg numpy columns"].append(cpu_ns(lambda: drain_columns(rx_columns), count))
     return {name: values[1:] for name, values in rows.items()}
 
 
@@ -140,7 +155,7 @@ async def measure_endpoints(count: int, rounds: int, own: str) -> dict[str, list
             made: Any = await ringmsg.aio.create_datagram_endpoint(Counter, sock=queue.socket, mode=mode)
         else:
             made = await loop.create_datagram_endpoint(Counter, sock=queue.socket)
-        queues[f"ringmsg, {mode}" if mode else own] = (queue, *made)
+        queues[f"ringmsg endpoint, {mode}" if mode else own] = (queue, *made)
     rows: dict[str, list[float]] = {name: [] for name in queues}
     for _ in range(rounds + 1):
         for name, (queue, _, protocol) in queues.items():
@@ -166,6 +181,7 @@ def show(title: str, rows: dict[str, list[float]], results: dict[str, Any]) -> N
             "median_ns": statistics.median(values),
             "best_ns": min(values),
             "ratio": ratio,
+            "cpu_ns": values,
         }
 
 

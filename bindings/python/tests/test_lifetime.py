@@ -15,7 +15,7 @@ import weakref
 from typing import Any
 
 import pytest
-from conftest import Pair, eventually, take
+from conftest import Pair, eventually, needs_an_owner, take
 
 import ringmsg
 
@@ -49,6 +49,7 @@ def test_made_in_one_thread_used_in_another(pair: Pair, mode: str) -> None:
 
 def test_the_wrong_thread_gets_an_error_and_harms_nothing(pair: Pair) -> None:
     with ringmsg.Receiver(pair.receiver, mode="defer") as rx:
+        needs_an_owner(rx)
         pair.send(b"x")
         batch = rx.reap(5)
         error = in_thread(lambda: rx.reap(0))
@@ -60,6 +61,7 @@ def test_the_wrong_thread_gets_an_error_and_harms_nothing(pair: Pair) -> None:
 
 def test_the_owner_is_gone(pair: Pair) -> None:
     rx = ringmsg.Receiver(pair.receiver, mode="defer")
+    needs_an_owner(rx)
     in_thread(lambda: rx.reap(0))
     with pytest.raises(OSError) as caught:
         rx.reap(0)

@@ -13,7 +13,7 @@ import threading
 import time
 
 import pytest
-from conftest import SOL_UDP, UDP_GRO, Pair, eventually, take
+from conftest import SOL_UDP, UDP_GRO, Pair, eventually, needs_an_owner, take
 
 import ringmsg
 from ringmsg import Meta, RecordFlag, Ring
@@ -362,6 +362,7 @@ def test_recvmsg_once(pair: Pair, mode: str) -> None:
 
 def test_info_and_stats(pair: Pair) -> None:
     with ringmsg.Receiver(pair.receiver, mode="defer") as rx:
+        needs_an_owner(rx)
         assert rx.info.owner_thread == 0
         pair.send(b"abc")
         take(rx, 1)

@@ -168,8 +168,8 @@ def test_pins_that_starve_warn(pair: Pair) -> None:
             for _ in range(4):
                 pair.send(b"x")
                 pinned.append(rx.reap(5)[0].payload[:])
+            pair.send(b"held up")
             rx.reap(0)
-        pair.send(b"held up")
         pinned.clear()
         assert take(rx, 1) == [b"held up"]
 

@@ -8,12 +8,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"net"
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -99,6 +101,42 @@ func timed(count int, drain func()) float64 {
 	before := cpu()
 	drain()
 	return float64((cpu() - before).Nanoseconds()) / float64(count)
+}
+
+func readFrom(fill load) float64 {
+	conn, peer := listen(false)
+	defer conn.Close()
+	defer peer.Close()
+	b := make([]byte, 2048)
+	count := fill(peer)
+	return timed(count, func() {
+		for range count {
+			_, _, err := conn.ReadFromUDPAddrPort(b)
+			check(err)
+			sink += b[0]
+		}
+	})
+}
+
+// connReadFrom is Conn.ReadFromUDPAddrPort, which takes one datagram after the other out of a batch.
+func connReadFrom(fill load) float64 {
+	socket, peer := listen(false)
+	defer peer.Close()
+	conn, err := ringmsg.NewConn(socket)
+	check(err)
+	check(conn.Ring())
+	defer conn.Close()
+	b := make([]byte, 2048)
+	read := func(count int) {
+		for range count {
+			_, _, err := conn.ReadFromUDPAddrPort(b)
+			check(err)
+			sink += b[0]
+		}
+	}
+	read(fill(peer)) // the ring is set up, and buffers are touched once
+	count := fill(peer)
+	return timed(count, func() { read(count) })
 }
 
 func readMsg(fill load) float64 {
@@ -237,6 +275,14 @@ func ringBatch(size int, gro bool) func(load) float64 {
 	}
 }
 
+// figures are a way's, one a round.
+type figures struct {
+	CPU []float64 `json:"cpu_ns"`
+}
+
+// written is what -json writes: the figures by table and way.
+var written = map[string]map[string]figures{}
+
 // warmFills is how often a queue is filled and drained before the time counts.
 const warmFills = 4
 
@@ -254,8 +300,11 @@ func compare(title string, rounds int, fill load, ways []way, against func(resul
 		}
 	}
 	fmt.Println(title)
+	table, _, _ := strings.Cut(title, ",")
+	written[table] = map[string]figures{}
 	for _, w := range ways {
 		v := results[w.name]
+		written[table][w.name] = figures{v}
 		fmt.Printf("  %-34s %7.0f ns  (best %5.0f)\n", w.name, median(v), slices.Min(v))
 	}
 	against(results)
@@ -273,6 +322,7 @@ func main() {
 	defer runtime.KeepAlive(&sink)
 	rounds := flag.Int("rounds", 21, "interleaved rounds")
 	profile := flag.Int("profile", 0, "drain trains by Batches so many times, and nothing else")
+	file := flag.String("json", "", "write every round's figures to this file")
 	flag.Parse()
 	if err := ringmsg.Available(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -286,9 +336,11 @@ func main() {
 	}
 	compare("64-byte datagrams, queue drained, CPU per datagram", *rounds, small, []way{
 		{"net ReadMsgUDPAddrPort", readMsg},
+		{"net ReadFromUDPAddrPort", readFrom},
 		{"x/net ReadBatch(64)", netBatch(64, false)},
 		{"ringmsg Batches", batches(false)},
 		{"ringmsg ReadBatch(64), with set-up", ringBatch(64, false)},
+		{"ringmsg ReadFromUDPAddrPort", connReadFrom},
 	}, func(r map[string][]float64) {
 		ratio("Batches / ReadMsgUDPAddrPort", 0.65, r["ringmsg Batches"], r["net ReadMsgUDPAddrPort"])
 		ratio("Batches / x/net ReadBatch(64)", 0.85, r["ringmsg Batches"], r["x/net ReadBatch(64)"])
@@ -307,4 +359,9 @@ func main() {
 		}
 		ratio("Batches / "+best, 0.75, r[ways[0].name], r[best])
 	})
+	if *file != "" {
+		text, err := json.Marshal(written)
+		check(err)
+		check(os.WriteFile(*file, text, 0o644))
+	}
 }

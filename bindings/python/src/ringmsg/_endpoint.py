@@ -264,46 +264,41 @@ class DatagramTransport(asyncio.DatagramTransport):
             self._conn_lost += 1
             return
         if not self._waiting:
-            try:
-                self._send(data, addr)
+            if self._send(data, addr) is not None:
                 return
-            except (BlockingIOError, InterruptedError):
-                self._loop.add_writer(self._sock.fileno(), self._write_waiting)
-            except OSError as error:
-                self._error_received(error)
-                return
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                self._fatal(error, "Fatal write error on datagram transport")
-                return
+            self._loop.add_writer(self._sock.fileno(), self._write_waiting)
         self._waiting.append((bytes(data), addr))
         self._waiting_size += len(data) + _HEADER_SIZE
         self._pause_if_full()
 
-    def _send(self, data: Any, addr: Any) -> None:
-        if self._connected or addr is None:
-            self._sock.send(data)
-        else:
-            self._sock.sendto(data, addr)
+    def _send(self, data: Any, addr: Any) -> bool | None:
+        """True: sent. False: it failed, which was reported. None: the socket has no room now."""
+        try:
+            if self._connected or addr is None:
+                self._sock.send(data)
+            else:
+                self._sock.sendto(data, addr)
+            return True
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as error:
+            self._error_received(error)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fatal(error, "Fatal write error on datagram transport")
+        return False
 
     def _write_waiting(self) -> None:
         while self._waiting:
             data, addr = self._waiting.popleft()
             self._waiting_size -= len(data) + _HEADER_SIZE
-            try:
-                self._send(data, addr)
-            except (BlockingIOError, InterruptedError):
+            sent = self._send(data, addr)
+            if sent is None:
                 self._waiting.appendleft((data, addr))
                 self._waiting_size += len(data) + _HEADER_SIZE
                 break
-            except OSError as error:
-                self._error_received(error)
-                return
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                self._fatal(error, "Fatal write error on datagram transport")
+            if not sent:
                 return
         if self._paused and self._waiting_size <= self._low:
             self._paused = False

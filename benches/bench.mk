@@ -1,0 +1,61 @@
+# The benchmark: included by the Makefile. docs/performance.md says what it measures.
+# make bench [ROUNDS=7] [CELLS='paced-50k/ringmsg-auto ping'] [SECONDS=0.5]   all receivers side by side; rewrites docs/performance.md
+# make bench-list    the cells
+# make bench-report  rewrites docs/performance.md and its plots from benches/bench.json
+
+BENCH_DIR := build/bench
+BENCH_CC = $(CC) -std=gnu11 -O2 -g -Wall -Wextra -Iinclude
+BENCH_COMMON := benches/harness.c benches/sender.c
+BENCH_HEADERS := benches/harness.h benches/sender.h
+BENCH_PROGRAMS := $(addprefix $(BENCH_DIR)/receive_,sockets uring ringmsg quinn)
+QUINN := $(BENCH_DIR)/quinn/release/libquinn_receiver.a
+
+$(BENCH_DIR)/receive_%: benches/receive_%.c $(BENCH_COMMON) $(BENCH_HEADERS)
+	@mkdir -p $(@D)
+	$(BENCH_CC) $(BENCH_COMMON) $< -o $@ $(BENCH_LINK)
+
+$(BENCH_DIR)/receive_uring: BENCH_LINK = -luring
+$(BENCH_DIR)/receive_ringmsg: BENCH_LINK = -L$(PROFILE_DIR) -lringmsg -Wl,-rpath,$(PROFILE_DIR)
+$(BENCH_DIR)/receive_ringmsg: include/ringmsg.h | build
+$(BENCH_DIR)/receive_quinn: BENCH_LINK = $(QUINN) -lpthread -ldl -lm
+$(BENCH_DIR)/receive_quinn: $(QUINN)
+
+$(QUINN): benches/quinn/Cargo.toml benches/quinn/Cargo.lock benches/quinn/src/lib.rs
+	cd benches/quinn && $(CARGO) build --release --locked --target-dir $(abspath $(BENCH_DIR))/quinn
+
+.PHONY: bench-tools bench-programs
+bench-tools: tools
+	@echo '#include <liburing.h>' | $(CC) -E -x c - >/dev/null 2>&1 || \
+	  { echo "missing: liburing.h; install it with: apt-get install liburing-dev" >&2; exit 1; }
+bench-programs: bench-tools $(BENCH_PROGRAMS)
+
+$(BENCH_DIR)/speed: $(wildcard bindings/go/*.go bindings/go/bench/speed/*.go) $(PKGCONFIG_DIR)/ringmsg.pc | build
+	@mkdir -p $(@D)
+	@if command -v go >/dev/null; then cd bindings/go && PKG_CONFIG_PATH=$(PKGCONFIG_DIR) \
+	  CGO_LDFLAGS=-Wl,-rpath,$(PROFILE_DIR) go build -buildvcs=false -o $(abspath $@) ./bench/speed; \
+	 else echo "no Go: its rows are left out" >&2; fi
+
+ROUNDS ?= 7
+CELLS ?=
+# Not `SECONDS`' default, which is that of the proofs.
+BENCH_SECONDS = $(if $(filter file default undefined,$(origin SECONDS)),0.5,$(SECONDS))
+BENCH_RUN = $(VENV)/bin/python benches/run.py
+
+.PHONY: bench bench-list bench-report
+bench: bench-programs $(BENCH_DIR)/speed $(VENV)/.ready
+	$(BENCH_RUN) --rounds $(ROUNDS) --seconds $(BENCH_SECONDS) $(CELLS)
+
+bench-list: $(VENV)/.ready
+	@$(BENCH_RUN) --list
+
+bench-report: $(VENV)/.ready
+	@$(BENCH_RUN) --report-only
+
+# Part of `make test`: that the harness works and the books balance, not how fast anything is.
+.PHONY: test-bench
+test: test-bench
+test-bench: tools $(addprefix $(BENCH_DIR)/receive_,sockets ringmsg quinn) $(VENV)/.ready
+	@if echo '#include <liburing.h>' | $(CC) -E -x c - >/dev/null 2>&1; then \
+	  $(MAKE) --no-print-directory $(BENCH_DIR)/receive_uring; \
+	 else echo "SKIPPED the rows of liburing: no liburing.h; apt-get install liburing-dev provides it"; fi
+	cd benches && $(abspath $(VENV))/bin/python -m mypy --strict *.py && $(abspath $(VENV))/bin/python -m pytest -q

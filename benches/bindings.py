@@ -1,0 +1,52 @@
+"""The Python and Go rows: runs the benchmarks of the bindings, which measure a drained queue
+with receivers of their own language in turn, and takes their figures over."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+Tables = dict[str, dict[str, dict[str, Any]]]
+
+
+def tables_of(command: list[str], language: str, environment: dict[str, str], where: Path) -> Tables:
+    """What the command wrote after --json: {table: {row: {"cpu_ns": [...]}}}."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "figures.json"
+        run = subprocess.run([*command, str(file)], cwd=where, env=os.environ | environment, capture_output=True, text=True)
+        if run.returncode != 0 or not file.exists():
+            why = (run.stderr or run.stdout).strip().splitlines()
+            print(f"{language}: not measured: {why[-1] if why else run.returncode}", file=sys.stderr)
+            return {}
+        found: Tables = json.loads(file.read_text())
+    return {f"{language}, {title}": rows for title, rows in found.items()}
+
+
+def python(rounds: int) -> Tables:
+    """bindings/python/benchmarks/receive.py, pinned as the C receivers are.
+
+    asyncio allocates 256 KiB for each datagram. Whether glibc takes them from the kernel each time
+    depends on what lies where in the heap, and makes 4 us or 16. The first run has malloc keep its
+    memory, which is asyncio's lucky case; the second shows what happened to happen."""
+    keep = {"MALLOC_MMAP_THRESHOLD_": str(16 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+    folder = ROOT / "bindings/python"
+    command = ["taskset", "-c", "0", sys.executable, "benchmarks/receive.py", "--rounds", str(rounds), "--json"]
+    tables = tables_of(command, "Python", {"PYTHONPATH": "src"} | keep, folder)
+    as_it_comes = tables_of(command, "Python", {"PYTHONPATH": "src"}, folder)
+    for title in as_it_comes.keys() & {"Python, under asyncio"}:
+        tables[f"{title}, malloc as it comes"] = as_it_comes[title]
+    return tables
+
+
+def go(rounds: int, program: Path) -> Tables:
+    """bindings/go/bench/speed, built by the Makefile. Not pinned: the runtime wants its threads."""
+    if not program.exists():
+        print(f"Go: not measured: {program.name} is not built", file=sys.stderr)
+        return {}
+    return tables_of([str(program), "-rounds", str(rounds), "-json"], "Go", {}, ROOT)

@@ -1,0 +1,242 @@
+/* The main program of every receiver: makes the sockets, forks the sender, pins itself, runs one
+ * row in one regime, checks the books, and prints them as one line of JSON.
+ *
+ *     receive_sockets recvmmsg-64 paced-50k 0.5
+ */
+#include "sender.h"
+
+#include <linux/sock_diag.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#define MIB (1 << 20)
+
+static const struct regime regimes[] = {
+    /* name, rate, sockets, chunk, burst, fill, stamp_each, receive_buffer, gro, echo */
+    {"drained-64", 0, 1, 64, 0, 4000, 0, 64 * MIB, false, false},
+    {"drained-gro", 0, 1, 8, 0, 400 * SEGMENTS, 0, 64 * MIB, true, false},
+    {"paced-10k", 10e3, 1, 1, 0, 0, 1, 4 * MIB, false, false},
+    {"paced-50k", 50e3, 1, 1, 0, 0, 1, 4 * MIB, false, false},
+    {"paced-200k", 200e3, 1, 1, 0, 0, 4, 4 * MIB, false, false},
+    {"bursts", 100e3, 1, 64, 1000, 0, 1, 4 * MIB, false, false},
+    {"saturated", 0, 1, 64, 0, 0, 16, 4 * MIB, false, false},
+    {"gro-1m", 1e6, 1, 1, 0, 0, 32, 16 * MIB, true, false},
+    {"sockets-100", 100e3, 100, 1, 0, 0, 1, 1 * MIB, false, false},
+    {"ping", 0, 1, 1, 0, 0, 1, 4 * MIB, false, true},
+};
+
+/* What is read at either mark. */
+struct reading {
+    struct tally tally;
+    int64_t cpu_ns;
+    long waits, preemptions;
+    uint64_t drops;
+};
+
+static struct board *board;
+static struct reading first, last;
+
+_Noreturn void not_supported(const char *why)
+{
+    printf("{\"not_supported\": \"%s\"}\n", why);
+    fflush(stdout);
+    _exit(NOT_SUPPORTED); /* the sender ends with its parent */
+}
+
+void pin(int processor)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(processor, &set);
+    if (sched_setaffinity(0, sizeof set, &set) != 0)
+        fprintf(stderr, "cannot be pinned to processor %d\n", processor);
+}
+
+uint64_t queued(const struct run *run, uint64_t *drops)
+{
+    uint64_t bytes = 0;
+    *drops = 0;
+    for (unsigned i = 0; i < run->regime->sockets; i++) {
+        uint32_t info[SK_MEMINFO_VARS];
+        socklen_t length = sizeof info;
+        check("SO_MEMINFO", getsockopt(run->fds[i], SOL_SOCKET, SO_MEMINFO, info, &length));
+        bytes += info[SK_MEMINFO_RMEM_ALLOC];
+        *drops += info[SK_MEMINFO_DROPS];
+    }
+    return bytes;
+}
+
+static void read_all(const struct run *run, struct reading *reading)
+{
+    struct rusage usage;
+    reading->cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    getrusage(RUSAGE_SELF, &usage);
+    reading->waits = usage.ru_nvcsw;
+    reading->preemptions = usage.ru_nivcsw;
+    reading->tally = run->tally;
+    queued(run, &reading->drops);
+}
+
+static void note_mark(struct run *run, uint64_t mark)
+{
+    run->tally.marks++;
+    if (mark == MARK_START && !atomic_load(&board->started)) {
+        run->sampled = 0;
+        read_all(run, &first);
+        atomic_store(&board->started, 1);
+    } else if (mark == MARK_END && !atomic_load(&board->ended)) {
+        read_all(run, &last);
+        run->over = true;
+        atomic_store(&board->ended, 1);
+    }
+}
+
+void note_stamped(struct run *run, const struct datagram *datagram, const struct stamp *stamp)
+{
+    if (stamp->sent_ns <= MARK_END) {
+        note_mark(run, stamp->sent_ns);
+        return;
+    }
+    if (run->batch_ns < (int64_t)stamp->sent_ns) /* not read yet, or it came while the batch was read */
+        run->batch_ns = clock_ns(CLOCK_MONOTONIC);
+    if (run->sampled < SAMPLES_MAX)
+        run->samples[run->sampled++] = (uint32_t)(run->batch_ns - (int64_t)stamp->sent_ns);
+    if (run->regime->echo) {
+        struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = datagram->port,
+                                 .sin_addr.s_addr = datagram->source};
+        sendto(run->fds[0], datagram->payload, datagram->length, 0, (struct sockaddr *)&to, sizeof to);
+    }
+}
+
+static int open_socket(const struct regime *regime)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = check("socket", socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)), on = 1;
+    const int *size = &regime->receive_buffer;
+    check("IP_PKTINFO", setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on));
+    check("IP_RECVTOS", setsockopt(fd, IPPROTO_IP, IP_RECVTOS, &on, sizeof on));
+    check("SO_RXQ_OVFL", setsockopt(fd, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof on));
+    if (regime->gro)
+        check("UDP_GRO", setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on));
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, size, sizeof *size) != 0)
+        check("SO_RCVBUF", setsockopt(fd, SOL_SOCKET, SO_RCVBUF, size, sizeof *size));
+    check("bind", bind(fd, (struct sockaddr *)&address, sizeof address));
+    return fd;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Prints the 50th, 99th and 99.9th percentile in us, and how many samples there were. */
+static void print_latency(const char *name, uint32_t *samples, size_t count)
+{
+    const double shares[] = {0.5, 0.99, 0.999};
+    const char *names[] = {"p50", "p99", "p999"};
+    qsort(samples, count, sizeof *samples, by_value);
+    printf(", \"%s\": {\"samples\": %zu", name, count);
+    for (int i = 0; i < 3; i++)
+        printf(", \"%s\": %.2f", names[i], samples[(size_t)((double)(count - 1) * shares[i])] / 1e3);
+    printf("}");
+}
+
+/* Whether everybody's work was done: every datagram is received or dropped, and all that was
+ * taken out of them adds up. */
+static const char *wrong(const struct run *run, uint64_t received)
+{
+    struct tally a = first.tally, b = last.tally;
+    uint64_t all = b.datagrams - a.datagrams, per_drop = run->regime->gro ? SEGMENTS : 1;
+    uint64_t loopback = htonl(INADDR_LOOPBACK);
+    return board->sent != received + (last.drops - first.drops) * per_drop ? "datagrams are missing"
+           : b.ports - a.ports != all * (uint16_t)board->source_port       ? "source ports"
+           : b.sources - a.sources != all * loopback                       ? "source addresses"
+           : b.destinations - a.destinations != all * loopback             ? "destinations"
+           : b.classes - a.classes != all * TRAFFIC_CLASS                  ? "traffic classes"
+           : run->regime->sockets == 1 && b.disorder != a.disorder         ? "order"
+                                                                           : NULL;
+}
+
+static int report(struct run *run)
+{
+    uint64_t received = last.tally.datagrams - first.tally.datagrams - (last.tally.marks - first.tally.marks);
+    double each = received > 0 ? (double)received : 1;
+    long waits = last.waits - first.waits;
+    const char *fault = wrong(run, received);
+    printf("{\"sent\": %llu, \"received\": %llu, \"drops\": %llu, \"drop_counter\": %llu, \"seconds\": %.4f, "
+           "\"cpu_ns\": %.2f, \"cpu_share\": %.4f, \"waits\": %ld, \"preemptions\": %ld, \"batches\": %llu, "
+           "\"per_wait\": %.2f",
+           (unsigned long long)board->sent, (unsigned long long)received,
+           (unsigned long long)(last.drops - first.drops), (unsigned long long)last.tally.dropped,
+           (double)board->elapsed_ns / 1e9, (double)(last.cpu_ns - first.cpu_ns) / each,
+           (double)(last.cpu_ns - first.cpu_ns) / (double)board->elapsed_ns, waits,
+           last.preemptions - first.preemptions,
+           (unsigned long long)(last.tally.batches - first.tally.batches), each / (double)(waits > 0 ? waits : 1));
+    if (run->sampled > 0 && !run->regime->echo)
+        print_latency("latency", run->samples, run->sampled);
+    if (board->round_trips > 0)
+        print_latency("latency", board->round_trip_ns, board->round_trips);
+    if (fault != NULL)
+        printf(", \"wrong\": \"%s\"", fault);
+    printf("}\n");
+    return fault != NULL;
+}
+
+static const struct regime *find_regime(const char *name)
+{
+    for (size_t i = 0; i < sizeof regimes / sizeof regimes[0]; i++)
+        if (strcmp(regimes[i].name, name) == 0)
+            return &regimes[i];
+    fprintf(stderr, "no such regime: %s\n", name);
+    exit(2);
+}
+
+static const struct variant *find_variant(const char *name)
+{
+    for (const struct variant *variant = variants; variant->name != NULL; variant++)
+        if (strcmp(variant->name, name) == 0)
+            return variant;
+    fprintf(stderr, "no such receiver: %s\n", name);
+    exit(2);
+}
+
+int main(int argc, char **argv)
+{
+    static struct run run;
+    double seconds = argc > 3 ? atof(argv[3]) : 0.5;
+    int status;
+    if (argc < 3) {
+        fprintf(stderr, "usage: %s RECEIVER REGIME [SECONDS]\n", argv[0]);
+        return 2;
+    }
+    const struct variant *variant = find_variant(argv[1]);
+    run.regime = find_regime(argv[2]);
+    for (unsigned i = 0; i < run.regime->sockets; i++)
+        run.fds[i] = open_socket(run.regime);
+    board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    run.samples = mmap(NULL, SAMPLES_MAX * sizeof *run.samples, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (board == MAP_FAILED || run.samples == MAP_FAILED)
+        check("mmap", -1);
+    pid_t receiver = getpid(), child = check("fork", fork());
+    alarm((unsigned)seconds + 20); /* whoever hangs is ended */
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != receiver) /* it had nothing to offer, and ended before that */
+            _exit(1);
+        prctl(PR_SET_TIMERSLACK, 1);
+        send_traffic(&run, board, seconds, receiver);
+        _exit(0);
+    }
+    pin(0);
+    variant->receive(&run, variant);
+    check("waitpid", waitpid(child, &status, 0));
+    if (status != 0)
+        return 1;
+    return report(&run);
+}

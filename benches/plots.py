@@ -1,0 +1,237 @@
+"""The plots of docs/performance.md, as SVG and PNG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from cells import OURS, REGIMES, ROW, ROWS, Regime
+from report import number
+from summary import Cells, counts, measured, median
+
+AUTO, OTHER_OURS, PEER, LATE = "#c2410c", "#fdba74", "#64748b", "#cbd5e1"
+FAMILY = {"sockets": "#475569", "epoll": "#0d9488", "quinn": "#7c3aed", "uring": "#2563eb"}
+INK, FAINT = "#1f2937", "#e5e7eb"
+STYLE: Any = {  # its type changes with matplotlib's version
+    "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#9ca3af",
+    "axes.grid": True, "axes.grid.axis": "x", "grid.color": FAINT, "axes.axisbelow": True,
+    "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "figure.facecolor": "white", "svg.hashsalt": "ringmsg", "svg.fonttype": "none",
+}
+
+
+def colour(name: str, counting: bool = True) -> str:
+    """AUTO stands out, our other rows are its kin, peers are grey, paler where they do not count."""
+    if name == OURS:
+        return AUTO
+    return OTHER_OURS if ROW[name].ours else PEER if counting else LATE
+
+
+def family_colour(name: str) -> str:
+    """Where points lie close together, the peers are told apart by family, too."""
+    if ROW[name].ours:
+        return colour(name)
+    return FAMILY["epoll" if name.startswith("epoll") else ROW[name].program]
+
+
+def plain_numbers(axes: Axes, logarithmic: bool = False) -> None:
+    """1,000 and not 10^3 on the horizontal axis; few enough to read."""
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    if not logarithmic:
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        return
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    decades = high / low
+    steps = (1.0,) if decades > 300 else (1.0, 3.0) if decades > 10 else (1.0, 2.0, 5.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(LogLocator(subs=()))
+
+
+def legend(figure: Figure, late: bool = True) -> None:
+    """What the colours mean, below all panels."""
+    entries = [Patch(color=AUTO, label="ringmsg as it comes (AUTO)"), Patch(color=OTHER_OURS, label="ringmsg, tuned"),
+               Patch(color=PEER, label="others")]
+    if late:
+        entries.append(Patch(color=LATE, label="others, whose p99 latency is > 10 % above ringmsg's"))
+    figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), frameon=False)
+
+
+def present(cells: Cells, regimes: list[Regime], figure: str) -> list[str]:
+    """The rows that have a figure in any of the regimes, first row on top."""
+    return [
+        row.name
+        for row in reversed(ROWS)
+        if any(measured(cells.get(regime.name, {}).get(row.name), figure) for regime in regimes)
+    ]
+
+
+def label_rows(axes: Axes, names: list[str]) -> None:
+    """Receivers on the vertical axis, ours in colour."""
+    axes.set_yticks(range(len(names)), [ROW[name].title for name in names])
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.tick_params(axis="y", length=0)
+    for label, name in zip(axes.get_yticklabels(), names):
+        if ROW[name].ours:
+            label.set_color(AUTO)
+            label.set_fontweight("bold" if name == OURS else "normal")
+
+
+def cpu(cells: Cells) -> Figure | None:
+    """Bars for every receiver in every regime."""
+    regimes = [regime for regime in REGIMES if regime.name in cells and regime.name != "ping"]
+    if not regimes:
+        return None
+    across = min(3, len(regimes))
+    down = -(-len(regimes) // across)
+    names = present(cells, regimes, "cpu_ns")
+    figure, grid = plt.subplots(
+        down, across, figsize=(3.0 * across + 2.6, down * (0.19 * len(names) + 0.75) + 0.5), sharey=True,
+        squeeze=False, layout="constrained",
+    )
+    for axes, regime in zip(grid.flat, regimes):
+        rows = cells[regime.name]
+        highest = max(median(cell, "cpu_ns") for cell in rows.values() if measured(cell))
+        for y, name in enumerate(names):
+            cell = rows.get(name)
+            if cell is None or not measured(cell):
+                continue
+            middle, low, high = median(cell, "cpu_ns"), min(cell["cpu_ns"]), max(cell["cpu_ns"])
+            axes.barh(y, middle, 0.72, color=colour(name, counts(regime.name, rows, name)))
+            axes.plot([low, min(high, highest * 1.2)], [y, y], color=INK, linewidth=0.8)
+            axes.text(max(middle, min(high, highest * 1.2)) + highest * 0.02, y, number(middle), va="center",
+                      fontsize=7.5, color=AUTO if name == OURS else INK, fontweight="bold" if name == OURS else "normal")
+        axes.set_title(regime.title)
+        axes.set_xlim(0, highest * 1.42)
+        plain_numbers(axes)
+        axes.set_xlabel("CPU time per datagram (ns)")
+        label_rows(axes, names)
+    for axes in list(grid.flat)[len(regimes):]:
+        axes.set_visible(False)
+    legend(figure)
+    return figure
+
+
+def latency(cells: Cells) -> Figure | None:
+    """From the median over the 99th to the 99.9th percentile, on a logarithmic axis."""
+    wanted = ("paced-10k", "paced-50k", "bursts", "ping")
+    regimes = [regime for regime in REGIMES if regime.name in wanted and regime.name in cells]
+    if not regimes:
+        return None
+    names = present(cells, regimes, "p99")
+    figure, grid = plt.subplots(
+        1, len(regimes), figsize=(2.6 * len(regimes) + 2.6, 0.21 * len(names) + 1.3), sharey=True, squeeze=False,
+        layout="constrained",
+    )
+    for axes, regime in zip(grid.flat, regimes):
+        for y, name in enumerate(names):
+            cell = cells[regime.name].get(name)
+            if cell is None or not measured(cell, "p99"):
+                continue
+            shade = AUTO if name == OURS else OTHER_OURS if ROW[name].ours else PEER
+            p50, p99, p999 = (median(cell, figure_name) for figure_name in ("p50", "p99", "p999"))
+            axes.plot([p99, p999], [y, y], color=shade, linewidth=1)
+            axes.plot([p50, p99], [y, y], color=shade, linewidth=4, solid_capstyle="butt")
+            axes.plot(p50, y, "o", color=shade, markersize=5.5)
+            axes.plot(p999, y, "|", color=shade, markersize=7)
+        plain_numbers(axes, logarithmic=True)
+        axes.set_title(regime.title)
+        axes.set_xlabel("round trip (us)" if regime.name == "ping" else "latency (us)")
+        label_rows(axes, names)
+    marks = [Line2D([], [], marker="o", color=PEER, linestyle="", label="median"),
+             Line2D([], [], color=PEER, linewidth=4, label="to the 99th percentile"),
+             Line2D([], [], color=PEER, linewidth=1, marker="|", label="to the 99.9th")]
+    figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def tradeoff(cells: Cells) -> Figure | None:
+    """CPU against latency: below and to the left is better. Who sleeps buys the one with the other."""
+    wanted = ("paced-10k", "paced-50k", "paced-200k")
+    regimes = [regime for regime in REGIMES if regime.name in wanted and regime.name in cells]
+    if not regimes:
+        return None
+    names = [name for name in reversed(present(cells, regimes, "p99"))]
+    figure, grid = plt.subplots(1, len(regimes), figsize=(3.6 * len(regimes) + 2.4, 4.2), squeeze=False,
+                                layout="constrained")
+    peers = [name for name in names if not ROW[name].ours]
+    shapes = dict(zip(peers, "osD^v<>pP*hXd"))
+    ours = [name for name in names if ROW[name].ours]
+    shapes |= dict(zip(ours, "<>sD^vo"))
+    shapes[OURS] = "o"
+    handles = []
+    for axes, regime in zip(grid.flat, regimes):
+        for name in names:
+            cell = cells[regime.name].get(name)
+            if cell is None or not measured(cell, "p99"):
+                continue
+            axes.plot(median(cell, "p99"), median(cell, "cpu_ns"), shapes[name], color=family_colour(name),
+                      markersize=9 if name == OURS else 6.5, markeredgecolor="white", markeredgewidth=0.6,
+                      zorder=3 if name == OURS else 2)
+        plain_numbers(axes, logarithmic=True)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axes.grid(True, axis="both")
+        axes.set_title(regime.title)
+        axes.set_xlabel("99th percentile of latency (us)")
+    grid[0][0].set_ylabel("CPU time per datagram (ns)")
+    for name in names:
+        handles.append(Line2D([], [], marker=shapes[name], color=family_colour(name), linestyle="", label=ROW[name].title))
+    figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8)
+    return figure
+
+
+def bindings(tables: dict[str, dict[str, dict[str, Any]]]) -> Figure | None:
+    """Bars for the Python and Go rows, a panel a table."""
+    shown = {title: {name: row for name, row in rows.items() if measured(row)} for title, rows in tables.items()}
+    shown = {title: rows for title, rows in shown.items() if rows}
+    if not shown:
+        return None
+    down = -(-len(shown) // 2)
+    figure, grid = plt.subplots(down, 2, figsize=(10.5, 1.9 * down + 0.6), squeeze=False, layout="constrained")
+    for axes, (title, rows) in zip(grid.flat, shown.items()):
+        names = sorted(rows, key=lambda name: ("ringmsg" in name, median(rows[name], "cpu_ns")), reverse=True)
+        highest = max(median(row, "cpu_ns") for row in rows.values())
+        for y, name in enumerate(names):
+            middle = median(rows[name], "cpu_ns")
+            axes.barh(y, middle, 0.7, color=AUTO if "ringmsg" in name else PEER)
+            axes.text(middle + highest * 0.015, y, number(middle), va="center", fontsize=8)
+        axes.set_yticks(range(len(names)), names)
+        axes.tick_params(axis="y", length=0)
+        for label, name in zip(axes.get_yticklabels(), names):
+            label.set_color(AUTO if "ringmsg" in name else INK)
+        axes.set_xlim(0, highest * 1.15)
+        plain_numbers(axes)
+        axes.set_title(title)
+        axes.set_xlabel("CPU time per datagram (ns)")
+    for axes in list(grid.flat)[len(shown):]:
+        axes.set_visible(False)
+    return figure
+
+
+def draw(document: dict[str, Any], folder: Path) -> None:
+    """Writes performance-NAME.svg and .png."""
+    cells: Cells = document["cells"]
+    with plt.rc_context(STYLE):
+        figures = {"cpu": cpu(cells), "latency": latency(cells), "tradeoff": tradeoff(cells),
+                   "bindings": bindings(document["bindings"])}
+        for name, figure in figures.items():
+            if figure is None:
+                continue
+            # a white ground of its own, so that dark pages show it as it is meant
+            figure.savefig(folder / f"performance-{name}.svg", metadata={"Date": None})
+            figure.savefig(folder / f"performance-{name}.png", dpi=110)
+            plt.close(figure)

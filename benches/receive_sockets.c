@@ -1,0 +1,145 @@
+/* Receivers on recvmsg(2), recvmmsg(2) and epoll(7), as one writes them by hand. */
+#include "harness.h"
+
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+
+enum { CONTROL = 128, BATCH_MAX = 64, EVENTS = 64 };
+
+/* Everything that one receive call fills. Made once; between calls only the lengths that the
+ * kernel wrote are set again. */
+static struct mmsghdr messages[BATCH_MAX];
+static struct iovec pieces[BATCH_MAX];
+static struct sockaddr_in names[BATCH_MAX];
+static _Alignas(8) uint8_t controls[BATCH_MAX][CONTROL];
+
+static void set_up(const struct run *run, unsigned count)
+{
+    size_t room = run->regime->gro ? 65536 : 2048;
+    uint8_t *payloads = aligned_alloc(4096, count * room);
+    memset(payloads, 0, count * room);
+    for (unsigned i = 0; i < count; i++) {
+        pieces[i] = (struct iovec){.iov_base = payloads + i * room, .iov_len = room};
+        messages[i].msg_hdr = (struct msghdr){
+            .msg_name = &names[i], .msg_namelen = sizeof names[i], .msg_iov = &pieces[i], .msg_iovlen = 1,
+            .msg_control = controls[i], .msg_controllen = CONTROL};
+    }
+}
+
+static void take(struct run *run, unsigned i, uint32_t length)
+{
+    struct msghdr *header = &messages[i].msg_hdr;
+    struct datagram datagram = {.payload = pieces[i].iov_base, .length = length};
+    take_source(&names[i], &datagram);
+    for (struct cmsghdr *message = CMSG_FIRSTHDR(header); message; message = CMSG_NXTHDR(header, message))
+        take_message(message, &datagram);
+    note_train(run, &datagram);
+    header->msg_namelen = sizeof names[i];
+    header->msg_controllen = CONTROL;
+}
+
+/* Receives one datagram. Whether there was one. */
+static bool receive_one(struct run *run, int fd, int flags)
+{
+    ssize_t length = recvmsg(fd, &messages[0].msg_hdr, flags);
+    if (length < 0) {
+        if (errno == EAGAIN || errno == EINTR)
+            return false;
+        check("recvmsg", length);
+    }
+    batch(run);
+    take(run, 0, (uint32_t)length);
+    return true;
+}
+
+/* Receives what is there, up to `count`. How many came. */
+static unsigned receive_many(struct run *run, int fd, unsigned count, int flags)
+{
+    int n = recvmmsg(fd, messages, count, flags, NULL);
+    if (n < 0) {
+        if (errno == EAGAIN || errno == EINTR)
+            return 0;
+        check("recvmmsg", n);
+    }
+    batch(run);
+    for (int i = 0; i < n; i++)
+        take(run, (unsigned)i, messages[i].msg_len);
+    return (unsigned)n;
+}
+
+static void one_socket(const struct run *run)
+{
+    if (run->regime->sockets > 1)
+        not_supported("one socket only");
+}
+
+static void nap(const struct variant *self)
+{
+    struct timespec time = {.tv_nsec = self->sleep_us * 1000L};
+    if (self->sleep_us != 0)
+        nanosleep(&time, NULL);
+}
+
+/* recvmsg(2), which blocks or is called again and again. */
+static void by_recvmsg(struct run *run, const struct variant *self)
+{
+    one_socket(run);
+    set_up(run, 1);
+    if (self->flags != 0)
+        messages[0].msg_hdr.msg_control = NULL;
+    while (!run->over)
+        receive_one(run, run->fds[0], self->spin_us ? MSG_DONTWAIT : 0);
+}
+
+/* recvmmsg(2), which blocks for the first; then perhaps a sleep, so that more come together. */
+static void by_recvmmsg(struct run *run, const struct variant *self)
+{
+    one_socket(run);
+    set_up(run, self->batch);
+    prctl(PR_SET_TIMERSLACK, 1); /* else a sleep takes 50 us longer */
+    while (!run->over)
+        if (receive_many(run, run->fds[0], self->batch, MSG_WAITFORONE) < self->batch && !run->over)
+            nap(self);
+}
+
+/* epoll, level-triggered, and each ready socket until it is empty: after a call that was not
+ * full there is no need for another that finds nothing. */
+static void by_epoll(struct run *run, const struct variant *self)
+{
+    struct epoll_event events[EVENTS];
+    int poll = check("epoll_create1", epoll_create1(EPOLL_CLOEXEC));
+    set_up(run, self->batch);
+    prctl(PR_SET_TIMERSLACK, 1);
+    for (unsigned i = 0; i < run->regime->sockets; i++) {
+        struct epoll_event event = {.events = EPOLLIN, .data.fd = run->fds[i]};
+        check("epoll_ctl", epoll_ctl(poll, EPOLL_CTL_ADD, run->fds[i], &event));
+    }
+    while (!run->over) {
+        int n = epoll_wait(poll, events, EVENTS, -1);
+        if (n < 0 && errno != EINTR)
+            check("epoll_wait", n);
+        for (int i = 0; i < n; i++)
+            if (self->batch == 1)
+                while (receive_one(run, events[i].data.fd, MSG_DONTWAIT))
+                    ;
+            else
+                while (receive_many(run, events[i].data.fd, self->batch, MSG_DONTWAIT) == self->batch)
+                    ;
+        if (!run->over)
+            nap(self);
+    }
+}
+
+const struct variant variants[] = {
+    {"recvmsg", by_recvmsg, .batch = 1},
+    {"recvmsg-spin", by_recvmsg, .batch = 1, .spin_us = 1},
+    {"recvmmsg-8", by_recvmmsg, .batch = 8},
+    {"recvmmsg-64", by_recvmmsg, .batch = 64},
+    {"recvmmsg-64-sleep-100us", by_recvmmsg, .batch = 64, .sleep_us = 100},
+    {"recvmmsg-64-sleep-1ms", by_recvmmsg, .batch = 64, .sleep_us = 1000},
+    {"recvmsg-no-control", by_recvmsg, .batch = 1, .flags = 1}, /* for the test: leaves something out */
+    {"epoll-recvmsg", by_epoll, .batch = 1},
+    {"epoll-recvmmsg-64", by_epoll, .batch = 64},
+    {"epoll-recvmmsg-64-sleep-100us", by_epoll, .batch = 64, .sleep_us = 100},
+    {NULL, NULL, 0, 0, 0, 0},
+};

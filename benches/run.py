@@ -1,0 +1,150 @@
+"""Measures cells, and writes tables, bench.json, plots and docs/performance.md. See bench.mk.
+
+    python benches/run.py [CELL...] [--rounds 7] [--seconds 0.5]
+
+A CELL is "regime", "regime/receiver", "/receiver", "python" or "go"; without one everything is measured.
+What is measured again takes its old figures' place in bench.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import bindings
+import measure
+import report
+import summary
+from cells import select
+
+ROOT = Path(__file__).resolve().parent.parent
+LANGUAGES = ("python", "go")
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cells", nargs="*", metavar="CELL")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.5, help="traffic of a cell in a round")
+    parser.add_argument("--programs", type=Path, default=ROOT / "build/bench")
+    parser.add_argument("--json", type=Path, default=ROOT / "benches/bench.json")
+    parser.add_argument("--no-report", action="store_true", help="leave docs/performance.md as it is")
+    parser.add_argument("--report-only", action="store_true", help="measure nothing")
+    parser.add_argument("--list", action="store_true", help="show the cells")
+    return parser.parse_args()
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    model = next(
+        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
+    hypervisor = " in a virtual machine" if "hypervisor" in Path("/proc/cpuinfo").read_text() else ""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    # of the fork's release, only what Linux itself names is of interest to a reader
+    release = platform.release().split("-")[0]
+    compiler = subprocess.run([os.environ.get("CC", "cc"), "--version"], capture_output=True, text=True).stdout
+    return {
+        "processor": f"{model}{hypervisor}, {os.cpu_count()} cores: receiver on core 0, sender on core 1",
+        "memory": f"{memory:.0f} GiB",
+        "kernel": f"Linux {release}",
+        "compiler": compiler.splitlines()[0] if compiler else "unknown",
+        "load average when it began": f"{os.getloadavg()[0]:.2f}",
+    }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The figures so far."""
+    if path.exists():
+        document: dict[str, Any] = json.loads(path.read_text())
+        return document
+    return {"cells": {}, "bindings": {}}
+
+
+def write(path: Path, document: dict[str, Any]) -> None:
+    """One line a cell, so that a change of figures reads as such."""
+    head = {name: value for name, value in document.items() if name not in ("cells", "bindings")}
+    lines = [f' {json.dumps(name)}: {json.dumps(value)}' for name, value in head.items()]
+    for part in ("cells", "bindings"):
+        groups = []
+        for name, rows in document[part].items():
+            inner = ",\n".join(f"   {json.dumps(row)}: {json.dumps(cell)}" for row, cell in rows.items())
+            groups.append(f"  {json.dumps(name)}: {{\n{inner}\n  }}")
+        lines.append(f' "{part}": {{\n' + ",\n".join(groups) + "\n }")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def command_line(given: argparse.Namespace) -> str:
+    """How to measure the same again."""
+    words = ["make", "bench", f"ROUNDS={given.rounds}", f"SECONDS={given.seconds:g}"]
+    if given.cells:
+        words.append(f"CELLS={' '.join(given.cells)}")
+    return shlex.join(words)
+
+
+def measure_all(given: argparse.Namespace, document: dict[str, Any]) -> list[str]:
+    """Measures what was asked for, into the document. What failed."""
+    run = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    whole = not given.cells
+    c_cells = [word for word in given.cells if word not in LANGUAGES]
+    if whole:
+        document["cells"], document["bindings"] = {}, {}
+    if whole or "cells" not in document or "machine" not in document:
+        document |= {"machine": machine(), "command": command_line(given), "rounds": given.rounds,
+                     "seconds": given.seconds, "date": run}
+    failed: list[str] = []
+    if whole or c_cells:
+        found = measure.measure(given.programs, select(c_cells), given.rounds, given.seconds,
+                                lambda line: print(f"\n{line}", file=sys.stderr))
+        for regime, rows in found.items():
+            for name, cell in rows.items():
+                document["cells"].setdefault(regime, {})[name] = {"run": run} | cell
+                if "error" in cell:
+                    failed.append(f"{regime}/{name}: {cell['error']}")
+    if whole or "python" in given.cells:
+        print("Python", file=sys.stderr)
+        document["bindings"] |= bindings.python(2 * given.rounds + 1)
+    if whole or "go" in given.cells:
+        print("Go", file=sys.stderr)
+        document["bindings"] |= bindings.go(2 * given.rounds + 1, given.programs / "speed")
+    return failed
+
+
+def main() -> int:
+    """0: measured, whatever the figures; 1: a receiver failed, or its books did not balance."""
+    given = arguments()
+    if given.list:
+        print("\n".join(f"{regime.name}/{row.name}" for regime, row in select([])), "python", "go", sep="\n")
+        return 0
+    document = read(given.json)
+    failed = [] if given.report_only else measure_all(given, document)
+    summary.summarize(document["cells"])
+    document["goals"] = [
+        {"goal": verdict.text, "at_most": verdict.limit, "measured": verdict.figure, "reached": verdict.reached}
+        for verdict in summary.verdicts(document["cells"], document["bindings"])
+    ]
+    write(given.json, document)
+    print(report.terminal(document["cells"], document["bindings"]))
+    if not given.no_report:
+        import plots  # matplotlib is slow to load, and not needed otherwise
+
+        plots.draw(document, ROOT / "docs")
+        report.rewrite(ROOT / "docs/performance.md", document)
+    for line in failed:
+        print(f"FAILED {line}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Medians, ratios and goals, from the rounds' values."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+from cells import BINDING_GOALS, GOALS, OURS, REGIME, ROW, BindingGoal, Goal
+
+Cells = dict[str, dict[str, dict[str, Any]]]
+LATENCY_MARGIN = 1.10  # a peer counts for CPU if its p99 is at most this much of ours
+FIGURES = ("cpu_ns", "dropped", "per_wait", "rate", "cpu_share", "p50", "p99", "p999")
+
+
+def measured(cell: dict[str, Any] | None, figure: str = "cpu_ns") -> bool:
+    """Whether the cell has that figure."""
+    return bool(cell) and bool(cell and cell.get(figure))
+
+
+def median(cell: dict[str, Any], figure: str) -> float:
+    """The rounds' median."""
+    return float(statistics.median(cell[figure]))
+
+
+def ratio(mine: dict[str, Any], theirs: dict[str, Any], figure: str = "cpu_ns") -> float:
+    """The median of the ratios within a round; of cells that were measured in different runs, the
+    ratio of the medians."""
+    a, b = mine[figure], theirs[figure]
+    if mine.get("run") == theirs.get("run") and len(a) == len(b):
+        return float(statistics.median(x / y for x, y in zip(a, b)))
+    return float(statistics.median(a) / statistics.median(b))
+
+
+def counts(regime: str, cells: dict[str, dict[str, Any]], name: str) -> bool:
+    """Whether a peer counts in this CPU cell: it must not be later than ours by more than a tenth."""
+    ours, peer = cells.get(OURS), cells.get(name)
+    if ROW[name].ours or not measured(peer) or peer is None or "error" in peer:
+        return False
+    if not REGIME[regime].latency or ours is None or not measured(ours, "p99") or not measured(peer, "p99"):
+        return True
+    return median(peer, "p99") <= LATENCY_MARGIN * median(ours, "p99")
+
+
+def best_peer(regime: str, cells: dict[str, dict[str, Any]], figure: str = "cpu_ns") -> str | None:
+    """The peer that counts, and needs least."""
+    peers = [name for name in cells if name in ROW and counts(regime, cells, name) and measured(cells[name], figure)]
+    return min(peers, key=lambda name: median(cells[name], figure), default=None)
+
+
+def summarize(cells: Cells) -> None:
+    """Puts medians, extremes and the ratio to the best peer into each cell."""
+    for regime, rows in cells.items():
+        best = best_peer(regime, rows)
+        for name, cell in rows.items():
+            cell.pop("summary", None)
+            if not measured(cell):
+                continue
+            summary: dict[str, Any] = {
+                figure: [round(statistics.median(cell[figure]), 6), min(cell[figure]), max(cell[figure])]
+                for figure in FIGURES
+                if figure in cell
+            }
+            if best is not None:
+                summary["ratio_to_best_peer"] = round(ratio(cell, rows[best]), 4)
+                summary["best_peer"] = best
+            if not ROW[name].ours:
+                summary["counts"] = counts(regime, rows, name)
+            cell["summary"] = summary
+
+
+@dataclass
+class Verdict:
+    """A goal, what was measured, and how far it is."""
+
+    text: str
+    limit: float
+    figure: float | None
+    detail: str
+    alone: bool = False  # no peer counts: each is later by more than the margin
+
+    @property
+    def reached(self) -> bool:
+        return self.alone or self.figure is not None and self.figure <= self.limit + 0.0005
+
+    @property
+    def words(self) -> str:
+        """For tables."""
+        if self.alone:
+            return "reached: no peer counts"
+        if self.figure is None:
+            return "not measured"
+        if self.reached:
+            return "reached"
+        return f"missed by {self.figure - self.limit:.2f}"
+
+
+def judge(goal: Goal, cells: Cells) -> Verdict:
+    """One goal of the C rows."""
+    rows = cells.get(goal.regime, {})
+    against = goal.against or best_peer(goal.regime, rows)
+    mine = rows.get(goal.row)
+    theirs = rows.get(against) if against else None
+    if against is None and measured(mine) and any(not ROW[name].ours and measured(rows[name]) for name in rows):
+        return Verdict(goal.text, goal.limit, None, "every peer's p99 is more than 10 % above ours", alone=True)
+    if mine is None or theirs is None or not measured(mine, goal.figure) or not measured(theirs, goal.figure):
+        return Verdict(goal.text, goal.limit, None, "")
+    unit = "ns" if goal.figure == "cpu_ns" else "us"
+    name = ROW[against].title if against else ""
+    detail = f"{median(mine, goal.figure):.4g} {unit}; {name}: {median(theirs, goal.figure):.4g}"
+    return Verdict(goal.text, goal.limit, ratio(mine, theirs, goal.figure), detail)
+
+
+def judge_binding(goal: BindingGoal, tables: dict[str, dict[str, dict[str, Any]]]) -> Verdict:
+    """One goal of the Python or Go rows."""
+    table = tables.get(goal.table, {})
+    peers = [name for name in goal.against if measured(table.get(name))]
+    if not peers or not measured(table.get(goal.row)):
+        return Verdict(goal.text, goal.limit, None, "")
+    best = min(peers, key=lambda name: median(table[name], "cpu_ns"))
+    mine, theirs = table[goal.row], table[best]
+    detail = f"{median(mine, 'cpu_ns'):.4g} ns; {best}: {median(theirs, 'cpu_ns'):.4g}"
+    return Verdict(goal.text, goal.limit, ratio(mine, theirs), detail)
+
+
+def judge_drops(cells: Cells) -> Verdict:
+    """The share that ours drops above the best peer's, in the regime where that is most."""
+    worst, detail = None, ""
+    for regime, rows in cells.items():
+        peers = [name for name in rows if not ROW[name].ours and measured(rows[name], "dropped")]
+        if not peers or not measured(rows.get(OURS), "dropped"):
+            continue
+        mine = median(rows[OURS], "dropped")
+        best = min(peers, key=lambda name: median(rows[name], "dropped"))
+        above = mine - median(rows[best], "dropped")
+        if worst is None or above > worst:
+            worst = above
+            detail = f"most in {REGIME[regime].title}: {mine:.2%}; {ROW[best].title}: {median(rows[best], 'dropped'):.2%}"
+    return Verdict("dropped share, above the best peer's", 0.0, worst, detail)
+
+
+def judge_engine(cells: Cells) -> Verdict:
+    """The recvmmsg engine, to the same written by hand, in the regime where it is worst."""
+    mine, theirs = "ringmsg-recvmmsg-100us", "epoll-recvmmsg-64-sleep-100us"
+    worst, detail = None, ""
+    for regime, rows in cells.items():
+        if not measured(rows.get(mine)) or not measured(rows.get(theirs)):
+            continue
+        found = ratio(rows[mine], rows[theirs])
+        if worst is None or found > worst:
+            worst, detail = found, f"worst in {REGIME[regime].title}: {median(rows[mine], 'cpu_ns'):.4g} ns; " \
+                f"{ROW[theirs].title}: {median(rows[theirs], 'cpu_ns'):.4g}"
+    return Verdict("recvmmsg engine, 100 us: CPU, to the same by hand", 1.05, worst, detail)
+
+
+def verdicts(cells: Cells, tables: dict[str, dict[str, dict[str, Any]]]) -> list[Verdict]:
+    """All goals."""
+    return (
+        [judge(goal, cells) for goal in GOALS]
+        + [judge_drops(cells), judge_engine(cells)]
+        + [judge_binding(goal, tables) for goal in BINDING_GOALS]
+    )

@@ -1,0 +1,444 @@
+//! The recvmmsg engine: epoll(7) tells which sockets have something, recvmmsg(2) fetches it.
+//!
+//! It plays the part the kernel plays on io_uring: takes published buffers from a pool's ring,
+//! writes `[header][name][control][payload]` into them, and queues completions that say so.
+//! Like a ring in DEFER mode it receives only when asked to, in `poll` and `wait`.
+//!
+//! Everything that changes is behind one lock, which is never held in a sleep. The completion
+//! queue is apart from it, so that the reaper may arm requests while it reads.
+
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use once_cell::sync::OnceCell;
+use parking_lot::Mutex;
+
+use super::buffer_ring::Taker;
+use super::queue::Queue;
+use super::{Completion, Receive, Token, Waited};
+use crate::clock::now_ns;
+use crate::error::{Error, Result};
+use crate::fork::Descriptor;
+use crate::memory::Mapping;
+use crate::mode::Setup;
+
+mod epoll;
+mod receive;
+mod watches;
+
+use epoll::{Epoll, Events};
+use receive::{Armed, Batch};
+use watches::Watches;
+
+/// How many completions one harvest makes at least before it stops to hand them over.
+const HARVEST: u32 = 256;
+/// How long the engine naps for company at first; longer when less than this came, but no longer
+/// than that: a socket's default buffer holds less than 300 small datagrams.
+const NAP: Duration = Duration::from_micros(100);
+const NAP_ENOUGH: u32 = 32;
+const NAP_MAX: Duration = Duration::from_millis(1);
+
+pub(crate) struct Mmsg {
+    epoll: Epoll,
+    /// What `ready_fd` hands out: an epoll instance that holds ours, and the bell.
+    outer: OnceCell<Epoll>,
+    setup: Setup,
+    queue: Queue,
+    state: Mutex<State>,
+    /// `poll` would find something, whether or not epoll knows.
+    backlog: AtomicBool,
+    /// Sockets that epoll has not been told of.
+    unsettled: AtomicU32,
+    enters: AtomicU64,
+}
+
+struct State {
+    watches: Watches,
+    /// By slot: what is to be received.
+    armed: Vec<Option<Armed>>,
+    /// By pool: where published buffers are taken.
+    pools: Vec<Option<Taker>>,
+    pauses: Vec<(u64, Token)>,
+    /// Completions the queue had no room for.
+    late: VecDeque<Completion>,
+    batch: Batch,
+}
+
+impl Mmsg {
+    pub(crate) fn new(setup: Setup) -> Result<Self> {
+        let (_, cq_entries) = setup.entries();
+        Ok(Self {
+            epoll: Epoll::new()?,
+            outer: OnceCell::new(),
+            setup,
+            queue: Queue::new(cq_entries)?,
+            state: Mutex::new(State {
+                watches: Watches::default(),
+                armed: Vec::new(),
+                pools: Vec::new(),
+                pauses: Vec::new(),
+                late: VecDeque::new(),
+                batch: Batch::new(),
+            }),
+            backlog: AtomicBool::new(false),
+            unsettled: AtomicU32::new(0),
+            enters: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    pub(crate) fn entries(&self) -> (u32, u32) {
+        self.setup.entries()
+    }
+
+    pub(crate) fn has_min_wait(&self) -> bool {
+        true
+    }
+
+    pub(crate) fn enters(&self) -> u64 {
+        self.enters.load(Ordering::Relaxed)
+    }
+
+    // --- submissions -------------------------------------------------------------------------
+
+    pub(crate) fn receive(&self, receive: &Receive) -> Result<()> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let slot = receive.slot as usize;
+        if state.armed.len() <= slot {
+            state.armed.resize_with(slot + 1, || None);
+            // What an end needs, so that a harvest allocates nothing.
+            state.late.reserve(2 * (slot + 1) + 1);
+            state.pauses.reserve(slot + 1);
+        }
+        let watch = state.watches.arm(receive.fd, receive.slot);
+        state.armed[slot] = Some(Armed::new(receive, watch));
+        // epoll tells what a socket has when it is added. One that is added already has told; and
+        // a single-shot may fail at once, without anything to tell.
+        if receive.pool.is_none() || state.watches.is_added(watch) {
+            state.watches.is_readable(watch);
+            self.backlog.store(true, Ordering::Relaxed);
+        }
+        self.note_unsettled(state);
+        Ok(())
+    }
+
+    pub(crate) fn cancel(&self, token: Token) -> Result<()> {
+        if let Token::Receive(slot) = token {
+            let mut state = self.state.lock();
+            if state.armed.get(slot as usize).is_some_and(Option::is_some) {
+                self.end(&mut state, slot, -libc::ECANCELED);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn cancel_all(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        for slot in 0..state.armed.len() as u32 {
+            if state.armed[slot as usize].is_some() {
+                self.end(&mut state, slot, -libc::ECANCELED);
+            }
+        }
+        while let Some((_, token)) = state.pauses.pop() {
+            self.post(&mut state.late, Completion { token, result: 0, buffer: None, more: false });
+        }
+        self.post(&mut state.late, Completion { token: Token::Wake, result: 0, buffer: None, more: false });
+        Ok(())
+    }
+
+    pub(crate) fn watch(&self, fd: RawFd) -> Result<()> {
+        self.epoll.add_waker(fd)
+    }
+
+    pub(crate) fn pause(&self, token: Token, pause: Duration) -> Result<()> {
+        self.state.lock().pauses.push((now_ns() + pause.as_nanos() as u64, token));
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn queued(&self) -> usize {
+        self.unsettled.load(Ordering::Relaxed) as usize
+    }
+
+    pub(crate) fn flush(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        let told = state.watches.settle(&self.epoll);
+        self.enters.fetch_add(told.calls, Ordering::Relaxed);
+        self.note_unsettled(&mut state);
+        told.result
+    }
+
+    pub(crate) fn forget(&self, fd: RawFd) {
+        let mut state = self.state.lock();
+        state.watches.forget(fd, &self.epoll);
+        self.note_unsettled(&mut state);
+    }
+
+    fn note_unsettled(&self, state: &mut State) {
+        self.unsettled.store(state.watches.unsettled(), Ordering::Relaxed);
+    }
+
+    /// The request in `slot` is over, as far as the engine goes.
+    fn end(&self, state: &mut State, slot: u32, result: i32) {
+        state.disarm(slot);
+        self.note_unsettled(state);
+        self.post(
+            &mut state.late,
+            Completion { token: Token::Receive(slot), result, buffer: None, more: false },
+        );
+    }
+
+    /// Queues a completion. What the queue cannot take comes later, in order.
+    fn post(&self, late: &mut VecDeque<Completion>, completion: Completion) {
+        if !late.is_empty() || !self.queue.push(&completion) {
+            late.push_back(completion);
+            self.backlog.store(true, Ordering::Relaxed);
+        }
+    }
+
+    // --- completions -------------------------------------------------------------------------
+
+    #[inline]
+    pub(crate) fn next_completion(&self) -> Option<Completion> {
+        self.queue.pop()
+    }
+
+    #[inline]
+    pub(crate) fn ready(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    #[inline]
+    pub(crate) fn pending(&self) -> bool {
+        self.backlog.load(Ordering::Relaxed)
+    }
+
+    /// Nothing is received that the queue has no room for.
+    pub(crate) fn overflowed(&self) -> bool {
+        false
+    }
+
+    // --- waiting -----------------------------------------------------------------------------
+
+    pub(crate) fn poll(&self) {
+        self.receive_within(Some(Duration::ZERO));
+    }
+
+    pub(crate) fn wait(&self, want: u32, min_wait_us: u32, timeout: Option<Duration>) -> Waited {
+        let linger = if want > 1 { Duration::from_micros(min_wait_us.into()) } else { Duration::ZERO };
+        let mut waited = Waited::TimedOut;
+        if !linger.is_zero() {
+            waited = self.linger(want, linger);
+        }
+        if waited == Waited::TimedOut && !self.ready() {
+            waited = self.receive_within(timeout.map(|time| time.saturating_sub(linger)));
+        }
+        if self.ready() { Waited::Woken } else { waited }
+    }
+
+    /// Naps, however much arrives meanwhile, and then receives all of it at once; until there are
+    /// `want`, or `linger` is over. A nap is so short that the socket does not overflow in it.
+    fn linger(&self, want: u32, linger: Duration) -> Waited {
+        let (mut nap, mut left) = (NAP, linger);
+        if self.pending() {
+            self.receive_within(Some(Duration::ZERO));
+            if self.queue.len() >= want || self.pending() {
+                return Waited::Woken;
+            }
+        }
+        while !left.is_zero() {
+            let time = nap.min(left);
+            left -= time;
+            self.enters.fetch_add(1, Ordering::Relaxed);
+            epoll::nap(time);
+            let before = self.queue.len();
+            let waited = self.receive_within(Some(Duration::ZERO));
+            let received = self.queue.len() - before;
+            // Woken by something else than data, or enough of that.
+            if (waited != Waited::TimedOut && received == 0) || self.queue.len() >= want || self.pending() {
+                return waited;
+            }
+            if received < NAP_ENOUGH {
+                nap = (2 * nap).min(NAP_MAX);
+            }
+        }
+        Waited::TimedOut
+    }
+
+    /// Sleeps until there is something to receive, for `timeout` at most, and receives it.
+    fn receive_within(&self, timeout: Option<Duration>) -> Waited {
+        let mut events = Events::new();
+        self.enters.fetch_add(1, Ordering::Relaxed);
+        let fetched = self.epoll.fetch(&mut events, self.patience(timeout));
+        let mut state = self.state.lock();
+        for watch in events.watches() {
+            state.watches.is_readable(watch);
+        }
+        self.end_pauses(&mut state);
+        self.harvest(&mut state);
+        drop(state);
+        match fetched {
+            Ok(0) => Waited::TimedOut,
+            Ok(_) => Waited::Woken,
+            Err(libc::EINTR) => Waited::Interrupted,
+            Err(errno) => Waited::Refused(errno),
+        }
+    }
+
+    /// How long epoll may sleep.
+    fn patience(&self, timeout: Option<Duration>) -> Option<Duration> {
+        if self.pending() || timeout == Some(Duration::ZERO) {
+            return Some(Duration::ZERO);
+        }
+        let next = self.state.lock().pauses.iter().map(|(at_ns, _)| *at_ns).min();
+        let pause = next.map(|at_ns| Duration::from_nanos(at_ns.saturating_sub(now_ns())));
+        [timeout, pause].into_iter().flatten().min()
+    }
+
+    fn end_pauses(&self, state: &mut State) {
+        if state.pauses.is_empty() {
+            return;
+        }
+        let (now_ns, late) = (now_ns(), &mut state.late);
+        state.pauses.retain(|&(at_ns, token)| {
+            if at_ns <= now_ns {
+                self.post(late, Completion { token, result: 0, buffer: None, more: false });
+            }
+            at_ns > now_ns
+        });
+    }
+
+    /// Receives from the sockets that have something, each in its turn, a batch at a time.
+    fn harvest(&self, state: &mut State) {
+        while let Some(completion) = state.late.front() {
+            if !self.queue.push(completion) {
+                break;
+            }
+            state.late.pop_front();
+        }
+        let before = self.queue.room();
+        for _ in 0..state.watches.readable() {
+            if !state.late.is_empty() || before - self.queue.room() >= HARVEST {
+                break;
+            }
+            let Some(watch) = state.watches.next_readable() else { break };
+            if !self.serve(state, watch) {
+                state.watches.is_readable(watch);
+            }
+        }
+        let backlog = !state.late.is_empty() || state.watches.readable() > 0;
+        self.backlog.store(backlog, Ordering::Relaxed);
+    }
+
+    /// Serves the requests of a socket. True: it has nothing more for any of them.
+    fn serve(&self, state: &mut State, watch: u32) -> bool {
+        let mut drained = true;
+        let mut at = 0;
+        while let Some(slot) = state.watches.request(watch, at) {
+            drained &= self.receive_for(state, slot);
+            // One that ended is no longer in the list.
+            at += usize::from(state.armed[slot as usize].is_some());
+        }
+        drained
+    }
+
+    /// Receives for one request. True: the socket has nothing more for it.
+    fn receive_for(&self, state: &mut State, slot: u32) -> bool {
+        if self.queue.room() == 0 {
+            return false;
+        }
+        let armed = state.armed[slot as usize].as_mut().expect("a listed request is armed");
+        let Some(pool) = armed.pool else {
+            self.enters.fetch_add(1, Ordering::Relaxed);
+            return match receive::single(armed) {
+                result if armed.would_wait(result) => true,
+                result => {
+                    self.end(state, slot, result);
+                    true
+                }
+            };
+        };
+        let taker = state.pools[usize::from(pool)].as_mut().expect("a pool that receives is registered");
+        if taker.published() == 0 {
+            self.end(state, slot, -libc::ENOBUFS);
+            return true;
+        }
+        let mut over = false;
+        let received = state.batch.receive(armed, taker, self.queue.room(), |result, buffer| {
+            over |= armed.ends_when_empty && result as u32 == armed.payload_at();
+            self.queue.push(&Completion {
+                token: Token::Receive(slot),
+                result,
+                buffer: Some(buffer),
+                more: !over,
+            });
+        });
+        self.enters.fetch_add(received.calls, Ordering::Relaxed);
+        if over {
+            state.disarm(slot);
+            self.note_unsettled(state);
+            return true;
+        }
+        match received.error {
+            0 => received.drained,
+            errno => {
+                self.end(state, slot, -errno);
+                true
+            }
+        }
+    }
+
+    // --- readiness for other loops -----------------------------------------------------------
+
+    pub(crate) fn ready_fd(&self, bell: RawFd) -> Result<RawFd> {
+        let outer = self.outer.get_or_try_init(|| {
+            let outer = Epoll::new()?;
+            outer.add_level(self.epoll.fd())?;
+            outer.add_level(bell)?;
+            Ok::<_, Error>(outer)
+        })?;
+        Ok(outer.fd())
+    }
+
+    // --- buffer groups -----------------------------------------------------------------------
+
+    pub(crate) fn register_pool(&self, pool: u16, entries: &Mapping, count: u16) -> Result<()> {
+        let mut state = self.state.lock();
+        let at = usize::from(pool);
+        if state.pools.len() <= at {
+            state.pools.resize_with(at + 1, || None);
+        }
+        state.pools[at] = Some(Taker::new(entries, count));
+        Ok(())
+    }
+
+    pub(crate) fn unregister_pool(&self, pool: u16) -> Result<()> {
+        if let Some(taker) = self.state.lock().pools.get_mut(usize::from(pool)) {
+            *taker = None;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn disarm(&mut self, slot: u32) {
+        if let Some(armed) = self.armed[slot as usize].take() {
+            self.watches.disarm(armed.watch, slot);
+        }
+    }
+}
+
+/// One of the engine's descriptors: closed on drop and in a forked child.
+fn open(what: &str, call: impl FnOnce() -> RawFd) -> Result<Descriptor> {
+    let [descriptor] = Descriptor::open(what, |[fd]| {
+        *fd = call();
+        *fd
+    })?;
+    Ok(descriptor)
+}

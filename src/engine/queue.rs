@@ -1,0 +1,114 @@
+//! A completion queue like the kernel's: a fixed ring that one side fills and the other empties.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::{Completion, Token};
+use crate::error::{Error, Result};
+
+const MORE: u64 = 1 << 48;
+const BUFFER: u64 = 1 << 49;
+
+/// Who pushes, and who pops, is one at a time: the holder of the engine's lock, and the reaper.
+#[derive(Debug)]
+pub(super) struct Queue {
+    entries: Box<[[AtomicU64; 2]]>,
+    head: AtomicU32,
+    tail: AtomicU32,
+}
+
+impl Queue {
+    /// A queue of this many completions, a power of two. Programs choose the number, so memory
+    /// may not do for it.
+    pub(super) fn new(entries: u32) -> Result<Self> {
+        let mut places = Vec::new();
+        places.try_reserve_exact(entries as usize).map_err(|_| {
+            Error::new(libc::ENOMEM, "ring: no memory for the completion queue; ask for fewer cq_entries")
+        })?;
+        places.resize_with(entries as usize, Default::default);
+        Ok(Self { entries: places.into(), head: AtomicU32::new(0), tail: AtomicU32::new(0) })
+    }
+
+    fn place(&self, at: u32) -> &[AtomicU64; 2] {
+        &self.entries[at as usize & (self.entries.len() - 1)]
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.head.load(Ordering::Relaxed) == self.tail.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> u32 {
+        self.tail.load(Ordering::Relaxed).wrapping_sub(self.head.load(Ordering::Acquire))
+    }
+
+    /// How many more it takes.
+    #[inline]
+    pub(super) fn room(&self) -> u32 {
+        self.entries.len() as u32 - self.len()
+    }
+
+    /// False: it is full.
+    #[inline]
+    pub(super) fn push(&self, completion: &Completion) -> bool {
+        if self.room() == 0 {
+            return false;
+        }
+        let tail = self.tail.load(Ordering::Relaxed);
+        let [token, rest] = self.place(tail);
+        token.store(completion.token.pack(), Ordering::Relaxed);
+        rest.store(pack(completion), Ordering::Relaxed);
+        self.tail.store(tail.wrapping_add(1), Ordering::Release);
+        true
+    }
+
+    #[inline]
+    pub(super) fn pop(&self) -> Option<Completion> {
+        if self.is_empty() {
+            return None;
+        }
+        let head = self.head.load(Ordering::Relaxed);
+        let [token, rest] = self.place(head);
+        let completion = unpack(token.load(Ordering::Relaxed), rest.load(Ordering::Relaxed));
+        self.head.store(head.wrapping_add(1), Ordering::Release);
+        Some(completion)
+    }
+}
+
+fn pack(completion: &Completion) -> u64 {
+    u64::from(completion.result as u32)
+        | completion.buffer.map_or(0, |buffer| BUFFER | u64::from(buffer) << 32)
+        | if completion.more { MORE } else { 0 }
+}
+
+fn unpack(token: u64, rest: u64) -> Completion {
+    Completion {
+        token: Token::unpack(token),
+        result: rest as u32 as i32,
+        buffer: (rest & BUFFER != 0).then_some((rest >> 32) as u16),
+        more: rest & MORE != 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn completions_come_out_as_they_went_in_and_a_full_queue_takes_no_more() {
+        let queue = Queue::new(2).unwrap();
+        for (result, buffer, more) in [(-105, None, false), (7, Some(0), true), (0, Some(u16::MAX), false)] {
+            let made = Completion { token: Token::Receive(9), result, buffer, more };
+            for _ in 0..2 {
+                assert!(queue.push(&made));
+            }
+            assert!(!queue.push(&made));
+            for _ in 0..2 {
+                let popped = queue.pop().unwrap();
+                assert_eq!(popped.token, Token::Receive(9));
+                assert_eq!((popped.result, popped.buffer, popped.more), (result, buffer, more));
+            }
+            assert!(queue.is_empty() && queue.pop().is_none());
+        }
+    }
+}

@@ -1,0 +1,154 @@
+/* Sandboxes: real seccomp filters that answer EPERM or ENOSYS to io_uring_setup, or to
+ * io_uring_enter or io_uring_register alone. Each case is a process of its own, since a filter
+ * cannot be taken off; and each is tried by a process that asked for io_uring before the filter
+ * was there, too. AUTO receives on the other engine; who insists on io_uring is told why not. */
+#include "test.h"
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+/* Has these three calls answer `error`; 0 leaves a call out. */
+static void block(int setup, int enter, int registers, int error)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, setup ? SYS_io_uring_setup : ~0u, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, enter ? SYS_io_uring_enter : ~0u, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, registers ? SYS_io_uring_register : ~0u, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
+    };
+    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+    SYS(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    SYS(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+}
+
+static struct ringmsg_support support(void)
+{
+    struct ringmsg_support support = {.size = sizeof support};
+    OK(ringmsg_query_support(&support));
+    return support;
+}
+
+/* A ring that AUTO makes receives a datagram; its engine. */
+static uint32_t auto_receives(void)
+{
+    struct ringmsg_ring *ring;
+    struct ringmsg_ring_info info = {.size = sizeof info};
+    OK(ringmsg_ring_new(NULL, &ring));
+    OK(ringmsg_ring_info(ring, &info));
+    int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+    struct ringmsg_pool *pool = make_pool(ring, receiver, 16, 2048);
+    OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 1));
+    SYS(send(sender, "hello", 5, 0));
+    struct ringmsg_record record = reap_one(ring);
+    EQUAL(record.result, 5);
+    CHECK(memcmp(payload_of(ring, &record), "hello", 5) == 0);
+    OK(ringmsg_ring_free(ring));
+    return info.engine;
+}
+
+/* A ring on io_uring is refused with this error, in a sentence that holds these words. */
+static void refused_with(uint32_t flags, int error, const char *call)
+{
+    char why[1024];
+    struct ringmsg_ring *ring = NULL;
+    struct ringmsg_ring_config config;
+    ringmsg_ring_config_init(&config);
+    config.flags = flags;
+    config.engine = RINGMSG_ENGINE_IO_URING;
+    int descriptors = open_descriptors();
+    EQUAL(ringmsg_ring_new(&config, &ring), -error);
+    CHECK(ring == NULL);
+    EQUAL(open_descriptors(), descriptors);
+    ringmsg_last_error(why, sizeof why);
+    if (strstr(why, call) != why || strstr(why, "seccomp filter") == NULL)
+        FAIL("it begins with \"%s\" and tells of a seccomp filter: %s", call, why);
+}
+
+static int there_before; /* io_uring works without a filter */
+
+static void blocked(int setup, int enter, int registers, int error, const char *call)
+{
+    block(setup, enter, registers, error);
+    EQUAL(auto_receives(), RINGMSG_ENGINE_RECVMMSG);
+    struct ringmsg_support now = support();
+    CHECK(now.engines & 1u << RINGMSG_ENGINE_RECVMMSG);
+    EQUAL(now.engines & 1u << RINGMSG_ENGINE_IO_URING, 0);
+    EQUAL(now.features & RINGMSG_FEATURE_MULTISHOT, 0);
+    if (!there_before)
+        return;
+    EQUAL(now.create_error, -error);
+    refused_with(0, error, call);
+    refused_with(RINGMSG_SETUP_DEFER_TASKRUN, error, call);
+    refused_with(RINGMSG_SETUP_AUTO, error, call);
+    refused_with(RINGMSG_SETUP_R_DISABLED, error, call);
+    refused_with(RINGMSG_SETUP_SQPOLL, error, call);
+
+    char text[2048];
+    OK(ringmsg_describe_support(text, sizeof text));
+    if (!strstr(text, "AUTO takes recvmmsg") || !strstr(text, call) || !strstr(text, "seccomp filter"))
+        FAIL("the description misses the engine, %s or the filter: %s", call, text);
+}
+
+static void setup_eperm(void) { blocked(1, 0, 0, EPERM, "io_uring_setup: "); }
+static void setup_enosys(void) { blocked(1, 0, 0, ENOSYS, "io_uring_setup: "); }
+static void enter_eperm(void) { blocked(0, 1, 0, EPERM, "io_uring_enter: "); }
+static void enter_enosys(void) { blocked(0, 1, 0, ENOSYS, "io_uring_enter: "); }
+static void register_eperm(void) { blocked(0, 0, 1, EPERM, "io_uring_register: "); }
+static void register_enosys(void) { blocked(0, 0, 1, ENOSYS, "io_uring_register: "); }
+static void all_three_eperm(void) { blocked(1, 1, 1, EPERM, "io_uring_setup: "); }
+
+static void a_filter_that_lets_them_pass(void)
+{
+    block(0, 0, 0, EPERM);
+    EQUAL(auto_receives(), there_before ? RINGMSG_ENGINE_IO_URING : RINGMSG_ENGINE_RECVMMSG);
+}
+
+/* A ring that is there already goes on to work when only new ones are forbidden. */
+static void a_ring_made_before(void)
+{
+    struct ringmsg_ring *ring;
+    OK(ringmsg_ring_new(NULL, &ring));
+    block(1, 0, 0, EPERM);
+    int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+    struct ringmsg_pool *pool = make_pool(ring, receiver, 16, 2048);
+    OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 1));
+    SYS(send(sender, "hello", 5, 0));
+    EQUAL(reap_one(ring).result, 5);
+    OK(ringmsg_ring_free(ring));
+}
+
+/* In a child: this process is to ask for nothing before the filters are there. */
+static int io_uring_works(void)
+{
+    int status;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0)
+        _exit((support().features & RINGMSG_FEATURE_MULTISHOT) == 0);
+    waitpid(child, &status, 0);
+    return status == 0;
+}
+
+int main(void)
+{
+    static const struct test tests[] = {
+        TEST(setup_eperm), TEST(setup_enosys), TEST(enter_eperm), TEST(enter_enosys), TEST(register_eperm),
+        TEST(register_enosys), TEST(all_three_eperm), TEST(a_filter_that_lets_them_pass), TEST(a_ring_made_before)};
+    static const struct test_mode fresh = {"fresh", 0, 0}, asked = {"asked", 0, 0};
+    int failed = 0, count = sizeof tests / sizeof *tests;
+    there_before = io_uring_works();
+    if (!there_before)
+        printf("(no io_uring, filter or not: only that the other engine is taken was tried)\n");
+    for (int i = 0; i < count; i++)
+        failed += !run_test(&tests[i], &fresh);
+    support();
+    for (int i = 0; i < count; i++)
+        failed += !run_test(&tests[i], &asked);
+    printf("%d passed, %d failed\n", 2 * count - failed, failed);
+    return failed != 0;
+}

@@ -1,0 +1,225 @@
+//! What the documents name exists: links and their anchors, files, make targets, functions and
+//! constants. No placeholders; and the tables of docs/scaling.md are computed from its figures.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+mod toolchain;
+use toolchain::root;
+
+struct Document {
+    path: PathBuf,
+    text: String,
+}
+
+impl Document {
+    /// What a relative path in it starts from.
+    fn folder(&self) -> &Path {
+        self.path.parent().expect("a file is in a folder")
+    }
+
+    fn name(&self) -> String {
+        self.path.strip_prefix(root()).unwrap().display().to_string()
+    }
+
+    /// Code, and prose without it: fenced and indented blocks and what is in backticks; the rest.
+    fn code_and_prose(&self) -> (Vec<String>, Vec<String>) {
+        let (mut code, mut prose) = (Vec::new(), Vec::new());
+        let mut paragraph = String::new();
+        let mut fenced = false;
+        for line in self.text.lines().chain([""]) {
+            let fence = line.trim_start().starts_with("```");
+            if !fenced && !fence && !line.starts_with("    ") && !line.is_empty() {
+                paragraph += line;
+                paragraph.push('\n');
+                continue;
+            }
+            for (i, part) in std::mem::take(&mut paragraph).split('`').enumerate() {
+                if i % 2 == 0 { &mut prose } else { &mut code }.push(part.to_owned());
+            }
+            if fence {
+                fenced = !fenced;
+            } else {
+                code.push(line.to_owned());
+            }
+        }
+        assert!(!fenced, "{}: a code block has no end", self.name());
+        (code, prose)
+    }
+
+    /// The anchors that a renderer makes of the headings.
+    fn anchors(&self) -> BTreeSet<String> {
+        let headings = self.text.lines().filter(|line| line.starts_with('#'));
+        let anchor = |heading: &str| -> String {
+            let letters = heading.trim_start_matches('#').trim().to_lowercase();
+            let kept = letters.chars().filter(|&c| c.is_alphanumeric() || " -_".contains(c));
+            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+        };
+        headings.map(anchor).collect()
+    }
+}
+
+fn documents() -> Vec<Document> {
+    let mut paths = vec![root().join("README.md"), root().join("CHANGELOG.md")];
+    paths.extend(["python", "go"].map(|language| root().join("bindings").join(language).join("README.md")));
+    let docs = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    paths.extend(docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    paths.sort();
+    let read = |path: PathBuf| Document { text: std::fs::read_to_string(&path).unwrap(), path };
+    paths.into_iter().map(read).collect()
+}
+
+/// The words of `text`: letters, digits and underscores.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+/// Fails with all that was found, not with the first.
+#[track_caller]
+fn none(found: Vec<String>) {
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn relative_links_lead_somewhere() {
+    let mut dead = Vec::new();
+    for document in documents() {
+        for prose in document.code_and_prose().1 {
+            for link in prose.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next()) {
+                if link.contains("://") || link.starts_with("mailto:") {
+                    continue;
+                }
+                let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+                let target =
+                    if file.is_empty() { document.path.clone() } else { document.folder().join(file) };
+                let found = target.exists()
+                    && (anchor.is_empty()
+                        || Document { text: std::fs::read_to_string(&target).unwrap(), path: target }
+                            .anchors()
+                            .contains(anchor));
+                if !found {
+                    dead.push(format!("{}: {link}", document.name()));
+                }
+            }
+        }
+    }
+    none(dead);
+}
+
+#[test]
+fn there_are_no_placeholders() {
+    let mut placeholders = Vec::new();
+    for document in documents() {
+        for word in words(&document.text) {
+            if ["TODO", "FIXME", "XXX", "TBD"].contains(&word) || word.eq_ignore_ascii_case("lorem") {
+                placeholders.push(format!("{}: {word}", document.name()));
+            }
+        }
+    }
+    none(placeholders);
+}
+
+/// The targets of the Makefile and what it includes.
+fn make_targets() -> BTreeSet<String> {
+    let mut targets = BTreeSet::new();
+    for file in ["Makefile", "packaging/install.mk", "tests/proof.mk", "bindings/bindings.mk"] {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        for rule in text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase())) {
+            let (names, rest) = rule.split_once(':').unwrap_or(("", ""));
+            if !rest.starts_with('=') {
+                targets.extend(names.split_whitespace().map(str::to_owned));
+            }
+        }
+    }
+    targets
+}
+
+#[test]
+fn make_targets_exist() {
+    let targets = make_targets();
+    assert!(targets.contains("test") && targets.contains("check-deb"), "{targets:?}");
+    let mut missing = Vec::new();
+    for document in documents() {
+        for code in document.code_and_prose().0 {
+            let mut tokens = code.split_whitespace();
+            while tokens.any(|token| token == "make") {
+                let target = tokens.clone().find(|token| !token.contains('=')).unwrap_or("");
+                let target = target.trim_end_matches([';', ',']);
+                if target.starts_with(|c: char| c.is_ascii_lowercase()) && !targets.contains(target) {
+                    missing.push(format!("{}: make {target}", document.name()));
+                }
+            }
+        }
+    }
+    none(missing);
+}
+
+#[test]
+fn files_in_backticks_exist() {
+    const FOLDERS: [&str; 9] = [
+        "docs/",
+        "tests/",
+        "examples-c/",
+        "src/",
+        "include/",
+        "packaging/",
+        "bindings/",
+        "benches/",
+        "fuzz/",
+    ];
+    let mut missing = Vec::new();
+    for document in documents() {
+        for code in document.code_and_prose().0 {
+            for path in code.split_whitespace().map(|word| word.trim_start_matches("./")) {
+                let path = path.trim_end_matches([',', ';', ')', '.']);
+                if !FOLDERS.iter().any(|folder| path.starts_with(folder)) {
+                    continue;
+                }
+                let path = path.split(['*', '{']).next().unwrap(); // the fixed part
+                if !root().join(path).exists() && !document.folder().join(path).exists() {
+                    missing.push(format!("{}: {path}", document.name()));
+                }
+            }
+        }
+    }
+    none(missing);
+}
+
+#[test]
+fn names_of_the_interface_exist() {
+    // Of the build and of the bindings, not of the C interface.
+    const OTHERS: [&str; 4] =
+        ["RINGMSG_TEST_ALLOW_SKIP", "RINGMSG_LIBRARY", "RINGMSG_UPDATE_HEADER", "ringmsg_static"];
+    let header = std::fs::read_to_string(root().join("include/ringmsg.h")).unwrap();
+    let known: BTreeSet<&str> = words(&header).collect();
+    let mut missing = Vec::new();
+    for document in documents() {
+        for word in words(&document.text) {
+            let ours = word.starts_with("ringmsg_") || word.starts_with("RINGMSG_");
+            // `RINGMSG_META_*`, `ringmsg_`: some name begins with it.
+            let found = known.contains(word)
+                || word.ends_with('_') && known.iter().any(|name| name.starts_with(word));
+            if ours && !found && !OTHERS.contains(&word) {
+                missing.push(format!("{}: {word}", document.name()));
+            }
+        }
+    }
+    none(missing);
+}
+
+/// docs/scaling.awk rewrites its own tables: `make scaling`.
+#[test]
+fn scaling_is_computed_from_its_figures() {
+    let document = root().join("docs/scaling.md");
+    let output = Command::new("awk")
+        .arg("-f")
+        .arg(root().join("docs/scaling.awk"))
+        .arg(&document)
+        .output()
+        .expect("awk runs; `apt-get install mawk` provides it");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let computed = String::from_utf8(output.stdout).unwrap();
+    assert!(computed.contains("| 100 | 96.15 M |"), "64 bytes at 100 Gbit/s are computed");
+    assert!(computed == std::fs::read_to_string(document).unwrap(), "`make scaling` changes docs/scaling.md");
+}

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Boots Debian's kernels under qemu, runs the C tests of tests/c in each as root, and prints a table
+# kernel x test program, which also replaces the generated section of docs/compatibility.md.
+#   tests/kernels/run.sh LIBRARY_DIR [SERIES...]
+# ONLY=program,program     only these, and the document stays as it is
+# Kernels are kept in target/kernels; so are the consoles' logs.
+set -euo pipefail
+here=$(dirname "$(realpath "$0")")
+library=$(realpath "$1")
+shift
+work=target/kernels
+image=$work/initramfs
+
+need() { # command, package
+    command -v "$1" >/dev/null || { echo "test-kernels: missing: $1; install it with: apt-get install $2" >&2; exit 1; }
+}
+need qemu-system-x86_64 qemu-system-x86
+need cpio cpio
+need busybox busybox-static
+need dpkg-deb dpkg
+need apt-get apt
+
+# The programs, the library, what they are linked with, and busybox.
+build_image() {
+    rm -rf "$image" && mkdir -p "$image"/{bin,lib,lib64,tests}
+    local name program
+    for source in tests/c/*.c "$here/sysctl.c" "$here/support.c"; do
+        name=$(basename "$source" .c)
+        cc -std=c11 -g -O1 -Itests/c -Iinclude "$source" -o "$image/tests/$name" -L"$library" -lringmsg -lpthread
+        [ "$name" = support ] || echo "$name"
+    done > "$image/tests/list"
+    cp "$library/libringmsg.so" "$image/lib/libringmsg.so.0"
+    for program in "$image"/tests/support "$library/libringmsg.so"; do
+        ldd "$program" | grep -o '/[^ ]*' | grep -v ringmsg
+    done | sort -u | xargs -I{} cp -L {} "$image/lib"
+    cp "$image"/lib/ld-linux* "$image/lib64"
+    cp "$(command -v busybox)" "$image/bin/busybox"
+    "$image/bin/busybox" true 2>/dev/null && ! ldd "$image/bin/busybox" >/dev/null 2>&1 ||
+        { echo "test-kernels: busybox is linked dynamically; apt-get install busybox-static" >&2; exit 1; }
+    cp "$here/init" "$image/init"
+    (cd "$image" && find . | cpio --quiet -o -H newc | gzip -1) > "$image.gz"
+}
+
+# One virtual machine; what it says goes to a file.
+machine() { # accelerator, kernel, log, minutes, words for the kernel's command line
+    # shellcheck disable=SC2086
+    timeout "$4m" qemu-system-x86_64 $1 -m 2G -smp 2 -display none -no-reboot -net none -serial "file:$3" \
+        -kernel "$2" -initrd "$image.gz" -append "console=ttyS0 quiet panic=-1 $5" </dev/null >/dev/null 2>&1
+}
+
+# A /dev/kvm is no promise: under some hypervisors it runs only kernels made for it.
+choose_accelerator() { # a kernel to try with
+    accelerator="-accel kvm -cpu host" minutes=20
+    [ -w /dev/kvm ] && machine "$accelerator" "$1" "$work/kvm.log" 0.5 test-kernels.only=none && return
+    accelerator="-accel tcg -cpu max" minutes=60
+    echo "test-kernels: /dev/kvm cannot run these kernels; the processor is emulated, some ten minutes a kernel" >&2
+}
+
+boot() { # series, column, words for the kernel's command line
+    local log="$work/$2.log"
+    machine "$accelerator" "$work/$1/vmlinuz" "$log" $minutes "${ONLY:+test-kernels.only=$ONLY} ${3:-}" || true
+    tr -d '\r' < "$log" > "$log.text" && mv "$log.text" "$log"
+    grep -q '^@ done' "$log" || echo "test-kernels: $2 did not run to its end; see $log" >&2
+    echo "$2: $(grep -c '^ok ' "$log" || true) ok, $(grep -c '^FAILED ' "$log" || true) failed"
+}
+
+build_image
+"$here/fetch.sh" "$work" "$@"
+[ $# -gt 0 ] || set -- $(cut -d' ' -f1 "$work/apt/available")
+choose_accelerator "$work/$1/vmlinuz"
+columns=()
+for series in "$@"; do
+    [ -s "$work/$series/vmlinuz" ] || continue
+    boot "$series" "$series"
+    columns+=("$series")
+done
+# Once with io_uring switched off by the administrator, on the oldest kernel that can.
+for series in "$@"; do
+    if grep -q '^@ sysctl' "$work/$series.log" 2>/dev/null; then
+        boot "$series" "$series-off" sysctl.kernel.io_uring_disabled=2
+        columns+=("$series-off")
+        break
+    fi
+done
+"$here/table.sh" "$work" "${columns[@]}" > "$work/table.md"
+cat "$work/table.md"
+[ -n "${ONLY:-}" ] || "$here/table.sh" --into docs/compatibility.md "$work/table.md"
+# Behaviours that failed make the command fail.
+for column in "${columns[@]}"; do
+    grep -q '^@ done' "$work/$column.log" && ! grep -q '^FAILED ' "$work/$column.log" || exit 1
+done
