@@ -55,13 +55,14 @@ fn try_twice() -> Option<bool> {
         if !is_readable(eventfd.raw(), PATIENCE_MS) {
             return Some(true);
         }
+        // SAFETY: no argument is passed.
+        unsafe { ring.submitter().enter::<libc::sigset_t>(0, 0, ENTER_GETEVENTS, None) }.ok()?;
+        // Posting the completion was announced, too, and in the usual way: that does not count.
         let mut bytes = [0u8; 8];
         for fd in [eventfd.raw(), reader.raw()] {
             // SAFETY: eight writable bytes.
             unsafe { libc::read(fd, bytes.as_mut_ptr().cast(), bytes.len()) };
         }
-        // SAFETY: no argument is passed.
-        unsafe { ring.submitter().enter::<libc::sigset_t>(0, 0, ENTER_GETEVENTS, None) }.ok()?;
         ring.completion().for_each(drop);
     }
     Some(false)
