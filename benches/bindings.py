@@ -29,10 +29,19 @@ def tables_of(command: list[str], language: str, environment: dict[str, str], wh
 
 
 def python(rounds: int) -> Tables:
-    """bindings/python/benchmarks/receive.py, pinned as the C receivers are."""
+    """bindings/python/benchmarks/receive.py, pinned as the C receivers are.
+
+    asyncio allocates 256 KiB for each datagram. Whether glibc takes them from the kernel each time
+    depends on what lies where in the heap, and makes 4 us or 16. The first run has malloc keep its
+    memory, which is asyncio's lucky case; the second shows what happened to happen."""
+    keep = {"MALLOC_MMAP_THRESHOLD_": str(16 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
     folder = ROOT / "bindings/python"
     command = ["taskset", "-c", "0", sys.executable, "benchmarks/receive.py", "--rounds", str(rounds), "--json"]
-    return tables_of(command, "Python", {"PYTHONPATH": "src"}, folder)
+    tables = tables_of(command, "Python", {"PYTHONPATH": "src"} | keep, folder)
+    as_it_comes = tables_of(command, "Python", {"PYTHONPATH": "src"}, folder)
+    for title in as_it_comes.keys() & {"Python, under asyncio"}:
+        tables[f"{title}, malloc as it comes"] = as_it_comes[title]
+    return tables
 
 
 def go(rounds: int, program: Path) -> Tables:

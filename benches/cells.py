@@ -66,7 +66,7 @@ REGIMES = [
     Regime("drained-64", "drained, 64 B", "4,000 queued while the receiver is stopped, then drained", latency=False),
     Regime("drained-gro", "drained, GRO", "400 trains of 32 x 1200 bytes queued, then drained", latency=False),
     Regime("gro-1m", "GRO, 1 M/s", "31,250 trains of 32 x 1200 bytes a second, evenly spaced"),
-    Regime("ping", "ping-pong", "one datagram, answered, and 100 us of rest; latency is the round trip", longer=2),
+    Regime("ping", "ping-pong", "one datagram, answered, and 250 us of rest; latency is the round trip", longer=2),
 ]
 
 SLEEPERS = {"recvmmsg-64-sleep-100us", "recvmmsg-64-sleep-1ms"}

@@ -13,12 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from cells import OURS, REGIMES, ROW, ROWS, Regime
 from report import number
 from summary import Cells, counts, measured, median
 
 AUTO, OTHER_OURS, PEER, LATE = "#c2410c", "#fdba74", "#64748b", "#cbd5e1"
+FAMILY = {"sockets": "#475569", "epoll": "#0d9488", "quinn": "#7c3aed", "uring": "#2563eb"}
 INK, FAINT = "#1f2937", "#e5e7eb"
 STYLE: Any = {  # its type changes with matplotlib's version
     "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
@@ -34,6 +36,29 @@ def colour(name: str, counting: bool = True) -> str:
     if name == OURS:
         return AUTO
     return OTHER_OURS if ROW[name].ours else PEER if counting else LATE
+
+
+def family_colour(name: str) -> str:
+    """Where points lie close together, the peers are told apart by family, too."""
+    if ROW[name].ours:
+        return colour(name)
+    return FAMILY["epoll" if name.startswith("epoll") else ROW[name].program]
+
+
+def plain_numbers(axes: Axes, logarithmic: bool = False) -> None:
+    """1,000 and not 10^3 on the horizontal axis; few enough to read."""
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    if not logarithmic:
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        return
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    decades = high / low
+    steps = (1.0,) if decades > 300 else (1.0, 3.0) if decades > 10 else (1.0, 2.0, 5.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(LogLocator(subs=()))
 
 
 def legend(figure: Figure, late: bool = True) -> None:
@@ -91,6 +116,7 @@ def cpu(cells: Cells) -> Figure | None:
                       fontsize=7.5, color=AUTO if name == OURS else INK, fontweight="bold" if name == OURS else "normal")
         axes.set_title(regime.title)
         axes.set_xlim(0, highest * 1.42)
+        plain_numbers(axes)
         axes.set_xlabel("CPU time per datagram (ns)")
         label_rows(axes, names)
     for axes in list(grid.flat)[len(regimes):]:
@@ -121,7 +147,7 @@ def latency(cells: Cells) -> Figure | None:
             axes.plot([p50, p99], [y, y], color=shade, linewidth=4, solid_capstyle="butt")
             axes.plot(p50, y, "o", color=shade, markersize=5.5)
             axes.plot(p999, y, "|", color=shade, markersize=7)
-        axes.set_xscale("log")
+        plain_numbers(axes, logarithmic=True)
         axes.set_title(regime.title)
         axes.set_xlabel("round trip (us)" if regime.name == "ping" else "latency (us)")
         label_rows(axes, names)
@@ -152,17 +178,18 @@ def tradeoff(cells: Cells) -> Figure | None:
             cell = cells[regime.name].get(name)
             if cell is None or not measured(cell, "p99"):
                 continue
-            axes.plot(median(cell, "p99"), median(cell, "cpu_ns"), shapes[name], color=colour(name),
+            axes.plot(median(cell, "p99"), median(cell, "cpu_ns"), shapes[name], color=family_colour(name),
                       markersize=9 if name == OURS else 6.5, markeredgecolor="white", markeredgewidth=0.6,
                       zorder=3 if name == OURS else 2)
-        axes.set_xscale("log")
+        plain_numbers(axes, logarithmic=True)
         axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         axes.grid(True, axis="both")
         axes.set_title(regime.title)
         axes.set_xlabel("99th percentile of latency (us)")
     grid[0][0].set_ylabel("CPU time per datagram (ns)")
     for name in names:
-        handles.append(Line2D([], [], marker=shapes[name], color=colour(name), linestyle="", label=ROW[name].title))
+        handles.append(Line2D([], [], marker=shapes[name], color=family_colour(name), linestyle="", label=ROW[name].title))
     figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8)
     return figure
 
@@ -187,6 +214,7 @@ def bindings(tables: dict[str, dict[str, dict[str, Any]]]) -> Figure | None:
         for label, name in zip(axes.get_yticklabels(), names):
             label.set_color(AUTO if "ringmsg" in name else INK)
         axes.set_xlim(0, highest * 1.15)
+        plain_numbers(axes)
         axes.set_title(title)
         axes.set_xlabel("CPU time per datagram (ns)")
     for axes in list(grid.flat)[len(shown):]:
@@ -205,5 +233,5 @@ def draw(document: dict[str, Any], folder: Path) -> None:
                 continue
             # a white ground of its own, so that dark pages show it as it is meant
             figure.savefig(folder / f"performance-{name}.svg", metadata={"Date": None})
-            figure.savefig(folder / f"performance-{name}.png", dpi=130)
+            figure.savefig(folder / f"performance-{name}.png", dpi=110)
             plt.close(figure)

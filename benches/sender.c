@@ -165,7 +165,7 @@ static void ping(struct sender *s, int64_t ns)
         int64_t took = now() - sent;
         if (board->round_trips < sizeof board->round_trip_ns / sizeof board->round_trip_ns[0])
             board->round_trip_ns[board->round_trips++] = (uint32_t)took;
-        while (now() - sent - took < 100000) /* so that the receiver is asleep again */
+        while (now() - sent - took < 250000) /* so that the receiver is asleep again, its linger over */
             ;
     }
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from cells import GOALS, OURS, REGIMES, ROW, ROWS, meet, select
 from measure import in_turn
 
 HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs/performance.md"
 PROGRAMS = HERE.parent / "build/bench"
 
 
@@ -89,9 +91,10 @@ def test_everybody_is_first_once() -> None:
 
 def test_sections_are_rewritten_between_their_markers(document: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "performance.md"
-    names = list(report.sections(document))
-    file.write_text("".join(f"before {name}\n<!-- {name} -->\nold\n<!-- end {name} -->\n" for name in names))
+    prose = re.sub("(<!-- ([a-z-]+) -->).*?(<!-- end \\2 -->)", r"\1 STALE \3", PAGE.read_text(), flags=re.S)
+    assert prose.count("STALE") == len(report.sections(document))
+    file.write_text(prose)
     report.rewrite(file, document)
     text = file.read_text()
-    assert "old" not in text and all(f"before {name}" in text for name in names)
-    assert f"**{ROW[OURS].title}**" in text
+    assert "STALE" not in text and f"**{ROW[OURS].title}**" in text
+    assert re.sub("(<!-- ([a-z-]+) -->).*?(<!-- end \\2 -->)", r"\1 STALE \3", text, flags=re.S) == prose

@@ -19,10 +19,10 @@ int main(void)
     check("describe", ringmsg_describe_support(text, sizeof text));
     check("query", ringmsg_query_support(&support));
     printf("%s\n", text);
-    printf("setup flags  ");
+    printf("setup flags  %s", support.setup_flags == 0 ? " none: they are io_uring's" : "");
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (support.setup_flags & flags[i].bit)
             printf(" %s", flags[i].name);
     printf("\n");
-    return support.create_error == 0 ? 0 : 77;
+    return 0;
 }

@@ -37,7 +37,9 @@ impl Ring {
                 Some(released) => done += released,
                 None => {
                     for record in &records[..done] {
-                        pools.get(record.pool).map(|buffers| buffers.undo(std::slice::from_ref(record)));
+                        if let Some(buffers) = pools.get(record.pool) {
+                            buffers.undo(std::slice::from_ref(record));
+                        }
                     }
                     return Err(NOT_HELD);
                 }

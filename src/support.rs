@@ -11,6 +11,22 @@ use crate::mode::{self, Setup};
 
 /// Tries everything once. About a millisecond.
 pub(crate) fn query() -> Support {
+    aside(try_all)
+}
+
+/// Runs `trial` in a thread of its own. When a ring ends, the kernel interrupts the threads that
+/// used it, a little later: their next epoll_wait(2) would fail with EINTR for no reason of theirs.
+fn aside<T: Send>(trial: fn() -> T) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("ringmsg-probe".into()).spawn_scoped(scope, trial);
+        match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => trial(),
+        }
+    })
+}
+
+fn try_all() -> Support {
     let mut support = Support {
         engines: 1 << RINGMSG_ENGINE_RECVMMSG,
         io_uring_disabled: diagnosis::io_uring_disabled(),
@@ -54,7 +70,7 @@ pub(crate) fn multishot() -> Result<()> {
     if let Some(known) = WORKS.get() {
         return known.clone();
     }
-    let found = probe::multishot();
+    let found = aside(probe::multishot);
     match &found {
         Err(error) if matches!(error.errno(), libc::EMFILE | libc::ENFILE | libc::ENOMEM) => found,
         _ => WORKS.get_or_init(|| found).clone(),

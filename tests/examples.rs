@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 mod toolchain;
-use toolchain::{Language, compile, compile_static, library_directory, root, scratch, skip};
+use toolchain::{Language, compile, compile_static, library_directory, root, scratch};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -31,8 +31,8 @@ impl Programs {
     }
 }
 
-/// Compiles everything once. None: no io_uring here, and that is allowed.
-fn programs() -> Option<Programs> {
+/// Compiles everything once.
+fn programs() -> Programs {
     static COMPILED: OnceLock<()> = OnceLock::new();
     let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     COMPILED.get_or_init(|| {
@@ -46,13 +46,7 @@ fn programs() -> Option<Programs> {
         }
     });
     let [shared, r#static] = ["examples-shared", "examples-static"].map(|folder| scratch().join(folder));
-    let support = command(&shared, "support").output().unwrap();
-    if support.status.code() == Some(77) {
-        let why = String::from_utf8_lossy(&support.stdout).into_owned();
-        skip("examples", &why);
-        return None;
-    }
-    Some(Programs { shared, r#static, _alone: alone })
+    Programs { shared, r#static, _alone: alone }
 }
 
 fn command(folder: &Path, name: &str) -> Command {
@@ -111,7 +105,7 @@ fn every_example_is_compiled_here() {
 
 #[test]
 fn support_names_the_mode() {
-    let Some(programs) = programs() else { return };
+    let programs = programs();
     for folder in programs.both() {
         let said = run(folder, "support", &[]);
         assert!(said.contains("AUTO takes") && said.contains("setup flags"), "{said}");
@@ -120,7 +114,7 @@ fn support_names_the_mode() {
 
 #[test]
 fn single_shot_fills_the_callers_msghdr() {
-    let Some(programs) = programs() else { return };
+    let programs = programs();
     for folder in programs.both() {
         let said = run(folder, "single_shot", &[]);
         for part in [
@@ -138,7 +132,7 @@ fn single_shot_fills_the_callers_msghdr() {
 
 #[test]
 fn unix_fds_takes_one_and_closes_the_other() {
-    let Some(programs) = programs() else { return };
+    let programs = programs();
     for folder in programs.both() {
         let said = run(folder, "unix_fds", &[]);
         for part in [
@@ -155,7 +149,7 @@ fn unix_fds_takes_one_and_closes_the_other() {
 
 #[test]
 fn modes_prints_a_line_for_each() {
-    let Some(programs) = programs() else { return };
+    let programs = programs();
     let said = run(&programs.shared, "modes", &["20000", "50", "1"]);
     for mode in [
         "recvfrom(2)",
@@ -178,7 +172,7 @@ fn modes_prints_a_line_for_each() {
 
 #[test]
 fn the_demo_loses_nothing_unseen() {
-    let Some(programs) = programs() else { return };
+    let programs = programs();
     for folder in programs.both() {
         let mut demo = Command::new("sh");
         demo.arg(root().join("examples-c/demo.sh")).arg(folder);
@@ -197,7 +191,7 @@ fn the_demo_loses_nothing_unseen() {
 /// The check can fail: losses that no drop counter knows of are noticed, of trains and in trains.
 #[test]
 fn the_demo_notices_a_forged_loss() {
-    let Some(programs) = programs() else { return };
+    let programs = programs();
     for forge in ["train", "datagram"] {
         let noticed = || {
             let sender = programs.shared.join("udp_send");
@@ -216,7 +210,7 @@ fn the_demo_notices_a_forged_loss() {
 
 #[test]
 fn a_sender_that_fails_fails_the_receiver() {
-    let Some(programs) = programs() else { return };
+    let programs = programs();
     let mut receive = command(&programs.shared, "udp_receive");
     let output = receive.args(["127.0.0.1", "0", "/bin/false"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
@@ -225,7 +219,7 @@ fn a_sender_that_fails_fails_the_receiver() {
 /// Datagrams and trains come back as they were sent, from the address they were sent to.
 #[test]
 fn udp_echo_answers_from_the_right_address() {
-    let Some(programs) = programs() else { return };
+    let programs = programs();
     let mut echo = command(&programs.shared, "udp_echo");
     echo.args(["0.0.0.0", "0"]);
     let (echo, mut output) = start(echo);
@@ -313,7 +307,7 @@ fn numbers_come_back_once(processor: usize, address: &str, port: u16, count: u32
 /// on loopback the sender's processor handles what is sent.
 #[test]
 fn udp_sharded_steers_by_processor() {
-    let Some(programs) = programs() else { return };
+    let programs = programs();
     for address in ["127.0.0.1", "::1"] {
         if UdpSocket::bind((address, 0)).is_err() {
             continue; // no IPv6 here
@@ -360,7 +354,7 @@ fn udp_sharded_steers_by_processor() {
 /// The README's program, word for word.
 #[test]
 fn the_readmes_program_works() {
-    let Some(_programs) = programs() else { return };
+    let _programs = programs();
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let snippet = readme.split("```c\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     assert!(snippet.lines().count() <= 45, "a quickstart is short");

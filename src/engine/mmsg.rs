@@ -73,7 +73,7 @@ impl Mmsg {
             epoll: Epoll::new()?,
             outer: OnceCell::new(),
             setup,
-            queue: Queue::new(cq_entries),
+            queue: Queue::new(cq_entries)?,
             state: Mutex::new(State {
                 watches: Watches::default(),
                 armed: Vec::new(),
@@ -118,9 +118,12 @@ impl Mmsg {
         }
         let watch = state.watches.arm(receive.fd, receive.slot);
         state.armed[slot] = Some(Armed::new(receive, watch));
-        // The first attempt comes before any event: there may be data, or an error.
-        state.watches.is_readable(watch);
-        self.backlog.store(true, Ordering::Relaxed);
+        // epoll tells what a socket has when it is added. One that is added already has told; and
+        // a single-shot may fail at once, without anything to tell.
+        if receive.pool.is_none() || state.watches.is_added(watch) {
+            state.watches.is_readable(watch);
+            self.backlog.store(true, Ordering::Relaxed);
+        }
         self.note_unsettled(state);
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::{Completion, Token};
+use crate::error::{Error, Result};
 
 const MORE: u64 = 1 << 48;
 const BUFFER: u64 = 1 << 49;
@@ -16,13 +17,15 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// A queue of this many completions, a power of two.
-    pub(super) fn new(entries: u32) -> Self {
-        Self {
-            entries: std::iter::repeat_with(Default::default).take(entries as usize).collect(),
-            head: AtomicU32::new(0),
-            tail: AtomicU32::new(0),
-        }
+    /// A queue of this many completions, a power of two. Programs choose the number, so memory
+    /// may not do for it.
+    pub(super) fn new(entries: u32) -> Result<Self> {
+        let mut places = Vec::new();
+        places.try_reserve_exact(entries as usize).map_err(|_| {
+            Error::new(libc::ENOMEM, "ring: no memory for the completion queue; ask for fewer cq_entries")
+        })?;
+        places.resize_with(entries as usize, Default::default);
+        Ok(Self { entries: places.into(), head: AtomicU32::new(0), tail: AtomicU32::new(0) })
     }
 
     fn place(&self, at: u32) -> &[AtomicU64; 2] {
@@ -93,7 +96,7 @@ mod tests {
 
     #[test]
     fn completions_come_out_as_they_went_in_and_a_full_queue_takes_no_more() {
-        let queue = Queue::new(2);
+        let queue = Queue::new(2).unwrap();
         for (result, buffer, more) in [(-105, None, false), (7, Some(0), true), (0, Some(u16::MAX), false)] {
             let made = Completion { token: Token::Receive(9), result, buffer, more };
             for _ in 0..2 {

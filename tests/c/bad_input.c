@@ -217,6 +217,7 @@ static void input_structs_of_any_size(void)
     ringmsg_ring_config_init(&ring_config);
     EQUAL(ring_config.size, sizeof ring_config);
     ring_config.flags = test_mode;
+    ring_config.engine = test_engine;
     ring_config.sq_thread_cpu = 0;
     try_sizes(give_ring_config, &ring_config, sizeof ring_config, 8);
     ringmsg_pool_config_init(&pool_config);
@@ -434,7 +435,7 @@ static void ring_info_tells_what_was_granted(void)
     const uint32_t defer = RINGMSG_SETUP_DEFER_TASKRUN | RINGMSG_SETUP_SINGLE_ISSUER;
     const uint32_t coop = RINGMSG_SETUP_COOP_TASKRUN;
     const uint32_t disabled = RINGMSG_SETUP_R_DISABLED;
-    if (test_mode != 0)
+    if (test_mode != 0 || is_recvmmsg())
         return;
     EQUAL(info_of(0, 0, 0).flags, 0);
     EQUAL(info_of(coop, 0, 0).flags, coop);

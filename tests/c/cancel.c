@@ -311,6 +311,7 @@ static void no_rearm_reports_a_full_completion_queue(void)
     struct ringmsg_ring *ring;
     ringmsg_ring_config_init(&config);
     config.flags = test_mode;
+    config.engine = test_engine;
     config.sq_entries = config.cq_entries = CQ_ENTRIES;
     OK(ringmsg_ring_new(&config, &ring));
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
@@ -319,6 +320,15 @@ static void no_rearm_reports_a_full_completion_queue(void)
         SYS(send(sender, "x", 1, 0));
     OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, RINGMSG_RECV_NO_REARM, 1));
     struct ringmsg_record final;
+    if (is_recvmmsg()) { /* it stops receiving while its queue is full, and so ends nothing */
+        for (int seen = 0; seen < SENT; seen++) {
+            final = reap_one(ring);
+            EQUAL(final.flags, RINGMSG_RECORD_BUFFER);
+            OK(ringmsg_release(ring, &final, 1));
+        }
+        OK(ringmsg_ring_free(ring));
+        return;
+    }
     int received = reap_finals(ring, 1, 1, &final);
     CHECK(received < SENT);
     EQUAL(received + left_in(receiver), SENT);

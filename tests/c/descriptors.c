@@ -61,6 +61,7 @@ static void set_up(struct scene *scene, int type, uint32_t cq_entries, uint32_t 
     SYS(pipe2(scene->files + 2, O_CLOEXEC));
     ringmsg_ring_config_init(&config);
     config.flags = test_mode;
+    config.engine = test_engine;
     config.sq_entries = config.cq_entries = cq_entries;
     OK(ringmsg_ring_new(&config, &scene->ring));
     ringmsg_pool_config_init(&pool_config);

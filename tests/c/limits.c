@@ -2,7 +2,9 @@
 #include "test.h"
 
 #include <grp.h>
+#include <linux/io_uring.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 static void limit(int which, rlim_t value)
 {
@@ -22,7 +24,7 @@ static long resident(void)
 
 static int mentions(const char *word)
 {
-    char why[256];
+    char why[512];
     ringmsg_last_error(why, sizeof why);
     return strstr(why, word) != NULL;
 }
@@ -71,6 +73,7 @@ static void every_number_of_descriptors_left_is_survived(void)
         struct ringmsg_pool *pool = NULL;
         ringmsg_ring_config_init(&ring_config);
         ring_config.flags = test_mode;
+        ring_config.engine = test_engine;
         int made = ringmsg_ring_new(&ring_config, &ring);
         if (made != 0) {
             EQUAL(made, -EMFILE);
@@ -126,6 +129,7 @@ static void an_exhausted_address_space_refuses_rings(void)
     struct ringmsg_ring *rings[4096];
     ringmsg_ring_config_init(&config);
     config.flags = test_mode;
+    config.engine = test_engine;
     config.sq_entries = 4096;
     long size, pages;
     FILE *file = fopen("/proc/self/statm", "r");
@@ -142,21 +146,37 @@ static void an_exhausted_address_space_refuses_rings(void)
     EQUAL(open_descriptors(), descriptors);
 }
 
-/* The kernel charges rings and buffer rings to RLIMIT_MEMLOCK, but not to root. */
+/* Whether this kernel charges rings to RLIMIT_MEMLOCK (before 5.12 and since 6.14): a ring as large as
+ * the library would make it is refused. Not to root, ever. */
+static int rings_are_charged(void)
+{
+    struct io_uring_params params = {.flags = IORING_SETUP_CQSIZE, .cq_entries = 8192};
+    long fd = syscall(SYS_io_uring_setup, 4096, &params);
+    if (fd >= 0)
+        close((int)fd);
+    return fd < 0 && errno == ENOMEM;
+}
+
 static void a_small_memlock_limit_is_named(void)
 {
     struct ringmsg_ring_config config;
     struct ringmsg_ring *ring = NULL;
     ringmsg_ring_config_init(&config);
     config.flags = test_mode;
+    config.engine = test_engine;
     config.sq_entries = 4096;
     limit(RLIMIT_MEMLOCK, 8192);
     if (getuid() == 0 && (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0))
         FAIL("cannot become nobody: %s", strerror(errno));
     int descriptors = open_descriptors();
     int made = ringmsg_ring_new(&config, &ring);
+    if (is_recvmmsg() || !rings_are_charged()) {
+        EQUAL(made, 0);
+        OK(ringmsg_ring_free(ring));
+        return;
+    }
     EQUAL(made, -ENOMEM);
-    CHECK(mentions("RLIMIT_MEMLOCK"));
+    CHECK(mentions("RLIMIT_MEMLOCK") && mentions("8 KiB"));
     EQUAL(open_descriptors(), descriptors);
 }
 

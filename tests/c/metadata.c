@@ -21,7 +21,8 @@
 
 static int may_set_marks(int fd)
 {
-    return setsockopt(fd, SOL_SOCKET, SO_MARK, &(int){0}, sizeof(int)) == 0;
+    return setsockopt(fd, SOL_SOCKET, SO_MARK, &(int){0}, sizeof(int)) == 0 &&
+           setsockopt(fd, SOL_SOCKET, SO_RCVMARK, &(int){0}, sizeof(int)) == 0; /* Linux 5.19 has it */
 }
 
 /* A ring, a multishot for this socket, and a pool of the size that the library computes. */

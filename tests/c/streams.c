@@ -90,6 +90,7 @@ static void receive_all(const struct kind *kind, uint32_t buffers, uint32_t cq_e
     struct ringmsg_ring *ring;
     ringmsg_ring_config_init(&config);
     config.flags = test_mode;
+    config.engine = test_engine;
     config.sq_entries = config.cq_entries = cq_entries;
     OK(ringmsg_ring_new(&config, &ring));
     int pair[2];

@@ -109,9 +109,18 @@ static const char *test_name = "?", *test_mode_name = "?";
             FAIL("%s gave no sentence", #call);                                      \
     } while (0)
 
+/* This test cannot be done here. */
+enum { SKIPPED = 77 };
+__attribute__((unused)) static void skip_test(const char *why)
+{
+    printf("(skipped %s [%s]: %s)\n", test_name, test_mode_name, why);
+    exit(SKIPPED);
+}
+
 /* --- modes ------------------------------------------------------------------------------- */
 
 static uint32_t test_mode, test_engine;
+__attribute__((unused)) static int io_uring; /* multishot recvmsg works here */
 
 static const struct test_mode {
     const char *name;
@@ -277,7 +286,7 @@ __attribute__((unused)) static void set_int(int fd, int level, int name, int val
 }
 
 /* Sends one train: `size` bytes at `data`, cut by the kernel into segments. */
-__attribute__((unused)) static void send_train(int fd, const void *data, size_t size, uint16_t segment)
+static void send_train_from(int fd, const void *data, size_t size, uint16_t segment)
 {
     union {
         char space[CMSG_SPACE(sizeof(uint16_t))];
@@ -293,6 +302,29 @@ __attribute__((unused)) static void send_train(int fd, const void *data, size_t 
     cmsg->cmsg_len = CMSG_LEN(sizeof segment);
     memcpy(CMSG_DATA(cmsg), &segment, sizeof segment);
     EQUAL(SYS(sendmsg(fd, &message, 0)), (long)size);
+}
+
+/* Whether trains come whole through this kernel's loopback (Linux 5.10 cuts them on the way). */
+static int trains_come_whole(void)
+{
+    static int known = -1;
+    if (known == -1) {
+        char data[300] = {0};
+        int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+        set_int(receiver, SOL_UDP, UDP_GRO, 1);
+        send_train_from(sender, data, sizeof data, 100);
+        known = recv(receiver, data, sizeof data, 0) == sizeof data;
+        close(receiver);
+        close(sender);
+    }
+    return known;
+}
+
+__attribute__((unused)) static void send_train(int fd, const void *data, size_t size, uint16_t segment)
+{
+    if (!trains_come_whole())
+        skip_test("trains are cut on this kernel's loopback");
+    send_train_from(fd, data, size, segment);
 }
 
 /* How many descriptors this process has open. */
@@ -331,9 +363,10 @@ static int run_test(const struct test *test, const struct test_mode *mode)
     int passed = WIFEXITED(status) && WEXITSTATUS(status) == 0;
     if (WIFSIGNALED(status))
         fprintf(stderr, "%s [%s]: killed by %s\n", test->name, mode->name, strsignal(WTERMSIG(status)));
-    printf("%-6s %-56s %-10s %6.2f s\n", passed ? "ok" : "FAILED", test->name, mode->name,
+    int skipped = WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED;
+    printf("%-6s %-56s %-10s %6.2f s\n", passed ? "ok" : skipped ? "skip" : "FAILED", test->name, mode->name,
            (double)(now_ns() - start) / 1e9);
-    return passed;
+    return passed || skipped;
 }
 
 static int is_wanted(const struct test *test, int argc, char **argv)
@@ -352,7 +385,7 @@ __attribute__((unused)) static int run_tests(const struct test *tests, int argc,
     int failed = 0, ran = 0;
     struct ringmsg_support support = {.size = sizeof support};
     ringmsg_query_support(&support);
-    int io_uring = (support.features & RINGMSG_FEATURE_MULTISHOT) != 0;
+    io_uring = (support.features & RINGMSG_FEATURE_MULTISHOT) != 0;
     if (!io_uring) {
         char why[1024];
         ringmsg_describe_support(why, sizeof why);

@@ -339,7 +339,7 @@ static void *reap_until_something(void *argument)
     int count;
     do
         count = ringmsg_reap(scene->ring, &scene->record, NULL, 1, &wait);
-    while (count == -EINTR);
+    while (count == -EINTR || count == -EBUSY); /* the other may be inside just now */
     EQUAL(count, 1);
     return NULL;
 }

@@ -25,6 +25,7 @@ done | awk -v columns="$*" '
     $2 == "@" && $3 == "end" { ended[$4, $1] = 1 }
     $2 == "@" && $3 == "alarm" { alarms[$1]++ }
     $2 == "ok" { ok[program, $1]++; ok_all[$1]++ }
+    $2 == "skip" { skipped[program, $1]++; skipped_all[$1]++ }
     $2 == "FAILED" { failed[program, $1]++; failed_all[$1]++; list = list "\n* " $1 ", `" program "`: " $3 " [" $4 "]" }
 
     function row(title, what,   n, line) {
@@ -36,11 +37,13 @@ done | awk -v columns="$*" '
         if (what == "version") return version[c] == "" ? "did not boot" : version[c]
         if (what == "found") return found[key_of[title], c]
         if (what == "alarms") return alarms[c] + 0
-        if (what == "all") return ok_all[c] + 0 (failed_all[c] ? ", " failed_all[c] " failed" : "")
+        if (what == "all") return ok_all[c] + 0
+        if (what == "failed") return failed_all[c] + 0
+        if (what == "skipped") return skipped_all[c] + 0
         if (!((title, c) in ran)) return "not there"
         if (!((title, c) in ended)) return "did not end"
         if (failed[title, c]) return "fail " failed[title, c] "/" ok[title, c] + failed[title, c]
-        return "ok " ok[title, c] + 0
+        return "ok " ok[title, c] + 0 (skipped[title, c] ? ", " skipped[title, c] " not there" : "")
     }
     END {
         count = split(columns, column, " ")
@@ -57,6 +60,8 @@ done | awk -v columns="$*" '
         for (k = 1; k <= 5; k++) row(titles[k], "found")
         for (p = 1; p <= programs; p++) row(order[p], "program")
         row("behaviours that passed", "all")
+        row("that failed", "failed")
+        row("that are not there", "skipped")
         row("kernel alarms (BUG, WARNING)", "alarms")
         print ""
         print list == "" ? "Nothing failed." : "Failed:\n" list

@@ -40,6 +40,7 @@ impl Armed {
             Some(_) => unsafe { ((*receive.message).msg_namelen, (*receive.message).msg_controllen as u32) },
             None => (0, 0),
         };
+        #[allow(clippy::unnecessary_cast)] // size_t, or int with another C library
         // SAFETY: as above, and it says how many parts there are.
         let parts = || unsafe {
             let message = &*receive.message;

@@ -130,6 +130,11 @@ impl Watches {
         self.vacant.push(at);
     }
 
+    /// epoll knows the socket.
+    pub(super) fn is_added(&self, at: u32) -> bool {
+        self.watches[at as usize].added
+    }
+
     /// Puts a socket in line to be received from.
     pub(super) fn is_readable(&mut self, at: u32) {
         if let Some(watch) = self.watches.get_mut(at as usize).filter(|watch| !watch.readable) {
