@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Two network namespaces joined by a veth link with MTU 1500, GRO on the device; the soak and the
-# flood of empty datagrams across it.   tests/netns.sh BINARY_DIR LIBRARY_DIR SECONDS SEED
+# Two network namespaces joined by a veth link with MTU 1500, GRO on the device, which is shown; the
+# soak and the flood of empty datagrams across it.   tests/netns.sh BINARY_DIR LIBRARY_DIR SECONDS SEED
 # Exit status 0 when it cannot be had here: a skip, which is said.
 set -euo pipefail
 binaries=$1 library=$2 seconds=$3 seed=$4
@@ -30,13 +30,28 @@ set_up() { # namespace, device, number
 }
 set_up $near veth-near 1
 set_up $far veth-far 2
-if command -v ethtool >/dev/null; then
-    # Trains are cut by the sender's device, and made again by GRO at the receiver's.
-    ip netns exec $far ethtool -K veth-far tx-udp-segmentation off gso off >/dev/null 2>&1 || true
-    ip netns exec $near ethtool -K veth-near gro on rx-udp-gro-forwarding on >/dev/null 2>&1 || true
-else
-    echo "note: without ethtool trains cross the link whole"
-fi
-export RINGMSG_SOAK_LINK=1 LD_LIBRARY_PATH=$library
+command -v ethtool >/dev/null || skip "no ethtool(8), so no GRO on the device; apt-get install ethtool provides it"
+at_near() { ip netns exec $near "$@"; }
+# The sender's device cuts trains, so that the receiver's gets datagrams, and makes its own trains of
+# them. (veth joins nothing that may have come as a train: it looks at the sender's offloads.)
+ip netns exec $far ethtool -K veth-far tso off tx-udp-segmentation off gso off >/dev/null
+at_near ethtool -K veth-near gro on rx-udp-gro-forwarding on >/dev/null
+export LD_LIBRARY_PATH=$library
+trains() { # what is sent; first with GRO off: no trains
+    for gro in off on; do
+        at_near ethtool -K veth-near gro $gro
+        echo -n "GRO $gro, $1: "
+        "$binaries/trains" $gro "$1"
+    done
+}
+# Datagrams sent one by one meet only where the device waits a little for company.
+wait_for_company() { at_near sh -c "cd /sys/class/net/veth-near && echo $1 >gro_flush_timeout && echo $2 >napi_defer_hard_irqs"; }
+wait_for_company 200000 50
+trains single
+wait_for_company 0 0
+trains cut
+
+export RINGMSG_SOAK_LINK=1
 "$binaries/soak" "$seconds" "$seed" all
+echo "dropped by the sender's device: $(ip netns exec $far cat /sys/class/net/veth-far/statistics/tx_dropped)"
 "$binaries/flood" 3

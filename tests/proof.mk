@@ -60,6 +60,7 @@ scaling:
 netns: build | $(PROOF_DIR)
 	$(PROOF_CC) tests/soak/*.c -o $(PROOF_DIR)/soak $(PROOF_LINK)
 	$(PROOF_CC) tests/flood/flood.c -o $(PROOF_DIR)/flood $(PROOF_LINK)
+	$(PROOF_CC) tests/flood/trains.c -o $(PROOF_DIR)/trains $(PROOF_LINK)
 	tests/netns.sh $(PROOF_DIR) $(PROFILE_DIR) $(SECONDS) $(SEED)
 
 # The nightly flags of cargo-fuzz and of the sanitizers work on a stable compiler with this.
