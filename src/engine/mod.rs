@@ -79,6 +79,12 @@ impl Completion {
     }
 
     #[inline]
+    pub(crate) fn new(token: Token, result: i32, buffer: Option<u16>, more: bool) -> Self {
+        let filled = buffer.map_or(0, |buffer| BUFFER | u32::from(buffer) << BUFFER_SHIFT);
+        Self { word: token.pack(), result, flags: filled | if more { MORE } else { 0 } }
+    }
+
+    #[inline]
     pub(crate) const fn token(&self) -> Token {
         Token::unpack(self.word)
     }

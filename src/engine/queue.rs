@@ -56,7 +56,7 @@ impl Queue {
         }
         let tail = self.tail.load(Ordering::Relaxed);
         let [token, rest] = self.place(tail);
-        token.store(completion.token.pack(), Ordering::Relaxed);
+        token.store(completion.token().pack(), Ordering::Relaxed);
         rest.store(pack(completion), Ordering::Relaxed);
         self.tail.store(tail.wrapping_add(1), Ordering::Release);
         true
@@ -77,17 +77,17 @@ impl Queue {
 
 fn pack(completion: &Completion) -> u64 {
     u64::from(completion.result as u32)
-        | completion.buffer.map_or(0, |buffer| BUFFER | u64::from(buffer) << 32)
-        | if completion.more { MORE } else { 0 }
+        | completion.buffer().map_or(0, |buffer| BUFFER | u64::from(buffer) << 32)
+        | if completion.more() { MORE } else { 0 }
 }
 
 fn unpack(token: u64, rest: u64) -> Completion {
-    Completion {
-        token: Token::unpack(token),
-        result: rest as u32 as i32,
-        buffer: (rest & BUFFER != 0).then_some((rest >> 32) as u16),
-        more: rest & MORE != 0,
-    }
+    Completion::new(
+        Token::unpack(token),
+        rest as u32 as i32,
+        (rest & BUFFER != 0).then_some((rest >> 32) as u16),
+        rest & MORE != 0,
+    )
 }
 
 #[cfg(test)]
@@ -98,7 +98,7 @@ mod tests {
     fn completions_come_out_as_they_went_in_and_a_full_queue_takes_no_more() {
         let queue = Queue::new(2).unwrap();
         for (result, buffer, more) in [(-105, None, false), (7, Some(0), true), (0, Some(u16::MAX), false)] {
-            let made = Completion { token: Token::Receive(9), result, buffer, more };
+            let made = Completion::new(Token::Receive(9), result, buffer, more);
             for _ in 0..2 {
                 assert!(queue.push(&made));
             }
