@@ -184,23 +184,29 @@ impl Buffers {
     pub(crate) fn release(&mut self, id: u16, records: &[Record]) -> Option<usize> {
         let free_before = self.free.len();
         let mut done = 0;
-        for record in records {
+        while let Some(record) = records.get(done) {
+            let mut released = 1;
             if record.flags & RINGMSG_RECORD_BUFFER != 0 {
                 if record.pool != id {
                     break;
                 }
                 let holders = self.holders.get_mut(usize::from(record.buffer));
-                let Some(holders) = holders.filter(|holders| holders.has(record)) else {
+                let holders = holders.filter(|holders| holders.has(record));
+                let Some(holders) = holders else {
                     self.came_free += self.free.len() - free_before;
                     self.undo(&records[..done]);
                     return None;
                 };
-                holders.flip(record.segment);
+                if record.segments > 1 {
+                    released = holders.release_in_a_row(&records[done..]);
+                } else {
+                    holders.flip(record.segment);
+                }
                 if holders.is_nobody() {
                     self.free.push(record.buffer);
                 }
             }
-            done += 1;
+            done += released;
         }
         self.came_free += self.free.len() - free_before;
         Some(done)

@@ -74,6 +74,24 @@ impl<'a> Output<'a> {
         self.filled += count;
     }
 
+    /// The next `count` records: `first` and the segments after it, all of its length.
+    #[inline]
+    fn push_segments(&mut self, first: &Record, metadata: &Metadata, count: usize) {
+        let places = self.filled..self.filled + count;
+        let mut record = *first;
+        for place in &mut self.records[places.clone()] {
+            place.write(record);
+            record.payload_offset = record.payload_offset.wrapping_add(record.payload_length);
+            record.segment = record.segment.wrapping_add(1);
+        }
+        if let Some(array) = self.metadata.as_deref_mut() {
+            for place in &mut array[places] {
+                place.write(*metadata);
+            }
+        }
+        self.filled += count;
+    }
+
     /// The next record, with this metadata.
     #[inline]
     fn push(&mut self, record: &Record, metadata: &Metadata) {

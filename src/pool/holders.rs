@@ -1,7 +1,22 @@
 //! Who holds a buffer.
 
 use crate::layout::SEGMENTS_MAX;
-use crate::record::Record;
+use crate::record::{RINGMSG_RECORD_BUFFER, Record};
+
+/// How many records from the first on are segments of one train, each followed by the next.
+#[inline]
+fn in_a_row(records: &[Record]) -> u32 {
+    let Some(first) = records.first() else { return 0 };
+    let follow = |(record, segment): &(&Record, u32)| {
+        u32::from(record.segment) == *segment
+            && record.buffer == first.buffer
+            && record.generation == first.generation
+            && record.pool == first.pool
+            && record.flags & RINGMSG_RECORD_BUFFER != 0
+    };
+    let numbered = records.iter().zip(u32::from(first.segment)..);
+    numbered.take_while(follow).count() as u32
+}
 
 /// Who holds a buffer: one bit a segment, for this generation.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,6 +48,19 @@ impl Holders {
         let place = Self::place(record.segment);
         self.generation == record.generation
             && place.is_some_and(|(word, bit)| self.segments[word] & bit != 0)
+    }
+
+    /// Takes off the claims of the first of `records`, which is held, and of those of its train that
+    /// follow, as far as they are held. How many these are.
+    #[inline(never)]
+    pub(super) fn release_in_a_row(&mut self, records: &[Record]) -> usize {
+        let first = u32::from(records[0].segment);
+        let held = u128::from(self.segments[0]) | u128::from(self.segments[1]) << 64;
+        // From the first on, how many bits are set without a gap.
+        let count = in_a_row(records).min((held >> first).trailing_ones());
+        let left = held & !((u128::MAX >> (SEGMENTS_MAX - count)) << first);
+        self.segments = [left as u64, (left >> 64) as u64];
+        count as usize
     }
 
     #[inline]

@@ -63,23 +63,26 @@ impl Pass<'_, '_> {
         let records = train.split.records;
         let fits = records.min(train.next.saturating_add(self.out.room().min(u32::MAX as usize) as u32));
         let stats = &mut self.core.requests.get_mut(train.slot).stats;
-        let (whole, mut payload_bytes) = (train.whole, 0);
+        let whole = train.whole;
         stats.records += u64::from(fits - train.next);
         stats.datagrams += u64::from(fits - train.next);
         if whole.flags & RINGMSG_RECORD_CONTROL_TRUNCATED != 0 {
             stats.control_truncated += u64::from(fits - train.next);
         }
-        for segment in train.next..fits {
-            let mut record = train.split.segment(&whole, segment);
-            if segment + 1 < records {
-                record.flags &= !RINGMSG_RECORD_FINAL;
-            }
-            payload_bytes += u64::from(record.payload_length);
-            // Only the last can be cut.
-            stats.truncated += u64::from(record.flags & RINGMSG_RECORD_TRUNCATED != 0);
-            self.out.push(&record, &train.metadata);
+        // Only the last can be short, or cut, or FINAL.
+        let alike = fits.min(records - 1).saturating_sub(train.next);
+        if alike > 0 {
+            let mut first = train.split.segment(&whole, train.next);
+            first.flags &= !RINGMSG_RECORD_FINAL;
+            stats.payload_bytes += u64::from(first.payload_length) * u64::from(alike);
+            self.out.push_segments(&first, &train.metadata, alike as usize);
         }
-        stats.payload_bytes += payload_bytes;
+        if fits == records {
+            let last = train.split.segment(&whole, records - 1);
+            stats.payload_bytes += u64::from(last.payload_length);
+            stats.truncated += u64::from(last.flags & RINGMSG_RECORD_TRUNCATED != 0);
+            self.out.push(&last, &train.metadata);
+        }
         train.next = fits;
         if train.next < records {
             self.core.train = Some(train);
