@@ -108,22 +108,25 @@
 #define RINGMSG_SETUP_AUTO (1u << 31)
 
 /*
- * The best engine this machine offers.
+ * io_uring where multishot recvmsg works, else RINGMSG_ENGINE_RECVMMSG. Setup flags that the
+ * latter has no use for are then not granted: ringmsg_ring_info() tells.
  */
 #define RINGMSG_ENGINE_AUTO 0
 
 /*
- * io_uring.
+ * io_uring: kernel 6.0 or later, unless a sandbox forbids it.
  */
 #define RINGMSG_ENGINE_IO_URING 1
 
 /*
- * epoll and recvmmsg(2). Not built yet: ringmsg_ring_new() answers -EOPNOTSUPP.
+ * epoll and recvmmsg(2): any kernel, any sandbox. The same records; a thread more or a mode
+ * less makes no difference to it. It takes R_DISABLED, SINGLE_ISSUER and AUTO; with another
+ * setup flag ringmsg_ring_new() answers -EINVAL.
  */
 #define RINGMSG_ENGINE_RECVMMSG 2
 
 /*
- * Multishot recvmsg works (kernel 6.0).
+ * Multishot requests work (io_uring: kernel 6.0; recvmmsg: always).
  */
 #define RINGMSG_FEATURE_MULTISHOT (1u << 0)
 
@@ -304,7 +307,8 @@ struct ringmsg_support {
      */
     uint32_t features;
     /*
-     * 0, or the -errno with which io_uring_setup(2) refuses.
+     * 0, or the -errno with which io_uring_setup(2) refuses, or io_uring_enter(2) or
+     * io_uring_register(2) where only they are blocked.
      */
     int32_t create_error;
     /*
@@ -428,7 +432,7 @@ struct ringmsg_stats {
      */
     uint64_t reaps;
     /*
-     * Kernel entries (io_uring_enter). Ring only.
+     * Kernel entries: io_uring_enter(2); with the recvmmsg engine every system call of its. Ring only.
      */
     uint64_t enters;
     /*
@@ -833,9 +837,9 @@ void ringmsg_ring_config_init(struct ringmsg_ring_config *config);
  * Threads: any. With SINGLE_ISSUER or DEFER_TASKRUN (AUTO may take it) the calling thread
  * becomes the owner; with R_DISABLED whoever calls ringmsg_ring_enable().
  * Returns: 0; -EINVAL (NULL `ring`, bad size, unknown or contradictory flags, entries out of
- * range); -EOPNOTSUPP (that engine is not there); -EPERM, -ENOSYS, -ENOMEM, -EMFILE from
- * io_uring_setup(2): ringmsg_last_error() says what to do about it. On failure `*ring` is left
- * as it was.
+ * range, flags that mean nothing to the engine asked for); -EPERM, -ENOSYS, -ENOMEM, -EMFILE
+ * from io_uring_setup(2): ringmsg_last_error() says what to do about it. On failure `*ring` is
+ * left as it was.
  */
 int ringmsg_ring_new(const struct ringmsg_ring_config *config,
                      struct ringmsg_ring **ring);
