@@ -237,6 +237,9 @@ static void failures_are_as_with_the_system_call(void)
     }
     EQUAL(result, -EFAULT);
 
+    struct ringmsg_support support = {.size = sizeof support};
+    OK(ringmsg_query_support(&support));
+    int old_kernel = !is_recvmmsg() && support.kernel_version < (6u << 16 | 18u << 8);
     /* Refused before it starts; the requests around it are not. */
     for (int i = 0; i < 4; i++) {
         struct place around[2];
@@ -252,7 +255,10 @@ static void failures_are_as_with_the_system_call(void)
         OK(ringmsg_recvmsg(ring, receiver, &around[0].message, 0, 0, 1));
         OK(ringmsg_recvmsg(ring, receiver, &seen.message, 0, 0, 77));
         OK(ringmsg_recvmsg(ring, receiver, &around[1].message, 0, 0, 1));
-        same(&seen, &wanted, reap_single(ring, &seen, &shape), result);
+        int answer = reap_single(ring, &seen, &shape);
+        if (answer == -EINVAL && result == -EMSGSIZE && old_kernel)
+            result = -EINVAL; /* its io_uring has another word for it */
+        same(&seen, &wanted, answer, result);
         for (int n = 0; n < 2; n++) {
             SYS(send(sender, "x", 1, 0));
             struct ringmsg_record record = reap_one(ring);
