@@ -29,7 +29,6 @@ class Regime:
     text: str
     longer: float = 1.0  # how much longer than others it must run to have enough samples
     latency: bool = True  # whether latency means something
-    what: str = "datagram"
 
 
 ROWS = [

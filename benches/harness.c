@@ -152,12 +152,14 @@ static const char *wrong(const struct run *run, uint64_t received)
 {
     struct tally a = first.tally, b = last.tally;
     uint64_t all = b.datagrams - a.datagrams, per_drop = run->regime->gro ? SEGMENTS : 1;
-    uint64_t loopback = htonl(INADDR_LOOPBACK);
+    uint64_t loopback = htonl(INADDR_LOOPBACK), bytes = received * (run->regime->gro ? SEGMENT : SMALL);
     return board->sent != received + (last.drops - first.drops) * per_drop ? "datagrams are missing"
            : b.ports - a.ports != all * (uint16_t)board->source_port       ? "source ports"
            : b.sources - a.sources != all * loopback                       ? "source addresses"
            : b.destinations - a.destinations != all * loopback             ? "destinations"
            : b.classes - a.classes != all * TRAFFIC_CLASS                  ? "traffic classes"
+           : b.bytes - a.bytes != bytes + (b.marks - a.marks) * SMALL      ? "lengths"
+           : run->regime->gro && (b.trains - a.trains) * SEGMENTS != received ? "segment sizes"
            : run->regime->sockets == 1 && b.disorder != a.disorder         ? "order"
                                                                            : NULL;
 }

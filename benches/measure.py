@@ -87,7 +87,7 @@ def in_turn(cells: list[Cell], round_number: int) -> list[Cell]:
     order: list[Cell] = []
     for regime in dict.fromkeys(regime for regime, _ in cells):
         rows = [cell for cell in cells if cell[0] is regime]
-        shift = round_number * 5 % len(rows)
+        shift = int(round_number * 0.618 * len(rows)) % len(rows)
         order += rows[shift:] + rows[:shift]
     return order
 

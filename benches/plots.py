@@ -16,8 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from cells import OURS, REGIMES, ROW, ROWS, Regime
-from report import number
-from summary import Cells, counts, measured, median
+from summary import Cells, counts, measured, median, number
 
 AUTO, OTHER_OURS, PEER, LATE = "#c2410c", "#fdba74", "#64748b", "#cbd5e1"
 FAMILY = {"sockets": "#475569", "epoll": "#0d9488", "quinn": "#7c3aed", "uring": "#2563eb"}

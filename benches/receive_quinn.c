@@ -36,9 +36,11 @@ static bool receive(struct run *run, struct quinn_receiver *quinn, unsigned sock
 static void by_quinn(struct run *run, const struct variant *self)
 {
     struct epoll_event events[EVENTS];
-    int poll = check("epoll_create1", epoll_create1(EPOLL_CLOEXEC));
+    int poll = check("epoll_create1", epoll_create1(EPOLL_CLOEXEC)), off = 0;
     (void)self;
     for (unsigned i = 0; i < run->regime->sockets; i++) {
+        /* It has no room for the drop counter: after the first drop it would lose the traffic class. */
+        check("SO_RXQ_OVFL", setsockopt(run->fds[i], SOL_SOCKET, SO_RXQ_OVFL, &off, sizeof off));
         struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
         check("epoll_ctl", epoll_ctl(poll, EPOLL_CTL_ADD, run->fds[i], &event));
     }

@@ -76,12 +76,9 @@ static void submit_and_wait(const struct variant *self)
     struct { uint64_t sigmask; uint32_t size, min_wait_us; uint64_t time; } wait = {
         .size = 8, .min_wait_us = self->sleep_us, .time = (uintptr_t)&longest};
     unsigned flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | IORING_ENTER_REGISTERED_RING;
-    unsigned queued = 0;
-    if (io_uring_sq_ready(&ring) > 0) {
-        /* Only after the request has ended; the tail is published by what submits. */
+    if (io_uring_sq_ready(&ring) > 0) /* only after the request has ended */
         check_errno("submit", io_uring_submit(&ring));
-    }
-    long n = syscall(__NR_io_uring_enter, ring.enter_ring_fd, queued, count / 2, flags, &wait, sizeof wait);
+    long n = syscall(__NR_io_uring_enter, ring.enter_ring_fd, 0, count / 2, flags, &wait, sizeof wait);
     if (n < 0 && errno != EINTR && errno != ETIME && errno != EBUSY)
         check("io_uring_enter", n);
 }

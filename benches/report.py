@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cells import OURS, REGIMES, ROW, ROWS, Regime
-from summary import Cells, best_peer, counts, measured, median, verdicts
+from summary import Cells, best_peer, counts, measured, median, number, verdicts
 
 Tables = dict[str, dict[str, dict[str, Any]]]
 PLOTS = [
@@ -16,11 +16,6 @@ PLOTS = [
     ("tradeoff", "CPU time against 99th percentile of latency"),
     ("bindings", "CPU time per datagram in Python and Go"),
 ]
-
-
-def number(value: float) -> str:
-    """Three or four figures."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def aligned(rows: list[list[str]]) -> str:
@@ -74,7 +69,7 @@ def details(regime: Regime, cells: Cells) -> list[list[str]]:
         if cell is None:
             continue
         if not measured(cell):
-            table.append([row.title, cell.get("error") and "failed" or "not supported", *["-"] * 6])
+            table.append([row.title, "failed" if "error" in cell else "not supported", *["-"] * 6])
             continue
         mark = "" if row.ours or ping or counts(regime.name, rows, row.name) else " *"
         latency = [ranges(cell, figure) if regime.latency and figure in cell else "-" for figure in ("p50", "p99", "p999")]
@@ -142,8 +137,8 @@ def conditions(document: dict[str, Any]) -> str:
     return markdown(rows, left=2)
 
 
-def sections(document: dict[str, Any]) -> dict[str, str]:
-    """The generated sections, by name."""
+def sections(document: dict[str, Any], folder: Path) -> dict[str, str]:
+    """The generated sections, by name; of the plots those that lie in the folder."""
     cells: Cells = document["cells"]
     tables: Tables = document["bindings"]
     every = []
@@ -158,13 +153,16 @@ def sections(document: dict[str, Any]) -> dict[str, str]:
         "overview": markdown(overview(cells)),
         "cells": "\n\n".join(every),
         "bindings": bindings,
-    } | {f"plot-{name}": f"![{title}](performance-{name}.svg)" for name, title in PLOTS}
+    } | {
+        f"plot-{name}": f"![{title}](performance-{name}.svg)" if (folder / f"performance-{name}.svg").exists() else ""
+        for name, title in PLOTS
+    }
 
 
 def rewrite(path: Path, document: dict[str, Any]) -> None:
     """Puts each section between its markers; what is written around them stays."""
     text = path.read_text()
-    for name, body in sections(document).items():
+    for name, body in sections(document, path.parent).items():
         begin, end = f"<!-- {name} -->", f"<!-- end {name} -->"
         if begin not in text or end not in text:
             raise SystemExit(f"{path}: no markers {begin} ... {end}")

@@ -128,6 +128,8 @@ def main() -> int:
         print("\n".join(f"{regime.name}/{row.name}" for regime, row in select([])), "python", "go", sep="\n")
         return 0
     document = read(given.json)
+    if given.report_only and not document["cells"]:
+        raise SystemExit("nothing is measured yet: make bench")
     failed = [] if given.report_only else measure_all(given, document)
     summary.summarize(document["cells"])
     document["goals"] = [

@@ -23,6 +23,12 @@ static int64_t now(void)
     return clock_ns(CLOCK_MONOTONIC);
 }
 
+static _Noreturn void fail(const char *why)
+{
+    fprintf(stderr, "sender: %s\n", why);
+    exit(1);
+}
+
 static void sleep_us(unsigned us)
 {
     struct timespec time = {.tv_nsec = us * 1000L};
@@ -128,7 +134,7 @@ static void stop(pid_t receiver)
     for (;;) {
         FILE *file = fopen(path, "r");
         if (file == NULL)
-            exit(1);
+            fail("the receiver is gone");
         size_t length = fread(text, 1, sizeof text - 1, file);
         fclose(file);
         text[length] = 0;
@@ -160,8 +166,8 @@ static void ping(struct sender *s, int64_t ns)
         uint8_t answer[SMALL];
         send_chunk(s, 1);
         while (recv(s->fd, answer, sizeof answer, MSG_DONTWAIT) < 0)
-            if (now() - sent > 1000000000)
-                exit(1);
+            if (now() - sent > 5000000000)
+                fail("no answer to a ping within 5 s");
         int64_t took = now() - sent;
         if (board->round_trips < sizeof board->round_trip_ns / sizeof board->round_trip_ns[0])
             board->round_trip_ns[board->round_trips++] = (uint32_t)took;
@@ -194,8 +200,7 @@ static void mark(struct sender *s, uint64_t what, atomic_uint *seen)
             if (atomic_load(seen))
                 return;
     }
-    fprintf(stderr, "the receiver does not see mark %d\n", (int)what);
-    exit(1);
+    fail(what == MARK_START ? "the receiver does not see the first mark" : "the receiver does not see the last mark");
 }
 
 void send_traffic(const struct run *run, struct board *board, double seconds, pid_t receiver)

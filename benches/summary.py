@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cells import BINDING_GOALS, GOALS, OURS, REGIME, ROW, BindingGoal, Goal
 
 Cells = dict[str, dict[str, dict[str, Any]]]
+INSTRUCTIONS = Path(__file__).resolve().parent / "instructions/figures.txt"
 LATENCY_MARGIN = 1.10  # a peer counts for CPU if its p99 is at most this much of ours
 FIGURES = ("cpu_ns", "dropped", "per_wait", "rate", "cpu_share", "p50", "p99", "p999")
 
@@ -21,6 +23,11 @@ def measured(cell: dict[str, Any] | None, figure: str = "cpu_ns") -> bool:
 def median(cell: dict[str, Any], figure: str) -> float:
     """The rounds' median."""
     return float(statistics.median(cell[figure]))
+
+
+def number(value: float) -> str:
+    """Three or four figures."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def ratio(mine: dict[str, Any], theirs: dict[str, Any], figure: str = "cpu_ns") -> float:
@@ -107,7 +114,7 @@ def judge(goal: Goal, cells: Cells) -> Verdict:
         return Verdict(goal.text, goal.limit, None, "")
     unit = "ns" if goal.figure == "cpu_ns" else "us"
     name = ROW[against].title if against else ""
-    detail = f"{median(mine, goal.figure):.4g} {unit}; {name}: {median(theirs, goal.figure):.4g}"
+    detail = f"{number(median(mine, goal.figure))} {unit}; {name}: {number(median(theirs, goal.figure))}"
     return Verdict(goal.text, goal.limit, ratio(mine, theirs, goal.figure), detail)
 
 
@@ -119,7 +126,7 @@ def judge_binding(goal: BindingGoal, tables: dict[str, dict[str, dict[str, Any]]
         return Verdict(goal.text, goal.limit, None, "")
     best = min(peers, key=lambda name: median(table[name], "cpu_ns"))
     mine, theirs = table[goal.row], table[best]
-    detail = f"{median(mine, 'cpu_ns'):.4g} ns; {best}: {median(theirs, 'cpu_ns'):.4g}"
+    detail = f"{number(median(mine, 'cpu_ns'))} ns; {best}: {number(median(theirs, 'cpu_ns'))}"
     return Verdict(goal.text, goal.limit, ratio(mine, theirs), detail)
 
 
@@ -148,15 +155,25 @@ def judge_engine(cells: Cells) -> Verdict:
             continue
         found = ratio(rows[mine], rows[theirs])
         if worst is None or found > worst:
-            worst, detail = found, f"worst in {REGIME[regime].title}: {median(rows[mine], 'cpu_ns'):.4g} ns; " \
-                f"{ROW[theirs].title}: {median(rows[theirs], 'cpu_ns'):.4g}"
+            worst, detail = found, f"worst in {REGIME[regime].title}: {number(median(rows[mine], 'cpu_ns'))} ns; " \
+                f"{ROW[theirs].title}: {number(median(rows[theirs], 'cpu_ns'))}"
     return Verdict("recvmmsg engine, 100 us: CPU, to the same by hand", 1.05, worst, detail)
+
+
+def judge_instructions() -> Verdict:
+    """Our own share, which callgrind counts: `make instructions` writes the file."""
+    text, limit = "instructions per record, metadata and release, to a loop by hand", 1.20
+    for line in INSTRUCTIONS.read_text().splitlines() if INSTRUCTIONS.exists() else []:
+        if line.startswith("metadata"):
+            mine, theirs = (float(part.split()[-1]) for part in line.split("|")[:2])
+            return Verdict(text, limit, mine / theirs, f"{mine:.0f} instructions; by hand: {theirs:.0f}")
+    return Verdict(text, limit, None, "")
 
 
 def verdicts(cells: Cells, tables: dict[str, dict[str, dict[str, Any]]]) -> list[Verdict]:
     """All goals."""
     return (
         [judge(goal, cells) for goal in GOALS]
-        + [judge_drops(cells), judge_engine(cells)]
+        + [judge_drops(cells), judge_engine(cells), judge_instructions()]
         + [judge_binding(goal, tables) for goal in BINDING_GOALS]
     )

@@ -136,7 +136,14 @@
 #define RINGMSG_FEATURE_MIN_WAIT (1u << 1)
 
 /*
- * For ringmsg_wait.linger_us: follow the arrival rate.
+ * For ringmsg_wait.linger_us: follow the arrival rate, within a bound of the caller: ORed with
+ * microseconds, as in RINGMSG_LINGER_AUTO_WITHIN | 250.
+ */
+#define RINGMSG_LINGER_AUTO_WITHIN (1u << 31)
+
+/*
+ * For ringmsg_wait.linger_us: follow the arrival rate. Zero while few datagrams arrive; else as
+ * long as a good batch takes, and at most 100 us.
  */
 #define RINGMSG_LINGER_AUTO 4294967295u
 

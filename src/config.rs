@@ -41,7 +41,11 @@ pub const RINGMSG_FEATURE_MULTISHOT: u32 = 1u32 << 0;
 /// The kernel can wait a minimum time for a batch (kernel 6.12).
 pub const RINGMSG_FEATURE_MIN_WAIT: u32 = 1u32 << 1;
 
-/// For ringmsg_wait.linger_us: follow the arrival rate.
+/// For ringmsg_wait.linger_us: follow the arrival rate, within a bound of the caller: ORed with
+/// microseconds, as in RINGMSG_LINGER_AUTO_WITHIN | 250.
+pub const RINGMSG_LINGER_AUTO_WITHIN: u32 = 1u32 << 31;
+/// For ringmsg_wait.linger_us: follow the arrival rate. Zero while few datagrams arrive; else as
+/// long as a good batch takes, and at most 100 us.
 pub const RINGMSG_LINGER_AUTO: u32 = 0xffff_ffffu32;
 
 /// The longest linger, in microseconds.

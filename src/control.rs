@@ -73,42 +73,63 @@ pub fn messages(control: &[u8]) -> impl Iterator<Item = Result<Message, Malforme
     })
 }
 
-/// Shows `each` the level, type and data of every message that the kernel has just written, and
-/// zeroes the padding behind them: the kernel steps over it, so what is there is older than the
-/// message. Nobody else wrote there, so a message that the kernel cut short is the last.
+/// Keeps, of the last word of a message, as many bytes as its length fills: by that length modulo
+/// the size of a word. (The first bytes in memory are the lowest of the word in this order.)
+const KEPT: [usize; WORD] = {
+    let mut masks = [usize::MAX; WORD];
+    let mut bytes = 1;
+    while bytes < WORD {
+        masks[bytes] = (1 << (8 * bytes)) - 1;
+        bytes += 1;
+    }
+    masks
+};
+
+/// What reads messages one by one.
+trait Reader {
+    fn read(&mut self, level: i32, kind: i32, data: &[u8]);
+}
+
+/// Shows `reader` every message that the kernel has just written, and zeroes the padding behind
+/// them: the kernel steps over it, so what is there is older than the message. Nobody else wrote
+/// there, so a message that the kernel cut short is the last.
 #[inline(always)]
-fn walk_and_clear(mut rest: &mut [u8], mut each: impl FnMut(i32, i32, &[u8])) {
-    while let Some(header) = rest.first_chunk() {
+fn walk_and_clear(mut rest: &mut [u8], reader: &mut impl Reader) {
+    while let Some((header, behind)) = rest.split_first_chunk() {
         let (whole, level, kind) = fields(header);
-        if whole < HEADER || whole > rest.len() {
-            return;
-        }
-        each(level, kind, &rest[HEADER..whole]);
-        let padded = align(whole);
-        if padded > rest.len() {
+        // A length that is too short for a header wraps around: it is too long like any other.
+        let Some(data) = behind.get(..whole.wrapping_sub(HEADER)) else { return };
+        reader.read(level, kind, data);
+        // From the word on in which the message ends.
+        let last_word = (whole - 1) & !(WORD - 1);
+        let tail = &mut std::mem::take(&mut rest)[last_word..];
+        if tail.len() < WORD {
             // The kernel left some of the padding out: there was no room for it.
-            return rest[whole..].fill(0);
+            tail[whole - last_word..].fill(0);
+        } else if let Some((word, behind)) = tail.split_first_chunk_mut() {
+            *word = (usize::from_le_bytes(*word) & KEPT[whole % WORD]).to_le_bytes();
+            rest = behind;
         }
-        let (message, behind) = std::mem::take(&mut rest).split_at_mut(padded);
-        if let Some(word) = message.last_chunk_mut() {
-            // The first bytes of a word in memory are the lowest ones in this order.
-            let kept = usize::MAX >> (8 * (padded - whole));
-            *word = (usize::from_le_bytes(*word) & kept).to_le_bytes();
+    }
+}
+
+struct SegmentSize(u32);
+
+impl Reader for SegmentSize {
+    #[inline(always)]
+    fn read(&mut self, level: i32, kind: i32, data: &[u8]) {
+        if (level, kind) == (libc::SOL_UDP, libc::UDP_GRO) {
+            self.0 = int(data).map_or(0, |size| size.max(0) as u32);
         }
-        rest = behind;
     }
 }
 
 /// The segment size of a GRO train, or 0; and zeroes the padding in the same walk.
-#[inline]
+#[inline(always)]
 pub fn segment_size_and_clear(control: &mut [u8]) -> u32 {
-    let mut size = 0;
-    walk_and_clear(control, |level, kind, data| {
-        if (level, kind) == (libc::SOL_UDP, libc::UDP_GRO) {
-            size = int(data).map_or(0, |size| size.max(0) as u32);
-        }
-    });
-    size
+    let mut size = SegmentSize(0);
+    walk_and_clear(control, &mut size);
+    size.0
 }
 
 /// cmsg_len, cmsg_level and cmsg_type
@@ -136,28 +157,30 @@ pub fn decode(control: &[u8], out: &mut Metadata) -> Result<(), Malformed> {
     let mut at = 0;
     while let Some(message) = message_at(control, at)? {
         let data = &control[message.offset..message.offset + message.length];
-        decode_message(message.level, message.kind, data, out);
+        out.read(message.level, message.kind, data);
         at = message.end();
     }
     Ok(())
 }
 
 /// Decodes what the kernel has just written, and zeroes the padding in the same walk.
-#[inline]
+#[inline(always)]
 pub fn decode_and_clear(control: &mut [u8], out: &mut Metadata) {
-    walk_and_clear(control, |level, kind, data| decode_message(level, kind, data, out));
+    walk_and_clear(control, out);
 }
 
-#[inline(always)]
-fn decode_message(level: i32, kind: i32, data: &[u8], out: &mut Metadata) {
-    // A message too short for its type tells nothing.
-    let _ = match level {
-        libc::SOL_SOCKET => decode_socket(kind, data, out),
-        libc::SOL_UDP => decode_udp(kind, data, out),
-        libc::SOL_IP => decode_ipv4(kind, data, out),
-        libc::SOL_IPV6 => decode_ipv6(kind, data, out),
-        _ => None,
-    };
+impl Reader for Metadata {
+    #[inline(always)]
+    fn read(&mut self, level: i32, kind: i32, data: &[u8]) {
+        // A message too short for its type tells nothing.
+        let _ = match level {
+            libc::SOL_SOCKET => decode_socket(kind, data, self),
+            libc::SOL_UDP => decode_udp(kind, data, self),
+            libc::SOL_IP => decode_ipv4(kind, data, self),
+            libc::SOL_IPV6 => decode_ipv6(kind, data, self),
+            _ => None,
+        };
+    }
 }
 
 #[inline(always)]
@@ -252,7 +275,10 @@ fn decode_ipv4(kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {
             set_destination_v4(out, destination);
         }
         // The kernel sends one byte; some senders of test data, and older kernels, four.
-        libc::IP_TOS => set_traffic_class(out, int(data).map_or(*data.first()?, |class| class as u8)),
+        libc::IP_TOS => match *data {
+            [class] => set_traffic_class(out, class),
+            _ => set_traffic_class(out, int(data)? as u8),
+        },
         libc::IP_TTL => set_hop_limit(out, int(data)?),
         libc::IP_RECVERR => set_socket_error(out, data)?,
         // struct sockaddr_in
@@ -325,8 +351,11 @@ const AF_INET6: u16 = libc::AF_INET6 as u16;
 /// An IPv4 destination beside an IPv6 source is given in the mapped form, as the source is:
 /// `family` describes both.
 fn set_destination_v4(out: &mut Metadata, address: [u8; 4]) {
-    out.destination = if out.family == AF_INET6 { mapped(address) } else { first_four(address) };
-    if out.family == 0 {
+    if out.family == AF_INET6 {
+        out.destination = mapped(address);
+    } else {
+        // No longer address was there before.
+        out.destination[..4].copy_from_slice(&address);
         out.family = AF_INET;
     }
     out.valid |= RINGMSG_META_DESTINATION;
@@ -338,12 +367,6 @@ fn set_destination_v6(out: &mut Metadata, address: [u8; 16]) {
     out.valid |= RINGMSG_META_DESTINATION;
 }
 
-fn first_four(address: [u8; 4]) -> [u8; 16] {
-    let mut wide = [0; 16];
-    wide[..4].copy_from_slice(&address);
-    wide
-}
-
 fn mapped(address: [u8; 4]) -> [u8; 16] {
     let mut wide = [0; 16];
     wide[10..12].fill(0xff);
@@ -352,18 +375,19 @@ fn mapped(address: [u8; 4]) -> [u8; 16] {
 }
 
 /// Fills in the source from a sockaddr. To be called before `decode`, which adapts the
-/// destination's form to the source's. Other families, and cut ones, are left out.
-#[inline]
+/// destination's form to the source's, on metadata that are empty. Other families, and cut ones,
+/// are left out.
+#[inline(always)]
 pub fn decode_name(name: &[u8], out: &mut Metadata) {
     let _ = decode_known_name(name, out);
 }
 
-#[inline]
+#[inline(always)]
 fn decode_known_name(name: &[u8], out: &mut Metadata) -> Option<()> {
     let family = u16::from_ne_bytes(take(name, 0)?);
     match family {
         // struct sockaddr_in { family, port, addr, zero[8] }
-        AF_INET => out.source = first_four(take(name, 4)?),
+        AF_INET => out.source[..4].copy_from_slice(&take::<4>(name, 4)?),
         // struct sockaddr_in6 { family, port, flowinfo, addr, scope_id }
         AF_INET6 => {
             out.source_scope = u32::from_ne_bytes(take(name, 24)?);

@@ -119,6 +119,8 @@ impl Header {
 
 /// Flags of the request that the kernel echoes in msg_flags.
 const ECHOED: u32 = libc::MSG_CMSG_CLOEXEC as u32;
+/// Flags that say that something is missing.
+const CUT: u32 = (libc::MSG_TRUNC | libc::MSG_CTRUNC) as u32;
 
 impl Layout {
     /// The record of a message that the kernel wrote into the buffer at `start`, reporting
@@ -127,35 +129,77 @@ impl Layout {
     #[inline]
     pub fn record(&self, start: u32, header: Header, result: u32) -> Record {
         let (name_at, control_at, payload_at) = self.parts();
-        let payload_length = result.saturating_sub(payload_at).min(self.payload_capacity);
-        let name_length = header.name.min(self.name_capacity);
-        let wire_length = header.payload.max(payload_length);
-        let mut flags = RINGMSG_RECORD_BUFFER;
-        if header.flags & libc::MSG_TRUNC as u32 != 0 || wire_length > payload_length {
-            flags |= RINGMSG_RECORD_TRUNCATED;
-        }
-        if header.flags & libc::MSG_CTRUNC as u32 != 0 {
-            flags |= RINGMSG_RECORD_CONTROL_TRUNCATED;
-        }
-        // Without room for names nobody asked for one.
-        if header.name > self.name_capacity && self.name_capacity > 0 {
-            flags |= RINGMSG_RECORD_NAME_TRUNCATED;
-        }
+        let whole = Filled {
+            name: header.name,
+            control: header.control,
+            payload: result.wrapping_sub(payload_at),
+            wire: header.payload,
+            flags: RINGMSG_RECORD_BUFFER,
+        };
+        // Nearly always nothing was cut, and everything fits.
+        let cut = (whole.payload ^ whole.wire) | (header.flags & CUT);
+        let filled = if cut == 0 && self.holds(&whole) {
+            whole
+        } else {
+            self.clamp(header.name, header.control, header.payload, header.flags, result)
+        };
         Record {
-            result: payload_length as i32,
-            flags,
+            result: filled.payload as i32,
+            flags: filled.flags,
             payload_offset: start + payload_at,
-            payload_length,
+            payload_length: filled.payload,
             control_offset: start + control_at,
-            control_length: header.control.min(self.control_capacity),
+            control_length: filled.control,
             name_offset: start + name_at,
-            name_length,
-            wire_length,
+            name_length: filled.name,
+            wire_length: filled.wire,
             msg_flags: header.flags & !ECHOED,
             segments: 1,
             ..Record::default()
         }
     }
+
+    #[inline]
+    fn holds(&self, filled: &Filled) -> bool {
+        filled.name <= self.name_capacity
+            && filled.control <= self.control_capacity
+            && filled.payload <= self.payload_capacity
+    }
+
+    /// What can be true of what the header (its four numbers) and `result` say.
+    #[cold]
+    fn clamp(&self, name: u32, control: u32, payload: u32, msg_flags: u32, result: u32) -> Filled {
+        let cut_payload = result.saturating_sub(self.payload_at).min(self.payload_capacity);
+        let wire = payload.max(cut_payload);
+        let mut flags = RINGMSG_RECORD_BUFFER;
+        if msg_flags & libc::MSG_TRUNC as u32 != 0 || wire > cut_payload {
+            flags |= RINGMSG_RECORD_TRUNCATED;
+        }
+        if msg_flags & libc::MSG_CTRUNC as u32 != 0 {
+            flags |= RINGMSG_RECORD_CONTROL_TRUNCATED;
+        }
+        // Without room for names nobody asked for one.
+        if name > self.name_capacity && self.name_capacity > 0 {
+            flags |= RINGMSG_RECORD_NAME_TRUNCATED;
+        }
+        Filled {
+            name: name.min(self.name_capacity),
+            control: control.min(self.control_capacity),
+            payload: cut_payload,
+            wire,
+            flags,
+        }
+    }
+}
+
+/// How much of each part of a buffer is filled, the length on the wire, and RINGMSG_RECORD_*.
+#[derive(Clone, Copy)]
+struct Filled {
+    name: u32,
+    control: u32,
+    payload: u32,
+    wire: u32,
+    flags: u32,
 }
 
 /// A GRO train, cut into its datagrams.

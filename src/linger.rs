@@ -1,42 +1,74 @@
 //! How long to wait for company: AUTO's answer.
 //!
 //! Waiting pays when enough datagrams arrive meanwhile to share one wake-up, and costs a timer
-//! and a second wake-up when they do not. So AUTO keeps a running mean of the arrival rate and
-//! lingers only above a threshold.
+//! and a second wake-up when they do not. So AUTO keeps a running mean of the arrival rate, as a
+//! network card that moderates its interrupts does. Below a threshold it does not wait. Above,
+//! it waits for as long as a good batch takes to arrive, and never longer than the bound.
 
-/// The added latency AUTO may cost.
-const LINGER_US: u32 = 100;
-/// Datagrams that must be expected within the linger before it begins to pay, and below which
-/// it ends. Measured: at 20 per 100 us it costs 15 % more CPU, saturated it saves 12 %.
-const WORTH_IT: f32 = 40.0;
-const NOT_WORTH_IT: f32 = 28.0;
-/// The mean looks back over this long.
+use crate::config::{RINGMSG_LINGER_AUTO, RINGMSG_LINGER_MAX_US};
+
+/// The added latency AUTO may cost when it was given no other bound.
+const BOUND_US: u32 = 100;
+/// Datagrams that must be expected within the bound before waiting begins to pay. Measured: at 20
+/// per 100 us it costs 15 % more CPU, saturated it saves 12 %.
+const WORTH_IT: f32 = 30.0;
+/// More of them make a batch no cheaper.
+const BATCH: f32 = 128.0;
+/// The mean looks back over this long: a change of the rate is followed within milliseconds.
 const MEMORY_NS: f32 = 2_000_000.0;
 
+/// The running mean of the arrival rate.
 #[derive(Debug, Default)]
-pub(crate) struct Linger {
-    /// Completions per nanosecond.
-    rate: f32,
+pub(crate) struct Arrivals {
+    per_us: f32,
     last_ns: u64,
-    on: bool,
 }
 
-impl Linger {
+impl Arrivals {
     /// A reap brought `completions`, now.
     #[inline]
     pub(crate) fn note(&mut self, completions: u32, now_ns: u64) {
         let elapsed = now_ns.saturating_sub(self.last_ns).max(1) as f32;
         self.last_ns = now_ns;
         let weight = elapsed / (elapsed + MEMORY_NS);
-        self.rate += weight * (completions as f32 / elapsed - self.rate);
-        let expected = self.rate * (LINGER_US * 1000) as f32;
-        self.on = expected > if self.on { NOT_WORTH_IT } else { WORTH_IT };
+        self.per_us += weight * (completions as f32 * 1000.0 / elapsed - self.per_us);
     }
 
-    /// Microseconds to wait for a batch.
     #[inline]
-    pub(crate) fn us(&self) -> u32 {
-        if self.on { LINGER_US } else { 0 }
+    pub(crate) fn per_us(&self) -> f32 {
+        self.per_us
+    }
+}
+
+/// What a caller asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Linger {
+    Fixed(u32),
+    /// Follow the arrival rate; at most this long.
+    Auto(u32),
+}
+
+impl Linger {
+    /// What `linger_us` of a struct ringmsg_wait means.
+    pub(crate) fn of(linger_us: u32) -> Self {
+        const AUTO_WITHIN: u32 = 1 << 31;
+        match linger_us {
+            RINGMSG_LINGER_AUTO => Linger::Auto(BOUND_US),
+            bounded if bounded & AUTO_WITHIN != 0 => {
+                Linger::Auto((bounded & !AUTO_WITHIN).min(RINGMSG_LINGER_MAX_US))
+            }
+            given => Linger::Fixed(given.min(RINGMSG_LINGER_MAX_US)),
+        }
+    }
+
+    /// Microseconds to wait for a batch when so many datagrams arrive in one.
+    #[inline]
+    pub(crate) fn us(self, arrivals_per_us: f32) -> u32 {
+        match self {
+            Linger::Fixed(us) => us,
+            Linger::Auto(bound) if arrivals_per_us * (bound as f32) < WORTH_IT => 0,
+            Linger::Auto(bound) => ((BATCH / arrivals_per_us) as u32).clamp(1, bound.max(1)),
+        }
     }
 }
 
@@ -44,12 +76,14 @@ impl Linger {
 mod tests {
     use super::*;
 
-    fn after(rate_per_ms: u32, ms: u64) -> u32 {
-        let mut linger = Linger::default();
+    const AUTO: Linger = Linger::Auto(BOUND_US);
+
+    fn after(per_ms: u32, ms: u64) -> u32 {
+        let mut arrivals = Arrivals::default();
         for tick in 1..=ms {
-            linger.note(rate_per_ms, tick * 1_000_000);
+            arrivals.note(per_ms, tick * 1_000_000);
         }
-        linger.us()
+        AUTO.us(arrivals.per_us())
     }
 
     #[test]
@@ -61,16 +95,32 @@ mod tests {
 
     #[test]
     fn fast_traffic_lingers_within_milliseconds() {
-        assert_eq!(after(500, 10), LINGER_US);
+        assert_eq!(after(800, 5), BOUND_US);
+    }
+
+    #[test]
+    fn faster_traffic_lingers_no_longer_than_a_batch_takes() {
+        assert!((40..50).contains(&after(3000, 20)));
     }
 
     #[test]
     fn a_pause_ends_it() {
-        let mut linger = Linger::default();
+        let mut arrivals = Arrivals::default();
         for tick in 1..=20 {
-            linger.note(500, tick * 1_000_000);
+            arrivals.note(500, tick * 1_000_000);
         }
-        linger.note(1, 60_000_000);
-        assert_eq!(linger.us(), 0);
+        arrivals.note(1, 60_000_000);
+        assert_eq!(AUTO.us(arrivals.per_us()), 0);
+    }
+
+    #[test]
+    fn a_bound_of_the_callers_is_kept_and_makes_lower_rates_worth_it() {
+        let rate = 0.1; // 100 a millisecond
+        assert_eq!(Linger::of(RINGMSG_LINGER_AUTO).us(rate), 0);
+        assert_eq!(Linger::of(1 << 31 | 1000).us(rate), 1000);
+        assert_eq!(Linger::of(1 << 31 | 20).us(10.0), 12);
+        assert_eq!(Linger::of(1 << 31).us(10.0), 0);
+        assert_eq!(Linger::of(u32::MAX - 1), Linger::Auto(RINGMSG_LINGER_MAX_US));
+        assert_eq!(Linger::of(1_000_000), Linger::Fixed(RINGMSG_LINGER_MAX_US));
     }
 }

@@ -152,12 +152,12 @@ impl Buffers {
         }
     }
 
-    /// The kernel filled a published buffer.
+    /// The kernel filled `count` published buffers, with so many bytes in all.
     #[inline]
-    pub(crate) fn filled(&mut self, bytes: u32) {
-        self.published -= 1;
-        self.filled_bytes += u64::from(bytes);
-        self.filled = self.filled.wrapping_add(1);
+    pub(crate) fn filled(&mut self, count: u32, bytes: u64) {
+        self.published -= count;
+        self.filled_bytes += bytes;
+        self.filled = self.filled.wrapping_add(count);
     }
 
     /// Takes a buffer that is not published, for a single-shot.

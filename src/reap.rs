@@ -12,6 +12,7 @@ use crate::ring::{Core, Ring};
 mod completion;
 mod emit;
 mod rearm;
+mod run;
 
 /// The caller's arrays, and how far they are filled.
 pub(crate) struct Output<'a> {
@@ -43,21 +44,22 @@ impl<'a> Output<'a> {
         self.metadata.is_some()
     }
 
-    /// Writes the next record, and empties the metadata that go with it, if they are wanted. It is
-    /// handed out by `advance`, and may be changed until then. There must be room.
+    /// The places of the records that are still to come, and of their metadata, if they are wanted.
     #[inline]
-    fn begin(&mut self, record: Record) -> (&mut Record, Option<&mut Metadata>) {
-        let metadata = match &mut self.metadata {
-            Some(array) => Some(array[self.filled].write(Metadata::NONE)),
-            None => None,
-        };
-        (self.records[self.filled].write(record), metadata)
+    fn places(&mut self) -> Places<'_> {
+        Places {
+            records: self.records[self.filled..].iter_mut(),
+            metadata: self.metadata.as_deref_mut().map(|array| array[self.filled..].iter_mut()),
+        }
     }
 
-    /// A copy of what `begin` began.
-    fn begun(&self) -> (Record, Metadata) {
+    /// A copy of the next record, and of its metadata.
+    ///
+    /// # Safety
+    /// They were written to the first of the `places`.
+    unsafe fn begun(&self) -> (Record, Metadata) {
         let metadata = self.metadata.as_deref().map(|array| &array[self.filled]);
-        // SAFETY: `begin` wrote both.
+        // SAFETY: the caller's promise.
         unsafe {
             (
                 self.records[self.filled].assume_init(),
@@ -66,10 +68,10 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Hands out what `begin` began.
+    /// Hands out `count` records, which were written to their places.
     #[inline]
-    fn advance(&mut self) {
-        self.filled += 1;
+    fn advance(&mut self, count: usize) {
+        self.filled += count;
     }
 
     /// The next record, with this metadata.
@@ -80,6 +82,29 @@ impl<'a> Output<'a> {
         }
         self.records[self.filled].write(*record);
         self.filled += 1;
+    }
+}
+
+/// See `Output::places`.
+struct Places<'o> {
+    records: std::slice::IterMut<'o, MaybeUninit<Record>>,
+    metadata: Option<std::slice::IterMut<'o, MaybeUninit<Metadata>>>,
+}
+
+impl<'o> Places<'o> {
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.records.as_slice().is_empty()
+    }
+
+    /// The next place, the metadata emptied.
+    #[inline]
+    fn next(&mut self) -> Option<(&'o mut MaybeUninit<Record>, Option<&'o mut Metadata>)> {
+        let metadata = match &mut self.metadata {
+            Some(places) => Some(places.next()?.write(Metadata::NONE)),
+            None => None,
+        };
+        Some((self.records.next()?, metadata))
     }
 }
 
@@ -105,9 +130,10 @@ impl Ring {
             pass.rearm_starved();
         }
         let mut ready = self.engine.completions();
-        while pass.out.room() > 0 {
-            let Some(completion) = ready.next() else { break };
-            pass.take(completion);
+        let mut next = None;
+        while next.is_some() || pass.out.room() > 0 {
+            let Some(completion) = next.take().or_else(|| ready.next()) else { break };
+            next = pass.take(completion, &mut ready);
         }
         drop(ready);
         let completions = pass.completions;
@@ -137,14 +163,24 @@ impl Ring {
 }
 
 impl Pass<'_, '_> {
+    /// Takes a completion, and what can be taken with it from `ready`. Returns one that was met
+    /// behind these; there is room for its record.
     #[inline]
-    fn take(&mut self, completion: Completion) {
-        match completion.token {
-            Token::Receive(slot) => self.received(slot, completion),
+    fn take(
+        &mut self,
+        completion: Completion,
+        ready: &mut impl Iterator<Item = Completion>,
+    ) -> Option<Completion> {
+        match completion.token() {
+            Token::Receive(slot) => match completion.buffer() {
+                Some(buffer) => return self.run(slot, completion, buffer, ready),
+                None => self.received(slot, completion.result),
+            },
             Token::Pause(slot) => self.paused(slot),
-            Token::Wake => self.ring.watching.store(completion.more, Ordering::Relaxed),
+            Token::Wake => self.ring.watching.store(completion.more(), Ordering::Relaxed),
             Token::Cancel => {}
         }
+        None
     }
 
     /// Locks the pool `id`, or finds it locked.

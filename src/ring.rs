@@ -16,7 +16,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::gate::Gate;
 use crate::layout::Train;
-use crate::linger::Linger;
+use crate::linger::Arrivals;
 use crate::mode::Setup;
 use crate::pool::{POOLS_MAX, Pool, Pools};
 use crate::request::Requests;
@@ -38,10 +38,12 @@ pub struct Ring {
     pub(crate) signals: Signals,
     pub(crate) reaping: AtomicBool,
     pub(crate) tallies: Tallies,
-    /// What AUTO lingers for now, in microseconds.
-    pub(crate) linger_us: AtomicU32,
+    /// The arrival rate, per microsecond: the bits of an f32. For AUTO's linger.
+    pub(crate) arrivals_per_us: AtomicU32,
     /// The engine watches the sleeper's descriptor.
     pub(crate) watching: AtomicBool,
+    /// The kernel announces once for each registration of the eventfd.
+    pub(crate) renews: AtomicBool,
     /// The thread that reaped or armed last: it re-arms what its releases unblock.
     pub(crate) home: AtomicU64,
     enabled: AtomicBool,
@@ -55,7 +57,7 @@ pub(crate) struct Core {
     /// A train of which some datagrams are still to be handed out.
     pub train: Option<Train>,
     pub stats: Stats,
-    pub linger: Linger,
+    pub arrivals: Arrivals,
     /// Pools drawn from in the pass that runs now. Has room for all of them.
     pub touched: Vec<u16>,
     /// Numbers the uses of buffers.
@@ -101,8 +103,9 @@ impl Ring {
             signals,
             reaping: AtomicBool::new(false),
             tallies: Tallies::default(),
-            linger_us: AtomicU32::new(0),
+            arrivals_per_us: AtomicU32::new(0),
             watching: AtomicBool::new(false),
+            renews: AtomicBool::new(false),
             home: AtomicU64::new(0),
             enabled: AtomicBool::new(!setup.disabled()),
             core: Mutex::new(Core {
@@ -110,7 +113,7 @@ impl Ring {
                 sockets: Sockets::default(),
                 train: None,
                 stats: Stats::default(),
-                linger: Linger::default(),
+                arrivals: Arrivals::default(),
                 touched: Vec::with_capacity(POOLS_MAX),
                 generation: 0,
             }),
@@ -237,6 +240,9 @@ impl Ring {
             return Ok(fd);
         }
         let fd = bell;
+        if self.engine.setup().defer() && support::eventfd::wears_out() {
+            self.renews.store(true, Ordering::Relaxed);
+        }
         let core = self.core();
         if !self.engine.eventfd_registered() {
             if self.may_register() {

@@ -138,14 +138,15 @@ impl Signals {
         self.ready.get_or_try_init(eventfd).map(Descriptor::raw)
     }
 
-    /// Makes ring_fd unreadable.
+    /// Makes ring_fd unreadable. Whether it was readable.
     #[inline]
-    pub(crate) fn drain_bell(&self) {
+    pub(crate) fn drain_bell(&self) -> bool {
+        let mut count = 0u64;
         if let Some(ready) = self.ready.get() {
-            let mut count = 0u64;
             // SAFETY: eight writable bytes; the descriptor does not block.
             unsafe { libc::read(ready.raw(), (&raw mut count).cast(), size_of::<u64>()) };
         }
+        count > 0
     }
 
     /// Orders what was written to the ring before what is read from it next.

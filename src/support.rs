@@ -9,6 +9,8 @@ use crate::diagnosis;
 use crate::error::Result;
 use crate::mode::{self, Setup};
 
+pub(crate) mod eventfd;
+
 /// Tries everything once. About a millisecond.
 pub(crate) fn query() -> Support {
     aside(try_all)
@@ -18,7 +20,10 @@ pub(crate) fn query() -> Support {
 /// used it, a little later: their next epoll_wait(2) would fail with EINTR for no reason of theirs.
 fn aside<T: Send>(trial: fn() -> T) -> T {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("ringmsg-probe".into()).spawn_scoped(scope, trial);
+        let thread = std::thread::Builder::new()
+            .name("ringmsg-probe".into())
+            .stack_size(256 << 10)
+            .spawn_scoped(scope, trial);
         match thread {
             Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
             Err(_) => trial(),

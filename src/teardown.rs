@@ -107,8 +107,8 @@ impl Left<'_> {
     fn take_completions(&mut self) {
         let engine = self.engine;
         for completion in engine.completions() {
-            match completion.token {
-                Token::Wake => self.watching = completion.more,
+            match completion.token() {
+                Token::Wake => self.watching = completion.more(),
                 Token::Pause(slot) => self.core.requests.get_mut(slot).state = State::Over,
                 Token::Receive(slot) => self.received(slot, completion),
                 Token::Cancel => {}
@@ -118,11 +118,11 @@ impl Left<'_> {
 
     fn received(&mut self, slot: u32, completion: Completion) {
         let request = self.core.requests.get_mut(slot);
-        if !completion.more {
+        if !completion.more() {
             request.state = State::Over;
         }
         let buffer = match request.form {
-            Form::Multishot => completion.buffer,
+            Form::Multishot => completion.buffer(),
             Form::Once { buffer } => (completion.result >= 0).then_some(buffer),
             Form::Caller { .. } => None,
         };

@@ -15,6 +15,7 @@ use crate::clock::now_ns;
 use crate::config::*;
 use crate::engine::Waited;
 use crate::error::{Error, Result, describe};
+use crate::linger::Linger;
 use crate::pool::Pool;
 use crate::reap::Output;
 use crate::ring::Ring;
@@ -71,20 +72,18 @@ impl Ring {
     pub(crate) fn reap(&self, reaper: Reaper<'_>, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
         self.make_home();
         self.tallies.reaps.add_one();
-        if self.signals.ready_fd().is_some() {
-            self.hush();
-        }
+        let told = self.signals.ready_fd().is_some() && self.hush();
         let result = self.reap_quietly(out, wait);
         // Whatever happens from here on is announced again. (ring_fd may be younger than this.)
         if self.signals.ready_fd().is_some() {
-            self.unhush();
+            self.unhush(told);
         }
         drop(reaper);
         result
     }
 
-    /// From here on completions are this reap's own business.
-    fn hush(&self) {
+    /// From here on completions are this reap's own business. Whether they were announced.
+    fn hush(&self) -> bool {
         if !self.engine.eventfd_registered() {
             if let Some(fd) = self.signals.ready_fd() {
                 // On failure ring_fd stays readable, which costs empty wake-ups but no record.
@@ -92,11 +91,14 @@ impl Ring {
             }
         }
         self.engine.mute_eventfd();
-        self.signals.drain_bell();
+        self.signals.drain_bell()
     }
 
     /// Announces completions again, and what is left behind.
-    fn unhush(&self) {
+    fn unhush(&self, told: bool) {
+        if let Some(fd) = self.signals.ready_fd().filter(|_| told && self.renews.load(Ordering::Relaxed)) {
+            self.engine.renew_eventfd(fd);
+        }
         self.engine.unmute_eventfd();
         self.signals.fence();
         if self.has_something() || !self.engine.eventfd_registered() {
@@ -185,8 +187,8 @@ impl Ring {
             let now = now_ns();
             let mut core = self.core();
             let completions = self.collect(&mut core, out, now);
-            core.linger.note(completions, now);
-            self.linger_us.store(core.linger.us(), Ordering::Relaxed);
+            core.arrivals.note(completions, now);
+            self.arrivals_per_us.store(core.arrivals.per_us().to_bits(), Ordering::Relaxed);
         }
     }
 
@@ -224,10 +226,8 @@ impl Ring {
         if !self.engine.lingers() {
             return 0;
         }
-        match wait.linger_us {
-            RINGMSG_LINGER_AUTO => self.linger_us.load(Ordering::Relaxed),
-            given => given,
-        }
+        let arrivals_per_us = f32::from_bits(self.arrivals_per_us.load(Ordering::Relaxed));
+        Linger::of(wait.linger_us).us(arrivals_per_us)
     }
 
     /// Sleeps until there is reason to look.

@@ -56,6 +56,11 @@ impl Window {
         self.mean_bytes =
             if self.mean_bytes == 0 { mean } else { self.mean_bytes - self.mean_bytes / 4 + mean / 4 };
         self.batch = self.batch.max(batch);
+        // A reap waits for half of the window at most. Where that much comes, more may.
+        if 2 * batch >= self.size {
+            self.size = (4 * batch).max(self.size).min(self.buffers);
+            self.changed_ns = now_ns;
+        }
         if now_ns.saturating_sub(self.changed_ns) > REST_NS {
             self.size = (self.size / 2).max(START).max(2 * self.batch);
             self.changed_ns = now_ns;

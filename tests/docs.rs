@@ -123,7 +123,8 @@ fn there_are_no_placeholders() {
 /// The targets of the Makefile and what it includes.
 fn make_targets() -> BTreeSet<String> {
     let mut targets = BTreeSet::new();
-    for file in ["Makefile", "packaging/install.mk", "tests/proof.mk", "bindings/bindings.mk"] {
+    let included = ["packaging/install.mk", "tests/proof.mk", "bindings/bindings.mk", "benches/bench.mk"];
+    for file in ["Makefile"].iter().chain(&included) {
         let text = std::fs::read_to_string(root().join(file)).unwrap();
         for rule in text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase())) {
             let (names, rest) = rule.split_once(':').unwrap_or(("", ""));

@@ -12,6 +12,9 @@
 # make check-deny                            licences, duplicates and sources of dependencies (deny.toml)
 # make check-instructions                    instructions per record, against the committed figures (5 %)
 # make instructions                          counts them anew and rewrites benches/instructions/figures.txt
+# make test-kernels [SERIES="6.1 6.12"] [ONLY=basic,gro]   the C tests on Debian's kernels, under qemu; rewrites the
+#                                            table in docs/compatibility.md. Minutes a kernel with KVM, ten without
+# make test-sysctl                           what kernel.io_uring_disabled does, on this machine; puts it back (root)
 # make netns                                 two network namespaces, MTU 1500 (needs root)
 
 SECONDS ?= 60
@@ -174,3 +177,13 @@ check-instructions: build
 
 instructions: build
 	@CC="$(CC)" $(INSTRUCTIONS) update
+
+# Not part of `make test`: it downloads kernels, and takes an hour for all of them without KVM.
+.PHONY: test-kernels test-sysctl
+test-kernels: build
+	ONLY="$(ONLY)" tests/kernels/run.sh $(PROFILE_DIR) $(SERIES)
+
+# Not part of `make test`: for its seconds nobody else on this machine can make a ring.
+test-sysctl: build | $(PROOF_DIR)
+	$(PROOF_CC) -Itests/c tests/kernels/sysctl.c -o $(PROOF_DIR)/sysctl $(PROOF_LINK)
+	$(WITH_LIBRARY) $(PROOF_DIR)/sysctl

@@ -35,9 +35,6 @@ unsafe fn reap_arguments<'a>(
         // SAFETY: the caller's promise is passed on.
         waiting = unsafe { config::read(wait) }?;
         config::reserved_is_zero("ringmsg_wait", &[waiting.reserved])?;
-        if waiting.linger_us != config::RINGMSG_LINGER_AUTO {
-            waiting.linger_us = waiting.linger_us.min(config::RINGMSG_LINGER_MAX_US);
-        }
     }
     // SAFETY: the caller promises room for `capacity` elements in each; nothing is assumed
     // about what is in there.

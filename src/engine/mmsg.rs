@@ -146,9 +146,9 @@ impl Mmsg {
             }
         }
         while let Some((_, token)) = state.pauses.pop() {
-            self.post(&mut state.late, Completion { token, result: 0, buffer: None, more: false });
+            self.post(&mut state.late, Completion::end(token, 0));
         }
-        self.post(&mut state.late, Completion { token: Token::Wake, result: 0, buffer: None, more: false });
+        self.post(&mut state.late, Completion::end(Token::Wake, 0));
         Ok(())
     }
 
@@ -188,10 +188,7 @@ impl Mmsg {
     fn end(&self, state: &mut State, slot: u32, result: i32) {
         state.disarm(slot);
         self.note_unsettled(state);
-        self.post(
-            &mut state.late,
-            Completion { token: Token::Receive(slot), result, buffer: None, more: false },
-        );
+        self.post(&mut state.late, Completion::end(Token::Receive(slot), result));
     }
 
     /// Queues a completion. What the queue cannot take comes later, in order.
@@ -308,7 +305,7 @@ impl Mmsg {
         let (now_ns, late) = (now_ns(), &mut state.late);
         state.pauses.retain(|&(at_ns, token)| {
             if at_ns <= now_ns {
-                self.post(late, Completion { token, result: 0, buffer: None, more: false });
+                self.post(late, Completion::end(token, 0));
             }
             at_ns > now_ns
         });
@@ -372,12 +369,7 @@ impl Mmsg {
         let mut over = false;
         let received = state.batch.receive(armed, taker, self.queue.room(), |result, buffer| {
             over |= armed.ends_when_empty && result as u32 == armed.payload_at();
-            self.queue.push(&Completion {
-                token: Token::Receive(slot),
-                result,
-                buffer: Some(buffer),
-                more: !over,
-            });
+            self.queue.push(&Completion::data(slot, result, buffer, !over));
         });
         self.enters.fetch_add(received.calls, Ordering::Relaxed);
         if over {

@@ -57,16 +57,61 @@ impl Token {
     }
 }
 
-/// One completion, as the kernel reports it.
+/// One completion, as the kernel reports it: packed, since nearly all of them are alike.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Completion {
-    pub token: Token,
+    word: u64,
     /// Bytes, or -errno.
     pub result: i32,
+    flags: u32,
+}
+
+// linux/io_uring.h: IORING_CQE_F_BUFFER, IORING_CQE_F_MORE, IORING_CQE_BUFFER_SHIFT
+const BUFFER: u32 = 1 << 0;
+const MORE: u32 = 1 << 1;
+const BUFFER_SHIFT: u32 = 16;
+
+impl Completion {
+    /// From the fields of a completion queue entry.
+    #[inline]
+    pub(crate) const fn from_entry(word: u64, result: i32, flags: u32) -> Self {
+        Self { word, result, flags }
+    }
+
+    /// The end of an operation that filled no buffer.
+    fn end(token: Token, result: i32) -> Self {
+        Self { word: token.pack(), result, flags: 0 }
+    }
+
+    /// `buffer` was filled for the request in `slot`.
+    #[inline]
+    fn data(slot: u32, result: i32, buffer: u16, more: bool) -> Self {
+        let flags = BUFFER | u32::from(buffer) << BUFFER_SHIFT | if more { MORE } else { 0 };
+        Self { word: Token::Receive(slot).pack(), result, flags }
+    }
+
+    #[inline]
+    pub(crate) const fn token(&self) -> Token {
+        Token::unpack(self.word)
+    }
+
     /// The pool buffer it filled.
-    pub buffer: Option<u16>,
+    #[inline]
+    pub(crate) fn buffer(&self) -> Option<u16> {
+        (self.flags & BUFFER != 0).then_some((self.flags >> BUFFER_SHIFT) as u16)
+    }
+
     /// The operation goes on.
-    pub more: bool,
+    #[inline]
+    pub(crate) fn more(&self) -> bool {
+        self.flags & MORE != 0
+    }
+
+    /// The pool buffer it filled, if it is data of the same operation as `other`.
+    #[inline]
+    pub(crate) fn buffer_like(&self, other: &Completion) -> Option<u16> {
+        if self.word == other.word { self.buffer() } else { None }
+    }
 }
 
 /// How a wait ended.
@@ -289,6 +334,13 @@ impl Engine {
         match self {
             Engine::Uring(engine) => engine.register_eventfd(eventfd),
             Engine::Mmsg(_) => Ok(()),
+        }
+    }
+
+    /// Makes that registration anew.
+    pub(crate) fn renew_eventfd(&self, eventfd: RawFd) {
+        if let Engine::Uring(engine) = self {
+            engine.renew_eventfd(eventfd);
         }
     }
 

@@ -2,11 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::{Completion, Token};
+use super::Completion;
 use crate::error::{Error, Result};
-
-const MORE: u64 = 1 << 48;
-const BUFFER: u64 = 1 << 49;
 
 /// Who pushes, and who pops, is one at a time: the holder of the engine's lock, and the reaper.
 #[derive(Debug)]
@@ -55,9 +52,12 @@ impl Queue {
             return false;
         }
         let tail = self.tail.load(Ordering::Relaxed);
-        let [token, rest] = self.place(tail);
-        token.store(completion.token.pack(), Ordering::Relaxed);
-        rest.store(pack(completion), Ordering::Relaxed);
+        let [word, rest] = self.place(tail);
+        word.store(completion.word, Ordering::Relaxed);
+        rest.store(
+            u64::from(completion.result as u32) | u64::from(completion.flags) << 32,
+            Ordering::Relaxed,
+        );
         self.tail.store(tail.wrapping_add(1), Ordering::Release);
         true
     }
@@ -68,25 +68,10 @@ impl Queue {
             return None;
         }
         let head = self.head.load(Ordering::Relaxed);
-        let [token, rest] = self.place(head);
-        let completion = unpack(token.load(Ordering::Relaxed), rest.load(Ordering::Relaxed));
+        let [word, rest] = self.place(head).each_ref().map(|half| half.load(Ordering::Relaxed));
+        let completion = Completion::from_entry(word, rest as u32 as i32, (rest >> 32) as u32);
         self.head.store(head.wrapping_add(1), Ordering::Release);
         Some(completion)
-    }
-}
-
-fn pack(completion: &Completion) -> u64 {
-    u64::from(completion.result as u32)
-        | completion.buffer.map_or(0, |buffer| BUFFER | u64::from(buffer) << 32)
-        | if completion.more { MORE } else { 0 }
-}
-
-fn unpack(token: u64, rest: u64) -> Completion {
-    Completion {
-        token: Token::unpack(token),
-        result: rest as u32 as i32,
-        buffer: (rest & BUFFER != 0).then_some((rest >> 32) as u16),
-        more: rest & MORE != 0,
     }
 }
 
@@ -97,16 +82,15 @@ mod tests {
     #[test]
     fn completions_come_out_as_they_went_in_and_a_full_queue_takes_no_more() {
         let queue = Queue::new(2).unwrap();
-        for (result, buffer, more) in [(-105, None, false), (7, Some(0), true), (0, Some(u16::MAX), false)] {
-            let made = Completion { token: Token::Receive(9), result, buffer, more };
+        for (result, flags) in [(-105, 0), (7, 1 << 31 | 2), (0, u32::MAX)] {
+            let made = Completion::from_entry(9, result, flags);
             for _ in 0..2 {
                 assert!(queue.push(&made));
             }
             assert!(!queue.push(&made));
             for _ in 0..2 {
                 let popped = queue.pop().unwrap();
-                assert_eq!(popped.token, Token::Receive(9));
-                assert_eq!((popped.result, popped.buffer, popped.more), (result, buffer, more));
+                assert_eq!((popped.word, popped.result, popped.flags), (9, result, flags));
             }
             assert!(queue.is_empty() && queue.pop().is_none());
         }

@@ -209,7 +209,8 @@ impl Uring {
     #[inline]
     pub(crate) fn completions(&self) -> impl Iterator<Item = Completion> + '_ {
         // SAFETY: the caller is the one reaper, and keeps to one iterator.
-        unsafe { self.ring.completion_shared() }.map(|entry| completion(&entry))
+        unsafe { self.ring.completion_shared() }
+            .map(|entry| Completion::from_entry(entry.user_data(), entry.result(), entry.flags()))
     }
 
     /// Whether completions lie in the queue.
@@ -284,6 +285,14 @@ impl Uring {
         Ok(())
     }
 
+    /// Has the kernel begin anew with `eventfd`; see `support::eventfd`.
+    pub(crate) fn renew_eventfd(&self, eventfd: RawFd) {
+        self.eventfd_registered.store(false, Ordering::Release);
+        let _ = self.ring.submitter().unregister_eventfd();
+        // On failure the next reap tries again, and ring_fd stays readable until it works.
+        let _ = self.register_eventfd(eventfd);
+    }
+
     /// While a reap is inside, completions are its business: no eventfd is written for them
     /// (a deferred completion would be told twice: when queued, and when posted).
     #[inline]
@@ -344,16 +353,6 @@ impl Uring {
 
     fn forked(&self) -> bool {
         self.generation != fork::generation()
-    }
-}
-
-#[inline]
-fn completion(entry: &cqueue::Entry) -> Completion {
-    Completion {
-        token: Token::unpack(entry.user_data()),
-        result: entry.result(),
-        buffer: cqueue::buffer_select(entry.flags()),
-        more: cqueue::more(entry.flags()),
     }
 }
 

@@ -1,66 +1,31 @@
 //! What a completion means: data, an error, or a single-shot's end.
 
-use super::emit::count;
+use std::mem::MaybeUninit;
+
 use super::{Pass, at_hand};
 use crate::control;
 use crate::descriptors;
-use crate::engine::Completion;
 use crate::layout::{Header, Split, Train};
 use crate::pool::Buffers;
 use crate::record::*;
 use crate::request::*;
 
 impl Pass<'_, '_> {
-    #[inline]
-    pub(super) fn received(&mut self, slot: u32, completion: Completion) {
+    /// A completion that filled no published buffer.
+    pub(super) fn received(&mut self, slot: u32, result: i32) {
         self.completions += 1;
-        match (self.core.requests.get(slot).form, completion.buffer) {
-            (Form::Multishot, Some(buffer)) => {
-                self.data(slot, buffer, completion.result, completion.more, Buffers::filled)
-            }
-            (Form::Multishot, None) => self.multishot_failed(slot, completion),
-            (Form::Once { buffer }, _) => self.once_done(slot, buffer, completion.result),
-            (Form::Caller { .. }, _) => self.caller_done(slot, completion.result),
+        match self.core.requests.get(slot).form {
+            Form::Multishot => self.multishot_failed(slot, result),
+            Form::Once { buffer } => self.once_done(slot, buffer, result),
+            Form::Caller { .. } => self.caller_done(slot, result),
         }
-    }
-
-    /// A pool buffer was filled. `note` tells the pool, if it must know.
-    #[inline]
-    fn data(&mut self, slot: u32, buffer: u16, result: i32, more: bool, note: fn(&mut Buffers, u32)) {
-        let core = &mut *self.core;
-        let request = core.requests.get_mut(slot);
-        let pool = at_hand(&mut self.at_hand, self.ring, &mut core.touched, request.pool);
-        let result = result.max(0) as u32;
-        note(pool, result);
-        core.generation = core.generation.wrapping_add(1).max(1);
-        let start = pool.layout.start(buffer);
-        // SAFETY: the buffer is ours since its completion; a header is 16 plain bytes.
-        let header = unsafe { pool.base().add(start as usize).cast().read() };
-        let (record, metadata) = self.out.begin(Record {
-            user_data: request.user_data,
-            pool: request.pool,
-            buffer,
-            generation: core.generation,
-            ..pool.layout.record(start, Header::from_bytes(header), result)
-        });
-        if request.passes_descriptors && record.control_length > 0 {
-            move_descriptors(pool, buffer, record);
-        }
-        read_control(pool, record, metadata);
-        request.succeeded();
-        let split = if request.has(RINGMSG_RECV_SPLIT) { Split::of(record) } else { None };
-        pool.hold(buffer, record.generation, split.map_or(1, |split| split.records));
-        if more && split.is_none() {
-            count(request, record);
-            return self.out.advance();
-        }
-        self.train_or_last(slot, split, more);
     }
 
     /// The record that was just begun is a train's, or the last before the kernel ended the request.
     #[inline(never)]
-    fn train_or_last(&mut self, slot: u32, split: Option<Split>, more: bool) {
-        let (mut record, metadata) = self.out.begun();
+    pub(super) fn train_or_last(&mut self, slot: u32, split: Option<Split>, more: bool) {
+        // SAFETY: the callers wrote it.
+        let (mut record, metadata) = unsafe { self.out.begun() };
         let over = !more && request_is_over(self.core.requests.get(slot), &record);
         if over {
             record.flags |= RINGMSG_RECORD_FINAL;
@@ -75,8 +40,8 @@ impl Pass<'_, '_> {
     }
 
     /// A multishot ended without filling a buffer.
-    fn multishot_failed(&mut self, slot: u32, completion: Completion) {
-        let errno = -completion.result.min(0);
+    fn multishot_failed(&mut self, slot: u32, result: i32) {
+        let errno = -result.min(0);
         let now_ns = self.now_ns;
         let request = self.core.requests.get(slot);
         let (pool_id, cancelled, reports) =
@@ -138,7 +103,17 @@ impl Pass<'_, '_> {
         // SAFETY: the buffer is ours since the completion; the header is its first 16 bytes.
         unsafe { buffers.base().add(layout.start(buffer) as usize).cast().write(header) };
         let copied = (result as u32).min(layout.payload_capacity);
-        self.data(slot, buffer, (layout.parts().2 + copied) as i32, false, |_, _| {});
+        let core = &mut *self.core;
+        let request = core.requests.get_mut(slot);
+        let pool = at_hand(&mut self.at_hand, self.ring, &mut core.touched, pool_id);
+        core.generation = next(core.generation);
+        let Some(place) = self.out.places().next() else { unreachable!("there is room for the record") };
+        let whole = (layout.parts().2 + copied) as i32;
+        let record = deposit(place, pool, request, buffer, whole, core.generation);
+        let split = split_of(request, record);
+        pool.hold(buffer, core.generation, split.map_or(1, |split| split.records));
+        request.succeeded();
+        self.train_or_last(slot, split, false);
     }
 
     /// A single-shot into the caller's msghdr is done.
@@ -212,8 +187,47 @@ fn request_is_over(request: &Request, record: &Record) -> bool {
     !request.is_multishot() || request.cancelled || request.has(RINGMSG_RECV_NO_REARM) || end_of_stream
 }
 
-/// Reads the segment size, and the metadata if they are wanted; clears what is stale in between.
+/// How to split the record of a request, if that is asked for and it is a train.
 #[inline]
+pub(super) fn split_of(request: &Request, record: &Record) -> Option<Split> {
+    if request.has(RINGMSG_RECV_SPLIT) { Split::of(record) } else { None }
+}
+
+/// The generation after this one. 0 is none.
+#[inline]
+pub(super) fn next(generation: u32) -> u32 {
+    generation.wrapping_add(1).max(1)
+}
+
+/// Makes the record of the `result` bytes that the kernel wrote into `buffer`.
+#[inline(always)]
+pub(super) fn deposit<'o>(
+    (place, metadata): (&'o mut MaybeUninit<Record>, Option<&mut Metadata>),
+    pool: &mut Buffers,
+    request: &Request,
+    buffer: u16,
+    result: i32,
+    generation: u32,
+) -> &'o mut Record {
+    let start = pool.layout.start(buffer);
+    // SAFETY: the buffer is ours since its completion; a header is 16 plain bytes.
+    let header = unsafe { pool.base().add(start as usize).cast().read() };
+    let record = place.write(Record {
+        user_data: request.user_data,
+        pool: request.pool,
+        buffer,
+        generation,
+        ..pool.layout.record(start, Header::from_bytes(header), result as u32)
+    });
+    if request.passes_descriptors && record.control_length > 0 {
+        move_descriptors(pool, buffer, record);
+    }
+    read_control(pool, record, metadata);
+    record
+}
+
+/// Reads the segment size, and the metadata if they are wanted; clears what is stale in between.
+#[inline(always)]
 pub(super) fn read_control(pool: &Buffers, record: &mut Record, metadata: Option<&mut Metadata>) {
     // SAFETY: the record's slices lie in the pool, were written by the kernel for this record, do
     // not overlap, and are not handed out yet.
@@ -233,6 +247,7 @@ pub(super) fn read_control(pool: &Buffers, record: &mut Record, metadata: Option
     }
 }
 
+#[inline(never)]
 fn move_descriptors(pool: &mut Buffers, buffer: u16, record: &Record) {
     // SAFETY: as in `read_control`; the slice is not handed out yet, so it may be written.
     let control = unsafe {

@@ -113,38 +113,41 @@ impl Pass<'_, '_> {
 
 #[inline]
 pub(super) fn count(request: &mut Request, record: &Record) {
-    let stats = &mut request.stats;
-    stats.records += 1;
-    // What nearly every record is: one whole datagram.
-    let trouble = RINGMSG_RECORD_TRUNCATED | RINGMSG_RECORD_CONTROL_TRUNCATED;
-    if record.result > 0 && record.segment_size == 0 && record.flags & trouble == 0 {
-        stats.datagrams += 1;
-        stats.payload_bytes += u64::from(record.payload_length);
-        return;
-    }
-    count_other(request, record);
+    let datagrams = if is_one_datagram(record) { 1 } else { count_unusual(request, record) };
+    request.stats.records += 1;
+    request.stats.datagrams += datagrams;
+    request.stats.payload_bytes += u64::from(record.payload_length);
 }
 
+/// Nearly every record is one datagram, all of it. (Not one out of a train: those are counted with
+/// their train.)
+#[inline]
+pub(super) fn is_one_datagram(record: &Record) -> bool {
+    let cut = RINGMSG_RECORD_TRUNCATED | RINGMSG_RECORD_CONTROL_TRUNCATED;
+    record.result > 0 && record.segment_size == 0 && record.flags & cut == 0
+}
+
+/// How many datagrams another record is, which the caller adds. What else there is to count is
+/// added here.
 #[inline(never)]
-fn count_other(request: &mut Request, record: &Record) {
+pub(super) fn count_unusual(request: &mut Request, record: &Record) -> u64 {
     let is_end_of_stream = request.kind.is_connection() && record.wire_length == 0;
     let stats = &mut request.stats;
     if record.result < 0 {
         let asked_for = record.result == -libc::ECANCELED && record.flags & RINGMSG_RECORD_FINAL != 0;
         stats.errors += u64::from(!asked_for);
-        return;
+        return 0;
     }
     if is_end_of_stream {
-        return;
+        return 0;
     }
-    stats.datagrams += match record.segment_size {
+    stats.zero_length += u64::from(record.wire_length == 0);
+    stats.truncated += u64::from(record.flags & RINGMSG_RECORD_TRUNCATED != 0);
+    stats.control_truncated += u64::from(record.flags & RINGMSG_RECORD_CONTROL_TRUNCATED != 0);
+    match record.segment_size {
         0 => 1,
         // As many as `Split` would make: of a train that was cut, the one that was cut, too.
         size if record.wire_length > record.payload_length => u64::from(record.payload_length / size) + 1,
         size => u64::from(record.payload_length.div_ceil(size).max(1)),
-    };
-    stats.payload_bytes += u64::from(record.payload_length);
-    stats.zero_length += u64::from(record.wire_length == 0);
-    stats.truncated += u64::from(record.flags & RINGMSG_RECORD_TRUNCATED != 0);
-    stats.control_truncated += u64::from(record.flags & RINGMSG_RECORD_CONTROL_TRUNCATED != 0);
+    }
 }

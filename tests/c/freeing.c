@@ -243,16 +243,22 @@ static void while_the_owner_sleeps_under_traffic(void)
 /* A child that never calls the library, and has only what fork gave it. */
 static pid_t forked(void)
 {
+    int ready[2];
+    char byte;
     fflush(NULL);
+    SYS(pipe(ready));
     pid_t child = (pid_t)SYS(fork());
     if (child == 0) {
-        /* Not to outlive a test that fails; and the program's own copy of its socket would keep
-         * the port. */
+        /* Not to outlive a test that fails, nor keep its output open; and the program's own copy
+         * of its socket would keep the port. */
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        close(it.receiver);
+        close(it.receiver), close(1), close(2);
+        SYS(write(ready[1], "x", 1));
         for (;;)
             pause();
     }
+    EQUAL(SYS(read(ready[0], &byte, 1)), 1);
+    close(ready[0]), close(ready[1]);
     return child;
 }
 

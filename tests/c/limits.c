@@ -138,7 +138,7 @@ static void an_exhausted_address_space_refuses_rings(void)
     int descriptors = open_descriptors(), made = 0, answer;
     limit(RLIMIT_AS, (rlim_t)size * 4096 + (8 << 20));
     while ((answer = ringmsg_ring_new(&config, &rings[made])) == 0)
-        CHECK(++made < 200);
+        CHECK(++made < 4000);
     EQUAL(answer, -ENOMEM);
     CHECK(mentions("memory"));
     while (made > 0)

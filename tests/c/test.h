@@ -212,7 +212,11 @@ __attribute__((unused)) static int
 reap_ms(struct ringmsg_ring *ring, struct ringmsg_record *records, uint32_t capacity, int ms)
 {
     struct ringmsg_wait wait = wait_ms(ms);
-    return OK(ringmsg_reap(ring, records, NULL, capacity, &wait));
+    int n = ringmsg_reap(ring, records, NULL, capacity, &wait);
+    /* A ring on io_uring that this thread freed a little earlier interrupts its epoll_wait. */
+    while (n == -EINTR && is_recvmmsg())
+        n = ringmsg_reap(ring, records, NULL, capacity, &wait);
+    return OK(n);
 }
 
 /* Reaps exactly one record, within two seconds. */

@@ -334,6 +334,16 @@ static void without_linger_one_datagram_returns_at_once(void)
     tear_down();
 }
 
+static void slow_traffic_is_not_delayed_by_auto(void)
+{
+    set_up(64);
+    struct ringmsg_wait wait = waiting(2000, RINGMSG_LINGER_AUTO);
+    CHECK(best_reap_us(&wait, 1, 10) < 1000);
+    wait = waiting(2000, RINGMSG_LINGER_AUTO_WITHIN | RINGMSG_LINGER_MAX_US);
+    CHECK(best_reap_us(&wait, 1, 10) < 1000);
+    tear_down();
+}
+
 static void a_linger_is_an_upper_bound(void)
 {
     set_up(64);
@@ -631,7 +641,7 @@ TESTS(TEST(timeouts_none_short_and_zero), TEST(a_wake_from_another_thread_ends_a
       TEST(wakes_are_sticky_and_count_as_one), TEST(no_wake_is_lost),
       TEST(a_wake_from_a_signal_handler_ends_a_reap), TEST(a_signal_is_eintr_and_harms_nothing),
       TEST(signals_during_rearms_lose_nothing), TEST(without_linger_one_datagram_returns_at_once),
-      TEST(a_linger_is_an_upper_bound), TEST(a_linger_never_outlasts_the_timeout),
+      TEST(slow_traffic_is_not_delayed_by_auto), TEST(a_linger_is_an_upper_bound), TEST(a_linger_never_outlasts_the_timeout),
       TEST(a_small_pool_does_not_sit_out_the_linger), TEST(an_idle_linger_sleeps),
       TEST(a_wake_during_a_linger_comes_late_by_the_linger_at_most), TEST(a_second_reap_is_refused),
       TEST(a_spin_sees_records_wakes_and_its_timeout), TEST(a_paced_load_loses_nothing),

@@ -3,6 +3,7 @@
 #include "numbers.h"
 
 #include <linux/netlink.h>
+#include <sys/mman.h>
 
 #define BUFFERS 16
 
@@ -129,6 +130,65 @@ static void the_largest_pool_can_be_held_whole(void)
     EQUAL(stats_of(ring).errors, 0);
     EQUAL(stats_of(ring).socket_drops, 0);
     OK(ringmsg_ring_free(ring));
+}
+
+/* How much of a pool is in memory: what was written to it. */
+static size_t touched_bytes(const struct ringmsg_pool *pool)
+{
+    static unsigned char pages[1 << 16];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), count = (ringmsg_pool_size(pool) + page - 1) / page, touched = 0;
+    CHECK(count <= sizeof pages);
+    SYS(mincore((void *)(uintptr_t)ringmsg_pool_base(pool), ringmsg_pool_size(pool), pages));
+    for (size_t i = 0; i < count; i++)
+        touched += pages[i] & 1 ? page : 0;
+    return touched;
+}
+
+/* Slow traffic goes round in a few buffers, however many the pool has. */
+static void a_large_pool_is_hardly_touched_by_slow_traffic(void)
+{
+    enum { ROUNDS = 1000, AT_A_TIME = 3, LARGEST = 16384 };
+    static const char bytes[LARGEST];
+    struct ringmsg_ring *ring = make_ring();
+    int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+    struct ringmsg_pool *pool = make_pool(ring, receiver, 256, 65536);
+    CHECK(ringmsg_pool_size(pool) >= (size_t)16 << 20);
+    EQUAL(touched_bytes(pool), 0);
+    OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 0));
+    for (int round = 0; round < ROUNDS; round++) {
+        struct ringmsg_record records[AT_A_TIME];
+        for (int i = 0; i < AT_A_TIME; i++)
+            SYS(send(sender, bytes, (size_t)(round * AT_A_TIME + i) * 7919 % LARGEST + 1, 0));
+        for (int n = 0; n < AT_A_TIME;)
+            n += hold_up_to(ring, records + n, AT_A_TIME - n);
+        OK(ringmsg_release(ring, records, AT_A_TIME));
+    }
+    CHECK(touched_bytes(pool) > 0);
+    CHECK(touched_bytes(pool) < 2 << 20);
+    EQUAL(stats_of(ring).window_misses, 0);
+    OK(ringmsg_ring_free(ring));
+}
+
+/* A wide window, widened by bursts, is narrow again after a second or two of little traffic. */
+static void an_idle_window_narrows(void)
+{
+    if (test_mode != 0)
+        return; /* it takes seconds, and is the same in every mode */
+    struct shared s = share(256);
+    reap_shared(&s, SOCKETS * EACH, 1);
+    uint64_t wide = stats_of(s.ring).buffers_published;
+    CHECK(wide > 64);
+    int64_t begin = now_ns();
+    for (uint32_t i = 0; stats_of(s.ring).buffers_published > 64; i++) {
+        if (now_ns() - begin > 8000000000)
+            FAIL("%llu buffers are still published", (unsigned long long)stats_of(s.ring).buffers_published);
+        send_numbers(s.senders[0], i, i + 1);
+        struct ringmsg_record record = reap_one(s.ring);
+        OK(ringmsg_release(s.ring, &record, 1));
+        if (i % 64 == 63)
+            sleep_ms(100);
+    }
+    OK(ringmsg_ring_free(s.ring));
 }
 
 /* --- not for want of buffers ------------------------------------------------------------- */
@@ -260,6 +320,8 @@ static void a_want_of_buffers_is_no_error_of_a_netlink_socket(void)
 }
 
 TESTS(TEST(a_narrow_window_is_a_miss_and_not_a_starvation),
+      TEST(a_large_pool_is_hardly_touched_by_slow_traffic),
+      TEST(an_idle_window_narrows),
       TEST(small_arrays_make_no_errors),
       TEST(sockets_that_share_a_pool_all_live_on),
       TEST(the_largest_pool_can_be_held_whole),
