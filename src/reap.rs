@@ -173,6 +173,9 @@ impl Ring {
         let mut nowhere = Output::new(&mut [], None);
         self.signals.leave_attention();
         self.collect(&mut core, &mut nowhere, now_ns());
+        if self.engine.needs_reaper() {
+            self.signals.leave_attention();
+        }
         if self.signals.wants_attention() {
             // What is left is for the reaper, who may have fallen asleep since.
             self.signals.rouse();
