@@ -73,7 +73,7 @@ test-rust: test-tools
 	@if [ -d $(SKIPPED) ]; then cd $(SKIPPED) && grep -H . *; echo "$$(ls | wc -l) skipped"; else echo "0 skipped"; fi
 
 # Everything that CI checks. The slow proofs (make soak, fuzz, check-memory) have short forms here.
-test: lint test-rust test-python test-go
+test: lint test-rust test-python test-go test-sandboxed
 
 header:
 	RINGMSG_UPDATE_HEADER=1 $(CARGO) test --locked --test header the_committed_header_is_what_src_says

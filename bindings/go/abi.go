@@ -55,11 +55,17 @@ const PoolNone uint16 = 0xffff
 // LingerAuto, as [Wait].Linger, follows the arrival rate.
 const LingerAuto time.Duration = -1
 
-// lingerAuto is RINGMSG_LINGER_AUTO; lingerMax is RINGMSG_LINGER_MAX_US.
+// LingerAutoWithin is LingerAuto with a bound of yours in place of 100 µs.
+func LingerAutoWithin(bound time.Duration) time.Duration {
+	return -max(bound, time.Microsecond)
+}
+
+// RINGMSG_LINGER_*.
 const (
-	lingerAuto uint32 = 0xffffffff
-	lingerMax  uint32 = 10000
-	abiVersion uint32 = 0
+	lingerAuto       uint32 = 0xffffffff
+	lingerAutoWithin uint32 = 1 << 31
+	lingerMax        uint32 = 10000
+	abiVersion       uint32 = 0
 )
 
 // Meta is a set of the things that can be known about a datagram besides its payload. It mirrors

@@ -23,6 +23,7 @@ var constants = map[string]uint64{
 	"FEATURE_MULTISHOT":        uint64(FeatureMultishot),
 	"FEATURE_MIN_WAIT":         uint64(FeatureMinWait),
 	"LINGER_AUTO":              uint64(lingerAuto),
+	"LINGER_AUTO_WITHIN":       uint64(lingerAutoWithin),
 	"LINGER_MAX_US":            uint64(lingerMax),
 	"RECORD_BUFFER":            uint64(RecordBuffer),
 	"RECORD_FINAL":             uint64(RecordFinal),

@@ -13,8 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// needRing skips the test, counted, where RINGMSG_TEST_ALLOW_SKIP is set and there is no
-// io_uring; without that variable it is a failure.
+// needIOURing skips what only io_uring has, where that is not to be had.
+func needIOURing(t testing.TB) {
+	t.Helper()
+	if remembered().CreateError != 0 {
+		t.Skip(DescribeSupport())
+	}
+}
+
+// needRing skips the test, counted, where RINGMSG_TEST_ALLOW_SKIP is set and there are no rings;
+// without that variable it is a failure.
 func needRing(t testing.TB) {
 	t.Helper()
 	if err := Available(); err != nil {

@@ -40,7 +40,7 @@ type Ring struct {
 
 // Available tells whether rings can be had here: nil, or why not. What it finds it remembers.
 func Available() error {
-	if support := remembered(); support.CreateError != 0 {
+	if support := remembered(); support.Engines == 0 {
 		return &Error{Op: "ring_new", Errno: syscall.Errno(-support.CreateError), Reason: DescribeSupport()}
 	}
 	return nil
@@ -314,10 +314,16 @@ func (r *Ring) Next(done int, records []Record, metadata []Metadata, wait *Wait)
 }
 
 func (w *Wait) lingerMicroseconds() C.uint32_t {
-	if w.Linger < 0 {
-		return C.uint32_t(lingerAuto)
+	microseconds := func(d time.Duration) uint32 {
+		return uint32(min(d/time.Microsecond, time.Duration(lingerMax)))
 	}
-	return C.uint32_t(min(w.Linger/time.Microsecond, time.Duration(lingerMax)))
+	switch {
+	case w.Linger == LingerAuto:
+		return C.uint32_t(lingerAuto)
+	case w.Linger < 0:
+		return C.uint32_t(lingerAutoWithin | microseconds(-w.Linger))
+	}
+	return C.uint32_t(microseconds(w.Linger))
 }
 
 // Release gives the buffers of records back. Records without [RecordBuffer] are stepped over. A

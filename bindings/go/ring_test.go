@@ -332,6 +332,7 @@ func TestDescriptorsArrive(t *testing.T) {
 
 func TestABoundRingRefusesOtherThreads(t *testing.T) {
 	needRing(t)
+	needIOURing(t)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	ring, err := NewRing(&RingConfig{Flags: SetupDeferTaskrun | SetupDisabled})

@@ -40,6 +40,7 @@ ENUMS: dict[str, type[enum.IntEnum] | type[enum.IntFlag]] = {
 }
 OTHERS = {
     "LINGER_AUTO": _abi.LINGER_AUTO,
+    "LINGER_AUTO_WITHIN": _abi.LINGER_AUTO_WITHIN,
     "LINGER_MAX_US": _abi.LINGER_MAX_US,
     "POOL_NONE": _abi.POOL_NONE,
     "ABI_VERSION": _abi.ABI_VERSION,
