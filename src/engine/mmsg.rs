@@ -116,13 +116,17 @@ impl Mmsg {
             state.late.reserve(2 * (slot + 1) + 1);
             state.pauses.reserve(slot + 1);
         }
-        let watch = state.watches.arm(receive.fd, receive.slot);
+        // A single-shot waits to be submitted.
+        let epoll = receive.pool.is_some().then_some(&self.epoll);
+        let (watch, is_new) = state.watches.arm(receive.fd, receive.slot, epoll)?;
         state.armed[slot] = Some(Armed::new(receive, watch));
-        // epoll tells what a socket has when it is added. One that is added already has told; and
-        // a single-shot may fail at once, without anything to tell.
-        if receive.pool.is_none() || state.watches.is_added(watch) {
+        // epoll tells what a socket has when it is added. One that was added before has told; and a
+        // single-shot may fail at once, without anything to tell.
+        if receive.pool.is_none() || !is_new {
             state.watches.is_readable(watch);
             self.backlog.store(true, Ordering::Relaxed);
+        } else {
+            self.enters.fetch_add(1, Ordering::Relaxed);
         }
         self.note_unsettled(state);
         Ok(())
@@ -168,10 +172,9 @@ impl Mmsg {
 
     pub(crate) fn flush(&self) -> Result<()> {
         let mut state = self.state.lock();
-        let told = state.watches.settle(&self.epoll);
-        self.enters.fetch_add(told.calls, Ordering::Relaxed);
+        let settled = state.watches.settle(&self.epoll, &self.enters);
         self.note_unsettled(&mut state);
-        told.result
+        settled
     }
 
     pub(crate) fn forget(&self, fd: RawFd) {
@@ -321,7 +324,7 @@ impl Mmsg {
         }
         let before = self.queue.room();
         for _ in 0..state.watches.readable() {
-            if !state.late.is_empty() || before - self.queue.room() >= HARVEST {
+            if !state.late.is_empty() || before.saturating_sub(self.queue.room()) >= HARVEST {
                 break;
             }
             let Some(watch) = state.watches.next_readable() else { break };

@@ -53,7 +53,13 @@ impl Epoll {
         let mut event = libc::epoll_event { events: events as u32, u64: data };
         // SAFETY: one event.
         if unsafe { libc::epoll_ctl(self.fd(), operation, fd, &mut event) } != 0 {
-            return Err(Error::last_os("epoll_ctl"));
+            return Err(match errno() {
+                libc::ENOSPC => Error::new(
+                    libc::ENOSPC,
+                    "epoll_ctl: this user watches as many descriptors as fs.epoll.max_user_watches allows",
+                ),
+                _ => Error::last_os("epoll_ctl"),
+            });
         }
         Ok(())
     }
@@ -63,8 +69,9 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, READABLE, watch.into())
     }
 
-    pub(super) fn remove(&self, fd: RawFd) -> Result<()> {
-        self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
+    /// Tells no more of the socket `fd`. That fails only if it is not there.
+    pub(super) fn remove(&self, fd: RawFd) {
+        let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, 0);
     }
 
     /// Wakes whenever somebody writes to the eventfd `fd`, which nobody reads.

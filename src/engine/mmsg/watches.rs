@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::epoll::Epoll;
 use crate::error::Result;
@@ -30,22 +31,23 @@ pub(super) struct Watches {
     unsettled: Vec<u32>,
 }
 
-/// What `settle` came to.
-pub(super) struct Told {
-    pub calls: u64,
-    pub result: Result<()>,
-}
-
 impl Watches {
-    /// One more request on the socket `fd`. Returns the watch's number.
-    pub(super) fn arm(&mut self, fd: RawFd, slot: u32) -> u32 {
+    /// One more request on the socket `fd`. `epoll` is told at once; None: when it is settled.
+    /// Returns the watch's number, and whether epoll will tell what the socket has already.
+    pub(super) fn arm(&mut self, fd: RawFd, slot: u32, epoll: Option<&Epoll>) -> Result<(u32, bool)> {
         let at = match self.by_fd.get(&fd) {
             Some(&at) => at,
             None => self.add(fd),
         };
-        self.watches[at as usize].requests.push(slot);
+        let watch = &mut self.watches[at as usize];
+        let is_new = !watch.added;
+        if let Some(epoll) = epoll.filter(|_| is_new) {
+            epoll.add(fd, at)?;
+            watch.added = true;
+        }
+        watch.requests.push(slot);
         self.change(at);
-        at
+        Ok((at, is_new))
     }
 
     fn add(&mut self, fd: RawFd) -> u32 {
@@ -74,15 +76,14 @@ impl Watches {
     pub(super) fn disarm(&mut self, at: u32, slot: u32) {
         let requests = &mut self.watches[at as usize].requests;
         requests.retain(|&other| other != slot);
-        if requests.is_empty() {
-            // Unless it is armed again by then, epoll must not wake anybody for it.
-            self.change(at);
-        }
+        // Unless it is armed again by then, epoll must not wake anybody for it.
+        self.change(at);
     }
 
+    /// Notes a socket that epoll is to be told of, or no more of.
     fn change(&mut self, at: u32) {
         let watch = &mut self.watches[at as usize];
-        if !watch.unsettled {
+        if watch.added == watch.requests.is_empty() && !watch.unsettled {
             watch.unsettled = true;
             self.unsettled.push(at);
         }
@@ -93,26 +94,24 @@ impl Watches {
         self.unsettled.len() as u32
     }
 
-    /// Tells epoll what has changed. What it does not take stays to be told.
-    pub(super) fn settle(&mut self, epoll: &Epoll) -> Told {
-        let mut told = Told { calls: 0, result: Ok(()) };
+    /// Tells epoll which sockets have requests now, and which have none any more. What it does
+    /// not take stays to be told. Counts the system calls.
+    pub(super) fn settle(&mut self, epoll: &Epoll, calls: &AtomicU64) -> Result<()> {
         while let Some(&at) = self.unsettled.last() {
             let watch = &mut self.watches[at as usize];
-            let result = match (watch.added, watch.requests.is_empty()) {
-                (false, false) => epoll.add(watch.fd, at),
-                (true, true) => epoll.remove(watch.fd),
-                _ => Ok(()),
-            };
-            told.calls += u64::from(watch.added == watch.requests.is_empty());
-            if result.is_err() {
-                told.result = result;
-                break;
+            let wanted = !watch.requests.is_empty();
+            if watch.added != wanted {
+                calls.fetch_add(1, Ordering::Relaxed);
+                match wanted {
+                    true => epoll.add(watch.fd, at)?,
+                    false => epoll.remove(watch.fd),
+                }
             }
-            watch.added = !watch.requests.is_empty();
+            watch.added = wanted;
             watch.unsettled = false;
             self.unsettled.pop();
         }
-        told
+        Ok(())
     }
 
     /// The socket is about to be closed. Its requests are over.
@@ -120,19 +119,13 @@ impl Watches {
         let Some(at) = self.by_fd.remove(&fd) else { return };
         let watch = &mut self.watches[at as usize];
         if watch.added {
-            // It fails only if it is not there.
-            let _ = epoll.remove(fd);
+            epoll.remove(fd);
         }
         watch.added = false;
         watch.unsettled = false;
         watch.requests.clear();
         self.unsettled.retain(|&other| other != at);
         self.vacant.push(at);
-    }
-
-    /// epoll knows the socket.
-    pub(super) fn is_added(&self, at: u32) -> bool {
-        self.watches[at as usize].added
     }
 
     /// Puts a socket in line to be received from.
