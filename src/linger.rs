@@ -15,7 +15,7 @@ const WORTH_IT: f32 = 30.0;
 /// More of them make a batch no cheaper.
 const BATCH: f32 = 128.0;
 /// The mean looks back over this long: a change of the rate is followed within milliseconds.
-const MEMORY_NS: f32 = 2_000_000.0;
+const MEMORY_NS: f32 = 5_000_000.0;
 
 /// The running mean of the arrival rate.
 #[derive(Debug, Default)]
