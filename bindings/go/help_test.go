@@ -16,7 +16,7 @@ import (
 // needIOURing skips what only io_uring has, where that is not to be had.
 func needIOURing(t testing.TB) {
 	t.Helper()
-	if remembered().CreateError != 0 {
+	if QuerySupport().CreateError != 0 {
 		t.Skip(DescribeSupport())
 	}
 }

@@ -125,6 +125,10 @@ static void a_small_address_space_refuses_pools_and_rings_go_on(void)
 
 static void an_exhausted_address_space_refuses_rings(void)
 {
+#ifdef __SANITIZE_ADDRESS__
+    if (is_recvmmsg()) /* its rings come from malloc, and that of the sanitizer ends the program */
+        return;
+#endif
     struct ringmsg_ring_config config;
     struct ringmsg_ring *rings[4096];
     ringmsg_ring_config_init(&config);
