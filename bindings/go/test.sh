@@ -24,7 +24,8 @@ CGO_ENABLED=0 "$go" vet .
 GOOS=darwin CGO_ENABLED=0 "$go" vet .
 "$go" run honnef.co/go/tools/cmd/staticcheck@v0.6.1 ./...
 
-"$go" test -timeout 3m ./...
+# Counted, since the cache does not know what a sandbox forbids.
+"$go" test -count=1 -timeout 3m ./...
 [ "${1:-}" != short ] || exit 0
 "$go" test -timeout 3m -race .
 "$go" test -timeout 3m -tags ringmsg_gc -run 'Ring|Reap|Cancel|Message|Descriptors|Next|Wake' .
