@@ -119,9 +119,9 @@
 #define RINGMSG_ENGINE_IO_URING 1
 
 /*
- * epoll and recvmmsg(2): any kernel, any sandbox. The same records; a thread more or a mode
- * less makes no difference to it. It takes R_DISABLED, SINGLE_ISSUER and AUTO; with another
- * setup flag ringmsg_ring_new() answers -EINVAL.
+ * epoll and recvmmsg(2), with the same records: for older kernels (5.10 is the oldest tried) and
+ * sandboxes that forbid io_uring. It takes R_DISABLED, SINGLE_ISSUER and AUTO; with another setup
+ * flag ringmsg_ring_new() answers -EINVAL.
  */
 #define RINGMSG_ENGINE_RECVMMSG 2
 

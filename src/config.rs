@@ -31,9 +31,9 @@ pub const RINGMSG_SETUP_AUTO: u32 = 1u32 << 31;
 pub const RINGMSG_ENGINE_AUTO: u32 = 0;
 /// io_uring: kernel 6.0 or later, unless a sandbox forbids it.
 pub const RINGMSG_ENGINE_IO_URING: u32 = 1;
-/// epoll and recvmmsg(2): any kernel, any sandbox. The same records; a thread more or a mode
-/// less makes no difference to it. It takes R_DISABLED, SINGLE_ISSUER and AUTO; with another
-/// setup flag ringmsg_ring_new() answers -EINVAL.
+/// epoll and recvmmsg(2), with the same records: for older kernels (5.10 is the oldest tried) and
+/// sandboxes that forbid io_uring. It takes R_DISABLED, SINGLE_ISSUER and AUTO; with another setup
+/// flag ringmsg_ring_new() answers -EINVAL.
 pub const RINGMSG_ENGINE_RECVMMSG: u32 = 2;
 
 /// Multishot requests work (io_uring: kernel 6.0; recvmmsg: always).
