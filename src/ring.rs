@@ -234,7 +234,7 @@ impl Ring {
         let bell = self.signals.create_ready_fd()?;
         if let Some(fd) = self.engine.ready_fd(bell)? {
             // What is pending already no event will tell.
-            if self.has_something() {
+            if self.engine.pending() || self.has_something() {
                 self.signals.ring_bell();
             }
             return Ok(fd);
@@ -251,7 +251,7 @@ impl Ring {
             // What happened before nobody was told of. And only the owner can register: then
             // the first reap does.
             drop(core);
-            if !self.may_register() || self.has_something() {
+            if !self.may_register() || self.engine.pending() || self.has_something() {
                 self.signals.ring_bell();
             }
         }

@@ -101,15 +101,14 @@ impl Ring {
         }
         self.engine.unmute_eventfd();
         self.signals.fence();
-        if self.has_something() || !self.engine.eventfd_registered() {
+        if self.engine.look() || self.has_something() || !self.engine.eventfd_registered() {
             self.signals.ring_bell();
         }
     }
 
-    /// Whether a reap would find something to do right now.
+    /// Whether a reap would find something to do right now, besides what is put off.
     pub(crate) fn has_something(&self) -> bool {
         self.engine.ready()
-            || self.engine.pending()
             || self.signals.wants_attention()
             || self.signals.is_woken()
             || self.engine.dropped()
@@ -203,6 +202,9 @@ impl Ring {
                 self.tallies.cq_overflows.add_one();
             }
             self.engine.poll();
+            if !self.engine.ready() {
+                return; // the mark is not to be trusted: see Uring::look
+            }
             self.take(out);
         }
     }

@@ -293,6 +293,14 @@ impl Engine {
         either!(self, engine => engine.pending())
     }
 
+    /// Whether there are completions, or can be had, for certain. For the reaper.
+    pub(crate) fn look(&self) -> bool {
+        match self {
+            Engine::Uring(engine) => engine.look(),
+            Engine::Mmsg(engine) => engine.ready() || engine.pending(),
+        }
+    }
+
     /// Whether the completion queue was too small.
     pub(crate) fn overflowed(&self) -> bool {
         either!(self, engine => engine.overflowed())

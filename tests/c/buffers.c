@@ -157,8 +157,7 @@ static void *race_send(void *unused)
 {
     (void)unused;
     for (uint32_t number = 0; number < RACE; number++) {
-        while (number - __atomic_load_n(&race.received, __ATOMIC_ACQUIRE) >= 64)
-            sched_yield();
+        WAIT_FOR(number - __atomic_load_n(&race.received, __ATOMIC_ACQUIRE) < 64);
         send_numbers(race.sender, number, number + 1);
     }
     return NULL;
@@ -168,11 +167,9 @@ static void *race_release(void *unused)
 {
     (void)unused;
     for (uint32_t released = 0; released < RACE;) {
-        uint32_t received = __atomic_load_n(&race.received, __ATOMIC_ACQUIRE);
-        if (received == released)
-            sched_yield();
-        else
-            OK(ringmsg_release(race.ring, race.records + released, received - released));
+        uint32_t received;
+        WAIT_FOR((received = __atomic_load_n(&race.received, __ATOMIC_ACQUIRE)) != released);
+        OK(ringmsg_release(race.ring, race.records + released, received - released));
         released = received;
     }
     return NULL;

@@ -2,8 +2,6 @@
  * with timeout 0. Nothing may wait for a time-out, and nothing may get up in vain. */
 #include "test.h"
 
-#include <sched.h>
-
 #define CAPACITY 64
 #define HANG_MS 5000
 
@@ -183,9 +181,9 @@ static void *send_when_answered(void *unused)
     (void)unused;
     for (int i = 0; i < RACES; i++) {
         send_some(1);
-        while (answered == i)
-            for (volatile int pause = 0; pause < i % 64; pause++)
-                ;
+        WAIT_FOR(answered > i);
+        for (volatile int pause = 0; pause < i % 64; pause++)
+            ;
     }
     return NULL;
 }
@@ -283,8 +281,7 @@ static void *release_what_is_given(void *unused)
 {
     (void)unused;
     for (int i = 0; i < RACES; i++) {
-        while (given_count <= i)
-            sched_yield();
+        WAIT_FOR(given_count > i);
         OK(ringmsg_release(it.ring, &given[i % CAPACITY], 1));
     }
     return NULL;

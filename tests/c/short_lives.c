@@ -16,14 +16,6 @@ static struct life {
 /* The number of the life for which each may begin, and for which it is done. */
 static atomic_int release_of, wake_of, free_of, ended, released[RELEASERS], woken, freed;
 
-/* Not sched_yield(2): whoever yields in a loop keeps kernel threads from running for seconds (seen
- * with Linux 6.18), and they take rings apart. */
-static void nap(void)
-{
-    struct timespec t = {0, 20000};
-    nanosleep(&t, NULL);
-}
-
 /* The library's write(2) to an eventfd comes here, and stays a while after its effect: a call that is
  * inside for longer than it takes to free a ring. */
 static _Thread_local int lingers;

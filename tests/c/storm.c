@@ -67,7 +67,7 @@ static void *send_until_over(void *argument)
     for (unsigned n = 0; !__atomic_load_n(&storm->over, __ATOMIC_ACQUIRE); n++) {
         SYS(send(storm->senders[n % SOCKETS], "storm", n % 6, 0));
         if (n % 16 == 0)
-            sched_yield();
+            nap();
     }
     return NULL;
 }

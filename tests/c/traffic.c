@@ -91,8 +91,7 @@ static void *send_all(void *unused)
     (void)unused;
     for (uint32_t number = 0; number < traffic.messages; number++) {
         int fd = traffic.senders[number % SENDERS];
-        while (traffic.lead != 0 && number - __atomic_load_n(&traffic.accounted_for, __ATOMIC_ACQUIRE) > traffic.lead)
-            sched_yield();
+        WAIT_FOR(traffic.lead == 0 || number - __atomic_load_n(&traffic.accounted_for, __ATOMIC_ACQUIRE) <= traffic.lead);
         if (traffic.trains) {
             for (uint32_t i = 0; i < segments_of(number); i++)
                 write_datagram(data + i * SEGMENT, number * SEGMENTS_MAX + i, SEGMENT);

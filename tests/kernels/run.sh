@@ -3,6 +3,7 @@
 # kernel x test program, which also replaces the generated section of docs/compatibility.md.
 #   tests/kernels/run.sh LIBRARY_DIR [SERIES...]
 # ONLY=program,program     only these, and the document stays as it is
+# JOBS=2                   so many machines at a time; one for each processor unless given
 # Kernels are kept in target/kernels; so are the consoles' logs.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
@@ -26,7 +27,8 @@ build_image() {
     local name program
     for source in tests/c/*.c "$here/sysctl.c" "$here/support.c"; do
         name=$(basename "$source" .c)
-        cc -std=c11 -g -O1 -Itests/c -Iinclude "$source" -o "$image/tests/$name" -L"$library" -lringmsg -lpthread
+        # Their limits of time are wider: the processor may be an emulated one.
+        cc -std=c11 -g -O1 -DTEST_EMULATED -Itests/c -Iinclude "$source" -o "$image/tests/$name" -L"$library" -lringmsg -lpthread
         [ "$name" = support ] || echo "$name"
     done > "$image/tests/list"
     cp "$library/libringmsg.so" "$image/lib/libringmsg.so.0"
@@ -41,10 +43,10 @@ build_image() {
     (cd "$image" && find . | cpio --quiet -o -H newc | gzip -1) > "$image.gz"
 }
 
-# One virtual machine; what it says goes to a file.
+# One virtual machine; what it says goes to a file. "stop" and "cont" to its monitor, a socket beside that file, pause it.
 machine() { # accelerator, kernel, log, minutes, words for the kernel's command line
     # shellcheck disable=SC2086
-    timeout "$4m" qemu-system-x86_64 $1 -m 2G -smp 2 -display none -no-reboot -net none -serial "file:$3" \
+    timeout "$4m" qemu-system-x86_64 $1 -m 2G -smp 2 -display none -no-reboot -net none -serial "file:$3" -monitor "unix:$3.monitor,server,nowait" \
         -kernel "$2" -initrd "$image.gz" -append "console=ttyS0 quiet panic=-1 $5" </dev/null >/dev/null 2>&1
 }
 
@@ -54,8 +56,13 @@ choose_accelerator() { # a kernel to try with
     [ -w /dev/kvm ] && machine "$accelerator" "$1" "$work/kvm.log" 0.5 test-kernels.only=none && return
     # One thread: with one for each processor the emulation now and then runs into an instruction that
     # the kernel is just patching (seen: "Oops: int3" in __netif_receive_skb_core).
-    accelerator="-accel tcg,thread=single -cpu max" minutes=60
-    echo "test-kernels: /dev/kvm cannot run these kernels; the processor is emulated, some ten minutes a kernel" >&2
+    accelerator="-accel tcg,thread=single -cpu max" minutes=100
+    echo "test-kernels: /dev/kvm cannot run these kernels; the processor is emulated, ten minutes a kernel and more" >&2
+}
+
+# kernel.io_uring_disabled came with 6.6.
+has_setting() { # series
+    printf '%s\n' 6.6 "$1" | sort -VC
 }
 
 boot() { # series, column, words for the kernel's command line
@@ -70,20 +77,22 @@ build_image
 "$here/fetch.sh" "$work" "$@"
 [ $# -gt 0 ] || set -- $(cut -d' ' -f1 "$work/apt/available")
 choose_accelerator "$work/$1/vmlinuz"
+jobs=${JOBS:-$(nproc)}
 columns=()
 for series in "$@"; do
     [ -s "$work/$series/vmlinuz" ] || continue
-    boot "$series" "$series"
     columns+=("$series")
+    # Once more with io_uring switched off by the administrator, on the oldest kernel with that setting.
+    case " ${columns[*]} " in *-off*) ;; *) if has_setting "$series"; then columns+=("$series-off"); fi ;; esac
 done
-# Once with io_uring switched off by the administrator, on the oldest kernel that can.
-for series in "$@"; do
-    if grep -q '^@ sysctl' "$work/$series.log" 2>/dev/null; then
-        boot "$series" "$series-off" sysctl.kernel.io_uring_disabled=2
-        columns+=("$series-off")
-        break
-    fi
+for column in "${columns[@]}"; do
+    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
+    case $column in
+        *-off) boot "${column%-off}" "$column" sysctl.kernel.io_uring_disabled=2 & ;;
+        *) boot "$column" "$column" & ;;
+    esac
 done
+wait
 "$here/table.sh" "$work" "${columns[@]}" > "$work/table.md"
 cat "$work/table.md"
 [ -n "${ONLY:-}" ] || "$here/table.sh" --into docs/compatibility.md "$work/table.md"
