@@ -65,7 +65,7 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    fn new(layout: Layout) -> Result<Self> {
+    fn new(layout: Layout, engine: &Engine) -> Result<Self> {
         let memory = Mapping::new(layout.stride as usize * layout.buffers as usize)?;
         Ok(Self {
             layout,
@@ -79,7 +79,7 @@ impl Buffers {
             seen: 0,
             given: 0,
             filled: 0,
-            window: Window::new(layout.buffers),
+            window: Window::new(engine.widest_window().min(layout.buffers)),
             missed_at: None,
             filled_at_last_look: 0,
             filled_bytes: 0,
@@ -366,7 +366,7 @@ impl Pools {
 
     /// Makes a pool. The caller sees to it that nobody else does at the same time.
     pub(crate) fn add(&self, owner: *const (), engine: &Engine, config: &PoolConfig) -> Result<&Pool> {
-        let buffers = Box::new(Buffers::new(Layout::new(config)?)?);
+        let buffers = Box::new(Buffers::new(Layout::new(config)?, engine)?);
         let vacant =
             |place: &&OnceCell<Box<Pool>>| place.get().is_none_or(|pool| pool.buffers.lock().is_none());
         let full = Error::with(libc::ENOSPC, format!("pool: a ring holds at most {POOLS_MAX} pools"));

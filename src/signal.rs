@@ -1,7 +1,11 @@
 //! How other threads, signal handlers and other event loops reach the reaper.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Release, SeqCst},
+    fence,
+};
 
 use once_cell::sync::OnceCell;
 
@@ -97,7 +101,8 @@ impl Signals {
     }
 
     pub(crate) fn wake_up(&self) {
-        self.sleeping.store(false, SeqCst);
+        // Who still sees it asleep writes for nothing.
+        self.sleeping.store(false, Release);
     }
 
     #[inline]

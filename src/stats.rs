@@ -75,10 +75,15 @@ impl Stats {
 pub(crate) struct Tally(AtomicU64);
 
 impl Tally {
-    /// Adds one. Not a read-modify-write: only the reaper adds.
+    /// Not a read-modify-write: nobody else adds meanwhile.
+    #[inline]
+    pub(crate) fn add(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+    }
+
     #[inline]
     pub(crate) fn add_one(&self) {
-        self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.add(1);
     }
 
     pub(crate) fn get(&self) -> u64 {

@@ -16,7 +16,7 @@ const REST_NS: u64 = 1_000_000_000;
 
 #[derive(Debug)]
 pub(crate) struct Window {
-    buffers: u32,
+    most: u32,
     size: u32,
     /// The largest batch since the window last changed.
     batch: u32,
@@ -26,8 +26,9 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    pub(crate) fn new(buffers: u32) -> Self {
-        Self { buffers, size: START.min(buffers), batch: 0, changed_ns: 0, mean_bytes: 0 }
+    /// A window that is never wider than `most`.
+    pub(crate) fn new(most: u32) -> Self {
+        Self { most, size: START.min(most), batch: 0, changed_ns: 0, mean_bytes: 0 }
     }
 
     #[inline]
@@ -37,7 +38,7 @@ impl Window {
 
     /// What memory allows.
     fn bound(&self) -> u32 {
-        (HOT_BYTES / self.mean_bytes.max(1)).max(LEAST).min(self.buffers)
+        (HOT_BYTES / self.mean_bytes.max(1)).max(LEAST).min(self.most)
     }
 
     /// It was too narrow.
@@ -58,7 +59,7 @@ impl Window {
         self.batch = self.batch.max(batch);
         // A reap waits for half of the window at most. Where that much comes, more may.
         if 2 * batch >= self.size {
-            self.size = (4 * batch).max(self.size).min(self.buffers);
+            self.size = (4 * batch).max(self.size).min(self.most);
             self.changed_ns = now_ns;
         }
         if now_ns.saturating_sub(self.changed_ns) > REST_NS {

@@ -127,6 +127,12 @@ impl Taker {
         Published { at, length, buffer }
     }
 
+    /// The buffers from `start` to before `end` ahead of the next one. At most `published`.
+    #[inline]
+    pub(super) fn ahead(&self, start: usize, end: usize) -> impl Iterator<Item = Published> + '_ {
+        (start as u16..end as u16).map(|ahead| self.peek(ahead))
+    }
+
     /// The first `count` are taken.
     #[inline]
     pub(super) fn take(&mut self, count: u16) {

@@ -270,6 +270,11 @@ impl Engine {
         }
     }
 
+    /// The end of a local stream may not be told.
+    pub(crate) fn loses_ends(&self) -> bool {
+        matches!(self, Engine::Uring(_))
+    }
+
     // --- completions -------------------------------------------------------------------------
 
     /// The completions in the queue, taken one by one; only one such iterator may exist.
@@ -277,7 +282,7 @@ impl Engine {
     pub(crate) fn completions(&self) -> Completions<'_, impl Iterator<Item = Completion> + '_> {
         match self {
             Engine::Uring(engine) => Completions::Uring(engine.completions()),
-            Engine::Mmsg(engine) => Completions::Mmsg(engine),
+            Engine::Mmsg(engine) => Completions::Mmsg(engine.completions()),
         }
     }
 
@@ -375,6 +380,14 @@ impl Engine {
         }
     }
 
+    /// How many published buffers of a pool the engine has use for at most.
+    pub(crate) fn widest_window(&self) -> u32 {
+        match self {
+            Engine::Uring(_) => u32::MAX,
+            Engine::Mmsg(_) => mmsg::WINDOW,
+        }
+    }
+
     // --- buffer groups, and the end ----------------------------------------------------------
 
     /// Takes buffers for `pool` from the buffer ring in `entries`, which stays mapped until
@@ -400,7 +413,7 @@ impl Engine {
 /// See `Engine::completions`.
 pub(crate) enum Completions<'a, I> {
     Uring(I),
-    Mmsg(&'a Mmsg),
+    Mmsg(queue::Popping<'a>),
 }
 
 impl<I: Iterator<Item = Completion>> Iterator for Completions<'_, I> {
@@ -410,7 +423,7 @@ impl<I: Iterator<Item = Completion>> Iterator for Completions<'_, I> {
     fn next(&mut self) -> Option<Completion> {
         match self {
             Completions::Uring(queue) => queue.next(),
-            Completions::Mmsg(engine) => engine.next_completion(),
+            Completions::Mmsg(queue) => queue.next(),
         }
     }
 }

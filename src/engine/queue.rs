@@ -25,6 +25,7 @@ impl Queue {
         Ok(Self { entries: places.into(), head: AtomicU32::new(0), tail: AtomicU32::new(0) })
     }
 
+    #[inline]
     fn place(&self, at: u32) -> &[AtomicU64; 2] {
         &self.entries[at as usize & (self.entries.len() - 1)]
     }
@@ -51,27 +52,76 @@ impl Queue {
         if self.room() == 0 {
             return false;
         }
-        let tail = self.tail.load(Ordering::Relaxed);
-        let [word, rest] = self.place(tail);
+        self.pushing().push(completion);
+        true
+    }
+
+    /// To push several, at most `room`, which the reaper sees when this is dropped.
+    #[inline]
+    pub(super) fn pushing(&self) -> Pushing<'_> {
+        Pushing { queue: self, tail: self.tail.load(Ordering::Relaxed) }
+    }
+
+    /// The completions that are there now, taken one by one. The places of those that were taken are free when
+    /// this is dropped; only one may exist.
+    #[inline]
+    pub(super) fn popping(&self) -> Popping<'_> {
+        let (head, tail) = (self.head.load(Ordering::Relaxed), self.tail.load(Ordering::Acquire));
+        Popping { queue: self, head, tail }
+    }
+}
+
+/// See `Queue::pushing`.
+pub(super) struct Pushing<'q> {
+    queue: &'q Queue,
+    tail: u32,
+}
+
+impl Pushing<'_> {
+    #[inline]
+    pub(super) fn push(&mut self, completion: &Completion) {
+        let [word, rest] = self.queue.place(self.tail);
         word.store(completion.word, Ordering::Relaxed);
         rest.store(
             u64::from(completion.result as u32) | u64::from(completion.flags) << 32,
             Ordering::Relaxed,
         );
-        self.tail.store(tail.wrapping_add(1), Ordering::Release);
-        true
+        self.tail = self.tail.wrapping_add(1);
     }
+}
+
+impl Drop for Pushing<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.queue.tail.store(self.tail, Ordering::Release);
+    }
+}
+
+/// See `Queue::popping`.
+pub(crate) struct Popping<'q> {
+    queue: &'q Queue,
+    head: u32,
+    tail: u32,
+}
+
+impl Iterator for Popping<'_> {
+    type Item = Completion;
 
     #[inline]
-    pub(super) fn pop(&self) -> Option<Completion> {
-        if self.is_empty() {
+    fn next(&mut self) -> Option<Completion> {
+        if self.head == self.tail {
             return None;
         }
-        let head = self.head.load(Ordering::Relaxed);
-        let [word, rest] = self.place(head).each_ref().map(|half| half.load(Ordering::Relaxed));
-        let completion = Completion::from_entry(word, rest as u32 as i32, (rest >> 32) as u32);
-        self.head.store(head.wrapping_add(1), Ordering::Release);
-        Some(completion)
+        let [word, rest] = self.queue.place(self.head).each_ref().map(|half| half.load(Ordering::Relaxed));
+        self.head = self.head.wrapping_add(1);
+        Some(Completion::from_entry(word, rest as u32 as i32, (rest >> 32) as u32))
+    }
+}
+
+impl Drop for Popping<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.queue.head.store(self.head, Ordering::Release);
     }
 }
 
@@ -88,11 +138,14 @@ mod tests {
                 assert!(queue.push(&made));
             }
             assert!(!queue.push(&made));
+            let mut popping = queue.popping();
             for _ in 0..2 {
-                let popped = queue.pop().unwrap();
+                let popped = popping.next().unwrap();
                 assert_eq!((popped.word, popped.result, popped.flags), (9, result, flags));
             }
-            assert!(queue.is_empty() && queue.pop().is_none());
+            assert!(popping.next().is_none() && !queue.push(&made));
+            drop(popping);
+            assert!(queue.is_empty());
         }
     }
 }

@@ -4,6 +4,7 @@
 
 #include <linux/netlink.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 #define BUFFERS 16
 
@@ -47,7 +48,7 @@ static void reap_shared(struct shared *s, uint32_t at_most, int releases)
 }
 
 /* In DEFER mode it takes several sockets to outrun the window: the kernel hands over 33
- * completions of a socket at a time. */
+ * completions of a socket at a time. The recvmmsg engine waits for the next buffers instead. */
 static void a_narrow_window_is_a_miss_and_not_a_starvation(void)
 {
     struct shared s = share(256);
@@ -55,7 +56,7 @@ static void a_narrow_window_is_a_miss_and_not_a_starvation(void)
     struct ringmsg_stats stats = stats_of(s.ring);
     EQUAL(stats.starvations, 0);
     EQUAL(stats.errors, 0);
-    CHECK(stats.window_misses >= 1);
+    CHECK(is_recvmmsg() ? stats.window_misses == 0 : stats.window_misses >= 1);
     EQUAL(stats.buffers_held, SOCKETS * EACH);
     CHECK(stats.buffers_held + stats.buffers_published <= 256);
     OK(ringmsg_ring_free(s.ring));
@@ -67,7 +68,7 @@ static void sockets_that_share_a_pool_all_live_on(void)
         struct shared s = share(8);
         reap_shared(&s, at_most, 1);
         EQUAL(stats_of(s.ring).errors, 0);
-        CHECK(stats_of(s.ring).starvations > 0);
+        CHECK(is_recvmmsg() ? stats_of(s.ring).starvations == 0 : stats_of(s.ring).starvations > 0);
         for (uint32_t i = 0; i < SOCKETS; i++) {
             send_numbers(s.senders[i], 0, 1);
             struct ringmsg_record record = reap_one(s.ring);
@@ -149,6 +150,8 @@ static void a_large_pool_is_hardly_touched_by_slow_traffic(void)
 {
     enum { ROUNDS = 1000, AT_A_TIME = 3, LARGEST = 16384 };
     static const char bytes[LARGEST];
+    /* A huge page would count whole for a byte in it. */
+    SYS(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
     struct ringmsg_pool *pool = make_pool(ring, receiver, 256, 65536);
@@ -172,8 +175,8 @@ static void a_large_pool_is_hardly_touched_by_slow_traffic(void)
 /* A wide window, widened by bursts, is narrow again after a second or two of little traffic. */
 static void an_idle_window_narrows(void)
 {
-    if (test_mode != 0)
-        return; /* it takes seconds, and is the same in every mode */
+    if (test_mode != 0 || is_recvmmsg())
+        return; /* it takes seconds, and is the same in every mode; the recvmmsg engine has no wide one */
     struct shared s = share(256);
     reap_shared(&s, SOCKETS * EACH, 1);
     uint64_t wide = stats_of(s.ring).buffers_published;

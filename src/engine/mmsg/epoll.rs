@@ -1,5 +1,6 @@
 //! epoll(7), as far as the engine needs it.
 
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,18 +24,19 @@ pub(super) struct Epoll(Descriptor);
 
 /// What epoll fetched.
 pub(super) struct Events {
-    events: [libc::epoll_event; EVENTS],
+    events: [MaybeUninit<libc::epoll_event>; EVENTS],
     count: usize,
 }
 
 impl Events {
     pub(super) fn new() -> Self {
-        Self { events: [libc::epoll_event { events: 0, u64: 0 }; EVENTS], count: 0 }
+        Self { events: [const { MaybeUninit::uninit() }; EVENTS], count: 0 }
     }
 
     /// The sockets among them.
     pub(super) fn watches(&self) -> impl Iterator<Item = u32> + '_ {
-        let all = self.events[..self.count].iter().map(|event| event.u64);
+        // SAFETY: the kernel has written so many.
+        let all = self.events[..self.count].iter().map(|event| unsafe { event.assume_init() }.u64);
         all.filter(|&data| data != WAKER).map(|data| data as u32)
     }
 }
@@ -101,7 +103,7 @@ impl Epoll {
 
     fn wait(&self, events: &mut Events, timeout_ms: i32) -> i32 {
         // SAFETY: the array has room for EVENTS events.
-        unsafe { libc::epoll_wait(self.fd(), events.events.as_mut_ptr(), EVENTS as i32, timeout_ms) }
+        unsafe { libc::epoll_wait(self.fd(), events.events.as_mut_ptr().cast(), EVENTS as i32, timeout_ms) }
     }
 
     /// epoll_wait(2) counts milliseconds, which is too coarse here.
@@ -114,7 +116,7 @@ impl Epoll {
                 libc::syscall(
                     libc::SYS_epoll_pwait2,
                     self.fd(),
-                    events.events.as_mut_ptr(),
+                    events.events.as_mut_ptr().cast::<libc::epoll_event>(),
                     EVENTS as i32,
                     &raw const time,
                     std::ptr::null::<libc::sigset_t>(),

@@ -25,9 +25,21 @@ pub(super) struct Armed {
     msg_flags: i32,
     pub pool: Option<u16>,
     pub ends_when_empty: bool,
-    /// As a multishot's msghdr says.
+    form: Form,
+}
+
+/// Where what is received goes in a buffer, as a multishot's msghdr says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Form {
     name_capacity: u32,
     control_capacity: u32,
+}
+
+impl Form {
+    #[inline]
+    fn payload_at(self) -> u32 {
+        HEADER + self.name_capacity + self.control_capacity
+    }
 }
 
 // SAFETY: the message belongs to the request, and is only followed while that is armed.
@@ -35,11 +47,13 @@ unsafe impl Send for Armed {}
 
 impl Armed {
     pub(super) fn new(receive: &Receive, watch: u32) -> Self {
-        let (name_capacity, control_capacity) = match receive.pool {
+        let mut form = Form { name_capacity: 0, control_capacity: 0 };
+        if receive.pool.is_some() {
             // SAFETY: a request's msghdr is there while it is armed.
-            Some(_) => unsafe { ((*receive.message).msg_namelen, (*receive.message).msg_controllen as u32) },
-            None => (0, 0),
-        };
+            let message = unsafe { &*receive.message };
+            form =
+                Form { name_capacity: message.msg_namelen, control_capacity: message.msg_controllen as u32 };
+        }
         #[allow(clippy::unnecessary_cast)] // size_t, or int with another C library
         // SAFETY: as above, and it says how many parts there are.
         let parts = || unsafe {
@@ -54,14 +68,13 @@ impl Armed {
             msg_flags: receive.msg_flags as i32,
             pool: receive.pool,
             ends_when_empty: receive.ends_when_empty,
-            name_capacity,
-            control_capacity,
+            form,
         }
     }
 
     /// Where payloads start in this request's buffers.
     pub(super) fn payload_at(&self) -> u32 {
-        HEADER + self.name_capacity + self.control_capacity
+        self.form.payload_at()
     }
 
     /// Whether a single-shot with this result goes on waiting. The caller's own MSG_DONTWAIT
@@ -135,15 +148,20 @@ fn skip(parts: &mut VecDeque<libc::iovec>, mut bytes: usize) {
     }
 }
 
-/// The arrays that recvmmsg(2) works on. They are filled anew for every call.
+/// The arrays that recvmmsg(2) works on. What one call prepared and had no datagram for is left for the next.
 pub(super) struct Batch {
     messages: Box<[libc::mmsghdr]>,
     parts: Box<[libc::iovec]>,
+    /// The first message that is not used up, and how many from there on point into the next
+    /// buffers of a pool.
+    first: usize,
+    prepared: usize,
+    prepared_for: (Option<u16>, Form),
     /// How many datagrams came together of late.
     expected: usize,
 }
 
-// SAFETY: the pointers in there are written before each call, and mean nothing after it.
+// SAFETY: the pointers in there are only followed by the kernel, in calls under the engine's lock.
 unsafe impl Send for Batch {}
 
 /// What a receive came to.
@@ -160,7 +178,19 @@ impl Batch {
         // SAFETY: all-zero is a valid mmsghdr.
         let message: libc::mmsghdr = unsafe { std::mem::zeroed() };
         let part = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
-        Self { messages: [message; BATCH].into(), parts: [part; BATCH].into(), expected: BATCH_FIRST }
+        Self {
+            messages: [message; 2 * BATCH].into(),
+            parts: [part; 2 * BATCH].into(),
+            first: 0,
+            prepared: 0,
+            prepared_for: (None, Form { name_capacity: 0, control_capacity: 0 }),
+            expected: BATCH_FIRST,
+        }
+    }
+
+    /// The next buffers of a pool may not be those they were: while nothing is armed it takes buffers back.
+    pub(super) fn forget(&mut self) {
+        self.prepared = 0;
     }
 
     /// Fills published buffers with what the socket has, at most BATCH and `room` of them, and
@@ -187,15 +217,19 @@ impl Batch {
                     received.error = if error == libc::EAGAIN { 0 } else { error };
                 }
                 Ok(count) => {
-                    for at in 0..count {
-                        let (result, buffer) = self.finish(armed, taker.peek(at as u16), at);
-                        done(result, buffer);
+                    let messages = &self.messages[self.first..][..count];
+                    let mut empty = false;
+                    for (message, buffer) in messages.iter().zip(taker.ahead(0, count)) {
+                        empty = message.msg_len == 0;
+                        done(finish(message, armed.form, buffer), buffer.buffer);
                     }
                     taker.take(count as u16);
+                    self.first += count;
+                    self.prepared -= count;
                     left -= count;
                     received.drained = count < batch;
                     self.expected = (self.expected + 2 * count).div_ceil(2).clamp(BATCH_FIRST, BATCH);
-                    if armed.ends_when_empty && self.messages[0].msg_len == 0 {
+                    if armed.ends_when_empty && empty {
                         return received;
                     }
                     batch = most;
@@ -207,52 +241,58 @@ impl Batch {
 
     /// One recvmmsg(2) into the next `count` buffers. How many were filled, or an errno.
     fn call(&mut self, armed: &Armed, taker: &Taker, count: usize) -> Result<usize, i32> {
-        for at in 0..count {
-            self.prepare(armed, taker.peek(at as u16), at);
+        if self.prepared_for != (armed.pool, armed.form) || self.first + count > self.messages.len() {
+            (self.first, self.prepared) = (0, 0);
+            self.prepared_for = (armed.pool, armed.form);
+        }
+        let messages = &mut self.messages[self.first..][..count];
+        let missing = self.prepared..count;
+        if !missing.is_empty() {
+            let places =
+                messages[missing.clone()].iter_mut().zip(&mut self.parts[self.first + missing.start..]);
+            for ((message, part), buffer) in places.zip(taker.ahead(missing.start, missing.end)) {
+                prepare(&mut message.msg_hdr, part, armed.form, buffer);
+            }
+            self.prepared = count;
         }
         let flags = armed.msg_flags | libc::MSG_DONTWAIT;
         // SAFETY: `count` messages are prepared, and point into published buffers, which are the
         // engine's to fill until it reports them.
         let filled = unsafe {
-            let messages = self.messages.as_mut_ptr();
+            let messages = messages.as_mut_ptr();
             libc::recvmmsg(armed.fd, messages, count as u32, flags as _, ptr::null_mut())
         };
         if filled < 0 { Err(errno()) } else { Ok(filled as usize) }
     }
+}
 
-    /// Points message `at` into a buffer.
-    #[inline]
-    fn prepare(&mut self, armed: &Armed, buffer: Published, at: usize) {
-        let start = buffer.at.as_ptr();
-        let or_null = |capacity: u32, offset: u32| match capacity {
-            0 => ptr::null_mut(),
-            // SAFETY: the parts of a buffer lie in it.
-            _ => unsafe { start.add(offset as usize) }.cast::<libc::c_void>(),
-        };
-        let payload_at = armed.payload_at();
-        let part = &mut self.parts[at];
-        // SAFETY: as above.
-        part.iov_base = unsafe { start.add(payload_at as usize) }.cast();
-        part.iov_len = (buffer.length - payload_at) as usize;
-        let message = &mut self.messages[at].msg_hdr;
-        message.msg_name = or_null(armed.name_capacity, HEADER);
-        message.msg_namelen = armed.name_capacity;
-        message.msg_iov = part;
-        message.msg_iovlen = 1;
-        message.msg_control = or_null(armed.control_capacity, HEADER + armed.name_capacity);
-        message.msg_controllen = armed.control_capacity as _;
-    }
+/// Points a message into a buffer.
+#[inline]
+fn prepare(message: &mut libc::msghdr, part: &mut libc::iovec, form: Form, buffer: Published) {
+    let start = buffer.at.as_ptr();
+    let or_null = |capacity: u32, offset: u32| match capacity {
+        0 => ptr::null_mut(),
+        // SAFETY: the parts of a buffer lie in it.
+        _ => unsafe { start.add(offset as usize) }.cast::<libc::c_void>(),
+    };
+    // SAFETY: as above.
+    part.iov_base = unsafe { start.add(form.payload_at() as usize) }.cast();
+    part.iov_len = (buffer.length - form.payload_at()) as usize;
+    message.msg_name = or_null(form.name_capacity, HEADER);
+    message.msg_namelen = form.name_capacity;
+    message.msg_iov = part;
+    message.msg_iovlen = 1;
+    message.msg_control = or_null(form.control_capacity, HEADER + form.name_capacity);
+    message.msg_controllen = form.control_capacity as _;
+}
 
-    /// Writes the header of the message that was received into `buffer`. The length of the
-    /// whole, and the buffer's number.
-    #[inline]
-    fn finish(&self, armed: &Armed, buffer: Published, at: usize) -> (i32, u16) {
-        let libc::mmsghdr { msg_hdr: message, msg_len } = &self.messages[at];
-        let header: [u32; 4] =
-            [message.msg_namelen, message.msg_controllen as u32, *msg_len, message.msg_flags as u32];
-        // SAFETY: the buffer is the engine's until it is reported, and starts with its header.
-        unsafe { buffer.at.as_ptr().cast::<[u32; 4]>().write(header) };
-        let payload_at = armed.payload_at();
-        ((payload_at + (*msg_len).min(buffer.length - payload_at)) as i32, buffer.buffer)
-    }
+/// Writes the header of the message that was received into its buffer. The length of the whole.
+#[inline]
+fn finish(received: &libc::mmsghdr, form: Form, buffer: Published) -> i32 {
+    let libc::mmsghdr { msg_hdr: message, msg_len } = received;
+    let header: [u32; 4] =
+        [message.msg_namelen, message.msg_controllen as u32, *msg_len, message.msg_flags as u32];
+    // SAFETY: the buffer is the engine's until it is reported, and starts with its header.
+    unsafe { buffer.at.as_ptr().cast::<[u32; 4]>().write(header) };
+    (form.payload_at() + (*msg_len).min(buffer.length - form.payload_at())) as i32
 }

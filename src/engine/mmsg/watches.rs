@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::epoll::Epoll;
 use crate::error::Result;
+use crate::stats::Tally;
 
 #[derive(Debug)]
 struct Watch {
@@ -96,12 +96,12 @@ impl Watches {
 
     /// Tells epoll which sockets have requests now, and which have none any more. What it does
     /// not take stays to be told. Counts the system calls.
-    pub(super) fn settle(&mut self, epoll: &Epoll, calls: &AtomicU64) -> Result<()> {
+    pub(super) fn settle(&mut self, epoll: &Epoll, calls: &Tally) -> Result<()> {
         while let Some(&at) = self.unsettled.last() {
             let watch = &mut self.watches[at as usize];
             let wanted = !watch.requests.is_empty();
             if watch.added != wanted {
-                calls.fetch_add(1, Ordering::Relaxed);
+                calls.add_one();
                 match wanted {
                     true => epoll.add(watch.fd, at)?,
                     false => epoll.remove(watch.fd),
