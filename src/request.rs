@@ -105,6 +105,8 @@ pub(crate) struct Request {
     pub cancelled: bool,
     /// The kernel knows that it is cancelled.
     pub cancel_told: bool,
+    /// We have cancelled it, to arm it again: see `Pass::look_for_end`.
+    pub restarting: bool,
     pub passes_descriptors: bool,
     failures: u32,
     failing_since_ns: u64,
@@ -132,6 +134,7 @@ impl Request {
             flags: 0,
             cancelled: false,
             cancel_told: false,
+            restarting: false,
             passes_descriptors: false,
             failures: 0,
             failing_since_ns: 0,
@@ -185,7 +188,13 @@ impl Request {
 
     /// The re-arm policy for errors other than a want of buffers.
     pub(crate) fn failed(&mut self, errno: i32, now_ns: u64) -> Verdict {
-        if self.cancelled || self.has(RINGMSG_RECV_NO_REARM) {
+        if self.cancelled {
+            return Verdict::End;
+        }
+        if errno == libc::ECANCELED && self.restarting {
+            return Verdict::Rearm;
+        }
+        if self.has(RINGMSG_RECV_NO_REARM) {
             return Verdict::End;
         }
         // The thread that armed it has exited (plain, COOP): nobody asked for this.

@@ -72,6 +72,10 @@ impl Kind {
         matches!(self.kind, libc::SOCK_STREAM | libc::SOCK_SEQPACKET)
     }
 
+    pub(crate) fn is_local_stream(&self) -> bool {
+        self.domain == libc::AF_UNIX && self.kind == libc::SOCK_STREAM
+    }
+
     /// A message has a length of its own, which MSG_TRUNC tells. On a TCP stream the same flag
     /// throws the bytes away.
     pub(crate) fn has_messages(&self) -> bool {
@@ -166,6 +170,18 @@ impl Sockets {
 
     pub(crate) fn fd(&self, at: usize) -> RawFd {
         self.get(at).descriptor.raw()
+    }
+
+    /// The stream has nothing but its end left. (Not by MSG_PEEK: that moves SO_PEEK_OFF.)
+    pub(crate) fn is_at_end(&self, at: usize) -> bool {
+        let mut poll = libc::pollfd { fd: self.fd(at), events: libc::POLLRDHUP, revents: 0 };
+        let mut bytes = 0i32;
+        // SAFETY: one pollfd; one writable int.
+        unsafe {
+            libc::poll(&mut poll, 1, 0) == 1
+                && libc::ioctl(poll.fd, libc::FIONREAD, &raw mut bytes) == 0
+                && bytes == 0
+        }
     }
 
     /// The kernel's drop counter now: 32 bits, wraps.

@@ -62,8 +62,12 @@ impl Pass<'_, '_> {
         pool.filled(drawn, bytes + special.map_or(0, |(_, bytes)| u64::from(bytes)));
         self.completions += drawn;
         self.out.advance(whole as usize);
+        let looks_for_end = request.kind.is_local_stream() && completion.more();
         if let Some((split, _)) = special {
             self.train_or_last(slot, split, completion.more());
+        }
+        if looks_for_end && self.ring.engine.loses_ends() {
+            self.look_for_end(slot);
         }
         other
     }

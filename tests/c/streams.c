@@ -155,6 +155,38 @@ static void it_does_with_few_buffers_and_a_full_completion_queue(void)
     }
 }
 
+/* What the kernel takes in several passes, with the end right behind it: no later event tells of the end. */
+static void an_end_behind_many_messages_is_seen(void)
+{
+    enum { SIZE = 64, MESSAGES_MAX = 50 };
+    static const char message[SIZE];
+    for (int i = 0; i < KINDS; i++) {
+        if (kinds[i].type == SOCK_DGRAM)
+            continue;
+        for (int count = 30; count <= MESSAGES_MAX; count++) {
+            struct ringmsg_ring *ring = make_ring();
+            int pair[2];
+            make_pair(&kinds[i], pair);
+            OK(ringmsg_recvmsg_multishot(ring, make_pool(ring, pair[0], 64, SIZE), pair[0], 0, 0, 1));
+            reap_nothing(ring, 0);
+            for (int sent = 0; sent < count; sent++)
+                EQUAL(SYS(send(pair[1], message, SIZE, 0)), SIZE);
+            close(pair[1]);
+            for (int got = 0; got < count * SIZE;) {
+                struct ringmsg_record record = reap_one(ring);
+                CHECK(record.result > 0);
+                got += record.result;
+                OK(ringmsg_release(ring, &record, 1));
+            }
+            struct ringmsg_record record = reap_one(ring);
+            EQUAL(record.result, 0);
+            CHECK(record.flags & RINGMSG_RECORD_FINAL);
+            OK(ringmsg_ring_free(ring));
+            close(pair[0]);
+        }
+    }
+}
+
 /* The peer says it is done, but still listens. */
 static void the_end_of_a_stream_is_final_and_only_of_its_direction(void)
 {
@@ -326,6 +358,7 @@ static void local_datagrams_have_names_and_may_be_empty(void)
 }
 
 TESTS(TEST(every_byte_arrives_in_order), TEST(it_does_with_few_buffers_and_a_full_completion_queue),
+      TEST(an_end_behind_many_messages_is_seen),
       TEST(the_end_of_a_stream_is_final_and_only_of_its_direction), TEST(a_reset_is_final_and_says_so),
       TEST(an_unconnected_stream_ends_at_once), TEST(msg_trunc_is_refused_on_streams),
       TEST(a_single_shot_waits_for_all), TEST(local_datagrams_have_names_and_may_be_empty))
