@@ -28,8 +28,8 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// Linux 7.3 loses the end of a local stream that comes while it takes data in two passes (more than 32
-    /// messages): it takes the last message for the last there is, and nothing more happens on
+    /// Some kernels (6.18.15 and 7.3.4; not 6.12.117, 7.0.13) lose the end of a local stream that comes
+    /// right behind its last data: they take what they have received for all there is, and nothing more happens on
     /// the socket. A request that is armed anew meets the end.
     #[inline(never)]
     pub(super) fn look_for_end(&mut self, slot: u32) {
