@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
 
-use ringmsg::config::{PoolConfig, RingConfig, Wait};
+use ringmsg::config::*;
 use ringmsg::record::{Metadata, RINGMSG_RECORD_BUFFER, RINGMSG_RECORD_FINAL, Record};
 use ringmsg::stats::Stats;
 
@@ -44,7 +44,14 @@ unsafe extern "C" {
 }
 
 const EINVAL: i32 = -libc::EINVAL;
-const MODES: [u32; 4] = [0, 1 << 8, 1 << 13, 1 << 8 | 1 << 9];
+/// Setup flags and engine of a ring.
+const MODES: [(u32, u32); 5] = [
+    (0, RINGMSG_ENGINE_IO_URING),
+    (RINGMSG_SETUP_COOP_TASKRUN, RINGMSG_ENGINE_IO_URING),
+    (RINGMSG_SETUP_DEFER_TASKRUN, RINGMSG_ENGINE_IO_URING),
+    (RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG, RINGMSG_ENGINE_IO_URING),
+    (0, RINGMSG_ENGINE_RECVMMSG),
+];
 
 /// What a claim on a buffer is known by.
 type Claim = (u16, u16, u32, u16);
@@ -103,7 +110,7 @@ pub fn play(bytes: &[u8]) {
         sockets.drain();
         let before = sockets::open_descriptors();
         let mut input = Input(bytes.iter());
-        let mut model = Model::new(MODES[input.below(4)], [0, 2, 8][input.below(3)]);
+        let mut model = Model::new(MODES[input.below(MODES.len())], [0, 2, 8][input.below(3)]);
         while input.0.len() > 0 {
             model.step(&mut input, sockets);
             model.check();
@@ -115,8 +122,9 @@ pub fn play(bytes: &[u8]) {
 }
 
 impl Model {
-    fn new(flags: u32, entries: u32) -> Self {
-        let config = RingConfig { flags, sq_entries: entries, cq_entries: entries, ..RingConfig::default() };
+    fn new((flags, engine): (u32, u32), entries: u32) -> Self {
+        let (sq_entries, cq_entries) = (entries, entries);
+        let config = RingConfig { flags, engine, sq_entries, cq_entries, ..RingConfig::default() };
         let mut ring = std::ptr::null_mut();
         // SAFETY: both are valid.
         assert_eq!(unsafe { ringmsg_ring_new(&config, &mut ring) }, 0);
