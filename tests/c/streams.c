@@ -322,7 +322,9 @@ static void a_single_shot_waits_for_all(void)
         }
         struct ringmsg_record record = reap_one(ring);
         EQUAL(record.result, sizeof sent);
-        EQUAL(record.flags, RINGMSG_RECORD_FINAL);
+        /* Linux 6.17 has a control message for every read of a local stream (SCM_INQ), wanted or not. */
+        uint32_t unwanted = kinds[i].domain == AF_UNIX ? RINGMSG_RECORD_CONTROL_TRUNCATED : 0;
+        EQUAL(record.flags & ~unwanted, RINGMSG_RECORD_FINAL);
         CHECK(memcmp(parts, sent, sizeof sent) == 0);
         close(pair[0]);
         close(pair[1]);
