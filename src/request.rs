@@ -84,6 +84,16 @@ pub(crate) enum State {
     Over,
 }
 
+/// Whether a request is to be cancelled and armed again: see `Pass::look_for_end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Restart {
+    No,
+    /// It is, and the kernel has not been told.
+    Due,
+    /// The kernel knows.
+    Told,
+}
+
 /// What to do with a request that the kernel has ended with an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -105,8 +115,7 @@ pub(crate) struct Request {
     pub cancelled: bool,
     /// The kernel knows that it is cancelled.
     pub cancel_told: bool,
-    /// We have cancelled it, to arm it again: see `Pass::look_for_end`.
-    pub restarting: bool,
+    pub restart: Restart,
     pub passes_descriptors: bool,
     failures: u32,
     failing_since_ns: u64,
@@ -134,7 +143,7 @@ impl Request {
             flags: 0,
             cancelled: false,
             cancel_told: false,
-            restarting: false,
+            restart: Restart::No,
             passes_descriptors: false,
             failures: 0,
             failing_since_ns: 0,
@@ -191,7 +200,7 @@ impl Request {
         if self.cancelled {
             return Verdict::End;
         }
-        if errno == libc::ECANCELED && self.restarting {
+        if errno == libc::ECANCELED && self.restart == Restart::Told {
             return Verdict::Rearm;
         }
         if self.has(RINGMSG_RECV_NO_REARM) {

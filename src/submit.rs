@@ -133,6 +133,7 @@ impl Ring {
         request.flags = wish.flags;
         request.cancelled = false;
         request.cancel_told = false;
+        request.restart = Restart::No;
         request.drops_before = drops_before;
         request.stats = Default::default();
         request.succeeded();

@@ -23,6 +23,8 @@ use crate::ring::Ring;
 /// How often a non-blocking reap goes back for what the kernel put off: it hands over 33
 /// completions of a socket at a time.
 const ROUNDS: u32 = 16;
+/// How many items of what it put off the kernel works off at a time (since 6.13).
+const ITEMS: u32 = 20;
 /// Without a watch on the wake descriptor (the submission queue could not take it) sleep no
 /// longer than this.
 const BLIND_NAP: Duration = Duration::from_millis(5);
@@ -101,9 +103,32 @@ impl Ring {
         }
         self.engine.unmute_eventfd();
         self.signals.fence();
-        if self.engine.look() || self.has_something() || !self.engine.eventfd_registered() {
+        if self.look() || self.has_something() || !self.engine.eventfd_registered() {
             self.signals.ring_bell();
         }
+    }
+
+    /// Whether there are completions, or some can be had.
+    fn look(&self) -> bool {
+        self.engine.ready() || (self.engine.pending() && (self.engine.is_exact() || self.ask()))
+    }
+
+    /// Asks the kernel for what it has put off, until there is a completion. Not until the mark is gone:
+    /// Linux 7.3 leaves it set when a receive puts itself off while it is being run, as it does after 33
+    /// datagrams, and is then run in the same pass.
+    fn ask(&self) -> bool {
+        self.engine.poll();
+        if !self.engine.ready() && self.engine.pending() {
+            // Some of what is put off brings nothing, and each request has it once at most.
+            let requests = self.core().requests.slots();
+            for _ in 0..requests / ITEMS {
+                self.engine.poll();
+                if self.engine.ready() || !self.engine.pending() {
+                    break;
+                }
+            }
+        }
+        self.engine.ready()
     }
 
     /// Whether a reap would find something to do right now, besides what is put off.
@@ -201,9 +226,8 @@ impl Ring {
             if self.engine.overflowed() {
                 self.tallies.cq_overflows.add_one();
             }
-            self.engine.poll();
-            if !self.engine.ready() {
-                return; // the mark is not to be trusted: see Uring::look
+            if !self.ask() {
+                return;
             }
             self.take(out);
         }
@@ -243,7 +267,11 @@ impl Ring {
         if self.engine.overflowed() {
             self.tallies.cq_overflows.add_one();
         }
-        let want = if linger_us > 0 { self.reachable(room) } else { 1 };
+        let want = match (linger_us > 0, self.engine.is_exact()) {
+            (false, _) => 1,
+            (true, false) => self.reachable(room),
+            (true, true) => room, // it stops by itself when it runs out of buffers
+        };
         let linger_us = match left {
             Some(left) => linger_us.min(left.as_micros().min(u128::from(u32::MAX)) as u32),
             None => linger_us,

@@ -298,12 +298,9 @@ impl Engine {
         either!(self, engine => engine.pending())
     }
 
-    /// Whether there are completions, or can be had, for certain. For the reaper.
-    pub(crate) fn look(&self) -> bool {
-        match self {
-            Engine::Uring(engine) => engine.look(),
-            Engine::Mmsg(engine) => engine.ready() || engine.pending(),
-        }
+    /// `pending` can be relied on. io_uring may have set its mark for what is done by now.
+    pub(crate) fn is_exact(&self) -> bool {
+        matches!(self, Engine::Mmsg(_))
     }
 
     /// Whether the completion queue was too small.

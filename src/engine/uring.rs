@@ -227,16 +227,6 @@ impl Uring {
         queue.taskrun() || queue.cq_overflow()
     }
 
-    /// Whether completions lie in the queue, once what was put off has been asked for. The mark alone does
-    /// not tell: Linux 7.3 leaves it set when a receive puts itself off while it is being run, as it does after
-    /// 33 datagrams, and is then run in the same pass.
-    pub(crate) fn look(&self) -> bool {
-        if !self.ready() && self.pending() {
-            self.poll();
-        }
-        self.ready()
-    }
-
     /// The kernel had no memory for some completions, and has dropped them. (A sleeping enter says
     /// so with -EBADR, once.)
     #[inline]

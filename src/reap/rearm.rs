@@ -19,7 +19,7 @@ impl Pass<'_, '_> {
         let request = self.core.requests.get_mut(slot);
         request.stats.rearms += 1;
         request.state = State::Armed;
-        request.restarting = false;
+        request.restart = Restart::No;
         let receive = request.receive(slot, self.core.sockets.fd(request.socket));
         if self.ring.engine.receive(&receive).is_err() {
             // The queue is full and the kernel does not take it: it waits like a starved one,
@@ -33,10 +33,19 @@ impl Pass<'_, '_> {
     /// the socket. A request that is armed anew meets the end.
     #[inline(never)]
     pub(super) fn look_for_end(&mut self, slot: u32) {
-        let request = self.core.requests.get(slot);
-        let at_end = !request.restarting && self.core.sockets.is_at_end(request.socket);
-        if at_end && self.ring.engine.cancel(Token::Receive(slot)).is_ok() {
-            self.core.requests.get_mut(slot).restarting = true;
+        let request = self.core.requests.get_mut(slot);
+        if !request.cancelled && request.restart == Restart::No && self.core.sockets.is_at_end(request.socket)
+        {
+            request.restart = Restart::Due;
+            self.restart(slot);
+        }
+    }
+
+    fn restart(&mut self, slot: u32) {
+        match self.ring.engine.cancel(Token::Receive(slot)) {
+            Ok(()) => self.core.requests.get_mut(slot).restart = Restart::Told,
+            // The queue is full and the kernel does not take it: the next reap tries again.
+            Err(_) => self.ring.signals.leave_attention(),
         }
     }
 
@@ -91,6 +100,10 @@ impl Pass<'_, '_> {
             let request = self.core.requests.get_mut(slot);
             if request.state == State::Armed && request.cancelled && !request.cancel_told {
                 self.ring.cancel_in_kernel(request, slot);
+            }
+            if request.state == State::Armed && request.restart == Restart::Due {
+                self.restart(slot);
+                continue;
             }
             if request.state != State::Starved {
                 continue;

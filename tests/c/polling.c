@@ -181,7 +181,7 @@ static void *send_when_answered(void *unused)
     (void)unused;
     for (int i = 0; i < RACES; i++) {
         send_some(1);
-        WAIT_FOR(answered > i);
+        WAIT_TURNING_FOR(answered > i);
         for (volatile int pause = 0; pause < i % 64; pause++)
             ;
     }
@@ -281,7 +281,7 @@ static void *release_what_is_given(void *unused)
 {
     (void)unused;
     for (int i = 0; i < RACES; i++) {
-        WAIT_FOR(given_count > i);
+        WAIT_TURNING_FOR(given_count > i);
         OK(ringmsg_release(it.ring, &given[i % CAPACITY], 1));
     }
     return NULL;

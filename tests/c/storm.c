@@ -66,7 +66,7 @@ static void *send_until_over(void *argument)
     struct storm *storm = argument;
     for (unsigned n = 0; !__atomic_load_n(&storm->over, __ATOMIC_ACQUIRE); n++) {
         SYS(send(storm->senders[n % SOCKETS], "storm", n % 6, 0));
-        if (n % 16 == 0)
+        if (n % (TEST_PATIENCE > 1 ? 16 : 256) == 0)
             nap();
     }
     return NULL;

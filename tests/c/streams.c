@@ -160,14 +160,15 @@ static void an_end_behind_many_messages_is_seen(void)
 {
     enum { SIZE = 64, MESSAGES_MAX = 50 };
     static const char message[SIZE];
+    struct ringmsg_ring *ring = make_ring();
     for (int i = 0; i < KINDS; i++) {
         if (kinds[i].type == SOCK_DGRAM)
             continue;
         for (int count = 30; count <= MESSAGES_MAX; count++) {
-            struct ringmsg_ring *ring = make_ring();
             int pair[2];
             make_pair(&kinds[i], pair);
-            OK(ringmsg_recvmsg_multishot(ring, make_pool(ring, pair[0], 64, SIZE), pair[0], 0, 0, 1));
+            struct ringmsg_pool *pool = make_pool(ring, pair[0], 64, SIZE);
+            OK(ringmsg_recvmsg_multishot(ring, pool, pair[0], 0, 0, 1));
             reap_nothing(ring, 0);
             for (int sent = 0; sent < count; sent++)
                 EQUAL(SYS(send(pair[1], message, SIZE, 0)), SIZE);
@@ -181,10 +182,12 @@ static void an_end_behind_many_messages_is_seen(void)
             struct ringmsg_record record = reap_one(ring);
             EQUAL(record.result, 0);
             CHECK(record.flags & RINGMSG_RECORD_FINAL);
-            OK(ringmsg_ring_free(ring));
+            OK(ringmsg_release(ring, &record, 1));
+            OK(ringmsg_pool_free(pool));
             close(pair[0]);
         }
     }
+    OK(ringmsg_ring_free(ring));
 }
 
 /* The peer says it is done, but still listens. */

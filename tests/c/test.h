@@ -164,6 +164,16 @@ __attribute__((unused)) static void sleep_ms(int ms)
         ;
 }
 
+/* Waits for what another thread brings about, in turns, so that it is seen at once: for races. Where the other
+ * thread may have no processor, like WAIT_FOR. */
+#define WAIT_TURNING_FOR(condition)         \
+    do {                                    \
+        if (TEST_PATIENCE > 1)              \
+            WAIT_FOR(condition);            \
+        while (!(condition))                \
+            ;                               \
+    } while (0)
+
 /* Waits for what another thread brings about: in turns first, so that it is seen at once, then asleep, since the
  * other thread may have no processor. Not sched_yield(2): whoever yields in a loop keeps kernel threads
  * from running for seconds (seen with Linux 6.18), and they take rings apart. */

@@ -164,7 +164,7 @@ static void *wake_again_and_again(void *unused)
     for (int i = 0; i < WAKES; i++) {
         OK(ringmsg_wake(it.ring));
         /* At every distance from the moment at which the reaper falls asleep. */
-        WAIT_FOR(woken > i);
+        WAIT_TURNING_FOR(woken > i);
         for (volatile int pause = 0; pause < i % 64; pause++)
             ;
     }

@@ -136,6 +136,12 @@ impl Watches {
         }
     }
 
+    /// Puts a socket in front of the line.
+    pub(super) fn is_next(&mut self, at: u32) {
+        self.watches[at as usize].readable = true;
+        self.readable.push_front(at);
+    }
+
     /// How many are in line.
     #[inline]
     pub(super) fn readable(&self) -> usize {
