@@ -3,6 +3,7 @@
 package ringmsg
 
 import (
+	"errors"
 	"net"
 	"os"
 	"runtime"
@@ -75,6 +76,28 @@ func sender(t testing.TB, to net.Addr) *net.UDPConn {
 	ok(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
+}
+
+// connect makes conn hear only what comes from to. Connected to itself it hears nobody: what others send is
+// refused, while the port stays its own. (The port of a closed socket may be anybody's.)
+func connect(t testing.TB, conn *net.UDPConn, to net.Addr) {
+	t.Helper()
+	at := to.(*net.UDPAddr).AddrPort()
+	ok(t, unix.Connect(descriptorOf(t, conn), &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().Unmap().As4()}))
+}
+
+// isFree checks that a socket can be bound to the address of a closed one. The runtime's poller may hold the
+// closed one for a moment longer.
+func isFree(address net.Addr) error {
+	for deadline := time.Now().Add(100 * time.Millisecond); ; time.Sleep(time.Millisecond) {
+		again, err := net.ListenUDP("udp", address.(*net.UDPAddr))
+		if err == nil {
+			return again.Close()
+		}
+		if !errors.Is(err, unix.EADDRINUSE) || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 func write(t testing.TB, conn *net.UDPConn, payload string) {

@@ -294,10 +294,8 @@ static void no_rearm_reports_every_end(void)
     }
 
     int peer = bound_udp(AF_INET);
-    socklen_t length;
-    struct sockaddr_storage address = address_of(peer, &length);
-    close(peer);
-    SYS(connect(receiver, (struct sockaddr *)&address, length));
+    hear_nobody(peer);
+    connect_to(receiver, peer);
     OK(ringmsg_recvmsg_multishot(ring, small, receiver, 0, flags, 1));
     SYS(send(receiver, "x", 1, 0));
     EQUAL(end_of_one(ring, 0).result, -ECONNREFUSED);

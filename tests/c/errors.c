@@ -23,13 +23,6 @@ static void text_record(struct ringmsg_ring *ring, uint64_t user_data, const cha
     OK(ringmsg_release(ring, &record, 1));
 }
 
-static void connect_to(int fd, int peer)
-{
-    socklen_t length;
-    struct sockaddr_storage address = address_of(peer, &length);
-    SYS(connect(fd, (struct sockaddr *)&address, length));
-}
-
 static void send_to(int from, int to, const char *text)
 {
     socklen_t length;
@@ -43,21 +36,20 @@ static void refused_connection(int family)
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(family), peer = bound_udp(family);
     struct ringmsg_pool *pool = make_pool(ring, receiver, 16, 2048);
-    socklen_t length;
-    struct sockaddr_storage address = address_of(peer, &length);
     connect_to(receiver, peer);
+    hear_nobody(peer);
     OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 7));
-    SYS(close(peer));
     SYS(send(receiver, "anyone?", 7, 0));
     error_record(ring, 7, ECONNREFUSED);
     reap_nothing(ring, 30);
 
-    peer = (int)SYS(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    SYS(bind(peer, (struct sockaddr *)&address, length));
+    connect_to(peer, receiver);
     send_to(peer, receiver, "here");
     text_record(ring, 7, "here");
     EQUAL(stats_of(ring).errors, 1);
     OK(ringmsg_ring_free(ring));
+    close(receiver);
+    close(peer);
 }
 
 static void connection_refused_is_one_record_and_data_flows_again(void)

@@ -196,15 +196,13 @@ static void a_full_queue_refuses_and_keeps_what_it_has(void)
 
 /* --- completions that say -ENOMEM ------------------------------------------------------------ */
 
-/* A socket whose datagrams are refused by a closed port; each brings a completion -ECONNREFUSED,
+/* A socket whose datagrams are refused; each brings a completion -ECONNREFUSED,
  * which is made -ENOMEM. */
 static void set_up_short_of_memory(void)
 {
     set_up(0);
-    socklen_t length;
-    struct sockaddr_storage peer = address_of(it.sender, &length);
-    close(it.sender);
-    SYS(connect(it.receiver, (struct sockaddr *)&peer, length));
+    hear_nobody(it.sender);
+    connect_to(it.receiver, it.sender);
     inject.from = -ECONNREFUSED;
     inject.to = -ENOMEM;
     arm();
@@ -222,7 +220,6 @@ static void want_of_memory_pauses_and_ends_nothing(void)
 {
     if (!is_bound())
         return; /* elsewhere completions come at any time */
-    socklen_t length;
     set_up_short_of_memory();
     for (int i = 0; i < 40; i++) {
         int64_t start = now_ns();
@@ -235,14 +232,9 @@ static void want_of_memory_pauses_and_ends_nothing(void)
     EQUAL(inject.changed, 40);
     /* Data that comes during a pause waits for its end. */
     bring_enomem();
-    struct sockaddr_storage peer, own = address_of(it.receiver, &length);
-    SYS(getpeername(it.receiver, (struct sockaddr *)&peer, &length));
-    it.sender = bound_udp(AF_INET);
-    int other = (int)SYS(socket(AF_INET, SOCK_DGRAM, 0));
-    SYS(bind(other, (struct sockaddr *)&peer, length));
-    SYS(sendto(other, "late", 4, 0, (struct sockaddr *)&own, length));
+    connect_to(it.sender, it.receiver);
+    send_text("late");
     expect("late");
-    close(other);
     tear_down();
 }
 
@@ -252,7 +244,6 @@ static void a_pause_can_be_cancelled_and_freed(void)
         return;
     for (int freed = 0; freed < 2; freed++) {
         set_up_short_of_memory();
-        it.sender = bound_udp(AF_INET);
         bring_enomem();
         REFUSED(ringmsg_pool_free(it.pool), EBUSY);
         if (!freed) {

@@ -269,7 +269,7 @@ static void error_queue(int family)
     int gone = bound_udp(family), sender = sender_to(gone);
     OK(ringmsg_socket_enable(sender, RINGMSG_META_SOCKET_ERROR | RINGMSG_META_SOFTWARE_TIMESTAMP));
     uint16_t port = port_of(gone);
-    close(gone);
+    hear_nobody(gone);
     struct reception r = receive_from(sender, MSG_ERRQUEUE);
     for (int i = 0; i < 5; i++) {
         while (send(sender, "to nobody", 9, 0) < 0) /* tells of the one before */

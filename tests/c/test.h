@@ -304,13 +304,23 @@ __attribute__((unused)) static int bound_udp(int family)
     return fd;
 }
 
+__attribute__((unused)) static void connect_to(int fd, int peer)
+{
+    socklen_t length;
+    struct sockaddr_storage address = address_of(peer, &length);
+    SYS(connect(fd, (struct sockaddr *)&address, length));
+}
+
+/* From now on what others send to the port of `fd` is refused, as if nobody had it. The port of a
+ * closed socket may be anybody's. */
+__attribute__((unused)) static void hear_nobody(int fd) { connect_to(fd, fd); }
+
 /* A socket that sends to `to`. */
 __attribute__((unused)) static int sender_to(int to)
 {
     socklen_t length;
-    struct sockaddr_storage address = address_of(to, &length);
-    int fd = (int)SYS(socket(address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    SYS(connect(fd, (struct sockaddr *)&address, length));
+    int fd = (int)SYS(socket(address_of(to, &length).ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    connect_to(fd, to);
     return fd;
 }
 

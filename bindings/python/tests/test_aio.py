@@ -217,9 +217,10 @@ async def scenario_connected(create: Any) -> list[Any]:
             transport.sendto(b"elsewhere", ("127.0.0.1", 1))
         peer.sendto(b"answer", address)
         await protocol.until(2)
-    # The peer is gone: the kernel says so.
-    transport.sendto(b"anybody?")
-    await protocol.until(3)
+        # The peer hears nobody but itself: the kernel refuses.
+        peer.connect(there)
+        transport.sendto(b"anybody?")
+        await protocol.until(3)
     transport.abort()
     await protocol.lost
     return [e if e[0] != "datagram" else ("datagram", e[1], e[2] == there) for e in protocol.events]

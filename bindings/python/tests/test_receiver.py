@@ -150,8 +150,9 @@ def test_a_train_longer_than_a_batch(pair: Pair) -> None:
 
 
 def test_errors_are_items(pair: Pair, mode: str) -> None:
-    pair.receiver.connect(pair.sender.getsockname())
-    pair.sender.close()
+    there = pair.sender.getsockname()
+    pair.receiver.connect(there)
+    pair.sender.connect(there)  # hears nobody but itself
     with ringmsg.Receiver(pair.receiver, mode=mode) as rx:
         pair.receiver.send(b"nobody there")
         (datagram,) = rx.reap(5)
