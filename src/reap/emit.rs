@@ -47,7 +47,16 @@ impl Pass<'_, '_> {
     }
 
     /// Hands out the rest of a train, as far as there is room.
+    #[inline]
     pub(super) fn continue_train(&mut self) {
+        // Looked at before it is taken: a train is long, and mostly there is none.
+        if self.core.train.is_some() {
+            self.continue_the_train();
+        }
+    }
+
+    #[inline(never)]
+    fn continue_the_train(&mut self) {
         let Some(mut train) = self.core.train.take() else { return };
         // Its first part may have been reaped without metadata; a train that was decoded has
         // its size.
