@@ -916,9 +916,9 @@ int ringmsg_request_stats(const struct ringmsg_ring *ring,
  * Ownership: the ring and its pools are gone, whatever is returned. Calls begun afterwards
  * are undefined. In a forked child it frees the child's copy, and nothing of the parent's.
  * Threads: any; also after the owner has exited.
- * Returns: 0, also for NULL; -EINVAL (no such ring: it was freed before); -ETIMEDOUT (the
- * kernel, or a call inside, did not let go within 5 s: the memory is leaked, and msghdrs must
- * stay).
+ * Returns: 0, also for NULL; -EINVAL (no such ring: it was freed before); -ETIMEDOUT (a
+ * call inside did not return within 5 s, or the kernel did not let go within 15 s: the memory is
+ * leaked, and msghdrs must stay).
  */
 int ringmsg_ring_free(struct ringmsg_ring *ring);
 
