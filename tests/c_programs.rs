@@ -40,7 +40,10 @@ macro_rules! c_programs {
 }
 
 c_programs! {
-    bad_input
+    bad_arguments
+    bad_configs
+    bad_releases
+    bad_threads
     basic
     buffers
     cancel
@@ -63,6 +66,7 @@ c_programs! {
     single_shot
     storm
     streams
+    struct_sizes
     threads
     traffic
     truncation
