@@ -57,12 +57,14 @@ c_programs! {
     freeing
     gro
     limits
+    lingering
     metadata
     once
     polling
     release_threads
     sandbox
     short_lives
+    signals
     single_shot
     storm
     streams
