@@ -40,6 +40,7 @@ macro_rules! c_programs {
 }
 
 c_programs! {
+    announcements
     bad_arguments
     bad_configs
     bad_releases
@@ -62,6 +63,7 @@ c_programs! {
     once
     polling
     release_threads
+    ring_fd
     sandbox
     short_lives
     signals
