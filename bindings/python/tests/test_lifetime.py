@@ -165,16 +165,21 @@ def test_handlers_run_and_the_wait_goes_on(pair: Pair, mode: str) -> None:
 
 
 def test_ctrl_c_interrupts(pair: Pair, mode: str) -> None:
-    with ringmsg.Receiver(pair.receiver, mode=mode) as rx:
-        rx.reap(0)
-        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
-        start = time.monotonic()
-        with pytest.raises(KeyboardInterrupt):
-            for _ in rx:
-                pass
-        assert time.monotonic() - start < 5
-        pair.send(b"x")
-        assert take(rx, 1) == [b"x"]
+    # A shell starts background jobs with the signal ignored, and Python leaves it so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with ringmsg.Receiver(pair.receiver, mode=mode) as rx:
+            rx.reap(0)
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+            start = time.monotonic()
+            with pytest.raises(KeyboardInterrupt):
+                for _ in rx:
+                    pass
+            assert time.monotonic() - start < 5
+            pair.send(b"x")
+            assert take(rx, 1) == [b"x"]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 CTRL_C = """
