@@ -40,7 +40,11 @@ macro_rules! c_programs {
 }
 
 c_programs! {
-    bad_input
+    announcements
+    bad_arguments
+    bad_configs
+    bad_releases
+    bad_threads
     basic
     buffers
     cancel
@@ -54,15 +58,19 @@ c_programs! {
     freeing
     gro
     limits
+    lingering
     metadata
     once
     polling
     release_threads
+    ring_fd
     sandbox
     short_lives
+    signals
     single_shot
     storm
     streams
+    struct_sizes
     threads
     traffic
     truncation

@@ -2,6 +2,7 @@
  *
  *   traffic.c   numbered datagrams: made, sent, recognised, and counted at the end
  *   receiver.c  the owner of the ring: reaps, and does to it what users do at their worst
+ *   rings.c     the receiver's rings: made in one mode or another, and armed; receiver.h is what the two share
  *   others.c    the other threads: they release, wake, interrupt, and look for deafness
  *   soak.c      the program */
 #ifndef SOAK_H

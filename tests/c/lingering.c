@@ -1,0 +1,211 @@
+/* Lingering: waiting for company once there is a record; how long, and what it must not cost. */
+#include "waiting.h"
+
+/* The shortest of `tries` reaps of `datagrams` that lie ready, in microseconds: what the
+ * machine's noise leaves of it. */
+static int64_t best_reap_us(const struct ringmsg_wait *wait, int datagrams, int tries)
+{
+    int64_t us, best = INT64_MAX;
+    for (int i = 0; i < tries; i++) {
+        send_some(datagrams);
+        sleep_ms(1); /* a busy kernel, or SQPOLL's thread, brings them a little later */
+        int got = OK(timed_reap(wait, &us));
+        if (got == datagrams && us < best)
+            best = us;
+        release_all(got);
+        for (; got < datagrams; got++) {
+            struct ringmsg_record late = reap_one(it.ring);
+            OK(ringmsg_release(it.ring, &late, 1));
+        }
+    }
+    return best;
+}
+
+static void without_linger_one_datagram_returns_at_once(void)
+{
+    set_up(64);
+    struct ringmsg_wait wait = waiting(2000, 0);
+    CHECK(best_reap_us(&wait, 1, 10) < 5000 * TEST_PATIENCE);
+    tear_down();
+}
+
+static void slow_traffic_is_not_delayed_by_auto(void)
+{
+    set_up(64);
+    struct ringmsg_wait wait = waiting(2000, RINGMSG_LINGER_AUTO);
+    CHECK(best_reap_us(&wait, 1, 10) < 1000 * TEST_PATIENCE);
+    wait = waiting(2000, RINGMSG_LINGER_AUTO_WITHIN | RINGMSG_LINGER_MAX_US);
+    CHECK(best_reap_us(&wait, 1, 10) < 1000 * TEST_PATIENCE);
+    tear_down();
+}
+
+static void a_linger_is_an_upper_bound(void)
+{
+    set_up(64);
+    struct ringmsg_wait wait = waiting(2000, RINGMSG_LINGER_MAX_US);
+    int64_t best = best_reap_us(&wait, 1, 10);
+    CHECK(best < RINGMSG_LINGER_MAX_US + 5000 * TEST_PATIENCE);
+    if (is_bound() || is_recvmmsg())
+        CHECK(best >= RINGMSG_LINGER_MAX_US - 1000); /* it did wait for company */
+    else
+        CHECK(best < 5000 * TEST_PATIENCE); /* lingering costs there: ignored */
+    /* More than the most is the most. */
+    wait = waiting(2000, 1000000);
+    CHECK(best_reap_us(&wait, 1, 10) < RINGMSG_LINGER_MAX_US + 5000 * TEST_PATIENCE);
+    tear_down();
+}
+
+static void a_linger_never_outlasts_the_timeout(void)
+{
+    int64_t us, best = INT64_MAX;
+    set_up(64);
+    struct ringmsg_wait wait = waiting(1, RINGMSG_LINGER_MAX_US);
+    for (int i = 0; i < 20; i++) {
+        EQUAL(timed_reap(&wait, &us), 0);
+        CHECK(us >= 1000);
+        best = us < best ? us : best;
+    }
+    CHECK(best < 6000 * TEST_PATIENCE);
+    CHECK(best_reap_us(&wait, 1, 20) < 6000 * TEST_PATIENCE);
+    tear_down();
+}
+
+/* Four buffers cannot hold more than four datagrams: no use in waiting for a fifth. */
+static void a_small_pool_does_not_sit_out_the_linger(void)
+{
+    int64_t us;
+    set_up(4);
+    struct ringmsg_wait wait = waiting(2000, RINGMSG_LINGER_MAX_US);
+    CHECK(best_reap_us(&wait, 4, 20) < 5000 * TEST_PATIENCE);
+    /* All held, and more in the socket. */
+    struct ringmsg_wait brief = waiting(30, RINGMSG_LINGER_MAX_US);
+    struct ringmsg_record held[4];
+    send_some(5);
+    for (int i = 0; i < 4; i++)
+        held[i] = reap_one(it.ring);
+    EQUAL(timed_reap(&brief, &us), 0);
+    CHECK(us >= 30000);
+    OK(ringmsg_release(it.ring, held, 4));
+    EQUAL(timed_reap(&wait, &us), 1);
+    tear_down();
+}
+
+/* A reap that waits for company that never comes does not get up every linger to look. */
+static void an_idle_linger_sleeps(void)
+{
+    int64_t us;
+    set_up(64);
+    struct ringmsg_wait wait = waiting(FOREVER, 1000);
+    for (int round = 0; round < 2; round++) {
+        pthread_t thread = start(wake_later, 200);
+        uint64_t before = stats_of(it.ring).enters;
+        EQUAL(timed_reap(&wait, &us), 0);
+        CHECK(since_start_us() >= 150000);
+        CHECK(us < 2000000);
+        CHECK(stats_of(it.ring).enters - before < 20);
+        pthread_join(thread, NULL);
+        wait.linger_us = RINGMSG_LINGER_AUTO;
+        /* Fast traffic, so that AUTO lingers. */
+        for (int i = 0; i < 500; i++) {
+            send_some(32);
+            for (int got = 0, n; got < 32; got += n) {
+                n = OK(timed_reap(&wait, &us));
+                release_all(n);
+            }
+        }
+    }
+    tear_down();
+}
+
+static void a_wake_during_a_linger_comes_late_by_the_linger_at_most(void)
+{
+    int64_t us, best = INT64_MAX;
+    set_up(64);
+    struct ringmsg_wait wait = waiting(FOREVER, RINGMSG_LINGER_MAX_US);
+    for (int i = 0; i < 10; i++) {
+        pthread_t thread = start(wake_later, 2);
+        EQUAL(timed_reap(&wait, &us), 0);
+        best = us < best ? us : best;
+        pthread_join(thread, NULL);
+    }
+    CHECK(best < RINGMSG_LINGER_MAX_US + 10000 * TEST_PATIENCE);
+    /* With a record and a wake in one linger, the record. */
+    send_some(1);
+    pthread_t thread = start(wake_later, 2);
+    EQUAL(timed_reap(&wait, &us), 1);
+    pthread_join(thread, NULL);
+    tear_down();
+}
+
+/* --- under load -------------------------------------------------------------------------- */
+
+enum { PER_MS = 20, LOAD_MS = 150, LOAD = PER_MS * LOAD_MS };
+
+static void *send_paced(void *unused)
+{
+    (void)unused;
+    int64_t start_ns = now_ns();
+    for (int ms = 0; ms < LOAD_MS; ms++) {
+        while (now_ns() < start_ns + ms * 1000000LL)
+            sleep_ms(0);
+        send_some(PER_MS);
+    }
+    return NULL;
+}
+
+/* How many of a paced load arrive. A reaper that waits for as many completions as it has room
+ * for sleeps to its time-out, two seconds, while the socket's buffer runs over. */
+static int under_load(uint32_t buffers, uint32_t linger_us)
+{
+    set_up(buffers);
+    int enough = 1 << 22, got = 0;
+    setsockopt(it.receiver, SOL_SOCKET, SO_RCVBUFFORCE, &enough, sizeof enough);
+    struct ringmsg_wait wait = waiting(2000, linger_us);
+    pthread_t thread = start(send_paced, 0);
+    int64_t longest = 0, us;
+    while (got < LOAD) {
+        int n = OK(timed_reap(&wait, &us));
+        longest = us > longest ? us : longest;
+        if (n == 0)
+            break;
+        got += n;
+        release_all(n);
+    }
+    pthread_join(thread, NULL);
+    EQUAL(got + (int)stats_of(it.ring).socket_drops, LOAD);
+    printf("  %u buffers, linger %d us: %d of %d, longest wait %d us, %.1f a reap\n", buffers,
+           (int)linger_us, got, LOAD, (int)longest, (double)got / (double)stats_of(it.ring).reaps);
+    tear_down();
+    return got;
+}
+
+static void a_paced_load_loses_nothing(void)
+{
+    static const uint32_t lingers[] = {0, 1000, RINGMSG_LINGER_AUTO};
+    static const uint32_t pools[] = {16, 256};
+    for (int l = 0; l < 3; l++) {
+        for (int p = 0; p < 2; p++) {
+            int tries = 3;
+            while (under_load(pools[p], lingers[l]) < LOAD)
+                CHECK(--tries > 0);
+        }
+    }
+}
+
+/* --- the same without task work ---------------------------------------------------------- */
+
+static void everything_again_with_sqpoll(void)
+{
+    if (test_mode != 0 || is_recvmmsg())
+        return;
+    test_mode = RINGMSG_SETUP_SQPOLL;
+    test_mode_name = "sqpoll";
+    without_linger_one_datagram_returns_at_once();
+    a_small_pool_does_not_sit_out_the_linger();
+}
+
+TESTS(TEST(without_linger_one_datagram_returns_at_once), TEST(slow_traffic_is_not_delayed_by_auto),
+      TEST(a_linger_is_an_upper_bound), TEST(a_linger_never_outlasts_the_timeout),
+      TEST(a_small_pool_does_not_sit_out_the_linger), TEST(an_idle_linger_sleeps),
+      TEST(a_wake_during_a_linger_comes_late_by_the_linger_at_most), TEST(a_paced_load_loses_nothing),
+      TEST(everything_again_with_sqpoll))

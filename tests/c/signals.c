@@ -1,0 +1,138 @@
+/* Signals that come while a reap waits, and wakes from their handlers. */
+#include "waiting.h"
+
+static void wake_in_handler(int signal)
+{
+    (void)signal;
+    ringmsg_wake(it.ring);
+}
+
+static volatile sig_atomic_t handled;
+
+static void just_note(int signal)
+{
+    (void)signal;
+    handled++;
+}
+
+static void on_signal(void (*handler)(int), int flags)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = handler;
+    action.sa_flags = flags;
+    SYS(sigaction(SIGUSR1, &action, NULL));
+}
+
+static pthread_t reaper;
+
+static void *signal_later(void *ms)
+{
+    sleep_ms((int)(intptr_t)ms);
+    pthread_kill(reaper, SIGUSR1);
+    return NULL;
+}
+
+static void a_wake_from_a_signal_handler_ends_a_reap(void)
+{
+    int64_t us;
+    set_up(16);
+    reaper = pthread_self();
+    struct ringmsg_wait forever = waiting(FOREVER, 0);
+    for (int flags = 0; flags <= SA_RESTART; flags += SA_RESTART) {
+        on_signal(wake_in_handler, flags);
+        pthread_t thread = start(signal_later, 30);
+        EQUAL(timed_reap(&forever, &us), 0);
+        CHECK(since_start_us() >= 20000);
+        pthread_join(thread, NULL);
+    }
+    tear_down();
+}
+
+static void a_signal_is_eintr_and_harms_nothing(void)
+{
+    int64_t us;
+    set_up(16);
+    reaper = pthread_self();
+    struct ringmsg_wait forever = waiting(FOREVER, 0);
+    for (int flags = 0; flags <= SA_RESTART; flags += SA_RESTART) {
+        on_signal(just_note, flags);
+        pthread_t thread = start(signal_later, 30);
+        REFUSED(timed_reap(&forever, &us), EINTR);
+        CHECK(since_start_us() >= 20000);
+        pthread_join(thread, NULL);
+        /* next has released by then what it was given. */
+        send_some(1);
+        struct ringmsg_record done = reap_one(it.ring);
+        thread = start(signal_later, 30);
+        REFUSED(ringmsg_next(it.ring, &done, 1, records, NULL, CAPACITY, &forever), EINTR);
+        EQUAL(stats_of(it.ring).buffers_held, 0);
+        pthread_join(thread, NULL);
+    }
+    EQUAL(handled, 4);
+    /* Records win over a signal, too. */
+    send_some(1);
+    sleep_ms(10);
+    raise(SIGUSR1);
+    EQUAL(timed_reap(&forever, &us), 1);
+    tear_down();
+}
+
+enum { EMPTY = 2000 };
+static volatile int arrived;
+
+static void *send_empty_and_signal(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < EMPTY; i++) {
+        WAIT_FOR(i - arrived <= 4);
+        EQUAL(SYS(send(it.sender, "", 0, 0)), 0);
+        pthread_kill(reaper, SIGUSR1);
+    }
+    return NULL;
+}
+
+/* Each zero-length datagram ends the request in the kernel: signals meet the re-arm. */
+static void signals_during_rearms_lose_nothing(void)
+{
+    int interrupted = 0;
+    set_up(64);
+    reaper = pthread_self();
+    on_signal(just_note, 0);
+    arrived = 0;
+    pthread_t thread = start(send_empty_and_signal, 0);
+    struct ringmsg_wait wait = waiting(2000, 0);
+    while (arrived < EMPTY) {
+        int n = ringmsg_reap(it.ring, records, NULL, CAPACITY, &wait);
+        interrupted += n == -EINTR;
+        if (n == -EINTR)
+            continue;
+        CHECK(n > 0);
+        for (int i = 0; i < n; i++) {
+            EQUAL(records[i].result, 0);
+            EQUAL(records[i].flags, RINGMSG_RECORD_BUFFER);
+        }
+        release_all(n);
+        arrived += n;
+    }
+    pthread_join(thread, NULL);
+    EQUAL(stats_of(it.ring).rearms, is_recvmmsg() ? 0 : EMPTY);
+    CHECK(handled > 0);
+    printf("  %d reaps interrupted, %d signals\n", interrupted, (int)handled);
+    tear_down();
+}
+
+/* --- the same without task work ---------------------------------------------------------- */
+
+static void everything_again_with_sqpoll(void)
+{
+    if (test_mode != 0 || is_recvmmsg())
+        return;
+    test_mode = RINGMSG_SETUP_SQPOLL;
+    test_mode_name = "sqpoll";
+    a_signal_is_eintr_and_harms_nothing();
+    signals_during_rearms_lose_nothing();
+}
+
+TESTS(TEST(a_wake_from_a_signal_handler_ends_a_reap), TEST(a_signal_is_eintr_and_harms_nothing),
+      TEST(signals_during_rearms_lose_nothing), TEST(everything_again_with_sqpoll))
