@@ -160,22 +160,8 @@ static void a_wake_is_announced(uint32_t edge)
 }
 BOTH_TRIGGERS(a_wake_is_announced)
 
-static void everything_again_with_sqpoll(void)
-{
-    if (test_mode != 0 || is_recvmmsg())
-        return;
-    test_mode = RINGMSG_SETUP_SQPOLL;
-    test_mode_name = "sqpoll";
-    for (uint32_t edge = 0, round = 0; round < 2; round++, edge = EPOLLET) {
-        the_rest_of_a_train_is_announced(edge);
-        a_cancel_is_announced(edge);
-        a_queued_single_shot_is_on_its_way(edge);
-        a_release_by_the_owner_is_followed_by_data(edge);
-        a_release_by_another_thread_is_followed_by_data(edge);
-    }
-}
-
-TESTS(BOTH(the_rest_of_a_train_is_announced), BOTH(a_release_by_the_owner_is_followed_by_data),
-      BOTH(a_release_by_another_thread_is_followed_by_data), BOTH(starving_again_and_again_goes_on),
-      BOTH(a_cancel_is_announced), BOTH(a_queued_single_shot_is_on_its_way), BOTH(a_wake_is_announced),
-      TEST(everything_again_with_sqpoll))
+TESTS(BOTH_SQPOLL_TOO(the_rest_of_a_train_is_announced),
+      BOTH_SQPOLL_TOO(a_release_by_the_owner_is_followed_by_data),
+      BOTH_SQPOLL_TOO(a_release_by_another_thread_is_followed_by_data),
+      BOTH(starving_again_and_again_goes_on), BOTH_SQPOLL_TOO(a_cancel_is_announced),
+      BOTH_SQPOLL_TOO(a_queued_single_shot_is_on_its_way), BOTH(a_wake_is_announced))

@@ -231,17 +231,7 @@ static void the_parent_goes_on_while_a_thread_forks(void)
     OK(ringmsg_ring_free(it.ring));
 }
 
-static void everything_again_with_sqpoll(void)
-{
-    if (test_mode != 0 || is_recvmmsg())
-        return;
-    test_mode = RINGMSG_SETUP_SQPOLL;
-    test_mode_name = "sqpoll";
-    a_child_is_refused_and_may_free();
-    a_child_keeps_none_of_the_librarys_descriptors();
-    a_child_may_make_its_own_ring();
-}
-
-TESTS(TEST(a_child_is_refused_and_may_free), TEST(freeing_in_a_child_frees_only_what_was_the_rings),
-      TEST(a_child_keeps_none_of_the_librarys_descriptors), TEST(a_child_may_make_its_own_ring),
-      TEST(the_parent_goes_on_while_a_thread_forks), TEST(everything_again_with_sqpoll))
+TESTS(TEST_SQPOLL_TOO(a_child_is_refused_and_may_free),
+      TEST(freeing_in_a_child_frees_only_what_was_the_rings),
+      TEST_SQPOLL_TOO(a_child_keeps_none_of_the_librarys_descriptors),
+      TEST_SQPOLL_TOO(a_child_may_make_its_own_ring), TEST(the_parent_goes_on_while_a_thread_forks))

@@ -367,21 +367,10 @@ static void made_by_a_thread_that_is_gone(void)
     EQUAL(ringmsg_ring_free(it.ring), 0);
 }
 
-static void everything_again_with_sqpoll(void)
-{
-    if (test_mode != 0 || is_recvmmsg())
-        return;
-    test_mode = RINGMSG_SETUP_SQPOLL;
-    test_mode_name = "sqpoll";
-    by_the_owner_with_requests_armed_and_records_held();
-    while_the_owner_sleeps_in_reap();
-    after_the_owners_exit();
-    with_a_forked_child_alive();
-}
-
-TESTS(TEST(by_the_owner_with_requests_armed_and_records_held), TEST(with_a_starved_request),
-      TEST(null_and_twice), TEST(while_the_owner_sleeps_in_reap),
-      TEST(while_the_owner_does_something_else), TEST(after_the_owners_exit),
-      TEST(while_the_owner_sleeps_under_traffic), TEST(with_a_forked_child_alive),
-      TEST(a_thousand_rings_leave_nothing), TEST(the_ends_of_other_tests_leave_nothing),
-      TEST(unused_rings), TEST(made_by_a_thread_that_is_gone), TEST(everything_again_with_sqpoll))
+TESTS(TEST_SQPOLL_TOO(by_the_owner_with_requests_armed_and_records_held),
+      TEST(with_a_starved_request), TEST(null_and_twice),
+      TEST_SQPOLL_TOO(while_the_owner_sleeps_in_reap), TEST(while_the_owner_does_something_else),
+      TEST_SQPOLL_TOO(after_the_owners_exit), TEST(while_the_owner_sleeps_under_traffic),
+      TEST_SQPOLL_TOO(with_a_forked_child_alive), TEST(a_thousand_rings_leave_nothing),
+      TEST(the_ends_of_other_tests_leave_nothing), TEST(unused_rings),
+      TEST(made_by_a_thread_that_is_gone))

@@ -192,20 +192,9 @@ static void a_paced_load_loses_nothing(void)
     }
 }
 
-/* --- the same without task work ---------------------------------------------------------- */
-
-static void everything_again_with_sqpoll(void)
-{
-    if (test_mode != 0 || is_recvmmsg())
-        return;
-    test_mode = RINGMSG_SETUP_SQPOLL;
-    test_mode_name = "sqpoll";
-    without_linger_one_datagram_returns_at_once();
-    a_small_pool_does_not_sit_out_the_linger();
-}
-
-TESTS(TEST(without_linger_one_datagram_returns_at_once), TEST(slow_traffic_is_not_delayed_by_auto),
-      TEST(a_linger_is_an_upper_bound), TEST(a_linger_never_outlasts_the_timeout),
-      TEST(a_small_pool_does_not_sit_out_the_linger), TEST(an_idle_linger_sleeps),
-      TEST(a_wake_during_a_linger_comes_late_by_the_linger_at_most), TEST(a_paced_load_loses_nothing),
-      TEST(everything_again_with_sqpoll))
+TESTS(TEST_SQPOLL_TOO(without_linger_one_datagram_returns_at_once),
+      TEST(slow_traffic_is_not_delayed_by_auto), TEST(a_linger_is_an_upper_bound),
+      TEST(a_linger_never_outlasts_the_timeout),
+      TEST_SQPOLL_TOO(a_small_pool_does_not_sit_out_the_linger), TEST(an_idle_linger_sleeps),
+      TEST(a_wake_during_a_linger_comes_late_by_the_linger_at_most),
+      TEST(a_paced_load_loses_nothing))

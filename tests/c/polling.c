@@ -101,15 +101,5 @@ static void blocking_reaps_between(uint32_t edge)
 }
 BOTH_TRIGGERS(blocking_reaps_between)
 
-static void everything_again_with_sqpoll(void)
-{
-    if (test_mode != 0 || is_recvmmsg())
-        return;
-    test_mode = RINGMSG_SETUP_SQPOLL;
-    test_mode_name = "sqpoll";
-    bursts_are_taken_in_pieces(0);
-    bursts_are_taken_in_pieces(EPOLLET);
-}
-
-TESTS(BOTH(steady_state_has_no_empty_wakeups), BOTH(bursts_are_taken_in_pieces),
-      BOTH(no_datagram_falls_between_two_reaps), BOTH(blocking_reaps_between), TEST(everything_again_with_sqpoll))
+TESTS(BOTH(steady_state_has_no_empty_wakeups), BOTH_SQPOLL_TOO(bursts_are_taken_in_pieces),
+      BOTH(no_datagram_falls_between_two_reaps), BOTH(blocking_reaps_between))

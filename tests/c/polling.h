@@ -126,5 +126,6 @@ static void stays_quiet(int may_be_empty)
     static void body##_level(void) { body(0); }         \
     static void body##_edge(void) { body(EPOLLET); }
 #define BOTH(body) TEST(body##_level), TEST(body##_edge)
+#define BOTH_SQPOLL_TOO(body) TEST_SQPOLL_TOO(body##_level), TEST_SQPOLL_TOO(body##_edge)
 
 #endif

@@ -143,18 +143,6 @@ static void before_enable(uint32_t edge)
 }
 BOTH_TRIGGERS(before_enable)
 
-static void everything_again_with_sqpoll(void)
-{
-    if (test_mode != 0 || is_recvmmsg())
-        return;
-    test_mode = RINGMSG_SETUP_SQPOLL;
-    test_mode_name = "sqpoll";
-    for (uint32_t edge = 0, round = 0; round < 2; round++, edge = EPOLLET) {
-        late_after_data_is_queued(edge);
-        before_enable(edge);
-    }
-}
-
-TESTS(BOTH(late_after_data_is_queued), BOTH(late_with_a_single_shot_queued), BOTH(from_another_thread),
-      BOTH(while_the_owner_sleeps_in_reap), TEST(asked_for_by_several_threads_at_once), BOTH(before_enable),
-      TEST(everything_again_with_sqpoll))
+TESTS(BOTH_SQPOLL_TOO(late_after_data_is_queued), BOTH(late_with_a_single_shot_queued),
+      BOTH(from_another_thread), BOTH(while_the_owner_sleeps_in_reap),
+      TEST(asked_for_by_several_threads_at_once), BOTH_SQPOLL_TOO(before_enable))

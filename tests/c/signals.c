@@ -122,17 +122,6 @@ static void signals_during_rearms_lose_nothing(void)
     tear_down();
 }
 
-/* --- the same without task work ---------------------------------------------------------- */
-
-static void everything_again_with_sqpoll(void)
-{
-    if (test_mode != 0 || is_recvmmsg())
-        return;
-    test_mode = RINGMSG_SETUP_SQPOLL;
-    test_mode_name = "sqpoll";
-    a_signal_is_eintr_and_harms_nothing();
-    signals_during_rearms_lose_nothing();
-}
-
-TESTS(TEST(a_wake_from_a_signal_handler_ends_a_reap), TEST(a_signal_is_eintr_and_harms_nothing),
-      TEST(signals_during_rearms_lose_nothing), TEST(everything_again_with_sqpoll))
+TESTS(TEST(a_wake_from_a_signal_handler_ends_a_reap),
+      TEST_SQPOLL_TOO(a_signal_is_eintr_and_harms_nothing),
+      TEST_SQPOLL_TOO(signals_during_rearms_lose_nothing))

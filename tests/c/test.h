@@ -135,6 +135,7 @@ static const struct test_mode {
     {"coop_flag", RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG, RINGMSG_ENGINE_IO_URING},
     {"defer", RINGMSG_SETUP_DEFER_TASKRUN, RINGMSG_ENGINE_IO_URING},
     {"recvmmsg", 0, RINGMSG_ENGINE_RECVMMSG},
+    {"sqpoll", RINGMSG_SETUP_SQPOLL, RINGMSG_ENGINE_IO_URING}, /* for those that say so */
 };
 
 /* The test runs on epoll and recvmmsg, not on io_uring. */
@@ -385,6 +386,7 @@ __attribute__((unused)) static int open_descriptors(void)
 struct test {
     const char *name;
     void (*run)(void);
+    int also_sqpoll;
 };
 
 /* Runs one test in a child, so that one failure does not hide the others. */
@@ -443,7 +445,7 @@ __attribute__((unused)) static int run_tests(const struct test *tests, int argc,
         if (!io_uring && test_modes[m].engine == RINGMSG_ENGINE_IO_URING)
             continue;
         for (const struct test *test = tests; test->name != NULL; test++) {
-            if (is_wanted(test, argc, argv)) {
+            if ((test->also_sqpoll || test_modes[m].flags != RINGMSG_SETUP_SQPOLL) && is_wanted(test, argc, argv)) {
                 ran++;
                 failed += !run_test(test, &test_modes[m]);
             }
@@ -456,9 +458,11 @@ __attribute__((unused)) static int run_tests(const struct test *tests, int argc,
 #define TESTS(...)                                        \
     int main(int argc, char **argv)                       \
     {                                                     \
-        static const struct test tests[] = {__VA_ARGS__, {NULL, NULL}}; \
+        static const struct test tests[] = {__VA_ARGS__, {NULL, NULL, 0}}; \
         return run_tests(tests, argc, argv);              \
     }
-#define TEST(function) {#function, function}
+#define TEST(function) {#function, function, 0}
+/* Also where there is no task work: a thread of the kernel does it all. */
+#define TEST_SQPOLL_TOO(function) {#function, function, 1}
 
 #endif

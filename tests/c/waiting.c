@@ -227,23 +227,9 @@ static void submissions_by_another_thread_reach_a_reaper(void)
     reap_singles(1000, 30);
 }
 
-/* --- the same without task work ---------------------------------------------------------- */
-
-static void everything_again_with_sqpoll(void)
-{
-    if (test_mode != 0 || is_recvmmsg())
-        return;
-    test_mode = RINGMSG_SETUP_SQPOLL;
-    test_mode_name = "sqpoll";
-    timeouts_none_short_and_zero();
-    a_wake_from_another_thread_ends_a_reap();
-    wakes_are_sticky_and_count_as_one();
-    a_second_reap_is_refused();
-    a_spin_sees_records_wakes_and_its_timeout();
-    submissions_by_another_thread_reach_a_reaper();
-}
-
-TESTS(TEST(timeouts_none_short_and_zero), TEST(a_wake_from_another_thread_ends_a_reap),
-      TEST(wakes_are_sticky_and_count_as_one), TEST(no_wake_is_lost), TEST(a_second_reap_is_refused),
-      TEST(a_spin_sees_records_wakes_and_its_timeout), TEST(submissions_by_another_thread_reach_a_reaper),
-      TEST(everything_again_with_sqpoll))
+TESTS(TEST_SQPOLL_TOO(timeouts_none_short_and_zero),
+      TEST_SQPOLL_TOO(a_wake_from_another_thread_ends_a_reap),
+      TEST_SQPOLL_TOO(wakes_are_sticky_and_count_as_one), TEST(no_wake_is_lost),
+      TEST_SQPOLL_TOO(a_second_reap_is_refused),
+      TEST_SQPOLL_TOO(a_spin_sees_records_wakes_and_its_timeout),
+      TEST_SQPOLL_TOO(submissions_by_another_thread_reach_a_reaper))
