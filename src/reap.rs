@@ -135,13 +135,15 @@ struct Pass<'a, 'o> {
     /// The pool of the last completion, kept locked: the next is likely of the same.
     at_hand: Option<(u16, Locked<'a>)>,
     completions: u32,
+    /// A request ran out of buffers, and there are some by now.
+    refilled: bool,
 }
 
 impl Ring {
     /// Makes records of what is there, as far as they fit, and re-arms what has ended.
     pub(crate) fn collect(&self, core: &mut Core, out: &mut Output<'_>, now_ns: u64) -> u32 {
         let attention = self.signals.take_attention();
-        let mut pass = Pass { ring: self, core, out, now_ns, at_hand: None, completions: 0 };
+        let mut pass = Pass { ring: self, core, out, now_ns, at_hand: None, completions: 0, refilled: false };
         pass.continue_train();
         if attention {
             pass.make_finals();
@@ -154,6 +156,9 @@ impl Ring {
             next = pass.take(completion, &mut ready);
         }
         drop(ready);
+        if pass.refilled {
+            pass.rearm_starved();
+        }
         let completions = pass.completions;
         pass.look_after_pools();
         drop(pass);

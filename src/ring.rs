@@ -62,6 +62,8 @@ pub(crate) struct Core {
     pub touched: Vec<u16>,
     /// Numbers the uses of buffers.
     pub generation: u32,
+    /// The slot whose turn it is to be armed first when buffers have come.
+    pub turn: u32,
 }
 
 impl Ring {
@@ -116,6 +118,7 @@ impl Ring {
                 arrivals: Arrivals::default(),
                 touched: Vec::with_capacity(POOLS_MAX),
                 generation: 0,
+                turn: 0,
             }),
         }))
     }

@@ -59,11 +59,12 @@ impl Pass<'_, '_> {
             } else {
                 stats.starvations += 1
             }
-            return match (cancelled || reports, refilled) {
-                (true, _) => self.fail(slot, if cancelled { libc::ECANCELED } else { errno }, true),
-                (false, true) => self.rearm(slot),
-                (false, false) => self.starve(slot),
-            };
+            if cancelled || reports {
+                return self.fail(slot, if cancelled { libc::ECANCELED } else { errno }, true);
+            }
+            // Not armed at once: others may have run out too, and one of them may be first in turn.
+            self.refilled |= refilled;
+            return self.starve(slot);
         }
         let verdict = self.core.requests.get_mut(slot).failed(errno, now_ns);
         // A cancellation nobody asked for is nobody's business, as long as it is undone.

@@ -94,9 +94,13 @@ impl Pass<'_, '_> {
         self.pool(id).disarm();
     }
 
-    /// Arms what waits for buffers, where there are some now.
+    /// Arms what waits for buffers, where there are some now. Who is armed first may get all of them: a kernel
+    /// without a limit (6.1) receives from a flooded socket as long as there are any. So the first is
+    /// another one each time.
     pub(super) fn rearm_starved(&mut self) {
-        for slot in 0..self.core.requests.slots() {
+        let (slots, turn) = (self.core.requests.slots(), self.core.turn);
+        let mut first = None;
+        for slot in (turn.min(slots)..slots).chain(0..turn.min(slots)) {
             let request = self.core.requests.get_mut(slot);
             if request.state == State::Armed && request.cancelled && !request.cancel_told {
                 self.ring.cancel_in_kernel(request, slot);
@@ -116,8 +120,10 @@ impl Pass<'_, '_> {
                 }
                 pool.starved -= 1;
                 pool.arm();
+                first.get_or_insert(slot);
             }
             self.rearm(slot);
         }
+        self.core.turn = first.map_or(turn, |slot| slot + 1);
     }
 }

@@ -46,4 +46,13 @@ static void a_flood_leaves_buffers_to_another_socket(void)
     flood(256, 300, "flood", 5);
 }
 
-TESTS(TEST(a_flood_leaves_buffers_to_another_socket), TEST(empty_datagrams_do_not_starve_another_socket))
+/* More than a pool has, and fewer buffers than the kernel takes of a socket at a time: whoever is armed first
+ * gets all of them. */
+static void a_flood_leaves_buffers_of_a_small_pool_to_another_socket(void)
+{
+    flood(16, 40, "flood", 5);
+}
+
+TESTS(TEST(a_flood_leaves_buffers_to_another_socket),
+      TEST(a_flood_leaves_buffers_of_a_small_pool_to_another_socket),
+      TEST(empty_datagrams_do_not_starve_another_socket))
