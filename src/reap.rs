@@ -143,6 +143,7 @@ impl Ring {
     /// Makes records of what is there, as far as they fit, and re-arms what has ended.
     pub(crate) fn collect(&self, core: &mut Core, out: &mut Output<'_>, now_ns: u64) -> u32 {
         let attention = self.signals.take_attention();
+        self.stuck.store(false, Ordering::Relaxed);
         let mut pass = Pass { ring: self, core, out, now_ns, at_hand: None, completions: 0, refilled: false };
         pass.continue_train();
         if attention {
@@ -164,6 +165,7 @@ impl Ring {
         drop(pass);
         if self.engine.queued() > 0 && self.engine.flush().is_err() {
             // The kernel is short of memory, or its queue is full: the next reap tries again.
+            self.stuck.store(true, Ordering::Relaxed);
             self.signals.leave_attention();
         }
         if core.train.is_some() || core.requests.has_finals() {

@@ -46,6 +46,8 @@ pub struct Ring {
     pub(crate) renews: AtomicBool,
     /// The thread that reaped or armed last: it re-arms what its releases unblock.
     pub(crate) home: AtomicU64,
+    /// What is queued, or to be armed again, was refused: to be tried again, but no reason to stay awake.
+    pub(crate) stuck: AtomicBool,
     enabled: AtomicBool,
     core: Mutex<Core>,
 }
@@ -109,6 +111,7 @@ impl Ring {
             watching: AtomicBool::new(false),
             renews: AtomicBool::new(false),
             home: AtomicU64::new(0),
+            stuck: AtomicBool::new(false),
             enabled: AtomicBool::new(!setup.disabled()),
             core: Mutex::new(Core {
                 requests: Requests::default(),
@@ -141,6 +144,7 @@ impl Ring {
 
     /// Enables a ring that was created disabled; the calling thread becomes its owner.
     pub(crate) fn enable(&self) -> Result<()> {
+        let _core = self.core();
         if self.enabled.load(Ordering::Acquire) {
             return Err(Error::new(libc::EBADFD, "ring: it is enabled already"));
         }

@@ -277,7 +277,11 @@ impl Ring {
             None => linger_us,
         };
         if !self.signals.fall_asleep() {
-            return Waited::Woken;
+            if !self.stuck.load(Ordering::Relaxed) || self.signals.is_woken() {
+                return Waited::Woken;
+            }
+            // What was refused is tried again soon; meanwhile the others are not kept waiting.
+            return self.engine.wait(1, 0, Some(left.map_or(BLIND_NAP, |left| left.min(BLIND_NAP))));
         }
         let waited = match (want > 1 && linger_us > 0, self.engine.has_min_wait()) {
             (false, _) => self.engine.wait(1, 0, left),

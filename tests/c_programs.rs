@@ -66,6 +66,7 @@ c_programs! {
     ring_fd
     sandbox
     short_lives
+    shortage
     signals
     single_shot
     storm
@@ -74,6 +75,7 @@ c_programs! {
     threads
     traffic
     truncation
+    wait_all
     waiting
     window
 }

@@ -45,6 +45,8 @@ pub(crate) struct Mmsg {
     epoll: Epoll,
     /// What `ready_fd` hands out: an epoll instance that holds ours, and the bell.
     outer: OnceCell<Epoll>,
+    /// Makes `ready_fd` readable when a pause is over.
+    timer: OnceCell<Descriptor>,
     setup: Setup,
     queue: Queue,
     state: Mutex<State>,
@@ -79,6 +81,7 @@ impl Mmsg {
         Ok(Self {
             epoll: Epoll::new()?,
             outer: OnceCell::new(),
+            timer: OnceCell::new(),
             setup,
             queue: Queue::new(cq_entries)?,
             state: Mutex::new(State {
@@ -144,8 +147,9 @@ impl Mmsg {
     pub(crate) fn cancel(&self, token: Token) -> Result<()> {
         if let Token::Receive(slot) = token {
             let mut state = self.state.lock();
-            if state.armed.get(slot as usize).is_some_and(Option::is_some) {
-                self.end(&mut state, slot, -libc::ECANCELED);
+            if let Some(armed) = state.armed.get(slot as usize).and_then(Option::as_ref) {
+                let result = armed.cancelled();
+                self.end(&mut state, slot, result);
             }
         }
         Ok(())
@@ -290,6 +294,7 @@ impl Mmsg {
             self.enters.add_one();
             return match receive::single(armed) {
                 result if armed.would_wait(result) => true,
+                result if result == -libc::EINTR => false,
                 result => {
                     self.end(state, slot, result);
                     true
@@ -337,6 +342,7 @@ impl Mmsg {
             outer.add_level(bell)?;
             Ok::<_, Error>(outer)
         })?;
+        self.watch_pauses()?;
         Ok(outer.fd())
     }
 

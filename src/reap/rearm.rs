@@ -1,5 +1,7 @@
 //! What becomes of a request that the kernel has ended: armed again, waiting, or over.
 
+use std::sync::atomic::Ordering;
+
 use super::Pass;
 use crate::engine::Token;
 use crate::request::*;
@@ -55,6 +57,7 @@ impl Pass<'_, '_> {
         } else {
             self.core.requests.get_mut(slot).state = State::Starved;
         }
+        self.ring.stuck.store(true, Ordering::Relaxed);
         self.ring.signals.leave_attention();
     }
 

@@ -1,6 +1,8 @@
 /* Calls by a thread that does not own the ring, after its owner's exit, and before the ring is enabled. */
 #include "bad_input.h"
 
+#include <stdatomic.h>
+
 static struct ringmsg_record to_release;
 
 static void *call_everything(void *unused)
@@ -94,4 +96,33 @@ static void before_enable(void)
     tear_down();
 }
 
-TESTS(TEST(the_wrong_thread), TEST(after_the_owners_exit), TEST(before_enable))
+static atomic_int waiting_to_enable, enabled;
+
+static void *enable(void *unused)
+{
+    (void)unused;
+    atomic_fetch_sub(&waiting_to_enable, 1);
+    while (atomic_load(&waiting_to_enable) != 0)
+        ;
+    enabled += ringmsg_ring_enable(it.ring) == 0;
+    return NULL;
+}
+
+/* Only one of them is its owner. */
+static void two_threads_enable_a_ring(void)
+{
+    for (int i = 0; i < (is_recvmmsg() ? 3000 : 50); i++) {
+        pthread_t threads[2];
+        it.ring = make_ring_with(RINGMSG_SETUP_R_DISABLED | RINGMSG_SETUP_SINGLE_ISSUER, 0);
+        enabled = 0;
+        waiting_to_enable = 2;
+        for (int t = 0; t < 2; t++)
+            EQUAL(pthread_create(&threads[t], NULL, enable, NULL), 0);
+        for (int t = 0; t < 2; t++)
+            pthread_join(threads[t], NULL);
+        EQUAL(enabled, 1);
+        OK(ringmsg_ring_free(it.ring));
+    }
+}
+
+TESTS(TEST(the_wrong_thread), TEST(after_the_owners_exit), TEST(before_enable), TEST(two_threads_enable_a_ring))

@@ -132,10 +132,11 @@ static void a_flood_of_icmp_errors_does_not_end_a_request(void)
         at[i] = now_ns();
         fast |= i >= 2 * LIMIT && at[i] - at[i - 2 * LIMIT] < 10 * 1000000;
     }
-    CHECK(fast); /* else this machine was too slow to ask the question */
     send_to(peer, receiver, "alive");
     text_record(ring, 3, "alive");
     OK(ringmsg_ring_free(ring));
+    if (!fast)
+        skip_test("this machine is too slow to ask the question");
 }
 
 /* A request on the error queue gets each error with what the kernel knows about it. */

@@ -122,6 +122,25 @@ static void signals_during_rearms_lose_nothing(void)
     tear_down();
 }
 
-TESTS(TEST(a_wake_from_a_signal_handler_ends_a_reap),
+/* Not each: one that comes between two system calls of the recvmmsg engine is seen by nobody. */
+static void a_signal_during_a_linger_is_eintr(void)
+{
+    enum { REAPS = 20 };
+    int interrupted = 0;
+    int64_t us;
+    set_up(16);
+    reaper = pthread_self();
+    on_signal(just_note, 0);
+    struct ringmsg_wait wait = waiting(100 * TEST_PATIENCE, 10000);
+    for (int i = 0; i < REAPS; i++) {
+        pthread_t thread = start(signal_later, 4);
+        interrupted += timed_reap(&wait, &us) == -EINTR;
+        pthread_join(thread, NULL);
+    }
+    CHECK(interrupted > REAPS / 2);
+    tear_down();
+}
+
+TESTS(TEST(a_wake_from_a_signal_handler_ends_a_reap), TEST(a_signal_during_a_linger_is_eintr),
       TEST_SQPOLL_TOO(a_signal_is_eintr_and_harms_nothing),
       TEST_SQPOLL_TOO(signals_during_rearms_lose_nothing))

@@ -137,14 +137,28 @@ impl Epoll {
     }
 }
 
-/// Sleeps; a signal ends it early.
-pub(super) fn nap(time: Duration) {
-    // SAFETY: the time outlives the call, and what is left of it is not asked for.
-    unsafe { libc::nanosleep(&timespec(time), std::ptr::null_mut()) };
+/// Sleeps; a signal ends it early. Whether one did.
+pub(super) fn nap(time: Duration) -> bool {
+    // Not nanosleep(2), which says nothing of a signal that comes with the end.
+    // SAFETY: no descriptors; the time outlives the call; no signal mask.
+    unsafe { libc::ppoll(std::ptr::null_mut(), 0, &timespec(time), std::ptr::null()) != 0 }
 }
 
 fn timespec(time: Duration) -> libc::timespec {
     libc::timespec { tv_sec: time.as_secs() as _, tv_nsec: time.subsec_nanos() as _ }
+}
+
+/// A timerfd(2) of the clock that `now_ns` reads.
+pub(super) fn timer() -> RawFd {
+    // SAFETY: no preconditions.
+    unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) }
+}
+
+/// Has a timer expire at `at`.
+pub(super) fn set_timer(fd: RawFd, at: Duration) {
+    let time = libc::itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(at) };
+    // SAFETY: the time outlives the call; the time before is not asked for.
+    unsafe { libc::timerfd_settime(fd, libc::TFD_TIMER_ABSTIME, &time, std::ptr::null_mut()) };
 }
 
 /// That of the system call that just failed.

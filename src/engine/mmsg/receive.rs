@@ -55,16 +55,17 @@ impl Armed {
                 Form { name_capacity: message.msg_namelen, control_capacity: message.msg_controllen as u32 };
         }
         #[allow(clippy::unnecessary_cast)] // size_t, or int with another C library
-        // SAFETY: as above, and it says how many parts there are.
-        let parts = || unsafe {
-            let message = &*receive.message;
-            std::slice::from_raw_parts(message.msg_iov, message.msg_iovlen as usize)
-        };
+        // SAFETY: as above.
+        let (parts, count) = unsafe { ((*receive.message).msg_iov, (*receive.message).msg_iovlen as usize) };
+        // As many as the kernel takes: it refuses more without reading them.
+        let is_whole = receive.waits_for_all && (1..=libc::UIO_MAXIOV as usize).contains(&count);
+        // SAFETY: as above, and the message says how many parts there are.
+        let parts = || unsafe { std::slice::from_raw_parts(parts, count) };
         Self {
             watch,
             fd: receive.fd,
             message: receive.message,
-            rest: receive.waits_for_all.then(|| (parts().iter().copied().collect(), 0)),
+            rest: is_whole.then(|| (parts().iter().copied().collect(), 0)),
             msg_flags: receive.msg_flags as i32,
             pool: receive.pool,
             ends_when_empty: receive.ends_when_empty,
@@ -77,11 +78,16 @@ impl Armed {
         self.form.payload_at()
     }
 
+    /// The result of one that is cancelled: bytes that it has taken off a stream are not lost.
+    pub(super) fn cancelled(&self) -> i32 {
+        let done = self.rest.as_ref().map_or(0, |(_, done)| *done);
+        cut_short(self.message, done).unwrap_or(-libc::ECANCELED)
+    }
+
     /// Whether a single-shot with this result goes on waiting. The caller's own MSG_DONTWAIT
     /// means what it says.
     pub(super) fn would_wait(&self, result: i32) -> bool {
-        let empty = result == -libc::EAGAIN && self.msg_flags & libc::MSG_DONTWAIT == 0;
-        empty || result == -libc::EINTR
+        result == -libc::EAGAIN && self.msg_flags & libc::MSG_DONTWAIT == 0
     }
 }
 
@@ -112,11 +118,11 @@ fn all(fd: i32, theirs: *mut libc::msghdr, flags: i32, rest: &mut (VecDeque<libc
         message.msg_iov = slice.as_mut_ptr();
         message.msg_iovlen = slice.len() as _;
         let result = recvmsg(fd, &mut message, flags);
-        if result == -libc::EAGAIN && flags & libc::MSG_DONTWAIT == 0 {
+        if result == -libc::EINTR || (result == -libc::EAGAIN && flags & libc::MSG_DONTWAIT == 0) {
             return result;
         }
         if result <= 0 {
-            return if *done > 0 { *done as i32 } else { result };
+            return cut_short(theirs, *done).unwrap_or(result);
         }
         *done += result as usize;
         // SAFETY: as in `recvmsg`.
@@ -133,6 +139,15 @@ fn all(fd: i32, theirs: *mut libc::msghdr, flags: i32, rest: &mut (VecDeque<libc
             return *done as i32;
         }
     }
+}
+
+/// What one that waits for all comes to when it ends before: what it has. Control messages would have ended it.
+fn cut_short(theirs: *mut libc::msghdr, done: usize) -> Option<i32> {
+    (done > 0).then(|| {
+        // SAFETY: as in `recvmsg`.
+        unsafe { (*theirs).msg_controllen = 0 };
+        done as i32
+    })
 }
 
 /// Takes the first `bytes` off the parts, and parts without room.

@@ -7,6 +7,7 @@ use super::epoll::{self, Events};
 use super::{Mmsg, NEVER, State};
 use crate::clock::now_ns;
 use crate::engine::{Completion, Waited};
+use crate::error::{Error, Result};
 
 /// How long the engine naps for company at first; longer when less than this came, but no longer
 /// than that: a socket's default buffer holds less than 300 small datagrams.
@@ -44,7 +45,7 @@ impl Mmsg {
         while !left.is_zero() {
             let time = nap.min(left);
             left -= time;
-            epoll::nap(time);
+            let interrupted = epoll::nap(time);
             {
                 let _state = self.state.lock();
                 self.enters.add_one();
@@ -52,6 +53,9 @@ impl Mmsg {
             let before = self.queue.len();
             let waited = self.receive_within(Some(Duration::ZERO));
             let received = self.queue.len() - before;
+            if interrupted {
+                return Waited::Interrupted;
+            }
             // Woken by something else than data, or enough of that.
             if (waited != Waited::TimedOut && received == 0) || self.queue.len() >= want || self.pending() {
                 return waited;
@@ -97,9 +101,23 @@ impl Mmsg {
         }
     }
 
+    /// From now on the end of a pause makes the engine's epoll readable.
+    pub(super) fn watch_pauses(&self) -> Result<()> {
+        self.timer.get_or_try_init(|| {
+            let timer = super::open("timerfd_create", epoll::timer)?;
+            self.epoll.add_waker(timer.raw())?;
+            Ok::<_, Error>(timer)
+        })?;
+        self.note_pauses(&self.state.lock());
+        Ok(())
+    }
+
     pub(super) fn note_pauses(&self, state: &State) {
         let next = state.pauses.iter().map(|(at_ns, _)| *at_ns).min();
         self.next_pause_ns.store(next.unwrap_or(NEVER), Ordering::Relaxed);
+        if let (Some(at_ns), Some(timer)) = (next, self.timer.get()) {
+            epoll::set_timer(timer.raw(), Duration::from_nanos(at_ns));
+        }
     }
 
     fn end_pauses(&self, state: &mut State) {

@@ -97,21 +97,27 @@ impl Watches {
     /// Tells epoll which sockets have requests now, and which have none any more. What it does
     /// not take stays to be told. Counts the system calls.
     pub(super) fn settle(&mut self, epoll: &Epoll, calls: &Tally) -> Result<()> {
-        while let Some(&at) = self.unsettled.last() {
-            let watch = &mut self.watches[at as usize];
+        let (watches, mut outcome) = (&mut self.watches, Ok(()));
+        self.unsettled.retain(|&at| {
+            let watch = &mut watches[at as usize];
             let wanted = !watch.requests.is_empty();
             if watch.added != wanted {
                 calls.add_one();
                 match wanted {
-                    true => epoll.add(watch.fd, at)?,
+                    true => {
+                        if let Err(error) = epoll.add(watch.fd, at) {
+                            outcome = Err(error);
+                            return true;
+                        }
+                    }
                     false => epoll.remove(watch.fd),
                 }
             }
             watch.added = wanted;
             watch.unsettled = false;
-            self.unsettled.pop();
-        }
-        Ok(())
+            false
+        });
+        outcome
     }
 
     /// The socket is about to be closed. Its requests are over.
