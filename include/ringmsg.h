@@ -44,7 +44,8 @@
  * never unwinds into the caller.
  *
  * Misuse. Caught, and answered with an error: NULL; a ring freed twice (unless a new one has its
- * address by then); a pool freed twice, of another ring, or used after it was freed; records that
+ * address by then); a pool freed twice, or used after it was freed (unless a new one of the ring has its place
+ * by then), or of another ring; records that
  * are released twice, stale, twisted or of a freed pool (nothing is released then); calls from the
  * wrong thread, from two threads in reap, from a forked child, on a ring that is being freed.
  * What no library can catch: a ring's or pool's handle used after its ring was freed; an address
@@ -1175,8 +1176,8 @@ int ringmsg_release(struct ringmsg_ring *ring,
  *
  * Ownership, Threads: as ringmsg_release() and ringmsg_reap().
  * Returns: as ringmsg_reap(); -EINVAL also when a record of `done` is not held. On success,
- * and with -EINTR, -ECANCELED and -EBADR, `done` is released; with every other error nothing was
- * done.
+ * with -EINTR, -ECANCELED and -EBADR, and when the kernel refuses to wait, `done` is released; with
+ * every other error nothing was done.
  */
 int ringmsg_next(struct ringmsg_ring *ring,
                  const struct ringmsg_record *done,
