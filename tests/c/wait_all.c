@@ -106,7 +106,7 @@ static void more_parts_than_the_kernel_takes_are_an_error(void)
     it.message.msg_iovlen = 1u << 30;
     OK(ringmsg_recvmsg(it.ring, it.pair[0], &it.message, MSG_WAITALL, 0, 1));
     struct ringmsg_record record = reap_one(it.ring);
-    EQUAL(record.result, -EMSGSIZE);
+    CHECK(record.result == -EMSGSIZE || record.result == -EINVAL); /* io_uring of 6.1 */
     EQUAL(record.flags, RINGMSG_RECORD_FINAL);
     tear_down();
 }
