@@ -69,6 +69,7 @@ c_programs! {
     shortage
     signals
     single_shot
+    socket_options
     storm
     streams
     struct_sizes
