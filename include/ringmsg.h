@@ -19,9 +19,12 @@
  *     ringmsg_pool_config_for_socket(&config, fd);
  *     ringmsg_pool_new(ring, &config, &pool);
  *     ringmsg_recvmsg_multishot(ring, pool, fd, 0, 0, 0);
- *     while ((n = ringmsg_next(ring, records, n, records, NULL, 256, NULL)) >= 0)
+ *     do {
+ *         n = ringmsg_next(ring, records, (uint32_t)n, records, NULL, 256, NULL);
  *         for (int i = 0; i < n; i++)
  *             use(ringmsg_pool_base(pool) + records[i].payload_offset, records[i].payload_length);
+ *     } while (n >= 0 || n == -EINTR);
+ *     fprintf(stderr, "ringmsg_next: %s\n", ringmsg_strerror(n));
  *
  * Errors. Functions return a value >= 0, or -errno; errno itself tells nothing, and a call may
  * change it. On failure nothing was done and no output was written. ringmsg_last_error() has the
@@ -66,6 +69,12 @@
 
 /* This header's version; ringmsg_version() is the library's. */
 #define RINGMSG_VERSION "0.1.0"
+
+/* struct ringmsg_ring_info and ringmsg_ring_info() have one name, as stat(2) and its struct do. */
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#endif
 
 
 /*
@@ -149,7 +158,7 @@
 #define RINGMSG_LINGER_AUTO 4294967295u
 
 /*
- * The longest linger, in microseconds.
+ * The longest linger, in microseconds. More is -EINVAL.
  */
 #define RINGMSG_LINGER_MAX_US 10000
 
@@ -753,8 +762,9 @@ struct ringmsg_wait {
     uint32_t size;
     /*
      * How long to wait for a second record once there is reason to expect one, in
-     * microseconds: an upper bound, at most 10 ms. RINGMSG_LINGER_AUTO follows the arrival
-     * rate. Plain and COOP rings ignore it: it costs there.
+     * microseconds: an upper bound, at most 10 ms (RINGMSG_LINGER_MAX_US; more is -EINVAL).
+     * RINGMSG_LINGER_AUTO follows the arrival rate. Ignored by plain and COOP rings, where
+     * lingering wastes CPU.
      */
     uint32_t linger_us;
     /*
@@ -1213,7 +1223,8 @@ int ringmsg_wake(const struct ringmsg_ring *ring);
  * Returns: how many records; 0 after the timeout or a wake; -EINTR on a signal; -ECANCELED
  * when the ring is being freed; -EBADR (the kernel had no memory for completions and dropped some:
  * datagrams are lost, requests may have ended unseen, and it stays so: free the ring); -EBUSY
- * (another thread is in reap); -EINVAL (NULL `records`, capacity 0, bad `wait`); -EBADFD (not
+ * (another thread is in reap); -EINVAL (NULL `records`, capacity 0 or from 2^31 on, bad `wait`, a
+ * linger above 10 ms); -EBADFD (not
  * enabled); -EPERM, -EOWNERDEAD. Records win over every other outcome.
  */
 int ringmsg_reap(struct ringmsg_ring *ring,
@@ -1232,8 +1243,8 @@ int ringmsg_reap(struct ringmsg_ring *ring,
  * not taken are closed.
  * Threads: any, on every ring. From another thread than the one that reaps it costs no
  * system call unless a request waits for a buffer.
- * Returns: 0; -EINVAL (NULL; a record that is not held: released before, twice in this
- * array, of a freed pool; then none is released); -EPERM (after fork); -ECANCELED.
+ * Returns: 0; -EINVAL (NULL; a count from 2^31 on; a record that is not held: released before,
+ * twice in this array, of a freed pool; then none is released); -EPERM (after fork); -ECANCELED.
  */
 int ringmsg_release(struct ringmsg_ring *ring,
                     const struct ringmsg_record *records,
@@ -1241,7 +1252,8 @@ int ringmsg_release(struct ringmsg_ring *ring,
 
 /*
  * ringmsg_next: releases `done`, then reaps, in one call: the loop of a receiver. `done` may be
- * the front of `records`.
+ * the front of `records`, and `done_count` the result of the call before, also a negative one:
+ * from 2^31 on it is taken as 0.
  *
  * Ownership, Threads: as ringmsg_release() and ringmsg_reap().
  * Returns: as ringmsg_reap(); -EINVAL also when a record of `done` is not held. On success,
@@ -1335,4 +1347,8 @@ RINGMSG_ASSERT_(sizeof(struct ringmsg_wait) == 24);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_stats) == 144);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_cmsg) == 16);
 #undef RINGMSG_ASSERT_
+#endif
+
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic pop
 #endif

@@ -31,6 +31,10 @@
 #ifndef RINGMSG_HPP
 #define RINGMSG_HPP
 
+#if !defined(__cplusplus) || (__cplusplus < 202002L && (!defined(_MSVC_LANG) || _MSVC_LANG < 202002L))
+#error "ringmsg.hpp needs C++20: compile with -std=c++20, or use ringmsg.h"
+#else
+
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -624,4 +628,5 @@ inline int ring::refill(batch &batch, const wait_options &options) noexcept
 
 } // namespace ringmsg
 
+#endif // C++20
 #endif

@@ -49,6 +49,7 @@ c_programs! {
     buffers
     cancel
     control
+    counts
     descriptors
     dry
     errors
@@ -59,6 +60,7 @@ c_programs! {
     gro
     limits
     lingering
+    memlock
     metadata
     once
     polling
