@@ -52,6 +52,7 @@ c_programs! {
     counts
     descriptors
     dry
+    edge_loops
     errors
     faults
     fairness
