@@ -57,6 +57,7 @@ c_programs! {
     faults
     fairness
     fork
+    fork_registry
     freeing
     gro
     limits
