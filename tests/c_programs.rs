@@ -62,6 +62,7 @@ c_programs! {
     gro
     limits
     lingering
+    many_sockets
     memlock
     metadata
     once
