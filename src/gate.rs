@@ -105,9 +105,9 @@ impl Gate {
         }
     }
 
-    /// The calling thread becomes the owner.
-    pub(crate) fn own(&self) {
-        let _ = self.owner.set(Owner::current());
+    /// The ring belongs to `owner` from now on.
+    pub(crate) fn own(&self, owner: Owner) {
+        let _ = self.owner.set(owner);
     }
 
     pub(crate) fn owner(&self) -> Option<&Owner> {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::config::*;
 use crate::diagnosis;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Text};
 use crate::ids::PoolId;
 use crate::mode::Setup;
 use crate::pool::{BufferRing, POOLS_MAX};
@@ -88,7 +88,7 @@ fn try_flags(flags: u32) -> Result<Engine> {
 /// The same for a person.
 pub(crate) fn describe() -> String {
     let support = query();
-    let mut text = String::new();
+    let mut text = Text::default();
     let version = support.kernel_version;
     let _ = writeln!(
         text,
@@ -101,7 +101,7 @@ pub(crate) fn describe() -> String {
     if let Err(error) = usable() {
         let _ = writeln!(text, "engine: AUTO takes recvmmsg (epoll and recvmmsg), with the same records");
         let _ = writeln!(text, "why not io_uring: {}", error.sentence());
-        return text;
+        return text.0;
     }
     let has = |flag: u32| support.setup_flags & flag != 0;
     let (mode, why) = if has(RINGMSG_SETUP_DEFER_TASKRUN) {
@@ -117,5 +117,5 @@ pub(crate) fn describe() -> String {
         0 => writeln!(text, "minimum wait: no (6.12 has it; lingering costs a second kernel entry here)"),
         _ => writeln!(text, "minimum wait: yes"),
     };
-    text
+    text.0
 }

@@ -141,7 +141,10 @@ impl Ring {
     fn with_engine(engine: Engine, alternative: Option<Setup>) -> Result<Box<Self>> {
         let wakeup = Wakeup::new()?;
         let setup = *engine.setup();
-        let owner = (setup.bound() && !setup.disabled()).then(Owner::current);
+        let owner = match setup.bound() && !setup.disabled() {
+            true => Some(Owner::current()?),
+            false => None,
+        };
         try_box(Self {
             gate: Gate::new(setup.bound(), owner),
             engines: Engines { first: engine, second: OnceCell::new(), alternative },
@@ -210,8 +213,9 @@ impl Ring {
         if self.enabled.load(Ordering::Acquire) {
             return Err(Error::new(libc::EBADFD, "ring: it is enabled already"));
         }
+        let owner = Owner::current()?;
         self.engine().enable()?;
-        self.gate.own();
+        self.gate.own(owner);
         self.enabled.store(true, Ordering::Release);
         Ok(())
     }

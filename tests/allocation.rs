@@ -1,5 +1,6 @@
 //! The library's own allocations happen at set-up: reaping, releasing and re-arming allocate
-//! nothing. Shown with an allocator that counts, and the C functions called as C calls them.
+//! nothing. And an allocation that fails is -ENOMEM, never an abort. Shown with an allocator that
+//! counts, and fails when it is told to; the C functions are called as C calls them.
 
 mod toolchain;
 
@@ -11,9 +12,10 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::ptr::{NonNull, null_mut};
 
-use ringmsg::capi::{pool::*, reap::*, ring::*, socket::*, submit::*, support::ringmsg_last_error};
+use ringmsg::capi::{pool::*, reap::*, ring::*, socket::*, submit::*, support::*};
 use ringmsg::config::{
-    PoolConfig, RINGMSG_SETUP_COOP_TASKRUN, RINGMSG_SETUP_DEFER_TASKRUN, RingConfig, Wait,
+    PoolConfig, RINGMSG_ENGINE_IO_URING, RINGMSG_ENGINE_RECVMMSG, RINGMSG_SETUP_COOP_TASKRUN,
+    RINGMSG_SETUP_DEFER_TASKRUN, RingConfig, Wait,
 };
 use ringmsg::record::{Metadata, RINGMSG_META_SEGMENT_SIZE, Record};
 use ringmsg::stats::Stats;
@@ -23,6 +25,8 @@ const SPLIT: u32 = 1;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// How many allocations succeed before all fail.
+    static LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
 }
 
 struct Counting;
@@ -31,6 +35,10 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        if LEFT.get() == 0 {
+            return null_mut();
+        }
+        LEFT.with(|left| left.set(left.get().saturating_sub(u64::from(left.get() != u64::MAX))));
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
@@ -291,4 +299,92 @@ fn errors_of_a_connected_socket() {
         }
     };
     in_every_mode(0, (socket.as_raw_fd(), 4, 0), work, |stats| stats.errors == 50 && stats.rearms == 50);
+}
+
+/// Runs `call` with no memory, then with one allocation, and so on, until it succeeds. Each time
+/// before it must return -ENOMEM, and have done nothing: the next attempt finds things as they were.
+#[track_caller]
+fn succeeds_once_there_is_memory(what: &str, mut call: impl FnMut() -> c_int) {
+    for allocations in 0..200 {
+        LEFT.set(allocations);
+        let result = call();
+        LEFT.set(u64::MAX);
+        if result >= 0 {
+            return;
+        }
+        assert_eq!(result, -libc::ENOMEM, "{what}, with {allocations} allocations");
+    }
+    panic!("{what}: it still fails with 200 allocations");
+}
+
+#[test]
+fn without_memory_the_description_is_cut() {
+    let mut text = [0u8; 256];
+    LEFT.set(0);
+    // SAFETY: the buffer is as long as is said.
+    let length = unsafe { ringmsg_describe_support(text.as_mut_ptr().cast(), text.len()) };
+    LEFT.set(u64::MAX);
+    assert_eq!(length, 0);
+}
+
+#[test]
+fn without_memory_every_call_is_enomem() {
+    for engine in [RINGMSG_ENGINE_IO_URING, RINGMSG_ENGINE_RECVMMSG] {
+        let (mut ring, mut pool, mut once) = (null_mut(), null_mut(), null_mut());
+        let config = RingConfig { engine, flags: 0, ..RingConfig::default() };
+        // SAFETY: pointers to what the functions expect; the handles are used until they are freed.
+        unsafe {
+            if engine == RINGMSG_ENGINE_IO_URING && ringmsg_ring_new(&config, &mut ring) < 0 {
+                continue; // other tests say so
+            }
+            ringmsg_ring_free(ring);
+            succeeds_once_there_is_memory("ring_new", || ringmsg_ring_new(&config, &mut ring));
+            let handle = NonNull::new(ring);
+            let sizes = PoolConfig { buffers: 16, ..PoolConfig::default() };
+            succeeds_once_there_is_memory("pool_new", || ringmsg_pool_new(handle, &sizes, &mut pool));
+            succeeds_once_there_is_memory("pool_new", || ringmsg_pool_new(handle, &sizes, &mut once));
+            succeeds_once_there_is_memory("ring_fd", || ringmsg_ring_fd(handle));
+            let (near, far) = UnixDatagram::pair().unwrap();
+            let (receiver, sender) = udp_pair();
+            for (fd, user_data) in [(near.as_raw_fd(), 1), (receiver.as_raw_fd(), 2)] {
+                succeeds_once_there_is_memory("multishot", || {
+                    ringmsg_recvmsg_multishot(handle, pool.as_ref(), fd, 0, 0, user_data)
+                });
+                succeeds_once_there_is_memory("once", || {
+                    ringmsg_recvmsg_once(handle, once.as_ref(), fd, 0, 0, 3)
+                });
+            }
+            let mut stats = Stats { size: size_of::<Stats>() as u32, ..Stats::default() };
+            succeeds_once_there_is_memory("stats", || ringmsg_ring_stats(ring.as_ref(), &mut stats));
+            succeeds_once_there_is_memory("request_stats", || {
+                ringmsg_request_stats(ring.as_ref(), 3, &mut stats)
+            });
+            // A sentence that names a number is kept without memory, too.
+            LEFT.set(0);
+            assert_eq!(ringmsg_cancel(handle, 99), -libc::ENOENT);
+            assert_eq!(
+                ringmsg_pool_new(handle, &PoolConfig { buffers: 3, ..sizes }, &mut pool),
+                -libc::EINVAL
+            );
+            LEFT.set(u64::MAX);
+            far.send(b"one").unwrap();
+            sender.send(b"two").unwrap();
+            let mut records = [Record::default(); 8];
+            let wait = Wait { timeout_ns: 2_000_000_000, ..Wait::default() };
+            let (mut received, at) = (0, records.as_mut_ptr());
+            while received < 2 {
+                succeeds_once_there_is_memory("reap", || {
+                    let n = ringmsg_reap(handle, at.add(received), null_mut(), 8 - received as u32, &wait);
+                    received += usize::try_from(n).unwrap_or(0);
+                    n
+                });
+            }
+            succeeds_once_there_is_memory("release", || ringmsg_release(handle, at, received as u32));
+            succeeds_once_there_is_memory("cancel", || ringmsg_cancel(handle, 1));
+            LEFT.set(0);
+            let freed = ringmsg_ring_free(ring);
+            LEFT.set(u64::MAX);
+            assert_eq!(freed, 0);
+        }
+    }
 }

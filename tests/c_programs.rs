@@ -78,6 +78,7 @@ c_programs! {
     storm
     streams
     struct_sizes
+    thread_cancellation
     threads
     traffic
     truncation

@@ -6,8 +6,9 @@ use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, fitting};
 use crate::ring::Ring;
+use crate::sys::cancel::NotCancelled;
 
 pub mod control;
 pub mod pool;
@@ -45,6 +46,7 @@ fn with_ring<'a>(
     body: impl FnOnce(&'a Ring) -> Result<usize>,
 ) -> c_int {
     let Some(ring) = ring else { return null("ring").into_c() };
+    let _not_cancelled = NotCancelled::begin();
     let run = || {
         let _inside = ring.gate.enter()?;
         if let Caller::Owner = caller {
@@ -64,6 +66,7 @@ fn with_ring<'a>(
 
 /// Runs a call that needs no ring.
 fn without_ring(body: impl FnOnce() -> Result<usize>) -> c_int {
+    let _not_cancelled = NotCancelled::begin();
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(value)) => value as c_int,
         Ok(Err(error)) => error.into_c(),
@@ -104,10 +107,7 @@ unsafe fn slice<'a, T>(what: &'static str, array: *const T, count: u32) -> Resul
 /// `to` is NULL, or writable for `length` bytes.
 unsafe fn copy_text(text: &str, to: *mut std::ffi::c_char, length: usize) -> usize {
     if !to.is_null() && length > 0 {
-        let mut copied = text.len().min(length - 1);
-        while !text.is_char_boundary(copied) {
-            copied -= 1;
-        }
+        let copied = fitting(text, length - 1);
         // SAFETY: `copied` < `length` bytes fit, and one more.
         unsafe {
             std::ptr::copy_nonoverlapping(text.as_ptr(), to.cast(), copied);
