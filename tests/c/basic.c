@@ -32,7 +32,7 @@ static void one_datagram_arrives_with_payload_and_source(void)
     OK(ringmsg_ring_free(ring));
 }
 
-static void release_is_once(void)
+static void a_record_is_released_only_once(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
@@ -49,4 +49,5 @@ static void release_is_once(void)
     OK(ringmsg_ring_free(ring));
 }
 
-TESTS(TEST(one_datagram_arrives_with_payload_and_source), TEST(release_is_once))
+TESTS(TEST(one_datagram_arrives_with_payload_and_source),
+      TEST(a_record_is_released_only_once))

@@ -37,7 +37,7 @@ static int left_in(int fd)
     return count;
 }
 
-static void with_data_queued(void)
+static void a_cancel_with_data_queued_loses_no_datagram(void)
 {
     enum { SENT = 10 };
     struct ringmsg_ring *ring = make_ring();
@@ -63,7 +63,7 @@ static void with_data_queued(void)
 }
 
 /* The kernel has ended the request, with a datagram of length zero, and nobody has looked yet. */
-static void when_the_kernel_has_ended_it_already(void)
+static void a_cancel_after_the_kernel_ended_the_request_gives_one_final(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
@@ -85,7 +85,7 @@ static void when_the_kernel_has_ended_it_already(void)
     OK(ringmsg_ring_free(ring));
 }
 
-static void of_several_requests_with_one_user_data(void)
+static void a_cancel_ends_every_request_with_the_user_data(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receivers[2] = {bound_udp(AF_INET), bound_udp(AF_INET6)};
@@ -109,7 +109,7 @@ static void of_several_requests_with_one_user_data(void)
     OK(ringmsg_ring_free(ring));
 }
 
-static void of_a_starved_request(void)
+static void a_cancel_ends_a_starved_request(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
@@ -141,7 +141,7 @@ static void of_a_starved_request(void)
     OK(ringmsg_ring_free(ring));
 }
 
-static void twice_and_of_none(void)
+static void a_second_cancel_succeeds_and_one_of_no_request_is_refused(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET);
@@ -159,7 +159,7 @@ static void twice_and_of_none(void)
 }
 
 /* The reaper has some datagrams of a train; the rest comes before or with the FINAL. */
-static void in_the_middle_of_a_train(void)
+static void a_cancel_in_the_middle_of_a_train_delivers_the_rest(void)
 {
     enum { SEGMENT = 100, SEGMENTS = 10 };
     struct ringmsg_ring *ring = make_ring();
@@ -179,7 +179,7 @@ static void in_the_middle_of_a_train(void)
     OK(ringmsg_ring_free(ring));
 }
 
-static void of_single_shots_that_are_not_submitted(void)
+static void a_cancel_ends_a_queued_single_shot(void)
 {
     enum { QUEUED = 10 };
     struct ringmsg_ring *ring = make_ring();
@@ -222,7 +222,7 @@ static void *reap_the_final(void *argument)
 }
 
 /* The reaper sleeps while another thread cancels what is armed, starved, or a single-shot. */
-static void by_another_thread_wakes_the_reaper(void)
+static void a_cancel_by_another_thread_wakes_the_reaper(void)
 {
     for (int state = 0; state < 3 && !is_bound(); state++) {
         struct ringmsg_ring *ring = make_ring();
@@ -294,7 +294,7 @@ static void no_rearm_reports_every_end(void)
     }
 
     int peer = bound_udp(AF_INET);
-    hear_nobody(peer);
+    refuse_senders(peer);
     connect_to(receiver, peer);
     OK(ringmsg_recvmsg_multishot(ring, small, receiver, 0, flags, 1));
     SYS(send(receiver, "x", 1, 0));
@@ -365,7 +365,7 @@ static void a_pool_in_use_is_not_freed(void)
 }
 
 /* Slots, buffers and descriptors go round. */
-static void over_and_over(void)
+static void repeated_arming_and_cancelling_leaks_nothing(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver), before = open_descriptors();
@@ -391,9 +391,15 @@ static void over_and_over(void)
     OK(ringmsg_ring_free(ring));
 }
 
-TESTS(TEST(with_data_queued), TEST(when_the_kernel_has_ended_it_already),
-      TEST(of_several_requests_with_one_user_data), TEST(of_a_starved_request), TEST(twice_and_of_none),
-      TEST(in_the_middle_of_a_train), TEST(of_single_shots_that_are_not_submitted),
-      TEST(by_another_thread_wakes_the_reaper), TEST(no_rearm_reports_every_end),
+TESTS(TEST(a_cancel_with_data_queued_loses_no_datagram),
+      TEST(a_cancel_after_the_kernel_ended_the_request_gives_one_final),
+      TEST(a_cancel_ends_every_request_with_the_user_data),
+      TEST(a_cancel_ends_a_starved_request),
+      TEST(a_second_cancel_succeeds_and_one_of_no_request_is_refused),
+      TEST(a_cancel_in_the_middle_of_a_train_delivers_the_rest),
+      TEST(a_cancel_ends_a_queued_single_shot),
+      TEST(a_cancel_by_another_thread_wakes_the_reaper),
+      TEST(no_rearm_reports_every_end),
       TEST(no_rearm_reports_a_full_completion_queue),
-      TEST(a_pool_in_use_is_not_freed), TEST(over_and_over))
+      TEST(a_pool_in_use_is_not_freed),
+      TEST(repeated_arming_and_cancelling_leaks_nothing))

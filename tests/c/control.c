@@ -59,14 +59,14 @@ static void check_switches(int family, const struct switches *switches, size_t c
     }
 }
 
-static void each_bit_switches_its_option_on(void)
+static void each_metadata_bit_enables_its_socket_option(void)
 {
     check_switches(AF_INET, v4_switches, COUNT(v4_switches));
     check_switches(AF_INET6, v4_switches, COUNT(v4_switches)); /* for mapped addresses */
     check_switches(AF_INET6, v6_switches, COUNT(v6_switches));
 }
 
-static void timestamping_keeps_what_is_set(void)
+static void enabling_timestamps_keeps_the_flags_already_set(void)
 {
     int fd = bound_udp(AF_INET), had = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_OPT_TSONLY;
     set_int(fd, SOL_SOCKET, SO_TIMESTAMPING, had);
@@ -79,7 +79,7 @@ static void timestamping_keeps_what_is_set(void)
 }
 
 /* What fails comes late in the library's list, so that something must be undone. */
-static void all_or_nothing(void)
+static void a_failing_enable_changes_no_option(void)
 {
     int udp = bound_udp(AF_INET), tcp = (int)SYS(socket(AF_INET, SOCK_STREAM, 0));
     int local = (int)SYS(socket(AF_UNIX, SOCK_DGRAM, 0));
@@ -180,7 +180,7 @@ static struct ringmsg_metadata decode(void)
 }
 
 /* Unknown ones, known numbers at other levels, and messages too short for their type. */
-static void what_is_not_understood_is_stepped_over(void)
+static void unknown_and_short_control_messages_are_skipped(void)
 {
     static const uint8_t zeros[64];
     slice_length = 0;
@@ -200,7 +200,7 @@ static void what_is_not_understood_is_stepped_over(void)
     EQUAL(decode().traffic_class, 0xb9);
 }
 
-static void widths_vary(void)
+static void control_messages_are_decoded_in_every_width(void)
 {
     slice_length = 0;
     add(SOL_IP, IP_TOS, &(int){0x2e}, 4); /* four bytes on some kernels */
@@ -214,7 +214,7 @@ static void widths_vary(void)
     EQUAL(decode().hardware_timestamp_ns, 1700000000123456789);
 }
 
-static void malformed_slices_are_refused_and_change_nothing(void)
+static void malformed_control_messages_are_refused_and_change_nothing(void)
 {
     static const size_t impossible[] = {0, 1, CMSG_LEN(0) - 1, 1000, SIZE_MAX, SIZE_MAX - 7};
     for (size_t i = 0; i < COUNT(impossible); i++) {
@@ -238,7 +238,7 @@ static void malformed_slices_are_refused_and_change_nothing(void)
 }
 
 /* As the kernel writes them: the last without padding, or with too few bytes for a header. */
-static void ends_of_slices(void)
+static void the_last_control_message_may_lack_its_padding(void)
 {
     slice_length = 0;
     add(SOL_IP, IP_TTL, &(int){64}, 4);
@@ -264,7 +264,7 @@ static void ends_of_slices(void)
 }
 
 /* A cursor that no call left behind reads nothing outside the slice. */
-static void wild_cursors_are_harmless(void)
+static void a_forged_cursor_reads_nothing_outside_the_slice(void)
 {
     slice_length = 0;
     add(SOL_IP, IP_TTL, &(int){64}, 4);
@@ -276,7 +276,13 @@ static void wild_cursors_are_harmless(void)
     }
 }
 
-TESTS(TEST(each_bit_switches_its_option_on), TEST(timestamping_keeps_what_is_set), TEST(all_or_nothing),
-      TEST(packet_information_of_netlink_sockets_fits), TEST(auxiliary_data_of_packet_sockets_fits),
-      TEST(what_is_not_understood_is_stepped_over), TEST(widths_vary),
-      TEST(malformed_slices_are_refused_and_change_nothing), TEST(ends_of_slices), TEST(wild_cursors_are_harmless))
+TESTS(TEST(each_metadata_bit_enables_its_socket_option),
+      TEST(enabling_timestamps_keeps_the_flags_already_set),
+      TEST(a_failing_enable_changes_no_option),
+      TEST(packet_information_of_netlink_sockets_fits),
+      TEST(auxiliary_data_of_packet_sockets_fits),
+      TEST(unknown_and_short_control_messages_are_skipped),
+      TEST(control_messages_are_decoded_in_every_width),
+      TEST(malformed_control_messages_are_refused_and_change_nothing),
+      TEST(the_last_control_message_may_lack_its_padding),
+      TEST(a_forged_cursor_reads_nothing_outside_the_slice))

@@ -1,7 +1,7 @@
 /* Errors of the socket are records, and the request goes on. */
 #include "icmp.h"
 
-static void error_record(struct ringmsg_ring *ring, uint64_t user_data, int error)
+static void expect_error(struct ringmsg_ring *ring, uint64_t user_data, int error)
 {
     struct ringmsg_record record = reap_one(ring);
     EQUAL(record.user_data, user_data);
@@ -13,7 +13,7 @@ static void error_record(struct ringmsg_ring *ring, uint64_t user_data, int erro
 }
 
 /* The next record is this text. */
-static void text_record(struct ringmsg_ring *ring, uint64_t user_data, const char *text)
+static void expect_text(struct ringmsg_ring *ring, uint64_t user_data, const char *text)
 {
     struct ringmsg_record record = reap_one(ring);
     EQUAL(record.user_data, user_data);
@@ -37,15 +37,15 @@ static void refused_connection(int family)
     int receiver = bound_udp(family), peer = bound_udp(family);
     struct ringmsg_pool *pool = make_pool(ring, receiver, 16, 2048);
     connect_to(receiver, peer);
-    hear_nobody(peer);
+    refuse_senders(peer);
     OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 7));
     SYS(send(receiver, "anyone?", 7, 0));
-    error_record(ring, 7, ECONNREFUSED);
+    expect_error(ring, 7, ECONNREFUSED);
     reap_nothing(ring, 30);
 
     connect_to(peer, receiver);
     send_to(peer, receiver, "here");
-    text_record(ring, 7, "here");
+    expect_text(ring, 7, "here");
     EQUAL(stats_of(ring).errors, 1);
     OK(ringmsg_ring_free(ring));
     close(receiver);
@@ -81,9 +81,9 @@ static void each_icmp_error(int family, int connected, int with_recverr)
     for (; error->type != 0; error++) {
         send_icmp(raw, error, &ours, &theirs);
         if (with_recverr || error->fatal)
-            error_record(ring, 9, error->error);
+            expect_error(ring, 9, error->error);
         send_to(peer, receiver, "still there");
-        text_record(ring, 9, "still there");
+        expect_text(ring, 9, "still there");
     }
     if (with_recverr) {
         /* The error queue is full of what nobody reads: that neither spins nor blocks. */
@@ -128,12 +128,12 @@ static void a_flood_of_icmp_errors_does_not_end_a_request(void)
     static int64_t at[ERRORS];
     for (int i = 0; i < ERRORS; i++) {
         send_icmp(raw, &icmp_errors[3], &ours, &theirs);
-        error_record(ring, 3, ECONNREFUSED);
+        expect_error(ring, 3, ECONNREFUSED);
         at[i] = now_ns();
         fast |= i >= 2 * LIMIT && at[i] - at[i - 2 * LIMIT] < 10 * 1000000;
     }
     send_to(peer, receiver, "alive");
-    text_record(ring, 3, "alive");
+    expect_text(ring, 3, "alive");
     OK(ringmsg_ring_free(ring));
     if (!fast)
         skip_test("this machine is too slow to ask the question");
@@ -170,7 +170,7 @@ static void the_error_queue_is_received_like_data(void)
 
 /* The number of an armed socket is taken by another one, which has data; then the request is
  * armed again and again. */
-static void a_recycled_descriptor_number_shows_nothing(void)
+static void a_reused_descriptor_number_does_not_redirect_a_request(void)
 {
     enum { ROUNDS = 50 };
     struct ringmsg_ring *ring = make_ring();
@@ -199,7 +199,7 @@ static void a_recycled_descriptor_number_shows_nothing(void)
         EQUAL(record.flags, RINGMSG_RECORD_BUFFER);
         OK(ringmsg_release(ring, &record, 1));
         SYS(send(sender, "mine", 4, 0));
-        text_record(ring, 1, "mine");
+        expect_text(ring, 1, "mine");
     }
     if (!is_recvmmsg()) /* where an empty datagram ends nothing */
         CHECK(stats_of(ring).rearms >= ROUNDS);
@@ -212,13 +212,15 @@ static void a_recycled_descriptor_number_shows_nothing(void)
         held[i] = reap_one(ring);
     reap_nothing(ring, 10);
     OK(ringmsg_release(ring, held, 4));
-    text_record(ring, 1, "mine");
+    expect_text(ring, 1, "mine");
     reap_nothing(ring, 10);
     for (int i = 0; i < ROUNDS; i++)
         EQUAL(SYS(recv(receiver, into, sizeof into, MSG_DONTWAIT)), 7);
     OK(ringmsg_ring_free(ring));
 }
 
-TESTS(TEST(connection_refused_is_one_record_and_data_flows_again), TEST(no_icmp_error_ends_a_request),
-      TEST(a_flood_of_icmp_errors_does_not_end_a_request), TEST(the_error_queue_is_received_like_data),
-      TEST(a_recycled_descriptor_number_shows_nothing))
+TESTS(TEST(connection_refused_is_one_record_and_data_flows_again),
+      TEST(no_icmp_error_ends_a_request),
+      TEST(a_flood_of_icmp_errors_does_not_end_a_request),
+      TEST(the_error_queue_is_received_like_data),
+      TEST(a_reused_descriptor_number_does_not_redirect_a_request))

@@ -9,7 +9,7 @@ static void flood(uint32_t buffers, int count, const char *data, size_t size)
 {
     struct ringmsg_ring *ring = make_ring();
     int flooded = bound_udp(AF_INET), flooder = sender_to(flooded);
-    int quiet = bound_udp(AF_INET), speaker = sender_to(quiet);
+    int quiet = bound_udp(AF_INET), quiet_sender = sender_to(quiet);
     struct ringmsg_pool *pool = make_pool(ring, flooded, buffers, 64);
     struct ringmsg_record records[256];
     set_int(flooded, SOL_SOCKET, SO_RCVBUF, 1 << 20);
@@ -18,17 +18,17 @@ static void flood(uint32_t buffers, int count, const char *data, size_t size)
     for (int i = 0; i < 100; i++)
         SYS(send(flooder, data, size, 0));
     for (int round = 0; round < 20; round++) {
-        int reaps = 0, heard = 0;
-        SYS(send(speaker, "x", 1, 0));
-        for (; !heard && reaps < 100; reaps++) {
+        int reaps = 0, received = 0;
+        SYS(send(quiet_sender, "x", 1, 0));
+        for (; !received && reaps < 100; reaps++) {
             for (int i = 0; i < count; i++)
                 send(flooder, data, size, MSG_DONTWAIT);
             int n = reap_ms(ring, records, buffers, 1000);
             for (int i = 0; i < n; i++)
-                heard |= records[i].user_data == 2;
+                received |= records[i].user_data == 2;
             OK(ringmsg_release(ring, records, (uint32_t)n));
         }
-        if (!heard)
+        if (!received)
             FAIL("round %d: nothing of the other socket in %d reaps", round, reaps);
     }
     OK(ringmsg_ring_free(ring));

@@ -160,7 +160,7 @@ static void trains_are_split(void)
     split(AF_INET6, 128);
 }
 
-static void a_train_longer_than_the_array_continues(void)
+static void a_train_longer_than_the_array_continues_in_the_next_reap(void)
 {
     split(AF_INET, 1);
     split(AF_INET6, 7);
@@ -188,7 +188,7 @@ static void metadata_can_be_asked_for_in_the_middle_of_a_train(void)
 }
 
 /* A part of the train is released before the rest of it is reaped. */
-static void a_train_can_be_released_as_it_comes(void)
+static void segments_can_be_released_before_the_rest_is_reaped(void)
 {
     struct gro g = set_up(AF_INET, RINGMSG_RECV_SPLIT, 1, 0);
     for (int round = 0; round < 3; round++) {
@@ -207,7 +207,7 @@ static void a_train_can_be_released_as_it_comes(void)
     OK(ringmsg_ring_free(g.ring));
 }
 
-static void a_train_that_does_not_fit_is_flagged(void)
+static void a_train_that_does_not_fit_is_flagged_truncated(void)
 {
     enum { CUT = RINGMSG_RECORD_BUFFER | RINGMSG_RECORD_TRUNCATED };
     for (uint32_t payload = 296; payload <= 400; payload += 8) {
@@ -265,7 +265,7 @@ static void a_single_datagram_is_no_train(void)
 }
 
 /* The kernel writes the messages of SOL_SOCKET first; the segment size must fit behind them. */
-static void split_wants_space_for_the_segment_size(void)
+static void split_needs_control_space_for_the_segment_size(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
@@ -300,7 +300,7 @@ static void split_wants_space_for_the_segment_size(void)
 
 /* With one buffer and NO_REARM the request ends for want of another; recvmsg_once ends with its
  * train, on whose last record FINAL sits, however few records are reaped at a time. */
-static void final_sits_on_the_last_record_of_a_train(void)
+static void final_is_set_on_the_last_record_of_a_train(void)
 {
     for (uint32_t at_most = 1; at_most <= 10; at_most += 3) {
         struct ringmsg_ring *ring = make_ring();
@@ -324,7 +324,7 @@ static void final_sits_on_the_last_record_of_a_train(void)
 }
 
 /* Cancelled while a train is half handed out: the train first, then FINAL, once. */
-static void a_cancel_in_the_middle_of_a_train_comes_after_it(void)
+static void the_final_of_a_cancel_follows_the_whole_train(void)
 {
     struct gro g = set_up(AF_INET, RINGMSG_RECV_SPLIT, 4, 0);
     send_bytes(&g, 10 * 100, 100);
@@ -342,8 +342,13 @@ static void a_cancel_in_the_middle_of_a_train_comes_after_it(void)
     OK(ringmsg_ring_free(g.ring));
 }
 
-TESTS(TEST(trains_arrive_whole), TEST(trains_are_split), TEST(a_train_longer_than_the_array_continues),
-      TEST(metadata_can_be_asked_for_in_the_middle_of_a_train), TEST(a_train_can_be_released_as_it_comes),
-      TEST(a_train_that_does_not_fit_is_flagged), TEST(a_single_datagram_is_no_train),
-      TEST(split_wants_space_for_the_segment_size), TEST(final_sits_on_the_last_record_of_a_train),
-      TEST(a_cancel_in_the_middle_of_a_train_comes_after_it))
+TESTS(TEST(trains_arrive_whole),
+      TEST(trains_are_split),
+      TEST(a_train_longer_than_the_array_continues_in_the_next_reap),
+      TEST(metadata_can_be_asked_for_in_the_middle_of_a_train),
+      TEST(segments_can_be_released_before_the_rest_is_reaped),
+      TEST(a_train_that_does_not_fit_is_flagged_truncated),
+      TEST(a_single_datagram_is_no_train),
+      TEST(split_needs_control_space_for_the_segment_size),
+      TEST(final_is_set_on_the_last_record_of_a_train),
+      TEST(the_final_of_a_cancel_follows_the_whole_train))

@@ -30,7 +30,7 @@ static int mentions(const char *word)
 }
 
 /* One ring with a pool, an armed socket and a datagram, and its end. */
-static void live_and_die(int receiver, int sender)
+static void use_one_ring(int receiver, int sender)
 {
     struct ringmsg_ring *ring = make_ring();
     struct ringmsg_pool *pool = make_pool(ring, receiver, 16, 2048);
@@ -40,15 +40,15 @@ static void live_and_die(int receiver, int sender)
     OK(ringmsg_ring_free(ring));
 }
 
-static void ten_thousand_rings_leave_nothing(void)
+static void ten_thousand_rings_leak_nothing(void)
 {
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
     for (int i = 0; i < 200; i++)
-        live_and_die(receiver, sender);
+        use_one_ring(receiver, sender);
     long pages = resident();
     int descriptors = open_descriptors();
     for (int i = 0; i < 2500; i++) /* in each of four modes */
-        live_and_die(receiver, sender);
+        use_one_ring(receiver, sender);
     EQUAL(open_descriptors(), descriptors);
     long after = resident();
     if (COUNTS_MEMORY && after >= pages + 256)
@@ -56,7 +56,7 @@ static void ten_thousand_rings_leave_nothing(void)
 }
 
 /* With so many descriptors left, ring_new and what follows fails cleanly, until it does not. */
-static void every_number_of_descriptors_left_is_survived(void)
+static void emfile_is_clean_with_any_number_of_descriptors_left(void)
 {
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver), worked = 0;
     struct ringmsg_pool_config config;
@@ -100,7 +100,7 @@ static void every_number_of_descriptors_left_is_survived(void)
     CHECK(worked > 0 && worked < 12);
 }
 
-static void a_small_address_space_refuses_pools_and_rings_go_on(void)
+static void a_small_address_space_refuses_pools_and_rings_keep_receiving(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
@@ -186,6 +186,8 @@ static void a_small_memlock_limit_is_named(void)
     EQUAL(open_descriptors(), descriptors);
 }
 
-TESTS(TEST(every_number_of_descriptors_left_is_survived), TEST(a_small_address_space_refuses_pools_and_rings_go_on),
-      TEST(an_exhausted_address_space_refuses_rings), TEST(a_small_memlock_limit_is_named),
-      TEST(ten_thousand_rings_leave_nothing))
+TESTS(TEST(emfile_is_clean_with_any_number_of_descriptors_left),
+      TEST(a_small_address_space_refuses_pools_and_rings_keep_receiving),
+      TEST(an_exhausted_address_space_refuses_rings),
+      TEST(a_small_memlock_limit_is_named),
+      TEST(ten_thousand_rings_leak_nothing))

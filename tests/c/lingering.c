@@ -14,8 +14,8 @@ static int64_t best_reap_us(const struct ringmsg_wait *wait, int datagrams, int 
             best = us;
         release_all(got);
         for (; got < datagrams; got++) {
-            struct ringmsg_record late = reap_one(it.ring);
-            OK(ringmsg_release(it.ring, &late, 1));
+            struct ringmsg_record late = reap_one(fixture.ring);
+            OK(ringmsg_release(fixture.ring, &late, 1));
         }
     }
     return best;
@@ -24,34 +24,34 @@ static int64_t best_reap_us(const struct ringmsg_wait *wait, int datagrams, int 
 static void without_linger_one_datagram_returns_at_once(void)
 {
     set_up(64);
-    struct ringmsg_wait wait = waiting(2000, 0);
-    CHECK(best_reap_us(&wait, 1, 10) < 5000 * TEST_PATIENCE);
+    struct ringmsg_wait wait = wait_with(2000, 0);
+    CHECK(best_reap_us(&wait, 1, 10) < 5000 * TEST_TIME_FACTOR);
     tear_down();
 }
 
 static void slow_traffic_is_not_delayed_by_auto(void)
 {
     set_up(64);
-    struct ringmsg_wait wait = waiting(2000, RINGMSG_LINGER_AUTO);
-    CHECK(best_reap_us(&wait, 1, 10) < 1000 * TEST_PATIENCE);
-    wait = waiting(2000, RINGMSG_LINGER_AUTO_WITHIN | RINGMSG_LINGER_MAX_US);
-    CHECK(best_reap_us(&wait, 1, 10) < 1000 * TEST_PATIENCE);
+    struct ringmsg_wait wait = wait_with(2000, RINGMSG_LINGER_AUTO);
+    CHECK(best_reap_us(&wait, 1, 10) < 1000 * TEST_TIME_FACTOR);
+    wait = wait_with(2000, RINGMSG_LINGER_AUTO_WITHIN | RINGMSG_LINGER_MAX_US);
+    CHECK(best_reap_us(&wait, 1, 10) < 1000 * TEST_TIME_FACTOR);
     tear_down();
 }
 
 static void a_linger_is_an_upper_bound(void)
 {
     set_up(64);
-    struct ringmsg_wait wait = waiting(2000, RINGMSG_LINGER_MAX_US);
+    struct ringmsg_wait wait = wait_with(2000, RINGMSG_LINGER_MAX_US);
     int64_t best = best_reap_us(&wait, 1, 10);
-    CHECK(best < RINGMSG_LINGER_MAX_US + 5000 * TEST_PATIENCE);
+    CHECK(best < RINGMSG_LINGER_MAX_US + 5000 * TEST_TIME_FACTOR);
     if (is_bound() || is_recvmmsg())
         CHECK(best >= RINGMSG_LINGER_MAX_US - 1000); /* it did wait for company */
     else
-        CHECK(best < 5000 * TEST_PATIENCE); /* lingering costs there: ignored */
+        CHECK(best < 5000 * TEST_TIME_FACTOR); /* lingering costs there: ignored */
     /* More than the most is the most. */
-    wait = waiting(2000, 1000000);
-    CHECK(best_reap_us(&wait, 1, 10) < RINGMSG_LINGER_MAX_US + 5000 * TEST_PATIENCE);
+    wait = wait_with(2000, 1000000);
+    CHECK(best_reap_us(&wait, 1, 10) < RINGMSG_LINGER_MAX_US + 5000 * TEST_TIME_FACTOR);
     tear_down();
 }
 
@@ -59,33 +59,33 @@ static void a_linger_never_outlasts_the_timeout(void)
 {
     int64_t us, best = INT64_MAX;
     set_up(64);
-    struct ringmsg_wait wait = waiting(1, RINGMSG_LINGER_MAX_US);
+    struct ringmsg_wait wait = wait_with(1, RINGMSG_LINGER_MAX_US);
     for (int i = 0; i < 20; i++) {
         EQUAL(timed_reap(&wait, &us), 0);
         CHECK(us >= 1000);
         best = us < best ? us : best;
     }
-    CHECK(best < 6000 * TEST_PATIENCE);
-    CHECK(best_reap_us(&wait, 1, 20) < 6000 * TEST_PATIENCE);
+    CHECK(best < 6000 * TEST_TIME_FACTOR);
+    CHECK(best_reap_us(&wait, 1, 20) < 6000 * TEST_TIME_FACTOR);
     tear_down();
 }
 
 /* Four buffers cannot hold more than four datagrams: no use in waiting for a fifth. */
-static void a_small_pool_does_not_sit_out_the_linger(void)
+static void a_small_pool_does_not_wait_out_the_linger(void)
 {
     int64_t us;
     set_up(4);
-    struct ringmsg_wait wait = waiting(2000, RINGMSG_LINGER_MAX_US);
-    CHECK(best_reap_us(&wait, 4, 20) < 5000 * TEST_PATIENCE);
+    struct ringmsg_wait wait = wait_with(2000, RINGMSG_LINGER_MAX_US);
+    CHECK(best_reap_us(&wait, 4, 20) < 5000 * TEST_TIME_FACTOR);
     /* All held, and more in the socket. */
-    struct ringmsg_wait brief = waiting(30, RINGMSG_LINGER_MAX_US);
+    struct ringmsg_wait brief = wait_with(30, RINGMSG_LINGER_MAX_US);
     struct ringmsg_record held[4];
     send_some(5);
     for (int i = 0; i < 4; i++)
-        held[i] = reap_one(it.ring);
+        held[i] = reap_one(fixture.ring);
     EQUAL(timed_reap(&brief, &us), 0);
     CHECK(us >= 30000);
-    OK(ringmsg_release(it.ring, held, 4));
+    OK(ringmsg_release(fixture.ring, held, 4));
     EQUAL(timed_reap(&wait, &us), 1);
     tear_down();
 }
@@ -95,14 +95,14 @@ static void an_idle_linger_sleeps(void)
 {
     int64_t us;
     set_up(64);
-    struct ringmsg_wait wait = waiting(FOREVER, 1000);
+    struct ringmsg_wait wait = wait_with(FOREVER, 1000);
     for (int round = 0; round < 2; round++) {
         pthread_t thread = start(wake_later, 200);
-        uint64_t before = stats_of(it.ring).enters;
+        uint64_t before = stats_of(fixture.ring).enters;
         EQUAL(timed_reap(&wait, &us), 0);
         CHECK(since_start_us() >= 150000);
         CHECK(us < 2000000);
-        CHECK(stats_of(it.ring).enters - before < 20);
+        CHECK(stats_of(fixture.ring).enters - before < 20);
         pthread_join(thread, NULL);
         wait.linger_us = RINGMSG_LINGER_AUTO;
         /* Fast traffic, so that AUTO lingers. */
@@ -117,18 +117,18 @@ static void an_idle_linger_sleeps(void)
     tear_down();
 }
 
-static void a_wake_during_a_linger_comes_late_by_the_linger_at_most(void)
+static void a_wake_is_delayed_by_at_most_the_linger(void)
 {
     int64_t us, best = INT64_MAX;
     set_up(64);
-    struct ringmsg_wait wait = waiting(FOREVER, RINGMSG_LINGER_MAX_US);
+    struct ringmsg_wait wait = wait_with(FOREVER, RINGMSG_LINGER_MAX_US);
     for (int i = 0; i < 10; i++) {
         pthread_t thread = start(wake_later, 2);
         EQUAL(timed_reap(&wait, &us), 0);
         best = us < best ? us : best;
         pthread_join(thread, NULL);
     }
-    CHECK(best < RINGMSG_LINGER_MAX_US + 10000 * TEST_PATIENCE);
+    CHECK(best < RINGMSG_LINGER_MAX_US + 10000 * TEST_TIME_FACTOR);
     /* With a record and a wake in one linger, the record. */
     send_some(1);
     pthread_t thread = start(wake_later, 2);
@@ -159,8 +159,8 @@ static int under_load(uint32_t buffers, uint32_t linger_us)
 {
     set_up(buffers);
     int enough = 1 << 22, got = 0;
-    setsockopt(it.receiver, SOL_SOCKET, SO_RCVBUFFORCE, &enough, sizeof enough);
-    struct ringmsg_wait wait = waiting(2000, linger_us);
+    setsockopt(fixture.receiver, SOL_SOCKET, SO_RCVBUFFORCE, &enough, sizeof enough);
+    struct ringmsg_wait wait = wait_with(2000, linger_us);
     pthread_t thread = start(send_paced, 0);
     int64_t longest = 0, us;
     while (got < LOAD) {
@@ -172,9 +172,9 @@ static int under_load(uint32_t buffers, uint32_t linger_us)
         release_all(n);
     }
     pthread_join(thread, NULL);
-    EQUAL(got + (int)stats_of(it.ring).socket_drops, LOAD);
+    EQUAL(got + (int)stats_of(fixture.ring).socket_drops, LOAD);
     printf("  %u buffers, linger %d us: %d of %d, longest wait %d us, %.1f a reap\n", buffers,
-           (int)linger_us, got, LOAD, (int)longest, (double)got / (double)stats_of(it.ring).reaps);
+           (int)linger_us, got, LOAD, (int)longest, (double)got / (double)stats_of(fixture.ring).reaps);
     tear_down();
     return got;
 }
@@ -193,8 +193,10 @@ static void a_paced_load_loses_nothing(void)
 }
 
 TESTS(TEST_SQPOLL_TOO(without_linger_one_datagram_returns_at_once),
-      TEST(slow_traffic_is_not_delayed_by_auto), TEST(a_linger_is_an_upper_bound),
+      TEST(slow_traffic_is_not_delayed_by_auto),
+      TEST(a_linger_is_an_upper_bound),
       TEST(a_linger_never_outlasts_the_timeout),
-      TEST_SQPOLL_TOO(a_small_pool_does_not_sit_out_the_linger), TEST(an_idle_linger_sleeps),
-      TEST(a_wake_during_a_linger_comes_late_by_the_linger_at_most),
+      TEST_SQPOLL_TOO(a_small_pool_does_not_wait_out_the_linger),
+      TEST(an_idle_linger_sleeps),
+      TEST(a_wake_is_delayed_by_at_most_the_linger),
       TEST(a_paced_load_loses_nothing))

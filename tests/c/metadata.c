@@ -132,7 +132,7 @@ static void check_common(const struct reception *r, int receiver, int sender, ui
      RINGMSG_META_TRAFFIC_CLASS | RINGMSG_META_HOP_LIMIT | RINGMSG_META_SOFTWARE_TIMESTAMP |    \
      RINGMSG_META_DESTINATION_PORT)
 
-static void ipv4_datagrams_bring_all_of_it(void)
+static void ipv4_datagrams_carry_every_metadata_field(void)
 {
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver), marks = may_set_marks(sender);
     OK(ringmsg_socket_enable(receiver, ALL_V4));
@@ -161,7 +161,7 @@ static void ipv4_datagrams_bring_all_of_it(void)
     OK(ringmsg_ring_free(r.ring));
 }
 
-static void ipv6_datagrams_bring_all_of_it(void)
+static void ipv6_datagrams_carry_every_metadata_field(void)
 {
     int receiver = bound_udp(AF_INET6), sender = (int)SYS(socket(AF_INET6, SOCK_DGRAM, 0));
     socklen_t length;
@@ -184,7 +184,7 @@ static void ipv6_datagrams_bring_all_of_it(void)
 
 /* An IPv4 datagram on an IPv6 socket: both addresses in the mapped form; traffic class and hop
  * limit through the IPv4 options. */
-static void ipv4_datagrams_on_ipv6_sockets_stay_ipv6(void)
+static void ipv4_datagrams_on_ipv6_sockets_have_mapped_addresses(void)
 {
     int receiver = (int)SYS(socket(AF_INET6, SOCK_DGRAM, 0)), sender = (int)SYS(socket(AF_INET, SOCK_DGRAM, 0));
     struct sockaddr_in6 any = {.sin6_family = AF_INET6};
@@ -214,7 +214,7 @@ static void ipv4_datagrams_on_ipv6_sockets_stay_ipv6(void)
 }
 
 /* Each kind of timestamp alone, beside a train, so that there is no spare room. */
-static void every_form_of_timestamp(void)
+static void every_kind_of_timestamp_is_decoded(void)
 {
     enum { NEW = 63, NEW_NS = 64, NEW_STAMPING = 65 };
     static const struct { int option, value; } forms[] = {
@@ -241,7 +241,7 @@ static void every_form_of_timestamp(void)
 }
 
 /* The counter comes with the first datagram that was queued after the drops. */
-static void the_drop_counter(void)
+static void the_drop_counter_is_reported(void)
 {
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver), queued = 0, sent = 0;
     set_int(receiver, SOL_SOCKET, SO_RCVBUF, 1);
@@ -269,7 +269,7 @@ static void error_queue(int family)
     int gone = bound_udp(family), sender = sender_to(gone);
     OK(ringmsg_socket_enable(sender, RINGMSG_META_SOCKET_ERROR | RINGMSG_META_SOFTWARE_TIMESTAMP));
     uint16_t port = port_of(gone);
-    hear_nobody(gone);
+    refuse_senders(gone);
     struct reception r = receive_from(sender, MSG_ERRQUEUE);
     for (int i = 0; i < 5; i++) {
         while (send(sender, "to nobody", 9, 0) < 0) /* tells of the one before */
@@ -292,7 +292,7 @@ static void errors_come_from_the_error_queue(void)
 }
 
 /* Transmit timestamps come through the error queue, with an IP_RECVERR that nobody asked for. */
-static void transmit_timestamps_fit(void)
+static void transmit_timestamps_are_received(void)
 {
     for (int v6 = 0; v6 < 2; v6++) {
         int receiver = bound_udp(v6 ? AF_INET6 : AF_INET), sender = sender_to(receiver);
@@ -315,7 +315,7 @@ static void transmit_timestamps_fit(void)
 
 /* --- control space ----------------------------------------------------------------------- */
 
-static void switch_everything_on(int fd, int family)
+static void enable_all_options(int fd, int family)
 {
     OK(ringmsg_socket_enable(fd, family == AF_INET ? ALL_V4 : ALL_V6));
     setsockopt(fd, SOL_SOCKET, SO_RCVMARK, &(int){1}, sizeof(int));
@@ -348,7 +348,7 @@ static void everything(int receiver_family, int sender_family)
         to.v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = port, .sin6_addr = in6addr_loopback};
     SYS(connect(sender, &to.any, sizeof to));
 
-    switch_everything_on(receiver, receiver_family);
+    enable_all_options(receiver, receiver_family);
     static char data[65000];
     set_int(receiver, SOL_SOCKET, SO_RCVBUF, 1);
     for (int i = 0; i < 300; i++)
@@ -380,14 +380,18 @@ static void everything(int receiver_family, int sender_family)
     OK(ringmsg_ring_free(r.ring));
 }
 
-static void with_everything_on_nothing_is_cut(void)
+static void with_every_option_on_nothing_is_truncated(void)
 {
     everything(AF_INET, AF_INET);
     everything(AF_INET6, AF_INET6);
     everything(AF_INET6, AF_INET);
 }
 
-TESTS(TEST(ipv4_datagrams_bring_all_of_it), TEST(ipv6_datagrams_bring_all_of_it),
-      TEST(ipv4_datagrams_on_ipv6_sockets_stay_ipv6), TEST(every_form_of_timestamp), TEST(the_drop_counter),
-      TEST(errors_come_from_the_error_queue), TEST(transmit_timestamps_fit),
-      TEST(with_everything_on_nothing_is_cut))
+TESTS(TEST(ipv4_datagrams_carry_every_metadata_field),
+      TEST(ipv6_datagrams_carry_every_metadata_field),
+      TEST(ipv4_datagrams_on_ipv6_sockets_have_mapped_addresses),
+      TEST(every_kind_of_timestamp_is_decoded),
+      TEST(the_drop_counter_is_reported),
+      TEST(errors_come_from_the_error_queue),
+      TEST(transmit_timestamps_are_received),
+      TEST(with_every_option_on_nothing_is_truncated))

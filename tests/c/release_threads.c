@@ -112,7 +112,7 @@ static void *release_half(void *argument)
 
 /* A train's first datagram is in an array that ends with a record that is not held, of another
  * pool; another thread releases the second meanwhile. The first stays held, whatever comes when. */
-static void a_refused_release_of_several_pools_is_seen_by_nobody(void)
+static void a_refused_release_across_pools_is_never_visible(void)
 {
     enum { OTHERS = 200, ROUNDS = 100 };
     static struct ringmsg_record refused[1 + OTHERS + 1];
@@ -149,4 +149,4 @@ static void a_refused_release_of_several_pools_is_seen_by_nobody(void)
 }
 
 TESTS(TEST(many_threads_release_while_the_owner_reaps),
-      TEST(a_refused_release_of_several_pools_is_seen_by_nobody))
+      TEST(a_refused_release_across_pools_is_never_visible))

@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 
 /* Has these three calls answer `error`; 0 leaves a call out. */
-static void block(int setup, int enter, int registers, int error)
+static void install_filter(int setup, int enter, int registers, int error)
 {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -52,7 +52,7 @@ static uint32_t auto_receives(void)
 }
 
 /* A ring on io_uring is refused with this error, in a sentence that holds these words. */
-static void refused_with(uint32_t flags, int error, const char *call)
+static void check_refused(uint32_t flags, int error, const char *call)
 {
     char why[1024];
     struct ringmsg_ring *ring = NULL;
@@ -69,24 +69,24 @@ static void refused_with(uint32_t flags, int error, const char *call)
         FAIL("it begins with \"%s\" and tells of a seccomp filter: %s", call, why);
 }
 
-static int there_before; /* io_uring works without a filter */
+static int io_uring_available; /* io_uring works without a filter */
 
-static void blocked(int setup, int enter, int registers, int error, const char *call)
+static void check_blocked(int setup, int enter, int registers, int error, const char *call)
 {
-    block(setup, enter, registers, error);
+    install_filter(setup, enter, registers, error);
     EQUAL(auto_receives(), RINGMSG_ENGINE_RECVMMSG);
     struct ringmsg_support now = support();
     CHECK(now.engines & 1u << RINGMSG_ENGINE_RECVMMSG);
     EQUAL(now.engines & 1u << RINGMSG_ENGINE_IO_URING, 0);
     EQUAL(now.features & RINGMSG_FEATURE_MULTISHOT, 0);
-    if (!there_before)
+    if (!io_uring_available)
         return;
     EQUAL(now.create_error, -error);
-    refused_with(0, error, call);
-    refused_with(RINGMSG_SETUP_DEFER_TASKRUN, error, call);
-    refused_with(RINGMSG_SETUP_AUTO, error, call);
-    refused_with(RINGMSG_SETUP_R_DISABLED, error, call);
-    refused_with(RINGMSG_SETUP_SQPOLL, error, call);
+    check_refused(0, error, call);
+    check_refused(RINGMSG_SETUP_DEFER_TASKRUN, error, call);
+    check_refused(RINGMSG_SETUP_AUTO, error, call);
+    check_refused(RINGMSG_SETUP_R_DISABLED, error, call);
+    check_refused(RINGMSG_SETUP_SQPOLL, error, call);
 
     char text[2048];
     OK(ringmsg_describe_support(text, sizeof text));
@@ -94,26 +94,26 @@ static void blocked(int setup, int enter, int registers, int error, const char *
         FAIL("the description misses the engine, %s or the filter: %s", call, text);
 }
 
-static void setup_eperm(void) { blocked(1, 0, 0, EPERM, "io_uring_setup: "); }
-static void setup_enosys(void) { blocked(1, 0, 0, ENOSYS, "io_uring_setup: "); }
-static void enter_eperm(void) { blocked(0, 1, 0, EPERM, "io_uring_enter: "); }
-static void enter_enosys(void) { blocked(0, 1, 0, ENOSYS, "io_uring_enter: "); }
-static void register_eperm(void) { blocked(0, 0, 1, EPERM, "io_uring_register: "); }
-static void register_enosys(void) { blocked(0, 0, 1, ENOSYS, "io_uring_register: "); }
-static void all_three_eperm(void) { blocked(1, 1, 1, EPERM, "io_uring_setup: "); }
+static void io_uring_setup_refused_with_eperm(void) { check_blocked(1, 0, 0, EPERM, "io_uring_setup: "); }
+static void io_uring_setup_refused_with_enosys(void) { check_blocked(1, 0, 0, ENOSYS, "io_uring_setup: "); }
+static void io_uring_enter_refused_with_eperm(void) { check_blocked(0, 1, 0, EPERM, "io_uring_enter: "); }
+static void io_uring_enter_refused_with_enosys(void) { check_blocked(0, 1, 0, ENOSYS, "io_uring_enter: "); }
+static void io_uring_register_refused_with_eperm(void) { check_blocked(0, 0, 1, EPERM, "io_uring_register: "); }
+static void io_uring_register_refused_with_enosys(void) { check_blocked(0, 0, 1, ENOSYS, "io_uring_register: "); }
+static void all_three_calls_refused_with_eperm(void) { check_blocked(1, 1, 1, EPERM, "io_uring_setup: "); }
 
-static void a_filter_that_lets_them_pass(void)
+static void a_filter_that_allows_all_three_calls_changes_nothing(void)
 {
-    block(0, 0, 0, EPERM);
-    EQUAL(auto_receives(), there_before ? RINGMSG_ENGINE_IO_URING : RINGMSG_ENGINE_RECVMMSG);
+    install_filter(0, 0, 0, EPERM);
+    EQUAL(auto_receives(), io_uring_available ? RINGMSG_ENGINE_IO_URING : RINGMSG_ENGINE_RECVMMSG);
 }
 
 /* A ring that is there already goes on to work when only new ones are forbidden. */
-static void a_ring_made_before(void)
+static void a_ring_made_before_the_filter_keeps_receiving(void)
 {
     struct ringmsg_ring *ring;
     OK(ringmsg_ring_new(NULL, &ring));
-    block(1, 0, 0, EPERM);
+    install_filter(1, 0, 0, EPERM);
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
     struct ringmsg_pool *pool = make_pool(ring, receiver, 16, 2048);
     OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 1));
@@ -137,12 +137,12 @@ static int io_uring_works(void)
 int main(void)
 {
     static const struct test tests[] = {
-        TEST(setup_eperm), TEST(setup_enosys), TEST(enter_eperm), TEST(enter_enosys), TEST(register_eperm),
-        TEST(register_enosys), TEST(all_three_eperm), TEST(a_filter_that_lets_them_pass), TEST(a_ring_made_before)};
+        TEST(io_uring_setup_refused_with_eperm), TEST(io_uring_setup_refused_with_enosys), TEST(io_uring_enter_refused_with_eperm), TEST(io_uring_enter_refused_with_enosys), TEST(io_uring_register_refused_with_eperm),
+        TEST(io_uring_register_refused_with_enosys), TEST(all_three_calls_refused_with_eperm), TEST(a_filter_that_allows_all_three_calls_changes_nothing), TEST(a_ring_made_before_the_filter_keeps_receiving)};
     static const struct test_mode fresh = {"fresh", 0, 0}, asked = {"asked", 0, 0};
     int failed = 0, count = sizeof tests / sizeof *tests;
-    there_before = io_uring_works();
-    if (!there_before)
+    io_uring_available = io_uring_works();
+    if (!io_uring_available)
         printf("(no io_uring, filter or not: only that the other engine is taken was tried)\n");
     for (int i = 0; i < count; i++)
         failed += !run_test(&tests[i], &fresh);

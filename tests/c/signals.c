@@ -4,7 +4,7 @@
 static void wake_in_handler(int signal)
 {
     (void)signal;
-    ringmsg_wake(it.ring);
+    ringmsg_wake(fixture.ring);
 }
 
 static volatile sig_atomic_t handled;
@@ -38,7 +38,7 @@ static void a_wake_from_a_signal_handler_ends_a_reap(void)
     int64_t us;
     set_up(16);
     reaper = pthread_self();
-    struct ringmsg_wait forever = waiting(FOREVER, 0);
+    struct ringmsg_wait forever = wait_with(FOREVER, 0);
     for (int flags = 0; flags <= SA_RESTART; flags += SA_RESTART) {
         on_signal(wake_in_handler, flags);
         pthread_t thread = start(signal_later, 30);
@@ -49,12 +49,12 @@ static void a_wake_from_a_signal_handler_ends_a_reap(void)
     tear_down();
 }
 
-static void a_signal_is_eintr_and_harms_nothing(void)
+static void a_signal_gives_eintr_and_loses_nothing(void)
 {
     int64_t us;
     set_up(16);
     reaper = pthread_self();
-    struct ringmsg_wait forever = waiting(FOREVER, 0);
+    struct ringmsg_wait forever = wait_with(FOREVER, 0);
     for (int flags = 0; flags <= SA_RESTART; flags += SA_RESTART) {
         on_signal(just_note, flags);
         pthread_t thread = start(signal_later, 30);
@@ -63,10 +63,10 @@ static void a_signal_is_eintr_and_harms_nothing(void)
         pthread_join(thread, NULL);
         /* next has released by then what it was given. */
         send_some(1);
-        struct ringmsg_record done = reap_one(it.ring);
+        struct ringmsg_record done = reap_one(fixture.ring);
         thread = start(signal_later, 30);
-        REFUSED(ringmsg_next(it.ring, &done, 1, records, NULL, CAPACITY, &forever), EINTR);
-        EQUAL(stats_of(it.ring).buffers_held, 0);
+        REFUSED(ringmsg_next(fixture.ring, &done, 1, records, NULL, CAPACITY, &forever), EINTR);
+        EQUAL(stats_of(fixture.ring).buffers_held, 0);
         pthread_join(thread, NULL);
     }
     EQUAL(handled, 4);
@@ -85,8 +85,8 @@ static void *send_empty_and_signal(void *unused)
 {
     (void)unused;
     for (int i = 0; i < EMPTY; i++) {
-        WAIT_FOR(i - arrived <= 4);
-        EQUAL(SYS(send(it.sender, "", 0, 0)), 0);
+        WAIT_UNTIL(i - arrived <= 4);
+        EQUAL(SYS(send(fixture.sender, "", 0, 0)), 0);
         pthread_kill(reaper, SIGUSR1);
     }
     return NULL;
@@ -101,9 +101,9 @@ static void signals_during_rearms_lose_nothing(void)
     on_signal(just_note, 0);
     arrived = 0;
     pthread_t thread = start(send_empty_and_signal, 0);
-    struct ringmsg_wait wait = waiting(2000, 0);
+    struct ringmsg_wait wait = wait_with(2000, 0);
     while (arrived < EMPTY) {
-        int n = ringmsg_reap(it.ring, records, NULL, CAPACITY, &wait);
+        int n = ringmsg_reap(fixture.ring, records, NULL, CAPACITY, &wait);
         interrupted += n == -EINTR;
         if (n == -EINTR)
             continue;
@@ -116,7 +116,7 @@ static void signals_during_rearms_lose_nothing(void)
         arrived += n;
     }
     pthread_join(thread, NULL);
-    EQUAL(stats_of(it.ring).rearms, is_recvmmsg() ? 0 : EMPTY);
+    EQUAL(stats_of(fixture.ring).rearms, is_recvmmsg() ? 0 : EMPTY);
     CHECK(handled > 0);
     printf("  %d reaps interrupted, %d signals\n", interrupted, (int)handled);
     tear_down();
@@ -131,7 +131,7 @@ static void a_signal_during_a_linger_is_eintr(void)
     set_up(16);
     reaper = pthread_self();
     on_signal(just_note, 0);
-    struct ringmsg_wait wait = waiting(100 * TEST_PATIENCE, 10000);
+    struct ringmsg_wait wait = wait_with(100 * TEST_TIME_FACTOR, 10000);
     for (int i = 0; i < REAPS; i++) {
         pthread_t thread = start(signal_later, 4);
         interrupted += timed_reap(&wait, &us) == -EINTR;
@@ -141,6 +141,7 @@ static void a_signal_during_a_linger_is_eintr(void)
     tear_down();
 }
 
-TESTS(TEST(a_wake_from_a_signal_handler_ends_a_reap), TEST(a_signal_during_a_linger_is_eintr),
-      TEST_SQPOLL_TOO(a_signal_is_eintr_and_harms_nothing),
+TESTS(TEST(a_wake_from_a_signal_handler_ends_a_reap),
+      TEST(a_signal_during_a_linger_is_eintr),
+      TEST_SQPOLL_TOO(a_signal_gives_eintr_and_loses_nothing),
       TEST_SQPOLL_TOO(signals_during_rearms_lose_nothing))

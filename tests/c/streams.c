@@ -147,7 +147,7 @@ static void every_byte_arrives_in_order(void)
         receive_all(&kinds[i], 64, 0);
 }
 
-static void it_does_with_few_buffers_and_a_full_completion_queue(void)
+static void every_byte_arrives_with_few_buffers_and_a_full_completion_queue(void)
 {
     for (int i = 0; i < KINDS; i++) {
         receive_all(&kinds[i], 2, 0);
@@ -191,7 +191,7 @@ static void an_end_behind_many_messages_is_seen(void)
 }
 
 /* The peer says it is done, but still listens. */
-static void the_end_of_a_stream_is_final_and_only_of_its_direction(void)
+static void end_of_stream_is_final_and_ends_one_direction_only(void)
 {
     for (int i = 0; i < KINDS; i++) {
         if (kinds[i].type == SOCK_DGRAM)
@@ -230,7 +230,7 @@ static void the_end_of_a_stream_is_final_and_only_of_its_direction(void)
     }
 }
 
-static void a_reset_is_final_and_says_so(void)
+static void a_reset_is_a_final_econnreset(void)
 {
     for (int i = 0; i < KINDS; i++) {
         if (kinds[i].type == SOCK_DGRAM)
@@ -305,7 +305,7 @@ static void msg_trunc_is_refused_on_streams(void)
 }
 
 /* MSG_WAITALL fills every part, however the bytes come. */
-static void a_single_shot_waits_for_all(void)
+static void msg_waitall_fills_every_part_of_a_single_shot(void)
 {
     struct ringmsg_ring *ring = make_ring();
     for (int i = 0; i < 3; i++) {
@@ -362,8 +362,12 @@ static void local_datagrams_have_names_and_may_be_empty(void)
     OK(ringmsg_ring_free(ring));
 }
 
-TESTS(TEST(every_byte_arrives_in_order), TEST(it_does_with_few_buffers_and_a_full_completion_queue),
+TESTS(TEST(every_byte_arrives_in_order),
+      TEST(every_byte_arrives_with_few_buffers_and_a_full_completion_queue),
       TEST(an_end_behind_many_messages_is_seen),
-      TEST(the_end_of_a_stream_is_final_and_only_of_its_direction), TEST(a_reset_is_final_and_says_so),
-      TEST(an_unconnected_stream_ends_at_once), TEST(msg_trunc_is_refused_on_streams),
-      TEST(a_single_shot_waits_for_all), TEST(local_datagrams_have_names_and_may_be_empty))
+      TEST(end_of_stream_is_final_and_ends_one_direction_only),
+      TEST(a_reset_is_a_final_econnreset),
+      TEST(an_unconnected_stream_ends_at_once),
+      TEST(msg_trunc_is_refused_on_streams),
+      TEST(msg_waitall_fills_every_part_of_a_single_shot),
+      TEST(local_datagrams_have_names_and_may_be_empty))

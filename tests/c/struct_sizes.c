@@ -30,7 +30,7 @@ static int give_ring_config(const void *input)
 static int give_pool_config(const void *input)
 {
     struct ringmsg_pool *pool = NULL;
-    int got = ringmsg_pool_new(it.ring, input, &pool);
+    int got = ringmsg_pool_new(fixture.ring, input, &pool);
     CHECK((got == 0) == (pool != NULL));
     if (got == 0)
         OK(ringmsg_pool_free(pool));
@@ -39,7 +39,7 @@ static int give_pool_config(const void *input)
 
 static int give_wait(const void *input)
 {
-    return ringmsg_reap(it.ring, records, NULL, CAPACITY, input);
+    return ringmsg_reap(fixture.ring, records, NULL, CAPACITY, input);
 }
 
 /* `shortest`: the size that still says all that must be said. */
@@ -65,7 +65,7 @@ static void try_sizes(input_call *call, const void *value, uint32_t length, uint
     }
 }
 
-static void input_structs_of_any_size(void)
+static void input_structs_may_have_any_size(void)
 {
     struct ringmsg_ring_config ring_config;
     struct ringmsg_pool_config pool_config;
@@ -83,7 +83,7 @@ static void input_structs_of_any_size(void)
     pool_config.buffers = 4;
     try_sizes(give_pool_config, &pool_config, sizeof pool_config, 8);
     try_sizes(give_wait, &wait, sizeof wait, 4);
-    works_as_before();
+    check_ring_still_works();
     tear_down();
 }
 
@@ -91,15 +91,15 @@ typedef int output_call(void *output);
 
 static int take_info(void *output)
 {
-    return ringmsg_ring_info(it.ring, output);
+    return ringmsg_ring_info(fixture.ring, output);
 }
 static int take_ring_stats(void *output)
 {
-    return ringmsg_ring_stats(it.ring, output);
+    return ringmsg_ring_stats(fixture.ring, output);
 }
 static int take_request_stats(void *output)
 {
-    return ringmsg_request_stats(it.ring, 1, output);
+    return ringmsg_request_stats(fixture.ring, 1, output);
 }
 static int take_support(void *output)
 {
@@ -134,7 +134,7 @@ static void try_output_sizes(output_call *call, uint32_t length)
     }
 }
 
-static void output_structs_of_any_size(void)
+static void output_structs_may_have_any_size(void)
 {
     set_up();
     arm();
@@ -144,33 +144,34 @@ static void output_structs_of_any_size(void)
     try_output_sizes(take_request_stats, sizeof(struct ringmsg_stats));
     if (test_mode == 0)
         try_output_sizes(take_support, sizeof(struct ringmsg_support));
-    works_as_before();
+    check_ring_still_works();
     tear_down();
 }
 
 /* pool_config_for_socket reads and writes. */
-static void a_config_that_is_read_and_written(void)
+static void pool_config_for_socket_accepts_any_size(void)
 {
     struct ringmsg_pool_config config;
     set_up();
     arm();
     ringmsg_pool_config_init(&config);
     frame(&config, sizeof config, sizeof config + 8);
-    OK(ringmsg_pool_config_for_socket((void *)&framed, it.receiver));
+    OK(ringmsg_pool_config_for_socket((void *)&framed, fixture.receiver));
     EQUAL(framed.size, sizeof config + 8);
     EQUAL(framed.bytes[sizeof config + 8], 0);
     frame(&config, 12, 12);
     memset(framed.bytes + 12, 0xEE, 32);
-    OK(ringmsg_pool_config_for_socket((void *)&framed, it.receiver));
+    OK(ringmsg_pool_config_for_socket((void *)&framed, fixture.receiver));
     EQUAL(framed.bytes[12], 0xEE);
     frame(&config, sizeof config, sizeof config + 8);
     framed.bytes[sizeof config + 3] = 1;
-    REFUSED(ringmsg_pool_config_for_socket((void *)&framed, it.receiver), EINVAL);
+    REFUSED(ringmsg_pool_config_for_socket((void *)&framed, fixture.receiver), EINVAL);
     frame(&config, sizeof config, 3);
-    REFUSED(ringmsg_pool_config_for_socket((void *)&framed, it.receiver), EINVAL);
-    works_as_before();
+    REFUSED(ringmsg_pool_config_for_socket((void *)&framed, fixture.receiver), EINVAL);
+    check_ring_still_works();
     tear_down();
 }
 
-TESTS(TEST(input_structs_of_any_size), TEST(output_structs_of_any_size),
-      TEST(a_config_that_is_read_and_written))
+TESTS(TEST(input_structs_may_have_any_size),
+      TEST(output_structs_may_have_any_size),
+      TEST(pool_config_for_socket_accepts_any_size))

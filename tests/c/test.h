@@ -44,9 +44,9 @@
 
 /* Under valgrind and on an emulated processor limits of time are so many times as long. */
 #if defined TEST_UNDER_VALGRIND || defined TEST_EMULATED
-#define TEST_PATIENCE 10
+#define TEST_TIME_FACTOR 10
 #else
-#define TEST_PATIENCE 1
+#define TEST_TIME_FACTOR 1
 #endif
 /* Under valgrind what is mapped or resident is not compared, since valgrind's own is among it: leaks
  * it finds by itself. */
@@ -166,11 +166,11 @@ __attribute__((unused)) static void sleep_ms(int ms)
 }
 
 /* Waits for what another thread brings about, in turns, so that it is seen at once: for races. Where the other
- * thread may have no processor, like WAIT_FOR. */
-#define WAIT_TURNING_FOR(condition)         \
+ * thread may have no processor, like WAIT_UNTIL. */
+#define SPIN_UNTIL(condition)         \
     do {                                    \
-        if (TEST_PATIENCE > 1)              \
-            WAIT_FOR(condition);            \
+        if (TEST_TIME_FACTOR > 1)              \
+            WAIT_UNTIL(condition);            \
         while (!(condition))                \
             ;                               \
     } while (0)
@@ -178,14 +178,14 @@ __attribute__((unused)) static void sleep_ms(int ms)
 /* Waits for what another thread brings about: in turns first, so that it is seen at once, then asleep, since the
  * other thread may have no processor. Not sched_yield(2): whoever yields in a loop keeps kernel threads
  * from running for seconds (seen with Linux 6.18), and they take rings apart. */
-#define WAIT_FOR(condition)                    \
+#define WAIT_UNTIL(condition)                    \
     do {                                       \
         for (int turn_ = 0; !(condition); turn_++) \
             if (turn_ > 2000)                  \
-                nap();                         \
+                sleep_briefly();                         \
     } while (0)
 
-__attribute__((unused)) static void nap(void)
+__attribute__((unused)) static void sleep_briefly(void)
 {
     struct timespec t = {0, 20000};
     nanosleep(&t, NULL);
@@ -314,7 +314,7 @@ __attribute__((unused)) static void connect_to(int fd, int peer)
 
 /* From now on what others send to the port of `fd` is refused, as if nobody had it. The port of a
  * closed socket may be anybody's. */
-__attribute__((unused)) static void hear_nobody(int fd) { connect_to(fd, fd); }
+__attribute__((unused)) static void refuse_senders(int fd) { connect_to(fd, fd); }
 
 /* A socket that sends to `to`. */
 __attribute__((unused)) static int sender_to(int to)
@@ -350,7 +350,7 @@ static void send_train_from(int fd, const void *data, size_t size, uint16_t segm
 }
 
 /* Whether trains come whole through this kernel's loopback (Linux 5.10 cuts them on the way). */
-static int trains_come_whole(void)
+static int loopback_keeps_trains_whole(void)
 {
     static int known = -1;
     if (known == -1) {
@@ -367,7 +367,7 @@ static int trains_come_whole(void)
 
 __attribute__((unused)) static void send_train(int fd, const void *data, size_t size, uint16_t segment)
 {
-    if (!trains_come_whole())
+    if (!loopback_keeps_trains_whole())
         skip_test("trains are cut on this kernel's loopback");
     send_train_from(fd, data, size, segment);
 }
@@ -401,7 +401,7 @@ static int run_test(const struct test *test, const struct test_mode *mode)
         test_mode_name = mode->name;
         test_mode = mode->flags;
         test_engine = mode->engine;
-        alarm(120 * TEST_PATIENCE);
+        alarm(120 * TEST_TIME_FACTOR);
         test->run();
         exit(0);
     }
@@ -415,7 +415,7 @@ static int run_test(const struct test *test, const struct test_mode *mode)
     return passed || skipped;
 }
 
-static int is_wanted(const struct test *test, int argc, char **argv)
+static int is_selected(const struct test *test, int argc, char **argv)
 {
     int wanted = argc <= 2 || argv[2][0] == '-';
     for (int i = 2; i < argc; i++) {
@@ -445,7 +445,7 @@ __attribute__((unused)) static int run_tests(const struct test *tests, int argc,
         if (!io_uring && test_modes[m].engine == RINGMSG_ENGINE_IO_URING)
             continue;
         for (const struct test *test = tests; test->name != NULL; test++) {
-            if ((test->also_sqpoll || test_modes[m].flags != RINGMSG_SETUP_SQPOLL) && is_wanted(test, argc, argv)) {
+            if ((test->also_sqpoll || test_modes[m].flags != RINGMSG_SETUP_SQPOLL) && is_selected(test, argc, argv)) {
                 ran++;
                 failed += !run_test(test, &test_modes[m]);
             }

@@ -91,7 +91,7 @@ static void *send_all(void *unused)
     (void)unused;
     for (uint32_t number = 0; number < traffic.messages; number++) {
         int fd = traffic.senders[number % SENDERS];
-        WAIT_FOR(traffic.lead == 0 || number - __atomic_load_n(&traffic.accounted_for, __ATOMIC_ACQUIRE) <= traffic.lead);
+        WAIT_UNTIL(traffic.lead == 0 || number - __atomic_load_n(&traffic.accounted_for, __ATOMIC_ACQUIRE) <= traffic.lead);
         if (traffic.trains) {
             for (uint32_t i = 0; i < segments_of(number); i++)
                 write_datagram(data + i * SEGMENT, number * SEGMENTS_MAX + i, SEGMENT);
@@ -108,7 +108,7 @@ static void *send_all(void *unused)
 
 /* --- receiving --------------------------------------------------------------------------- */
 
-static uint64_t received, short_ones; /* messages; datagrams without a number */
+static uint64_t received, unnumbered; /* messages; datagrams without a number */
 static uint8_t *seen;                 /* how often each number came */
 
 static void check_source(const struct ringmsg_record *record, const struct ringmsg_metadata *m, int family)
@@ -132,7 +132,7 @@ static void check_record(struct ringmsg_ring *ring, const struct ringmsg_record 
     uint32_t message = traffic.trains ? number / SEGMENTS_MAX : number;
     received += record->segment == 0;
     if (number == UINT32_MAX) {
-        short_ones++;
+        unnumbered++;
         return;
     }
     CHECK(message < traffic.messages);
@@ -186,7 +186,7 @@ struct run {
     uint32_t messages, receive_buffer, lead, buffers;
 };
 
-static void set_traffic_up(const struct run *run)
+static void set_up_traffic(const struct run *run)
 {
     memset(&traffic, 0, sizeof traffic);
     traffic.receiver = bound_udp(run->family);
@@ -204,7 +204,7 @@ static void set_traffic_up(const struct run *run)
         struct sockaddr_storage from = address_of(traffic.senders[i], &length);
         traffic.ports[i] = ntohs(((struct sockaddr_in *)&from)->sin_port);
     }
-    received = short_ones = 0;
+    received = unnumbered = 0;
     free(seen);
     seen = calloc(run->messages, run->trains ? SEGMENTS_MAX : 1);
 }
@@ -213,7 +213,7 @@ static void set_traffic_up(const struct run *run)
 static int account(const struct run *run, struct ringmsg_stats *stats)
 {
     pthread_t sender;
-    set_traffic_up(run);
+    set_up_traffic(run);
     uint64_t lost = lost_on_the_way();
     struct ringmsg_ring *ring = make_ring();
     struct ringmsg_pool *pool = make_pool(ring, traffic.receiver, run->buffers, 0);
@@ -277,20 +277,20 @@ static void everything_arrives_over_ipv6(void)
 
 /* As fast as it goes, into a receive buffer of a few datagrams. The last of them are dropped,
  * and no datagram follows that would tell. */
-static void most_is_dropped_and_counted(void)
+static void most_datagrams_are_dropped_and_counted(void)
 {
     for (int v6 = 0; v6 < 2; v6++) {
         struct run small = {.family = v6 ? AF_INET6 : AF_INET, .messages = 100000, .receive_buffer = 4096, .buffers = 4};
         struct ringmsg_stats stats = run(&small);
         CHECK(stats.socket_drops > small.messages / 2);
         EQUAL(stats.datagrams, received);
-        CHECK(short_ones > 0 && short_ones < received);
+        CHECK(unnumbered > 0 && unnumbered < received);
     }
 }
 
 /* With GRO the counter counts trains: the numbers of the missing trains agree with it, and of
  * a train that came every segment came. */
-static void missing_trains_are_the_drops(void)
+static void missing_trains_equal_the_drop_count(void)
 {
     for (int v6 = 0; v6 < 2; v6++) {
         struct run trains = {.family = v6 ? AF_INET6 : AF_INET, .trains = 1, .messages = 10000,
@@ -340,5 +340,8 @@ static void drops_are_counted_without_a_datagram_after_them(void)
     OK(ringmsg_ring_free(ring));
 }
 
-TESTS(TEST(everything_arrives_over_ipv4), TEST(everything_arrives_over_ipv6), TEST(most_is_dropped_and_counted),
-      TEST(missing_trains_are_the_drops), TEST(drops_are_counted_without_a_datagram_after_them))
+TESTS(TEST(everything_arrives_over_ipv4),
+      TEST(everything_arrives_over_ipv6),
+      TEST(most_datagrams_are_dropped_and_counted),
+      TEST(missing_trains_equal_the_drop_count),
+      TEST(drops_are_counted_without_a_datagram_after_them))

@@ -108,7 +108,7 @@ static void empty_datagrams_hold_their_buffers(void)
 }
 
 /* With NO_REARM every end is reported, and its data with it. */
-static void without_rearming_an_empty_datagram_is_final(void)
+static void with_no_rearm_an_empty_datagram_is_final(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
@@ -123,7 +123,7 @@ static void without_rearming_an_empty_datagram_is_final(void)
 
 /* --- what does not fit ------------------------------------------------------------------- */
 
-struct cut {
+struct truncation {
     uint32_t payload, control, name; /* the pool's capacities */
     uint32_t flags;                  /* what is flagged, beside BUFFER */
 };
@@ -131,14 +131,14 @@ struct cut {
 /* One datagram of 100 bytes from an IPv4 or IPv6 socket, with packet information and traffic
  * class, into a pool with these capacities: by a multishot, which being cut must not end, and
  * by two single-shots. */
-static void receive_cut_as(int family, const struct cut *cut, int once)
+static void receive_truncated_as(int family, const struct truncation *truncation, int once)
 {
     uint8_t data[100];
     memset(data, 0x11, sizeof data);
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(family), sender = sender_to(receiver);
     OK(ringmsg_socket_enable(receiver, RINGMSG_META_TRAFFIC_CLASS | RINGMSG_META_DESTINATION));
-    struct ringmsg_pool *pool = patterned_pool(ring, 4, cut->payload, cut->control, cut->name);
+    struct ringmsg_pool *pool = patterned_pool(ring, 4, truncation->payload, truncation->control, truncation->name);
     if (!once)
         OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 0));
     uint32_t name = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
@@ -147,39 +147,39 @@ static void receive_cut_as(int family, const struct cut *cut, int once)
             OK(ringmsg_recvmsg_once(ring, pool, receiver, 0, 0, 0));
         SYS(send(sender, data, sizeof data, 0));
         struct ringmsg_record record = reap_one(ring);
-        EQUAL(record.flags, RINGMSG_RECORD_BUFFER | cut->flags | (once ? RINGMSG_RECORD_FINAL : 0));
+        EQUAL(record.flags, RINGMSG_RECORD_BUFFER | truncation->flags | (once ? RINGMSG_RECORD_FINAL : 0));
         EQUAL(record.wire_length, sizeof data);
-        EQUAL(record.payload_length, cut->payload < sizeof data ? cut->payload : sizeof data);
+        EQUAL(record.payload_length, truncation->payload < sizeof data ? truncation->payload : sizeof data);
         EQUAL(record.result, record.payload_length);
-        EQUAL(record.name_length, cut->name < name ? cut->name : name);
-        CHECK(record.control_length <= cut->control);
-        EQUAL((record.msg_flags & MSG_TRUNC) != 0, (cut->flags & RINGMSG_RECORD_TRUNCATED) != 0);
-        EQUAL((record.msg_flags & MSG_CTRUNC) != 0, (cut->flags & RINGMSG_RECORD_CONTROL_TRUNCATED) != 0);
+        EQUAL(record.name_length, truncation->name < name ? truncation->name : name);
+        CHECK(record.control_length <= truncation->control);
+        EQUAL((record.msg_flags & MSG_TRUNC) != 0, (truncation->flags & RINGMSG_RECORD_TRUNCATED) != 0);
+        EQUAL((record.msg_flags & MSG_CTRUNC) != 0, (truncation->flags & RINGMSG_RECORD_CONTROL_TRUNCATED) != 0);
         CHECK(memcmp(ringmsg_pool_base(pool) + record.payload_offset, data, record.payload_length) == 0);
         check_record(pool, &record, sender);
         OK(ringmsg_release(ring, &record, 1));
     }
     struct ringmsg_stats stats = stats_of(ring);
-    EQUAL(stats.truncated, cut->flags & RINGMSG_RECORD_TRUNCATED ? 2 : 0);
-    EQUAL(stats.control_truncated, cut->flags & RINGMSG_RECORD_CONTROL_TRUNCATED ? 2 : 0);
+    EQUAL(stats.truncated, truncation->flags & RINGMSG_RECORD_TRUNCATED ? 2 : 0);
+    EQUAL(stats.control_truncated, truncation->flags & RINGMSG_RECORD_CONTROL_TRUNCATED ? 2 : 0);
     EQUAL(stats.errors, 0);
     EQUAL(stats.buffers_held, 0);
     OK(ringmsg_ring_free(ring));
 }
 
-static void receive_cut(int family, const struct cut *cut)
+static void receive_truncated(int family, const struct truncation *truncation)
 {
-    receive_cut_as(family, cut, 0);
-    receive_cut_as(family, cut, 1);
+    receive_truncated_as(family, truncation, 0);
+    receive_truncated_as(family, truncation, 1);
 }
 
 /* IPv4 needs 32 + 24 bytes of control and a name of 16, IPv6 40 + 24 (the IPv4 options are on
  * as well, but say nothing here) and 28. */
-static void each_part_is_cut_by_itself_and_flagged(void)
+static void each_part_is_truncated_and_flagged_separately(void)
 {
     enum { PAYLOAD = RINGMSG_RECORD_TRUNCATED, CONTROL = RINGMSG_RECORD_CONTROL_TRUNCATED,
            NAME = RINGMSG_RECORD_NAME_TRUNCATED };
-    static const struct cut both[] = {
+    static const struct truncation both[] = {
         {104, 64, 32, 0},       {96, 64, 32, PAYLOAD},        {8, 64, 32, PAYLOAD},
         {0, 64, 32, PAYLOAD},   {104, 48, 32, CONTROL},       {104, 32, 32, CONTROL},
         {104, 16, 32, CONTROL}, {104, 8, 32, CONTROL},        {104, 0, 32, CONTROL},
@@ -188,11 +188,11 @@ static void each_part_is_cut_by_itself_and_flagged(void)
         {0, 0, 0, PAYLOAD | CONTROL},
     };
     for (size_t i = 0; i < sizeof both / sizeof *both; i++) {
-        receive_cut(AF_INET, &both[i]);
-        receive_cut(AF_INET6, &both[i]);
+        receive_truncated(AF_INET, &both[i]);
+        receive_truncated(AF_INET6, &both[i]);
     }
-    receive_cut(AF_INET6, &(struct cut){104, 64, 24, NAME});
-    receive_cut(AF_INET, &(struct cut){104, 56, 16, 0});
+    receive_truncated(AF_INET6, &(struct truncation){104, 64, 24, NAME});
+    receive_truncated(AF_INET, &(struct truncation){104, 56, 16, 0});
 }
 
 /* The last control message needs no padding behind it. 56 bytes are rounded up already, so the
@@ -243,7 +243,7 @@ static void a_reused_buffer_shows_only_the_new_datagram(void)
 
 TESTS(TEST(empty_datagrams_are_records_and_leak_no_buffer),
       TEST(empty_datagrams_hold_their_buffers),
-      TEST(without_rearming_an_empty_datagram_is_final),
-      TEST(each_part_is_cut_by_itself_and_flagged),
+      TEST(with_no_rearm_an_empty_datagram_is_final),
+      TEST(each_part_is_truncated_and_flagged_separately),
       TEST(padding_between_control_messages_is_not_stale),
       TEST(a_reused_buffer_shows_only_the_new_datagram))

@@ -1,6 +1,6 @@
 /* Wants that are no starvation: a narrow window, a small array, a full completion queue, a
  * socket's own -ENOBUFS. Nothing is lost, and the counters say which it was. */
-#include "numbers.h"
+#include "numbered_datagrams.h"
 
 #include <linux/netlink.h>
 #include <sys/mman.h>
@@ -62,7 +62,7 @@ static void a_narrow_window_is_a_miss_and_not_a_starvation(void)
     OK(ringmsg_ring_free(s.ring));
 }
 
-static void sockets_that_share_a_pool_all_live_on(void)
+static void sockets_that_share_a_pool_all_keep_receiving(void)
 {
     for (uint32_t at_most = 1; at_most <= 8; at_most++) {
         struct shared s = share(8);
@@ -81,7 +81,7 @@ static void sockets_that_share_a_pool_all_live_on(void)
 
 /* The kernel uses the pool up in one go, and the caller reaps a few records at a time and
  * releases them: by the time the end of the request is looked at there are buffers again. */
-static void small_arrays_make_no_errors(void)
+static void small_arrays_cause_no_errors(void)
 {
     enum { COUNT = 200 };
     for (uint32_t capacity = 1; capacity <= 32; capacity += capacity < 6 ? 1 : 13) {
@@ -105,7 +105,7 @@ static void small_arrays_make_no_errors(void)
 }
 
 /* As many buffers as the kernel's 16-bit counters can tell apart, all of them held, twice. */
-static void the_largest_pool_can_be_held_whole(void)
+static void every_buffer_of_the_largest_pool_can_be_held(void)
 {
     enum { LARGEST = 32768 };
     static struct ringmsg_record held[LARGEST + 1];
@@ -146,7 +146,7 @@ static size_t touched_bytes(const struct ringmsg_pool *pool)
 }
 
 /* Slow traffic goes round in a few buffers, however many the pool has. */
-static void a_large_pool_is_hardly_touched_by_slow_traffic(void)
+static void slow_traffic_touches_little_of_a_large_pool(void)
 {
     enum { ROUNDS = 1000, AT_A_TIME = 3, LARGEST = 16384 };
     static const char bytes[LARGEST];
@@ -196,7 +196,7 @@ static void an_idle_window_narrows(void)
 
 /* --- not for want of buffers ------------------------------------------------------------- */
 
-static struct sockaddr_nl everybody = {.nl_family = AF_NETLINK, .nl_groups = 1};
+static struct sockaddr_nl group_address = {.nl_family = AF_NETLINK, .nl_groups = 1};
 
 static int listening_netlink(int receive_buffer)
 {
@@ -215,7 +215,7 @@ static int listening_netlink(int receive_buffer)
 static void send_to_group(int sender, size_t size)
 {
     static const char message[600];
-    sendto(sender, message, size, 0, (struct sockaddr *)&everybody, sizeof everybody);
+    sendto(sender, message, size, 0, (struct sockaddr *)&group_address, sizeof group_address);
 }
 
 static void *flood(void *sender)
@@ -225,7 +225,7 @@ static void *flood(void *sender)
     return NULL;
 }
 
-static void an_overflowed_netlink_socket_says_so_and_lives_on(void)
+static void an_overflowed_netlink_socket_reports_enobufs_and_keeps_receiving(void)
 {
     int receiver = listening_netlink(1);
     int sender = (int)SYS(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_USERSOCK));
@@ -294,7 +294,7 @@ static void a_full_completion_queue_loses_nothing(void)
 
 /* Where -ENOBUFS may be the socket's own it is not taken for that, however the end of a request
  * that wants buffers reaches us: late, or through an overflowed completion queue. */
-static void a_want_of_buffers_is_no_error_of_a_netlink_socket(void)
+static void starvation_is_not_reported_as_a_netlink_error(void)
 {
     enum { COUNT = 100 };
     for (uint32_t cq_entries = 4; cq_entries <= 256; cq_entries *= 8) {
@@ -323,11 +323,11 @@ static void a_want_of_buffers_is_no_error_of_a_netlink_socket(void)
 }
 
 TESTS(TEST(a_narrow_window_is_a_miss_and_not_a_starvation),
-      TEST(a_large_pool_is_hardly_touched_by_slow_traffic),
+      TEST(slow_traffic_touches_little_of_a_large_pool),
       TEST(an_idle_window_narrows),
-      TEST(small_arrays_make_no_errors),
-      TEST(sockets_that_share_a_pool_all_live_on),
-      TEST(the_largest_pool_can_be_held_whole),
-      TEST(an_overflowed_netlink_socket_says_so_and_lives_on),
-      TEST(a_want_of_buffers_is_no_error_of_a_netlink_socket),
+      TEST(small_arrays_cause_no_errors),
+      TEST(sockets_that_share_a_pool_all_keep_receiving),
+      TEST(every_buffer_of_the_largest_pool_can_be_held),
+      TEST(an_overflowed_netlink_socket_reports_enobufs_and_keeps_receiving),
+      TEST(starvation_is_not_reported_as_a_netlink_error),
       TEST(a_full_completion_queue_loses_nothing))

@@ -1,5 +1,5 @@
 /* All buffers are held: nothing is lost, nothing spins, and a release revives. */
-#include "numbers.h"
+#include "numbered_datagrams.h"
 
 #define ALL 40
 #define BUFFERS 16
@@ -63,7 +63,7 @@ static void a_starved_request_sleeps_until_a_release_and_then_gets_everything(vo
 }
 
 /* The release alone arms again, without a reap: with its own kernel entry. */
-static void the_owners_release_arms_by_itself(void)
+static void the_owners_release_rearms_without_a_reap(void)
 {
     struct starved s;
     starve(&s);
@@ -85,7 +85,7 @@ static void *release_some_later(void *starved)
     return NULL;
 }
 
-static void a_release_elsewhere_wakes_a_sleeping_reap(void)
+static void a_release_by_another_thread_wakes_a_sleeping_reap(void)
 {
     struct starved s;
     pthread_t thread;
@@ -106,7 +106,7 @@ static void a_release_elsewhere_wakes_a_sleeping_reap(void)
     OK(ringmsg_ring_free(s.ring));
 }
 
-static void epoll_sees_a_release_elsewhere(uint32_t trigger)
+static void epoll_wakes_for_a_release_by_another_thread(uint32_t trigger)
 {
     struct starved s;
     pthread_t thread;
@@ -132,14 +132,14 @@ static void epoll_sees_a_release_elsewhere(uint32_t trigger)
     OK(ringmsg_ring_free(s.ring));
 }
 
-static void a_release_elsewhere_wakes_a_level_triggered_epoll(void)
+static void a_release_by_another_thread_wakes_a_level_triggered_epoll(void)
 {
-    epoll_sees_a_release_elsewhere(0);
+    epoll_wakes_for_a_release_by_another_thread(0);
 }
 
-static void a_release_elsewhere_wakes_an_edge_triggered_epoll(void)
+static void a_release_by_another_thread_wakes_an_edge_triggered_epoll(void)
 {
-    epoll_sees_a_release_elsewhere(EPOLLET);
+    epoll_wakes_for_a_release_by_another_thread(EPOLLET);
 }
 
 /* The owner hands every record to a thread that releases it, with a pool so small that the
@@ -157,7 +157,7 @@ static void *race_send(void *unused)
 {
     (void)unused;
     for (uint32_t number = 0; number < RACE; number++) {
-        WAIT_FOR(number - __atomic_load_n(&race.received, __ATOMIC_ACQUIRE) < 64);
+        WAIT_UNTIL(number - __atomic_load_n(&race.received, __ATOMIC_ACQUIRE) < 64);
         send_numbers(race.sender, number, number + 1);
     }
     return NULL;
@@ -168,7 +168,7 @@ static void *race_release(void *unused)
     (void)unused;
     for (uint32_t released = 0; released < RACE;) {
         uint32_t received;
-        WAIT_FOR((received = __atomic_load_n(&race.received, __ATOMIC_ACQUIRE)) != released);
+        WAIT_UNTIL((received = __atomic_load_n(&race.received, __ATOMIC_ACQUIRE)) != released);
         OK(ringmsg_release(race.ring, race.records + released, received - released));
         released = received;
     }
@@ -209,18 +209,58 @@ static void race_with(int uses_epoll)
     OK(ringmsg_ring_free(race.ring));
 }
 
-static void releases_elsewhere_race_with_a_reaping_owner(void)
+static void releases_by_another_thread_race_with_a_reap(void)
 {
     race_with(0);
 }
 
-static void releases_elsewhere_race_with_an_epoll_loop(void)
+static void releases_by_another_thread_race_with_an_epoll_loop(void)
 {
     race_with(1);
 }
 
+/* --- starvation is not an error of the socket -------------------------------------------- */
+
+/* Whoever runs the completions: with SQPOLL the kernel's thread meets the empty buffer ring while
+ * the reaper fills it. */
+static void starvation_is_never_reported_as_a_socket_error(void)
+{
+    enum { SOCKETS = 4 };
+    struct ringmsg_ring_config config;
+    struct ringmsg_ring *ring;
+    struct ringmsg_record records[8];
+    int senders[SOCKETS];
+    ringmsg_ring_config_init(&config);
+    /* The mode under test counts where nobody else runs the completions. */
+    config.flags = test_mode == 0 && !is_recvmmsg() ? RINGMSG_SETUP_SQPOLL : test_mode;
+    config.engine = test_engine;
+    OK(ringmsg_ring_new(&config, &ring));
+    struct ringmsg_pool *pool = NULL;
+    for (int i = 0; i < SOCKETS; i++) {
+        int receiver = bound_udp(AF_INET);
+        senders[i] = sender_to(receiver);
+        if (pool == NULL)
+            pool = make_pool(ring, receiver, 4, 2048);
+        OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, (uint64_t)i));
+    }
+    int64_t end = now_ns() + 1500 * 1000000LL;
+    while (now_ns() < end) {
+        for (int i = 0; i < 4 * SOCKETS; i++)
+            SYS(send(senders[i % SOCKETS], "x", 1, 0));
+        for (int n = 1; n > 0;) {
+            n = reap_ms(ring, records, 8, 0);
+            for (int i = 0; i < n; i++) {
+                EQUAL(records[i].result, 1);
+                OK(ringmsg_release(ring, &records[i], 1));
+            }
+        }
+    }
+    CHECK(stats_of(ring).rearms > 0);
+    OK(ringmsg_ring_free(ring));
+}
+
 /* Two requests with one user_data, each with a pool of its own; a third has another number. */
-static void requests_of_one_number_are_counted_together(void)
+static void requests_with_one_user_data_are_counted_together(void)
 {
     struct ringmsg_ring *ring = make_ring();
     struct ringmsg_record records[6];
@@ -250,9 +290,11 @@ static void requests_of_one_number_are_counted_together(void)
 }
 
 TESTS(TEST(a_starved_request_sleeps_until_a_release_and_then_gets_everything),
-      TEST(the_owners_release_arms_by_itself),
-      TEST(a_release_elsewhere_wakes_a_sleeping_reap),
-      TEST(a_release_elsewhere_wakes_a_level_triggered_epoll),
-      TEST(a_release_elsewhere_wakes_an_edge_triggered_epoll),
-      TEST(releases_elsewhere_race_with_a_reaping_owner),
-      TEST(releases_elsewhere_race_with_an_epoll_loop), TEST(requests_of_one_number_are_counted_together))
+      TEST(the_owners_release_rearms_without_a_reap),
+      TEST(a_release_by_another_thread_wakes_a_sleeping_reap),
+      TEST(a_release_by_another_thread_wakes_a_level_triggered_epoll),
+      TEST(a_release_by_another_thread_wakes_an_edge_triggered_epoll),
+      TEST(releases_by_another_thread_race_with_a_reap),
+      TEST(releases_by_another_thread_race_with_an_epoll_loop),
+      TEST(starvation_is_never_reported_as_a_socket_error),
+      TEST(requests_with_one_user_data_are_counted_together))

@@ -1,8 +1,8 @@
 /* Faults of the kernel, without a hook in the library: its io_uring_enter(2) goes through
  * syscall(3), and the program's own comes before libc's. Enters fail as told; completions that
  * the kernel posted are changed before the library looks. Include before test.h. */
-#ifndef RINGMSG_TEST_INJECT_H
-#define RINGMSG_TEST_INJECT_H
+#ifndef RINGMSG_TEST_FAULT_INJECTION_H
+#define RINGMSG_TEST_FAULT_INJECTION_H
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-enum { SUBMITS = 1, WAITS = 2, LOOKS = 4, ALL_ENTERS = 7 };
+enum { SUBMITTING_ENTERS = 1, WAITING_ENTERS = 2, NONBLOCKING_ENTERS = 4, ALL_ENTERS = 7 };
 
 static struct injection {
     int kinds;                 /* of enters that fail */
@@ -89,17 +89,17 @@ __attribute__((no_sanitize_address)) long syscall(long number, ...)
     if (next == NULL)
         *(void **)&next = dlsym(RTLD_NEXT, "syscall");
     if (number == SYS_io_uring_enter) {
-        int kind = given[1] > 0 ? SUBMITS : given[2] > 0 ? WAITS : LOOKS;
+        int kind = given[1] > 0 ? SUBMITTING_ENTERS : given[2] > 0 ? WAITING_ENTERS : NONBLOCKING_ENTERS;
         if ((inject.kinds & kind) != 0 && inject.times != 0) {
             inject.times -= inject.times > 0;
             inject.failed++;
             errno = inject.error;
             return -1;
         }
-        if (kind == WAITS && inject.stuck_ms > 0) {
-            struct timespec nap = {inject.stuck_ms / 1000, inject.stuck_ms % 1000 * 1000000L};
+        if (kind == WAITING_ENTERS && inject.stuck_ms > 0) {
+            struct timespec sleep_briefly = {inject.stuck_ms / 1000, inject.stuck_ms % 1000 * 1000000L};
             inject.stuck_ms = 0;
-            nanosleep(&nap, NULL);
+            nanosleep(&sleep_briefly, NULL);
         }
     }
     long result = next(number, given[0], given[1], given[2], given[3], given[4], given[5]);

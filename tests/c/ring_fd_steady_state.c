@@ -1,5 +1,5 @@
 /* ring_fd in the steady state: in bursts, in a race with the next datagram, between reaps that block. */
-#include "polling.h"
+#include "ring_fd_loop.h"
 
 enum { PACED = 1000 };
 
@@ -20,35 +20,35 @@ static void *send_paced(void *unused)
 static void steady_state_has_no_empty_wakeups(uint32_t edge)
 {
     set_up(edge, 64);
-    uint64_t before = stats_of(it.ring).enters;
+    uint64_t before = stats_of(fixture.ring).enters;
     pthread_t thread = start(send_paced, 0);
     loop_until(PACED, CAPACITY);
     pthread_join(thread, NULL);
-    stays_quiet(2);
-    printf("  %d datagrams, %d wake-ups, %d of them empty, %d kernel entries\n", seen.records,
-           seen.wakeups, seen.empty, (int)(stats_of(it.ring).enters - before));
-    CHECK(seen.empty <= PACED / 50);
+    check_no_more_records(2);
+    printf("  %d datagrams, %d wake-ups, %d of them empty, %d kernel entries\n", counts.records,
+           counts.wakeups, counts.empty, (int)(stats_of(fixture.ring).enters - before));
+    CHECK(counts.empty <= PACED / 50);
     tear_down();
 }
 BOTH_TRIGGERS(steady_state_has_no_empty_wakeups)
 
 /* Bursts, taken in pieces: what a reap leaves behind is announced again. */
-static void bursts_are_taken_in_pieces(uint32_t edge)
+static void a_burst_is_reaped_in_pieces(uint32_t edge)
 {
     static const uint32_t capacities[] = {1, 3, CAPACITY};
     set_up(edge, 64);
     for (int c = 0; c < 3; c++) {
         for (int round = 0; round < 20; round++) {
-            memset(&seen, 0, sizeof seen);
+            memset(&counts, 0, sizeof counts);
             send_some(100);
             loop_until(100, capacities[c]);
-            CHECK(seen.wakeups <= 100 + 20);
+            CHECK(counts.wakeups <= 100 + 20);
         }
-        stays_quiet(2);
+        check_no_more_records(2);
     }
     tear_down();
 }
-BOTH_TRIGGERS(bursts_are_taken_in_pieces)
+BOTH_TRIGGERS(a_burst_is_reaped_in_pieces)
 
 static volatile int answered;
 
@@ -57,7 +57,7 @@ static void *send_when_answered(void *unused)
     (void)unused;
     for (int i = 0; i < RACES; i++) {
         send_some(1);
-        WAIT_TURNING_FOR(answered > i);
+        SPIN_UNTIL(answered > i);
         for (volatile int pause = 0; pause < i % 64; pause++)
             ;
     }
@@ -65,41 +65,43 @@ static void *send_when_answered(void *unused)
 }
 
 /* The next datagram comes at every distance from the end of the reap before. */
-static void no_datagram_falls_between_two_reaps(uint32_t edge)
+static void no_datagram_is_missed_between_two_reaps(uint32_t edge)
 {
     set_up(edge, 64);
     answered = 0;
     pthread_t thread = start(send_when_answered, 0);
     for (int i = 1; i <= RACES; i++) {
-        while (seen.records < i) {
+        while (counts.records < i) {
             if (wait_readable(HANG_MS) == 0)
-                FAIL("deaf after %d", seen.records);
-            answered = i - 1 + reap_ms(it.ring, records, CAPACITY, 0);
-            seen.records = answered;
+                FAIL("deaf after %d", counts.records);
+            answered = i - 1 + reap_ms(fixture.ring, records, CAPACITY, 0);
+            counts.records = answered;
         }
-        OK(ringmsg_release(it.ring, records, 1));
+        OK(ringmsg_release(fixture.ring, records, 1));
     }
     pthread_join(thread, NULL);
     tear_down();
 }
-BOTH_TRIGGERS(no_datagram_falls_between_two_reaps)
+BOTH_TRIGGERS(no_datagram_is_missed_between_two_reaps)
 
 /* A loop that uses ring_fd may reap with a time-out as well. */
-static void blocking_reaps_between(uint32_t edge)
+static void blocking_reaps_mix_with_an_epoll_loop(uint32_t edge)
 {
     set_up(edge, 64);
     for (int i = 0; i < 50; i++) {
         send_some(3);
         for (int got = 0; got < 3; got++)
-            OK(ringmsg_release(it.ring, (records[0] = reap_one(it.ring), records), 1));
+            OK(ringmsg_release(fixture.ring, (records[0] = reap_one(fixture.ring), records), 1));
         send_some(1);
-        memset(&seen, 0, sizeof seen);
+        memset(&counts, 0, sizeof counts);
         loop_until(1, CAPACITY);
     }
-    stays_quiet(2);
+    check_no_more_records(2);
     tear_down();
 }
-BOTH_TRIGGERS(blocking_reaps_between)
+BOTH_TRIGGERS(blocking_reaps_mix_with_an_epoll_loop)
 
-TESTS(BOTH(steady_state_has_no_empty_wakeups), BOTH_SQPOLL_TOO(bursts_are_taken_in_pieces),
-      BOTH(no_datagram_falls_between_two_reaps), BOTH(blocking_reaps_between))
+TESTS(BOTH(steady_state_has_no_empty_wakeups),
+      BOTH_SQPOLL_TOO(a_burst_is_reaped_in_pieces),
+      BOTH(no_datagram_is_missed_between_two_reaps),
+      BOTH(blocking_reaps_mix_with_an_epoll_loop))

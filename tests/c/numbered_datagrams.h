@@ -1,6 +1,6 @@
 /* Datagrams that hold a number, so that loss, repetition and disorder show. */
-#ifndef RINGMSG_TEST_NUMBERS_H
-#define RINGMSG_TEST_NUMBERS_H
+#ifndef RINGMSG_TEST_NUMBERED_DATAGRAMS_H
+#define RINGMSG_TEST_NUMBERED_DATAGRAMS_H
 
 #include "test.h"
 

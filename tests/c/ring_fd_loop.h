@@ -1,7 +1,7 @@
 /* What the programs about ring_fd share: somebody else's loop on epoll, level- and edge-triggered, and a handler
  * that reaps with timeout 0. Nothing may wait for a time-out, and nothing may get up in vain. */
-#ifndef RINGMSG_TEST_POLLING_H
-#define RINGMSG_TEST_POLLING_H
+#ifndef RINGMSG_TEST_RING_FD_LOOP_H
+#define RINGMSG_TEST_RING_FD_LOOP_H
 
 #include "test.h"
 
@@ -11,55 +11,55 @@ enum { RACES = 4000 };
 
 static struct ringmsg_record records[CAPACITY];
 
-static struct setup {
+static struct fixture {
     struct ringmsg_ring *ring;
     struct ringmsg_pool *pool;
     int receiver, sender, epoll;
-} it;
+} fixture;
 
 /* What the loop has seen since it was last zeroed. */
-static struct seen {
+static struct counts {
     int records, wakeups, empty, finals;
-} seen;
+} counts;
 
-static void watch(uint32_t edge)
+static void add_to_epoll(uint32_t edge)
 {
-    int fd = OK(ringmsg_ring_fd(it.ring));
-    EQUAL(fd, OK(ringmsg_ring_fd(it.ring)));
+    int fd = OK(ringmsg_ring_fd(fixture.ring));
+    EQUAL(fd, OK(ringmsg_ring_fd(fixture.ring)));
     CHECK(SYS(fcntl(fd, F_GETFD)) & FD_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN | edge};
-    it.epoll = (int)SYS(epoll_create1(EPOLL_CLOEXEC));
-    SYS(epoll_ctl(it.epoll, EPOLL_CTL_ADD, fd, &event));
-    memset(&seen, 0, sizeof seen);
+    fixture.epoll = (int)SYS(epoll_create1(EPOLL_CLOEXEC));
+    SYS(epoll_ctl(fixture.epoll, EPOLL_CTL_ADD, fd, &event));
+    memset(&counts, 0, sizeof counts);
 }
 
 static void set_up_sockets(void)
 {
-    it.receiver = bound_udp(AF_INET);
-    it.sender = sender_to(it.receiver);
+    fixture.receiver = bound_udp(AF_INET);
+    fixture.sender = sender_to(fixture.receiver);
 }
 
 __attribute__((unused)) static void set_up(uint32_t edge, uint32_t buffers)
 {
-    it.ring = make_ring();
+    fixture.ring = make_ring();
     set_up_sockets();
-    it.pool = make_pool(it.ring, it.receiver, buffers, 2048);
-    watch(edge);
-    OK(ringmsg_recvmsg_multishot(it.ring, it.pool, it.receiver, 0, 0, 1));
+    fixture.pool = make_pool(fixture.ring, fixture.receiver, buffers, 2048);
+    add_to_epoll(edge);
+    OK(ringmsg_recvmsg_multishot(fixture.ring, fixture.pool, fixture.receiver, 0, 0, 1));
 }
 
 static void tear_down(void)
 {
-    OK(ringmsg_ring_free(it.ring));
-    close(it.receiver);
-    close(it.sender);
-    close(it.epoll);
+    OK(ringmsg_ring_free(fixture.ring));
+    close(fixture.receiver);
+    close(fixture.sender);
+    close(fixture.epoll);
 }
 
 static void send_some(int count)
 {
     for (int i = 0; i < count; i++)
-        EQUAL(SYS(send(it.sender, "hello", 5, 0)), 5);
+        EQUAL(SYS(send(fixture.sender, "hello", 5, 0)), 5);
 }
 
 static pthread_t start(void *(*run)(void *), intptr_t argument)
@@ -76,7 +76,7 @@ static int wait_readable(int ms)
     int64_t deadline = now_ns() + (int64_t)ms * 1000000;
     for (;;) {
         int64_t left = deadline - now_ns();
-        int got = epoll_wait(it.epoll, &event, 1, left < 0 ? 0 : (int)((left + 999999) / 1000000));
+        int got = epoll_wait(fixture.epoll, &event, 1, left < 0 ? 0 : (int)((left + 999999) / 1000000));
         /* Plain and COOP interrupt the thread that armed. */
         if (got >= 0)
             return got;
@@ -87,34 +87,34 @@ static int wait_readable(int ms)
 /* What a handler does: one reap that does not block. Its records stay in `records`. */
 static int handle(uint32_t capacity)
 {
-    int n = reap_ms(it.ring, records, capacity, 0);
-    seen.wakeups++;
-    seen.empty += n == 0;
-    seen.records += n;
+    int n = reap_ms(fixture.ring, records, capacity, 0);
+    counts.wakeups++;
+    counts.empty += n == 0;
+    counts.records += n;
     for (int i = 0; i < n; i++)
-        seen.finals += (records[i].flags & RINGMSG_RECORD_FINAL) != 0;
+        counts.finals += (records[i].flags & RINGMSG_RECORD_FINAL) != 0;
     return n;
 }
 
 static void handle_and_release(uint32_t capacity)
 {
     int n = handle(capacity);
-    OK(ringmsg_release(it.ring, records, (uint32_t)n));
+    OK(ringmsg_release(fixture.ring, records, (uint32_t)n));
 }
 
 /* The loop, until so many records have come. */
 static void loop_until(int wanted, uint32_t capacity)
 {
-    while (seen.records < wanted) {
+    while (counts.records < wanted) {
         if (wait_readable(HANG_MS) == 0)
-            FAIL("deaf: %d of %d records", seen.records, wanted);
+            FAIL("deaf: %d of %d records", counts.records, wanted);
         handle_and_release(capacity);
     }
-    EQUAL(seen.records, wanted);
+    EQUAL(counts.records, wanted);
 }
 
 /* Nothing is left to be told. */
-static void stays_quiet(int may_be_empty)
+static void check_no_more_records(int may_be_empty)
 {
     for (int i = 0; wait_readable(30) != 0; i++) {
         CHECK(i < may_be_empty);

@@ -9,7 +9,7 @@ static struct ringmsg_record reap_with(struct ringmsg_ring *ring, struct ringmsg
     return record;
 }
 
-static void same_bytes(struct ringmsg_ring *ring, const struct ringmsg_record *a, uint32_t a_at,
+static void check_same_bytes(struct ringmsg_ring *ring, const struct ringmsg_record *a, uint32_t a_at,
                        const struct ringmsg_record *b, uint32_t b_at, uint32_t length)
 {
     const uint8_t *a_base = ringmsg_pool_base(ringmsg_ring_pool(ring, a->pool));
@@ -18,41 +18,41 @@ static void same_bytes(struct ringmsg_ring *ring, const struct ringmsg_record *a
 }
 
 /* One datagram, looked at by a single-shot (MSG_PEEK), then received by a multishot. */
-static void compare(struct ringmsg_ring *ring, struct ringmsg_pool *once, struct ringmsg_pool *lasting, int fd,
+static void compare(struct ringmsg_ring *ring, struct ringmsg_pool *once, struct ringmsg_pool *multishot, int fd,
                     int sender, size_t size)
 {
     static char data[3000];
-    struct ringmsg_metadata seen_metadata, wanted_metadata;
+    struct ringmsg_metadata actual_metadata, expected_metadata;
     memset(data, (int)size, sizeof data);
     EQUAL(SYS(send(sender, data, size, 0)), size);
     OK(ringmsg_recvmsg_once(ring, once, fd, MSG_PEEK, 0, 1));
-    struct ringmsg_record seen = reap_with(ring, &seen_metadata);
-    OK(ringmsg_recvmsg_multishot(ring, lasting, fd, 0, 0, 2));
-    struct ringmsg_record wanted = reap_with(ring, &wanted_metadata);
+    struct ringmsg_record actual = reap_with(ring, &actual_metadata);
+    OK(ringmsg_recvmsg_multishot(ring, multishot, fd, 0, 0, 2));
+    struct ringmsg_record expected = reap_with(ring, &expected_metadata);
     OK(ringmsg_cancel(ring, 2));
     EQUAL(reap_one(ring).flags, RINGMSG_RECORD_FINAL);
 
-    EQUAL(seen.user_data, 1);
-    EQUAL(seen.flags, wanted.flags | RINGMSG_RECORD_FINAL);
-    EQUAL(seen.result, wanted.result);
-    EQUAL(seen.payload_length, wanted.payload_length);
-    EQUAL(seen.control_length, wanted.control_length);
-    EQUAL(seen.name_length, wanted.name_length);
-    EQUAL(seen.wire_length, wanted.wire_length);
-    EQUAL(seen.msg_flags, wanted.msg_flags);
-    EQUAL(seen.segment_size, wanted.segment_size);
-    EQUAL(seen.segments, wanted.segments);
-    CHECK(memcmp(&seen_metadata, &wanted_metadata, sizeof seen_metadata) == 0);
-    same_bytes(ring, &seen, seen.payload_offset, &wanted, wanted.payload_offset, seen.payload_length);
-    same_bytes(ring, &seen, seen.control_offset, &wanted, wanted.control_offset, seen.control_length);
-    same_bytes(ring, &seen, seen.name_offset, &wanted, wanted.name_offset, seen.name_length);
-    EQUAL(seen.wire_length, size);
-    OK(ringmsg_release(ring, &seen, 1));
-    OK(ringmsg_release(ring, &wanted, 1));
+    EQUAL(actual.user_data, 1);
+    EQUAL(actual.flags, expected.flags | RINGMSG_RECORD_FINAL);
+    EQUAL(actual.result, expected.result);
+    EQUAL(actual.payload_length, expected.payload_length);
+    EQUAL(actual.control_length, expected.control_length);
+    EQUAL(actual.name_length, expected.name_length);
+    EQUAL(actual.wire_length, expected.wire_length);
+    EQUAL(actual.msg_flags, expected.msg_flags);
+    EQUAL(actual.segment_size, expected.segment_size);
+    EQUAL(actual.segments, expected.segments);
+    CHECK(memcmp(&actual_metadata, &expected_metadata, sizeof actual_metadata) == 0);
+    check_same_bytes(ring, &actual, actual.payload_offset, &expected, expected.payload_offset, actual.payload_length);
+    check_same_bytes(ring, &actual, actual.control_offset, &expected, expected.control_offset, actual.control_length);
+    check_same_bytes(ring, &actual, actual.name_offset, &expected, expected.name_offset, actual.name_length);
+    EQUAL(actual.wire_length, size);
+    OK(ringmsg_release(ring, &actual, 1));
+    OK(ringmsg_release(ring, &expected, 1));
 }
 
 /* In pools of every size, so that payload, name and control messages are cut as well. */
-static void its_record_reads_like_a_multishots(void)
+static void its_record_equals_that_of_a_multishot(void)
 {
     const uint32_t payloads[] = {8, 104, 2048}, names[] = {0, 8, 16, 128}, controls[] = {0, 24, 56, 512};
     const size_t sizes[] = {0, 1, 8, 9, 100, 1472};
@@ -63,23 +63,23 @@ static void its_record_reads_like_a_multishots(void)
     sleep_ms(20); /* the kernel switches timestamps on behind our back */
     for (size_t i = 0; i < 3 * 4 * 4; i++) {
         struct ringmsg_pool_config config;
-        struct ringmsg_pool *once, *lasting;
+        struct ringmsg_pool *once, *multishot;
         ringmsg_pool_config_init(&config);
         config.buffers = 4;
         config.payload_capacity = payloads[i % 3];
         config.name_capacity = names[i / 3 % 4];
         config.control_capacity = controls[i / 12];
         OK(ringmsg_pool_new(ring, &config, &once));
-        OK(ringmsg_pool_new(ring, &config, &lasting));
+        OK(ringmsg_pool_new(ring, &config, &multishot));
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
-            compare(ring, once, lasting, receiver, sender, sizes[s]);
+            compare(ring, once, multishot, receiver, sender, sizes[s]);
         OK(ringmsg_pool_free(once));
-        OK(ringmsg_pool_free(lasting));
+        OK(ringmsg_pool_free(multishot));
     }
     OK(ringmsg_ring_free(ring));
 }
 
-static void it_needs_an_unpublished_buffer(void)
+static void a_single_shot_needs_an_unpublished_buffer(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
@@ -118,7 +118,7 @@ static void it_needs_an_unpublished_buffer(void)
 }
 
 /* A multishot that starves for what single-shots have taken lives again when those are done. */
-static void its_buffers_feed_a_starved_multishot(void)
+static void a_finished_single_shot_feeds_a_starved_multishot(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
@@ -154,7 +154,7 @@ static void its_buffers_feed_a_starved_multishot(void)
     OK(ringmsg_ring_free(ring));
 }
 
-static void it_splits_trains(void)
+static void a_single_shot_splits_trains(void)
 {
     enum { SEGMENT = 100, SEGMENTS = 5, LAST = 30 };
     struct ringmsg_ring *ring = make_ring();
@@ -191,7 +191,7 @@ static void it_splits_trains(void)
 }
 
 /* What is queued is served by one reap that does not block, if the data is there. */
-static void one_reap_submits_and_returns_what_is_there(void)
+static void one_reap_submits_and_returns_available_data(void)
 {
     enum { MANY = 32 };
     struct ringmsg_ring *ring = make_ring();
@@ -210,6 +210,8 @@ static void one_reap_submits_and_returns_what_is_there(void)
     OK(ringmsg_ring_free(ring));
 }
 
-TESTS(TEST(its_record_reads_like_a_multishots), TEST(it_needs_an_unpublished_buffer),
-      TEST(its_buffers_feed_a_starved_multishot), TEST(it_splits_trains),
-      TEST(one_reap_submits_and_returns_what_is_there))
+TESTS(TEST(its_record_equals_that_of_a_multishot),
+      TEST(a_single_shot_needs_an_unpublished_buffer),
+      TEST(a_finished_single_shot_feeds_a_starved_multishot),
+      TEST(a_single_shot_splits_trains),
+      TEST(one_reap_submits_and_returns_available_data))

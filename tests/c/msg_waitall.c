@@ -1,0 +1,117 @@
+/* MSG_WAITALL on a stream that ends, or is left, before all is there: what came is handed out, and nothing else. */
+#include "test.h"
+
+static struct fixture {
+    struct ringmsg_ring *ring;
+    int pair[2];
+    char data[100];
+    struct iovec part;
+    struct msghdr message;
+} fixture;
+
+static void set_up(void)
+{
+    fixture.ring = make_ring();
+    SYS(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fixture.pair));
+    fixture.part = (struct iovec){fixture.data, sizeof fixture.data};
+    fixture.message = (struct msghdr){.msg_iov = &fixture.part, .msg_iovlen = 1};
+}
+
+static void tear_down(void)
+{
+    OK(ringmsg_ring_free(fixture.ring));
+    close(fixture.pair[0]);
+    close(fixture.pair[1]);
+}
+
+static void send_ten(void)
+{
+    EQUAL(SYS(send(fixture.pair[1], "0123456789", 10, 0)), 10);
+}
+
+/* The area for control messages holds an old one, of descriptors that are long closed. */
+static void end_of_stream_yields_no_stale_control_messages(void)
+{
+    union {
+        char bytes[64];
+        struct cmsghdr header;
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    set_up();
+    fixture.message.msg_control = &control;
+    fixture.message.msg_controllen = sizeof control;
+    OK(ringmsg_recvmsg(fixture.ring, fixture.pair[0], &fixture.message, MSG_WAITALL, 0, 1));
+    send_ten();
+    SYS(shutdown(fixture.pair[1], SHUT_WR));
+    struct ringmsg_record record = reap_one(fixture.ring);
+    EQUAL(record.result, 10);
+    EQUAL(record.control_length, 0);
+    EQUAL(fixture.message.msg_controllen, 0);
+    tear_down();
+}
+
+/* The buffer was used before, for a message with credentials. */
+static void end_of_stream_yields_no_stale_control_messages_of_the_pool(void)
+{
+    set_up();
+    set_int(fixture.pair[0], SOL_SOCKET, SO_PASSCRED, 1);
+    struct ringmsg_pool *pool = make_pool(fixture.ring, fixture.pair[0], 1, 256);
+    OK(ringmsg_recvmsg_once(fixture.ring, pool, fixture.pair[0], 0, 0, 1));
+    send_ten();
+    struct ringmsg_record record = reap_one(fixture.ring);
+    CHECK(record.control_length > 0);
+    OK(ringmsg_release(fixture.ring, &record, 1));
+    set_int(fixture.pair[0], SOL_SOCKET, SO_PASSCRED, 0);
+    OK(ringmsg_recvmsg_once(fixture.ring, pool, fixture.pair[0], MSG_WAITALL, 0, 2));
+    send_ten();
+    SYS(shutdown(fixture.pair[1], SHUT_WR));
+    record = reap_one(fixture.ring);
+    EQUAL(record.result, 10);
+    EQUAL(record.control_length, 0);
+    tear_down();
+}
+
+/* They are off the stream: with -ECANCELED they would be lost. */
+static void a_cancel_delivers_the_bytes_that_arrived(void)
+{
+    set_up();
+    OK(ringmsg_recvmsg(fixture.ring, fixture.pair[0], &fixture.message, MSG_WAITALL, 0, 1));
+    send_ten();
+    reap_nothing(fixture.ring, 30);
+    OK(ringmsg_cancel(fixture.ring, 1));
+    struct ringmsg_record record = reap_one(fixture.ring);
+    EQUAL(record.result, 10);
+    EQUAL(record.flags, RINGMSG_RECORD_FINAL);
+    CHECK(memcmp(fixture.data, "0123456789", 10) == 0);
+
+    struct ringmsg_pool_config config;
+    struct ringmsg_pool *pool;
+    ringmsg_pool_config_init(&config);
+    config.buffers = 4;
+    config.control_capacity = 0; /* io_uring answers at once where there is room for some */
+    config.payload_capacity = 100;
+    OK(ringmsg_pool_new(fixture.ring, &config, &pool));
+    OK(ringmsg_recvmsg_once(fixture.ring, pool, fixture.pair[0], MSG_WAITALL, 0, 2));
+    send_ten();
+    reap_nothing(fixture.ring, 30);
+    OK(ringmsg_cancel(fixture.ring, 2));
+    record = reap_one(fixture.ring);
+    EQUAL(record.result, 10);
+    CHECK(memcmp(payload_of(fixture.ring, &record), "0123456789", 10) == 0);
+    tear_down();
+}
+
+static void more_parts_than_the_kernel_takes_are_an_error(void)
+{
+    set_up();
+    fixture.message.msg_iovlen = 1u << 30;
+    OK(ringmsg_recvmsg(fixture.ring, fixture.pair[0], &fixture.message, MSG_WAITALL, 0, 1));
+    struct ringmsg_record record = reap_one(fixture.ring);
+    CHECK(record.result == -EMSGSIZE || record.result == -EINVAL); /* io_uring of 6.1 */
+    EQUAL(record.flags, RINGMSG_RECORD_FINAL);
+    tear_down();
+}
+
+TESTS(TEST(end_of_stream_yields_no_stale_control_messages),
+      TEST(end_of_stream_yields_no_stale_control_messages_of_the_pool),
+      TEST(a_cancel_delivers_the_bytes_that_arrived),
+      TEST(more_parts_than_the_kernel_takes_are_an_error))
