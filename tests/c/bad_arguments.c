@@ -1,4 +1,5 @@
-/* NULL for every pointer, unknown flags, reserved fields that are set, descriptors of no socket. */
+/* NULL pointers, unknown flags, nonzero reserved fields and descriptors that are not sockets are
+ * refused with the documented errno, and change nothing. */
 #include "bad_input.h"
 
 /* --- NULL -------------------------------------------------------------------------------- */
@@ -148,8 +149,8 @@ static void descriptors_other_than_sockets_are_refused(void)
     refuses_descriptor(ends[0], ENOTSOCK);
     refuses_descriptor(directory, ENOTSOCK);
     refuses_descriptor(OK(ringmsg_ring_fd(fixture.ring)), ENOTSOCK);
-    EQUAL(open_descriptors(), before + (is_recvmmsg() ? 3 : 1)); /* ring_fd, and the bell and the timer in it */
-    OK(ringmsg_pool_free(spare)); /* nothing refers to it */
+    EQUAL(open_descriptors(), before + (is_recvmmsg() ? 3 : 1)); /* ring_fd; in the recvmmsg engine also the eventfd and the timerfd inside it */
+    OK(ringmsg_pool_free(spare)); /* no refused call left a reference */
     check_ring_still_works();
     tear_down();
 }

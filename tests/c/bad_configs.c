@@ -1,4 +1,5 @@
-/* Configurations of rings and pools that are refused, and what a ring that was granted says of itself. */
+/* Invalid configurations of rings and pools are refused, and ringmsg_ring_info reports what was
+ * granted. */
 #include "bad_input.h"
 
 static int new_ring_with(uint32_t flags)

@@ -1,6 +1,6 @@
-/* What programs get wrong: each has its documented -errno and a sentence; nothing crashes, and
- * nothing is lost afterwards. What the tests of that share: a ring with a pool and a socket, and a look
- * whether it works as before. */
+/* Shared by the programs about wrong arguments: a ring with a pool and a socket, and a check that
+ * the ring still works afterwards. Every wrong call returns its documented -errno with an
+ * explanatory sentence, nothing crashes, and no datagram or buffer is lost. */
 #ifndef RINGMSG_TEST_BAD_INPUT_H
 #define RINGMSG_TEST_BAD_INPUT_H
 
@@ -37,7 +37,8 @@ static void receive(int count)
         have += reap_ms(fixture.ring, records + have, (uint32_t)(count - have), 2000);
 }
 
-/* After all that: data flows, no buffer is missing, every request is accounted for. */
+/* Checks after the refused calls: data flows, no buffer is missing, every request is accounted
+ * for. */
 static void check_ring_still_works(void)
 {
     struct ringmsg_record kept[CAPACITY];

@@ -1,4 +1,5 @@
-/* Records released twice, forged, stale, or of a pool that is gone; pools of another ring. */
+/* Releasing a record twice, a forged or stale record, or a record of a freed pool is refused and
+ * releases nothing. A pool of another ring is refused. */
 #include "bad_input.h"
 
 static void double_and_forged_releases_are_refused(void)
@@ -6,7 +7,7 @@ static void double_and_forged_releases_are_refused(void)
     set_up();
     arm();
     receive(4);
-    /* One bad record anywhere: nothing is released. */
+    /* One bad record at any index prevents the whole release. */
     for (int at = 0; at < 4; at++) {
         struct ringmsg_record batch[4], *bad = &batch[at];
         memcpy(batch, records, sizeof batch);
@@ -29,21 +30,21 @@ static void double_and_forged_releases_are_refused(void)
         EQUAL(stats_of(fixture.ring).buffers_held, 4);
         check_ring_still_works();
     }
-    /* next: nothing released, and nothing reaped. */
+    /* ringmsg_next releases nothing and reaps nothing. */
     struct ringmsg_wait wait = wait_ms(50);
     struct ringmsg_record twice[2] = {records[0], records[0]};
     SYS(send(fixture.sender, "hello", 5, 0));
     REFUSED(ringmsg_next(fixture.ring, twice, 2, twice, NULL, 2, &wait), EINVAL);
     EQUAL(stats_of(fixture.ring).buffers_held, 4);
     EQUAL(reap_one(fixture.ring).result, 5);
-    /* Records without a buffer are stepped over. */
+    /* Records without a buffer are skipped. */
     struct ringmsg_record mixed[3] = {{.flags = RINGMSG_RECORD_FINAL, .pool = 77}, records[0], {.flags = 0}};
     OK(ringmsg_release(fixture.ring, mixed, 3));
     REFUSED(ringmsg_release(fixture.ring, records, 1), EINVAL);
     OK(ringmsg_release(fixture.ring, records + 1, 3));
     REFUSED(ringmsg_release(fixture.ring, records + 1, 3), EINVAL);
     EQUAL(stats_of(fixture.ring).buffers_held, 1);
-    /* Stale: the same buffer in a later use. */
+    /* A stale record names the same buffer in an earlier use. */
     struct ringmsg_record stale = records[3];
     for (int tries = 0; tries < 100; tries++) {
         receive(1);
@@ -131,7 +132,7 @@ static void records_of_a_freed_pool_are_refused_by_its_successor(void)
     uint16_t id = ringmsg_pool_id(pool);
     for (int i = 0; i < 8; i++) {
         OK(ringmsg_recvmsg_multishot(fixture.ring, pool, other, 0, 0, 2));
-        REFUSED(ringmsg_pool_free(pool), EBUSY); /* armed */
+        REFUSED(ringmsg_pool_free(pool), EBUSY); /* a request is armed */
         SYS(send(to_other, "x", 1, 0));
         fresh = reap_one(fixture.ring);
         EQUAL(fresh.pool, id);
@@ -141,7 +142,7 @@ static void records_of_a_freed_pool_are_refused_by_its_successor(void)
         }
         OK(ringmsg_cancel(fixture.ring, 2));
         EQUAL(reap_one(fixture.ring).flags, RINGMSG_RECORD_FINAL);
-        REFUSED(ringmsg_pool_free(pool), EBUSY); /* held */
+        REFUSED(ringmsg_pool_free(pool), EBUSY); /* a record is held */
         OK(ringmsg_release(fixture.ring, &fresh, 1));
         OK(ringmsg_pool_free(pool));
         REFUSED(ringmsg_pool_free(pool), EINVAL);

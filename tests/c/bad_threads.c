@@ -1,4 +1,5 @@
-/* Calls by a thread that does not own the ring, after its owner's exit, and before the ring is enabled. */
+/* Calls are refused if the calling thread does not own the ring, if the owner has exited, or if the
+ * ring is not yet enabled. */
 #include "bad_input.h"
 
 #include <stdatomic.h>
@@ -27,7 +28,7 @@ static void *call_everything(void *unused)
     REFUSED(ringmsg_reap(fixture.ring, &record, NULL, 1, &wait), wanted);
     REFUSED(ringmsg_next(fixture.ring, &to_release, 1, &record, NULL, 1, &wait), wanted);
     CHECK(pool == NULL);
-    /* These are for any thread. */
+    /* Any thread may make these calls. */
     EQUAL(stats_of(fixture.ring).buffers_held, 1);
     struct ringmsg_ring_info info = {.size = sizeof info};
     OK(ringmsg_ring_info(fixture.ring, &info));
@@ -48,7 +49,7 @@ static void calls_by_another_thread_are_refused(void)
     to_release = records[0];
     EQUAL(pthread_create(&thread, NULL, call_everything, (void *)(intptr_t)EPERM), 0);
     pthread_join(thread, NULL);
-    reap_nothing(fixture.ring, 0); /* the wake */
+    reap_nothing(fixture.ring, 0); /* consumes the wake */
     check_ring_still_works();
     tear_down();
 }
@@ -108,7 +109,7 @@ static void *enable(void *unused)
     return NULL;
 }
 
-/* Only one of them is its owner. */
+/* Only one of the two threads becomes the owner. */
 static void only_one_of_two_threads_enables_a_ring(void)
 {
     for (int i = 0; i < (is_recvmmsg() ? 3000 : 50); i++) {

@@ -1,4 +1,5 @@
-/* The way of a datagram, in small. */
+/* The smallest complete use of the library: one datagram is received with its payload and source,
+ * and its record is released once. */
 #include "test.h"
 
 static void one_datagram_arrives_with_payload_and_source(void)

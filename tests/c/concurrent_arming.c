@@ -1,14 +1,15 @@
-/* Everything at once: threads arm, cancel and exit, others release, one reaps. Every request
- * has one FINAL, every buffer comes back, every descriptor is closed. */
+/* Threads arm, cancel and exit while another thread reaps and releases and a third sends. Every
+ * request has exactly one FINAL record, every buffer is returned, and every descriptor is
+ * closed. */
 #include "test.h"
 
 enum { ARMERS = 4, EACH = 400, SOCKETS = 3, REQUESTS = ARMERS * EACH };
 
 struct shared {
     struct ringmsg_ring *ring;
-    struct ringmsg_pool *pools[2]; /* for multishots, for single-shots */
+    struct ringmsg_pool *pools[2]; /* one for multishots, one for single-shots */
     int receivers[SOCKETS], senders[SOCKETS];
-    int stop_sending;   /* set when the sender may stop */
+    int stop_sending;   /* set when the sender must stop */
     int armers; /* threads that still arm */
     uint8_t armed[REQUESTS], finals[REQUESTS];
     struct ringmsg_record held[16];
@@ -20,7 +21,7 @@ struct armer {
     unsigned number;
 };
 
-/* Arms request `n` in one form or another. 0: it could not be had now. */
+/* Arms request `n`, whose form depends on `n`. Returns 0 if no buffer was free. */
 static int arm(struct shared *shared, unsigned n)
 {
     int fd = shared->receivers[n % SOCKETS], result;
@@ -35,7 +36,7 @@ static int arm(struct shared *shared, unsigned n)
     return 1;
 }
 
-/* It may have ended by itself: single-shots do, and what is not armed again. */
+/* The request may have ended already: single-shots end, and so do multishots with NO_REARM. */
 static void cancel(struct shared *shared, unsigned n)
 {
     int result = ringmsg_cancel(shared->ring, n);
@@ -77,7 +78,7 @@ static unsigned count_finals(struct shared *shared, const struct ringmsg_record 
     unsigned finals = 0;
     for (int i = 0; i < count; i++) {
         CHECK(records[i].user_data < REQUESTS);
-        EQUAL(shared->finals[records[i].user_data], 0); /* nothing follows a FINAL */
+        EQUAL(shared->finals[records[i].user_data], 0); /* no record follows a FINAL one */
         if (records[i].flags & RINGMSG_RECORD_FINAL) {
             shared->finals[records[i].user_data] = 1;
             finals++;
@@ -86,7 +87,7 @@ static unsigned count_finals(struct shared *shared, const struct ringmsg_record 
     return finals;
 }
 
-/* Reaps a batch, and only then releases the one before: now and then they hold every buffer. */
+/* Reaps a batch and then releases the previous one, so that the two sometimes hold every buffer. */
 static unsigned reap_some(struct shared *shared, int ms)
 {
     struct ringmsg_record records[16];
@@ -122,7 +123,7 @@ static void every_request_has_one_final(void)
         if (!is_bound())
             EQUAL(pthread_create(&threads[i], NULL, arm_and_cancel, &armers[i]), 0);
     }
-    for (unsigned n = 0; is_bound() && n < REQUESTS; n++) { /* the owner does it all */
+    for (unsigned n = 0; is_bound() && n < REQUESTS; n++) { /* only the owner may call */
         shared.armed[n] = (uint8_t)arm(&shared, n);
         if (n % 3 == 0)
             finals += reap_some(&shared, n % 8 == 0);

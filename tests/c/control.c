@@ -1,4 +1,5 @@
-/* Switching control messages on, making room for them, stepping through them. */
+/* ringmsg_socket_enable turns socket options on, pool sizing leaves room for their control
+ * messages, and ringmsg_control_next and ringmsg_control_decode read any byte sequence safely. */
 #include "test.h"
 
 #include <linux/if_packet.h>
@@ -54,7 +55,7 @@ static void check_switches(int family, const struct switches *switches, size_t c
         EQUAL(option_of(fd, switches[i].level, switches[i].option), 0);
         EQUAL(ringmsg_socket_enable(fd, switches[i].metadata), 0);
         CHECK(option_of(fd, switches[i].level, switches[i].option) > 0);
-        EQUAL(ringmsg_socket_enable(fd, switches[i].metadata), 0); /* again: no harm */
+        EQUAL(ringmsg_socket_enable(fd, switches[i].metadata), 0); /* a second call succeeds */
         close(fd);
     }
 }
@@ -62,7 +63,7 @@ static void check_switches(int family, const struct switches *switches, size_t c
 static void each_metadata_bit_enables_its_socket_option(void)
 {
     check_switches(AF_INET, v4_switches, COUNT(v4_switches));
-    check_switches(AF_INET6, v4_switches, COUNT(v4_switches)); /* for mapped addresses */
+    check_switches(AF_INET6, v4_switches, COUNT(v4_switches)); /* an IPv6 socket needs these for v4-mapped addresses */
     check_switches(AF_INET6, v6_switches, COUNT(v6_switches));
 }
 
@@ -78,7 +79,7 @@ static void enabling_timestamps_keeps_the_flags_already_set(void)
     EQUAL(option_of(fd, SOL_SOCKET, SO_TIMESTAMPING), had);
 }
 
-/* What fails comes late in the library's list, so that something must be undone. */
+/* The option that fails comes late in the library's list, so earlier ones must be undone. */
 static void a_failing_enable_changes_no_option(void)
 {
     int udp = bound_udp(AF_INET), tcp = (int)SYS(socket(AF_INET, SOCK_STREAM, 0));
@@ -113,7 +114,7 @@ static void a_failing_enable_changes_no_option(void)
 
 /* --- room for other kinds of sockets ----------------------------------------------------- */
 
-/* One record that is not cut, in a pool sized for the socket. */
+/* Receives one record, untruncated, into a pool sized for the socket. */
 static void receive_whole(int receiver)
 {
     struct ringmsg_ring *ring = make_ring();
@@ -154,7 +155,7 @@ static void auxiliary_data_of_packet_sockets_fits(void)
 
 /* --- slices ------------------------------------------------------------------------------ */
 
-/* A slice, written message by message, at an odd address. */
+/* A control slice at an odd address, which add() extends by one message. */
 static uint8_t slice_space[513];
 static uint8_t *const slice = slice_space + 1;
 static size_t slice_length;
@@ -179,7 +180,7 @@ static struct ringmsg_metadata decode(void)
     return m;
 }
 
-/* Unknown ones, known numbers at other levels, and messages too short for their type. */
+/* Unknown types, known types at other levels, and messages too short for their type. */
 static void unknown_and_short_control_messages_are_skipped(void)
 {
     static const uint8_t zeros[64];
@@ -203,7 +204,7 @@ static void unknown_and_short_control_messages_are_skipped(void)
 static void control_messages_are_decoded_in_every_width(void)
 {
     slice_length = 0;
-    add(SOL_IP, IP_TOS, &(int){0x2e}, 4); /* four bytes on some kernels */
+    add(SOL_IP, IP_TOS, &(int){0x2e}, 4); /* some kernels send four bytes */
     add(SOL_UDP, UDP_GRO, &(int){70000}, 4);
     EQUAL(decode().traffic_class, 0x2e);
     EQUAL(decode().segment_size, 70000);
@@ -237,7 +238,7 @@ static void malformed_control_messages_are_refused_and_change_nothing(void)
     }
 }
 
-/* As the kernel writes them: the last without padding, or with too few bytes for a header. */
+/* The kernel may end a slice without padding, or with fewer bytes than a header. */
 static void the_last_control_message_may_lack_its_padding(void)
 {
     slice_length = 0;
@@ -263,7 +264,7 @@ static void the_last_control_message_may_lack_its_padding(void)
     REFUSED(ringmsg_control_decode(slice, 24, NULL), EINVAL);
 }
 
-/* A cursor that no call left behind reads nothing outside the slice. */
+/* A cursor that no earlier call produced must not read outside the slice. */
 static void a_forged_cursor_reads_nothing_outside_the_slice(void)
 {
     slice_length = 0;

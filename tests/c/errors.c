@@ -1,4 +1,4 @@
-/* Errors of the socket are records, and the request goes on. */
+/* A socket error is one record, and the request keeps receiving. */
 #include "icmp.h"
 
 static void expect_error(struct ringmsg_ring *ring, uint64_t user_data, int error)
@@ -12,7 +12,7 @@ static void expect_error(struct ringmsg_ring *ring, uint64_t user_data, int erro
     EQUAL(record.name_length, 0);
 }
 
-/* The next record is this text. */
+/* Checks that the next record holds this text. */
 static void expect_text(struct ringmsg_ring *ring, uint64_t user_data, const char *text)
 {
     struct ringmsg_record record = reap_one(ring);
@@ -30,7 +30,7 @@ static void send_to(int from, int to, const char *text)
     EQUAL(SYS(sendto(from, text, strlen(text), 0, (struct sockaddr *)&address, length)), strlen(text));
 }
 
-/* Nobody listens at the peer's port; then somebody does. */
+/* At first no socket is bound to the peer's port; then one sends from it. */
 static void refused_connection(int family)
 {
     struct ringmsg_ring *ring = make_ring();
@@ -58,7 +58,7 @@ static void connection_refused_is_one_record_and_data_flows_again(void)
     refused_connection(AF_INET6);
 }
 
-/* Every ICMP error there is, each followed by a datagram. */
+/* Sends every ICMP error, each followed by a datagram. */
 static void each_icmp_error(int family, int connected, int with_recverr)
 {
     int raw = icmp_socket(family);
@@ -86,7 +86,8 @@ static void each_icmp_error(int family, int connected, int with_recverr)
         expect_text(ring, 9, "still there");
     }
     if (with_recverr) {
-        /* The error queue is full of what nobody reads: that neither spins nor blocks. */
+        /* Nothing reads the socket's error queue. A full one makes the reap neither spin nor
+         * block. */
         uint64_t enters = stats_of(ring).enters;
         reap_nothing(ring, 50);
         CHECK(stats_of(ring).enters - enters < 10);
@@ -111,7 +112,8 @@ static void no_icmp_error_ends_a_request(void)
     }
 }
 
-/* Sixteen failures within 10 ms end a request, but a peer can send as many of these. */
+/* Sixteen failures within 10 ms end a request, but a peer can send ICMP errors at that rate, so
+ * they do not count. */
 static void a_flood_of_icmp_errors_does_not_end_a_request(void)
 {
     enum { ERRORS = 400, LIMIT = 16 };
@@ -139,7 +141,7 @@ static void a_flood_of_icmp_errors_does_not_end_a_request(void)
         skip_test("this machine is too slow to ask the question");
 }
 
-/* A request on the error queue gets each error with what the kernel knows about it. */
+/* A request with MSG_ERRQUEUE receives each error with its sock_extended_err. */
 static void the_error_queue_is_received_like_data(void)
 {
     int raw = icmp_socket(AF_INET);
@@ -168,8 +170,8 @@ static void the_error_queue_is_received_like_data(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* The number of an armed socket is taken by another one, which has data; then the request is
- * armed again and again. */
+/* Another socket takes the descriptor number of an armed socket, and has data. The request is then
+ * armed again many times, and must stay with its own socket. */
 static void a_reused_descriptor_number_does_not_redirect_a_request(void)
 {
     enum { ROUNDS = 50 };
@@ -181,9 +183,9 @@ static void a_reused_descriptor_number_does_not_redirect_a_request(void)
     char into[16];
     struct iovec part = {into, sizeof into};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-    OK(ringmsg_recvmsg(ring, receiver, &message, MSG_DONTWAIT, 0, 2)); /* not submitted yet */
+    OK(ringmsg_recvmsg(ring, receiver, &message, MSG_DONTWAIT, 0, 2)); /* queued, not submitted yet */
 
-    EQUAL(SYS(dup2(stranger, receiver)), receiver); /* closes it first */
+    EQUAL(SYS(dup2(stranger, receiver)), receiver); /* closes the old socket first */
     SYS(close(stranger));
     for (int i = 0; i < ROUNDS; i++)
         SYS(send(strange_sender, "strange", 7, 0));
@@ -201,10 +203,10 @@ static void a_reused_descriptor_number_does_not_redirect_a_request(void)
         SYS(send(sender, "mine", 4, 0));
         expect_text(ring, 1, "mine");
     }
-    if (!is_recvmmsg()) /* where an empty datagram ends nothing */
+    if (!is_recvmmsg()) /* in the recvmmsg engine an empty datagram does not end a request */
         CHECK(stats_of(ring).rearms >= ROUNDS);
 
-    /* And by way of starvation. */
+    /* The request is armed again after starvation as well. */
     struct ringmsg_record held[4];
     for (int i = 0; i < 5; i++)
         SYS(send(sender, "mine", 4, 0));

@@ -1,10 +1,10 @@
-/* A peer that floods one socket does not keep the others from theirs. Each empty datagram ends
- * the multishot, and arming it again finds the next one in the same kernel entry: so there is
- * always something to reap, and nothing may make a reap content with that. */
+/* A peer that floods one socket does not delay the datagrams of another. Each empty datagram ends
+ * the multishot, and arming it again finds the next one in the same kernel entry, so there is
+ * always a record to reap. No reap may stop at those records. */
 #include "test.h"
 
-/* A flood of `count` datagrams before every reap, and one datagram to another socket of the same pool: how soon it
- * is heard. */
+/* Sends `count` datagrams to one socket before every reap, and one datagram to another socket of
+ * the same pool. Counts the reaps until that one arrives. */
 static void flood(uint32_t buffers, int count, const char *data, size_t size)
 {
     struct ringmsg_ring *ring = make_ring();
@@ -34,20 +34,20 @@ static void flood(uint32_t buffers, int count, const char *data, size_t size)
     OK(ringmsg_ring_free(ring));
 }
 
-/* More than a reap takes, so that the flood never ebbs. */
+/* One reap returns fewer, so the flooded socket never runs empty. */
 static void empty_datagrams_do_not_starve_another_socket(void)
 {
     flood(64, 40, "", 0);
 }
 
-/* More than a pool has published. */
+/* The pool has published fewer buffers than that. */
 static void a_flood_leaves_buffers_to_another_socket(void)
 {
     flood(256, 300, "flood", 5);
 }
 
-/* More than a pool has, and fewer buffers than the kernel takes of a socket at a time: whoever is armed first
- * gets all of them. */
+/* The pool has fewer buffers than the flood has datagrams, and the kernel can use all of them for
+ * one socket at a time. Whichever request is armed first gets every buffer. */
 static void a_flood_leaves_buffers_of_a_small_pool_to_another_socket(void)
 {
     flood(16, 40, "flood", 5);

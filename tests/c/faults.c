@@ -1,6 +1,6 @@
-/* What the kernel does only without memory: io_uring_enter fails, completions say -ENOMEM or are
- * dropped, and a ring's end does not come. Nothing is lost that the kernel has, nobody is deaf in
- * silence, and the ring can be freed. */
+/* Faults that the kernel produces only under memory pressure: io_uring_enter fails, completions are
+ * -ENOMEM or dropped, and a ring cannot be torn down. No datagram that the kernel has delivered is
+ * lost, no request stops without an error, and the ring can be freed. */
 #include "fault_injection.h"
 
 #include "test.h"
@@ -47,7 +47,7 @@ static void fail_enters(int kinds, int times, int error)
     inject.failed = 0;
 }
 
-/* The next record has this payload; its buffer goes back. */
+/* Checks that the next record has this payload, and releases it. */
 static void expect_text(const char *text)
 {
     struct ringmsg_record record = reap_one(fixture.ring);
@@ -64,9 +64,9 @@ static void send_text(const char *text)
 static const int transient[] = {EAGAIN, EBUSY, ENOMEM, EBADR};
 #define TRANSIENT (sizeof transient / sizeof *transient)
 
-/* --- enters that fail ---------------------------------------------------------------------- */
+/* --- failing enters ------------------------------------------------------------------------ */
 
-/* -EBADR without dropped completions is news of nothing. */
+/* -EBADR without dropped completions is transient as well. */
 static void a_wait_that_fails_transiently_is_retried(void)
 {
     if (is_recvmmsg())
@@ -80,7 +80,7 @@ static void a_wait_that_fails_transiently_is_retried(void)
         send_text("first");
         expect_text("first");
         expect_text((send_text("second"), "second"));
-        /* For as long as it fails the time limit holds, and a wake ends it. */
+        /* While the enters fail, the timeout still holds and a wake still ends the reap. */
         fail_enters(WAITING_ENTERS | NONBLOCKING_ENTERS, -1, transient[i]);
         int64_t start = now_ns();
         EQUAL(ringmsg_reap(fixture.ring, &record, NULL, 1, &wait), 0);
@@ -95,7 +95,7 @@ static void a_wait_that_fails_transiently_is_retried(void)
     tear_down();
 }
 
-/* What will not pass is told, and the ring goes on once it does. */
+/* A permanent error is returned, and the ring works again once the call succeeds. */
 static void a_wait_that_fails_permanently_is_an_error(void)
 {
     if (is_recvmmsg())
@@ -124,7 +124,8 @@ static void arming_survives_failing_submissions(void)
         send_text("data");
         expect_text("data");
         EQUAL(inject.times, 0);
-        /* And again where the kernel ended it: an empty datagram does that. */
+        /* The library also arms again after the kernel has ended the request: an empty datagram
+         * does that. */
         before = stats_of(fixture.ring);
         send_text("");
         fail_enters(SUBMITTING_ENTERS, 6, transient[i]);
@@ -133,7 +134,7 @@ static void arming_survives_failing_submissions(void)
         expect_text("after");
         EQUAL(inject.times, 0);
         EQUAL(stats_of(fixture.ring).rearms - before.rearms, 1);
-        /* And the end. */
+        /* A cancel survives failing submissions as well. */
         fail_enters(SUBMITTING_ENTERS, 6, transient[i]);
         OK(ringmsg_cancel(fixture.ring, 1));
         struct ringmsg_record record = reap_one(fixture.ring);
@@ -144,7 +145,7 @@ static void arming_survives_failing_submissions(void)
     }
 }
 
-/* A loop that knows ring_fd and reaps with timeout 0 is told for as long as something is left. */
+/* A loop on ring_fd that reaps with timeout 0 is woken as long as something is left to submit. */
 static void ring_fd_stays_readable_until_all_is_submitted(void)
 {
     if (is_recvmmsg())
@@ -165,7 +166,8 @@ static void ring_fd_stays_readable_until_all_is_submitted(void)
     tear_down();
 }
 
-/* With a full queue that the kernel does not take, a call does nothing, and says so. */
+/* The submission queue is full and the kernel does not take it: a call returns -EAGAIN and changes
+ * nothing. */
 static void a_full_submission_queue_refuses_requests_and_loses_none(void)
 {
     if (is_recvmmsg())
@@ -185,7 +187,7 @@ static void a_full_submission_queue_refuses_requests_and_loses_none(void)
         send_text("one");
         expect_text("one");
     }
-    /* Nothing of the refused is left, and no buffer is lost. */
+    /* No refused request is left, and no buffer is lost. */
     REFUSED(ringmsg_cancel(fixture.ring, 1), ENOENT);
     REFUSED(ringmsg_cancel(fixture.ring, 100), ENOENT);
     for (int i = 0; i < CAPACITY; i++)
@@ -194,10 +196,10 @@ static void a_full_submission_queue_refuses_requests_and_loses_none(void)
     tear_down();
 }
 
-/* --- completions that say -ENOMEM ------------------------------------------------------------ */
+/* --- completions with -ENOMEM ---------------------------------------------------------------- */
 
-/* A socket whose datagrams are refused; each brings a completion -ECONNREFUSED,
- * which is made -ENOMEM. */
+/* A socket whose datagrams are refused. Each causes a completion with -ECONNREFUSED, which is
+ * changed to -ENOMEM. */
 static void set_up_for_enomem(void)
 {
     set_up(0);
@@ -219,7 +221,7 @@ static void cause_enomem(void)
 static void enomem_pauses_a_request_and_does_not_end_it(void)
 {
     if (!is_bound())
-        return; /* elsewhere completions come at any time */
+        return; /* in other modes the kernel posts completions at any time */
     set_up_for_enomem();
     for (int i = 0; i < 40; i++) {
         int64_t start = now_ns();
@@ -230,7 +232,7 @@ static void enomem_pauses_a_request_and_does_not_end_it(void)
         CHECK(now_ns() - start >= 1000000);
     }
     EQUAL(inject.changed, 40);
-    /* Data that comes during a pause waits for its end. */
+    /* Data that arrives during a pause is received after it. */
     cause_enomem();
     connect_to(fixture.sender, fixture.receiver);
     send_text("late");
@@ -257,10 +259,11 @@ static void a_paused_request_can_be_cancelled_and_freed(void)
     }
 }
 
-/* --- completions that are dropped -------------------------------------------------------------- */
+/* --- dropped completions ---------------------------------------------------------------------- */
 
-/* An empty datagram ends the request, and nobody says so: the request is deaf. The next reap with
- * nothing to return says so, and every one after it; data before it and the end still come. */
+/* An empty datagram ends the request, and its completion is dropped, so the request stops
+ * unnoticed. Records that arrived before are still returned. After them every reap fails with
+ * -EBADR. */
 static void dropped_completions_fail_every_later_reap(void)
 {
     if (!is_bound())
@@ -286,7 +289,7 @@ static void dropped_completions_fail_every_later_reap(void)
     CHECK(now_ns() - start < 2000000000);
 }
 
-/* --- a ring's end --------------------------------------------------------------------------------- */
+/* --- teardown --------------------------------------------------------------------------------- */
 
 static void a_ring_is_freed_although_every_enter_fails(void)
 {
@@ -304,7 +307,7 @@ static void a_ring_is_freed_although_every_enter_fails(void)
         OK(ringmsg_submit(fixture.ring));
         fail_enters(ALL_ENTERS, -1, transient[i]);
         EQUAL(ringmsg_ring_free(fixture.ring), 0);
-        /* The kernel is done with the socket: nobody takes what comes now. */
+        /* The kernel has released the socket: no request takes this datagram. */
         send_text("late");
         EQUAL(SYS(recv(fixture.receiver, payload, sizeof payload, 0)), 4);
         close(fixture.receiver);
@@ -336,11 +339,12 @@ static void is_still_mapped(const uint8_t *base, size_t size)
     EQUAL(sum, 0);
 }
 
-/* A reap that does not come back within five seconds, and then does: its memory is still there. */
+/* A reap returns only after six seconds, and ring_free gives up after five. The memory that the
+ * reap uses stays mapped. */
 static void a_stuck_call_makes_ring_free_time_out(void)
 {
     if (!is_bound())
-        return; /* the same everywhere, and it takes its time */
+        return; /* the same in every mode, and the test takes seconds */
     inject.stuck_ms = 6000;
     answer = 1;
     pthread_t owner;
@@ -356,14 +360,14 @@ static void a_stuck_call_makes_ring_free_time_out(void)
     pthread_join(owner, NULL);
     EQUAL(answer, -ECANCELED);
     is_still_mapped(base, size);
-    _exit(0); /* what is leaked on purpose is no news to a leak checker */
+    _exit(0); /* skips the leak checker, because this leak is deliberate */
 }
 
-/* Somebody else has the ring's descriptor, so the kernel keeps the ring, and the pool with it. */
+/* A duplicate of the ring's descriptor keeps the ring alive in the kernel, and with it the pool. */
 static void a_pinned_ring_makes_ring_free_time_out(void)
 {
     if (!is_bound())
-        return; /* elsewhere the caller may cancel everything by itself */
+        return; /* in other modes ring_free may cancel the requests from this thread */
     pthread_t owner;
     EQUAL(pthread_create(&owner, NULL, own_and_reap, NULL), 0);
     while (!asleep)
@@ -387,7 +391,7 @@ static void a_pinned_ring_makes_ring_free_time_out(void)
     asleep = 0;
     pthread_join(owner, NULL);
     EQUAL(answer, -ECANCELED);
-    _exit(0); /* as above */
+    _exit(0); /* deliberate leak, see above */
 }
 
 TESTS(TEST(a_wait_that_fails_transiently_is_retried),

@@ -1,5 +1,6 @@
-/* After fork(2) the ring stays the parent's: the child is refused, may free its copy, and keeps
- * none of the library's descriptors. The parent notices nothing. */
+/* After fork(2) the ring belongs to the parent. In the child every call is refused except
+ * ringmsg_ring_free, which frees the child's copy; the child inherits none of the library's
+ * descriptors. The parent is not affected. */
 #include "test.h"
 
 #define CAPACITY 16
@@ -22,7 +23,7 @@ static void set_up(void)
     OK(ringmsg_recvmsg_multishot(fixture.ring, fixture.pool, fixture.receiver, 0, 0, 1));
 }
 
-/* Runs `body` in a child, and waits for it. */
+/* Runs `body` in a child process and waits for it. */
 static void in_child(void (*body)(void))
 {
     int status;
@@ -92,7 +93,7 @@ static void a_child_is_refused_and_may_free(void)
     records[0] = reap_one(fixture.ring);
     in_child(child_is_refused_and_frees);
     in_child(is_refused_everything);
-    /* Nothing the child said reached the parent. */
+    /* No call of a child had an effect in the parent. */
     EQUAL(stats_of(fixture.ring).buffers_held, 1);
     OK(ringmsg_release(fixture.ring, records, 1));
     for (int i = 0; i < 100; i++)
@@ -100,7 +101,8 @@ static void a_child_is_refused_and_may_free(void)
     OK(ringmsg_ring_free(fixture.ring));
 }
 
-/* In a child: other things at the pool's old address, and the parent's numbers, stay. */
+/* The child maps memory at the pool's old address and reuses the parent's descriptor numbers.
+ * Freeing the ring must leave both alone. */
 static uint8_t *pool_at;
 static size_t pool_size;
 static int first_free;
@@ -109,12 +111,12 @@ static void child_uses_the_same_places(void)
 {
     uint8_t *mine = mmap(pool_at, pool_size, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-    CHECK(mine == pool_at); /* it was not inherited */
+    CHECK(mine == pool_at); /* the pool was not inherited */
     memset(mine, 1, pool_size);
     int mine_too[64];
     for (int i = 0; i < 64; i++)
         mine_too[i] = (int)SYS(dup(fixture.sender));
-    CHECK(mine_too[0] < first_free); /* the library's own were closed */
+    CHECK(mine_too[0] < first_free); /* the library's descriptors were closed */
     EQUAL(ringmsg_ring_free(fixture.ring), 0);
     for (int i = 0; i < 64; i++)
         SYS(fcntl(mine_too[i], F_GETFD));
@@ -178,7 +180,7 @@ static void a_child_may_make_its_own_ring(void)
 
 static volatile int stop;
 
-/* A descriptor of the library that this process has; -1: none. */
+/* Returns a descriptor of the library that this process has, or -1. */
 static int inherited(void)
 {
     char path[32], what[64];
@@ -199,7 +201,7 @@ static void *fork_again_and_again(void *unused)
     (void)unused;
     for (int i = 0; i < 500; i++) {
         pid_t child = (pid_t)SYS(fork());
-        if (child == 0) /* 1: not refused, 2: it has a descriptor that pins the parent's ring */
+        if (child == 0) /* 1: the call was allowed; 2: an inherited descriptor pins the parent's ring */
             _exit(ringmsg_wake(fixture.ring) != -EPERM ? 1 : inherited() >= 0 ? 2 : 0);
         int status;
         SYS(waitpid(child, &status, 0));
@@ -210,7 +212,7 @@ static void *fork_again_and_again(void *unused)
     return NULL;
 }
 
-/* Another thread forks while this one receives, makes rings and frees them. */
+/* Another thread forks while this one receives, and makes and frees rings. */
 static void the_parent_keeps_receiving_while_a_thread_forks(void)
 {
     pthread_t thread;

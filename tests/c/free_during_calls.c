@@ -1,6 +1,6 @@
-/* Rings that are freed the moment a release or a wake by another thread has shown its effect: the
- * call that caused it is still inside, and so may be the reap. What a call begun after ring_free
- * meets is undefined; these have all begun before. */
+/* A ring is freed as soon as a release or a wake by another thread has taken effect, while that
+ * call is still running and the reap may be, too. ringmsg_ring_free waits for calls that began
+ * before it. (Calls that begin after it are undefined.) */
 #include "test.h"
 
 #include <stdatomic.h>
@@ -13,11 +13,11 @@ static struct fixture {
     struct ringmsg_record held[RELEASERS];
 } fixture;
 
-/* The number of the life for which each may begin, and for which it is done. */
+/* The round in which each thread may begin, and the round it has finished. */
 static atomic_int release_of, wake_of, free_of, ended, released[RELEASERS], woken, freed;
 
-/* The library's write(2) to an eventfd comes here, and stays a while after its effect: a call that is
- * inside for longer than it takes to free a ring. */
+/* Receives the library's write(2) to an eventfd and delays its return, so that the call runs for
+ * longer than it takes to free a ring. */
 static _Thread_local int delays_writes;
 static atomic_int writing, overlaps;
 
@@ -31,7 +31,7 @@ ssize_t write(int fd, const void *from, size_t length)
     return written;
 }
 
-/* Frees the ring, and looks whether somebody was inside who is not any more. */
+/* Frees the ring, and checks that no delayed write is still running afterwards. */
 static void free_ring(void)
 {
     overlaps += atomic_load(&writing) != 0;
@@ -45,7 +45,7 @@ static void until(atomic_int *word, int round)
         sleep_briefly();
 }
 
-/* Waits for the next life. 0: there is none. */
+/* Waits for the next round. Returns 0 after the last one. */
 static int next_round(atomic_int *word, int *round)
 {
     while (atomic_load(word) <= *round && !atomic_load(&ended))
@@ -76,7 +76,8 @@ static void *wake_it(void *unused)
     return NULL;
 }
 
-/* Frees the ring once the statistics show the last record: the reap that brings it is inside. */
+/* Frees the ring once the statistics show the last record. The reap that returns it is still
+ * running. */
 static void *free_it(void *unused)
 {
     (void)unused;
@@ -89,8 +90,8 @@ static void *free_it(void *unused)
     return NULL;
 }
 
-/* The releasers give back every buffer of a starved request: all four datagrams come, the last two
- * because of them. */
+/* The releasers return both buffers of a starved request, so that four datagrams arrive; the last
+ * two only because of the releases. */
 static void ends_with_releases(int round, int receiver, int sender, int other_thread_frees)
 {
     fixture.ring = make_ring();
@@ -104,7 +105,7 @@ static void ends_with_releases(int round, int receiver, int sender, int other_th
         atomic_store(&free_of, round);
     atomic_store(&release_of, round);
     for (int have = 0; have < RELEASERS;) {
-        /* It is not freed before the last record is there. */
+        /* The other thread does not free the ring before the last record is counted. */
         struct ringmsg_record records[RELEASERS];
         struct ringmsg_wait wait = wait_ms(5000);
         int answer = ringmsg_reap(fixture.ring, records, NULL, (uint32_t)(RELEASERS - have), &wait);

@@ -1,5 +1,5 @@
-/* The end of a ring: from any thread, with requests armed, records held and a reap asleep.
- * Nothing may leak, and the kernel may not write to memory that is no longer the ring's. */
+/* Any thread can free a ring, with requests armed, records held and a reap asleep. Nothing leaks,
+ * and the kernel does not write to memory that the ring has unmapped. */
 #include "test.h"
 
 #include <sys/prctl.h>
@@ -27,7 +27,7 @@ static pthread_t start(void *(*run)(void *))
     return thread;
 }
 
-/* A socket on this port of loopback, 0 any. */
+/* Makes a socket bound to this port of loopback; 0: any port. */
 static int bound_to(uint16_t port)
 {
     int fd = (int)SYS(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -40,11 +40,11 @@ static int bound_to(uint16_t port)
 static void send_burst(void)
 {
     for (int i = 0; i < BURST; i++)
-        send(fixture.sender, "hello", 5, 0); /* refused once the port is gone */
+        send(fixture.sender, "hello", 5, 0); /* refused once the port is closed */
 }
 
-/* A ring with a multishot request, single-shots of both forms on a quiet socket, and held
- * records, in the calling thread. */
+/* Makes a ring with a multishot request, single-shots of both kinds on a socket without traffic,
+ * and held records, in the calling thread. */
 static void set_up(int single_shots)
 {
     socklen_t length;
@@ -70,8 +70,8 @@ static void set_up(int single_shots)
         have += reap_ms(fixture.ring, fixture.held + have, (uint32_t)(BURST - have), 2000);
 }
 
-/* The ring is gone: the port is free at once, and nothing is written where the pool was,
- * although somebody sends. */
+/* Checks that the port is free at once, and that the kernel writes nothing where the pool was
+ * although datagrams arrive. */
 static void check_nothing_is_left(void)
 {
     close(fixture.receiver);
@@ -97,7 +97,7 @@ static void check_nothing_is_left(void)
     close(fixture.sender);
 }
 
-/* How many mappings this process has. */
+/* Counts the mappings of this process. */
 static int mappings(void)
 {
     FILE *maps = fopen("/proc/self/maps", "r");
@@ -126,12 +126,12 @@ static void the_owner_frees_with_requests_armed_and_records_held(void)
     EQUAL(ringmsg_ring_free(fixture.ring), 0);
     check_nothing_is_left();
     set_up(1);
-    send_burst(); /* and datagrams not reaped */
+    send_burst(); /* datagrams that are not reaped */
     EQUAL(ringmsg_ring_free(fixture.ring), 0);
     check_nothing_is_left();
 }
 
-/* With every buffer held the request is starved: it is in no kernel. */
+/* With every buffer held the request is starved, so the kernel has no request to cancel. */
 static void a_ring_with_a_starved_request_is_freed(void)
 {
     set_up(0);
@@ -221,7 +221,7 @@ static void another_thread_frees_after_the_owners_exit(void)
     }
 }
 
-/* Only a blocking reap may be met: what comes after ring_free has begun would be undefined. */
+/* The reap must have begun before ring_free: one that begins later is undefined. */
 static void ring_free_ends_a_reap_under_traffic(void)
 {
     for (int round = 0; round < 8; round++) {
@@ -230,7 +230,7 @@ static void ring_free_ends_a_reap_under_traffic(void)
         while (!set_up_done)
             sleep_ms(1);
         sleep_ms(5);
-        send(fixture.sender, "x", 1, 0); /* the reap may return it, or -ECANCELED */
+        send(fixture.sender, "x", 1, 0); /* the reap returns it, or -ECANCELED */
         EQUAL(ringmsg_ring_free(fixture.ring), 0);
         pthread_join(owner, NULL);
         CHECK(answer == 1 || answer == -ECANCELED);
@@ -240,7 +240,7 @@ static void ring_free_ends_a_reap_under_traffic(void)
 
 /* --- with a forked child ----------------------------------------------------------------- */
 
-/* A child that never calls the library, and has only what fork gave it. */
+/* Forks a child that never calls the library and has only what it inherited. */
 static pid_t forked(void)
 {
     int ready[2];
@@ -249,8 +249,8 @@ static pid_t forked(void)
     SYS(pipe(ready));
     pid_t child = (pid_t)SYS(fork());
     if (child == 0) {
-        /* Not to outlive a test that fails, nor keep its output open; and the program's own copy
-         * of its socket would keep the port. */
+        /* The child must not outlive a failing test nor keep its output open. Its copy of the
+         * socket would keep the port bound. */
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(fixture.receiver), close(1), close(2);
         SYS(write(ready[1], "x", 1));
@@ -290,7 +290,7 @@ static void a_forked_child_keeps_nothing_of_the_ring_alive(void)
     reap_child(child);
 }
 
-/* --- again and again --------------------------------------------------------------------- */
+/* --- repetition --------------------------------------------------------------------------- */
 
 static void a_thousand_rings_leak_nothing(void)
 {
@@ -323,7 +323,7 @@ static void repeated_teardowns_leak_nothing(void)
     int descriptors = open_descriptors(), maps;
     the_owner_frees_with_requests_armed_and_records_held();
     may_exit = 1;
-    pthread_join(start(own_until_may_exit), NULL); /* the first thread's stack stays mapped */
+    pthread_join(start(own_until_may_exit), NULL); /* the stack of the first thread stays mapped */
     EQUAL(ringmsg_ring_free(fixture.ring), 0);
     check_nothing_is_left();
     maps = mappings();
@@ -338,7 +338,7 @@ static void repeated_teardowns_leak_nothing(void)
         CHECK(mappings() <= maps);
 }
 
-/* A ring that was never enabled, and one whose pool nobody used. */
+/* One ring was never enabled, the other has a pool without a request. */
 static void unused_rings_are_freed(void)
 {
     int descriptors = open_descriptors();

@@ -1,4 +1,5 @@
-/* Limits of the process: a clear error and a sentence when one is reached, and nothing kept. */
+/* When a limit of the process is reached, a call fails with a clear errno and sentence, and keeps
+ * no resource. */
 #include "test.h"
 
 #include <grp.h>
@@ -29,7 +30,7 @@ static int mentions(const char *word)
     return strstr(why, word) != NULL;
 }
 
-/* One ring with a pool, an armed socket and a datagram, and its end. */
+/* Makes a ring with a pool and an armed socket, receives one datagram, and frees the ring. */
 static void use_one_ring(int receiver, int sender)
 {
     struct ringmsg_ring *ring = make_ring();
@@ -55,7 +56,8 @@ static void ten_thousand_rings_leak_nothing(void)
         FAIL("%ld pages are resident, %ld before", after, pages);
 }
 
-/* With so many descriptors left, ring_new and what follows fails cleanly, until it does not. */
+/* With each small number of descriptors left, ringmsg_ring_new or a later call fails and leaks
+ * nothing, until the number is large enough. */
 static void emfile_is_clean_with_any_number_of_descriptors_left(void)
 {
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver), worked = 0;
@@ -126,7 +128,7 @@ static void a_small_address_space_refuses_pools_and_rings_keep_receiving(void)
 static void an_exhausted_address_space_refuses_rings(void)
 {
 #ifdef __SANITIZE_ADDRESS__
-    if (is_recvmmsg()) /* its rings come from malloc, and that of the sanitizer ends the program */
+    if (is_recvmmsg()) /* this engine's rings come from malloc, and the sanitizer's malloc aborts */
         return;
 #endif
     struct ringmsg_ring_config config;
@@ -136,7 +138,7 @@ static void an_exhausted_address_space_refuses_rings(void)
     config.engine = test_engine;
     config.sq_entries = 4096;
     if (is_recvmmsg())
-        config.cq_entries = 65536; /* a megabyte: more than what malloc keeps in store for other threads */
+        config.cq_entries = 65536; /* 1 MiB: more than malloc keeps cached for other threads */
     long size, pages;
     FILE *file = fopen("/proc/self/statm", "r");
     CHECK(file != NULL && fscanf(file, "%ld %ld", &size, &pages) == 2);
@@ -152,8 +154,8 @@ static void an_exhausted_address_space_refuses_rings(void)
     EQUAL(open_descriptors(), descriptors);
 }
 
-/* Whether this kernel charges rings to RLIMIT_MEMLOCK (before 5.12 and since 6.14): a ring as large as
- * the library would make it is refused. Not to root, ever. */
+/* Whether this kernel charges rings to RLIMIT_MEMLOCK (before 5.12 and since 6.14), so that a ring
+ * as large as the library's is refused. Root is never charged. */
 static int rings_are_charged(void)
 {
     struct io_uring_params params = {.flags = IORING_SETUP_CQSIZE, .cq_entries = 8192};

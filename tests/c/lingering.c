@@ -1,14 +1,15 @@
-/* Lingering: waiting for company once there is a record; how long, and what it must not cost. */
+/* After the first record a reap may linger for a larger batch. The linger never exceeds its limit
+ * or the timeout, and costs nothing where it cannot help. */
 #include "waiting.h"
 
-/* The shortest of `tries` reaps of `datagrams` that lie ready, in microseconds: what the
- * machine's noise leaves of it. */
+/* The shortest of `tries` reaps of `datagrams` queued datagrams, in microseconds. The minimum
+ * removes the machine's noise. */
 static int64_t best_reap_us(const struct ringmsg_wait *wait, int datagrams, int tries)
 {
     int64_t us, best = INT64_MAX;
     for (int i = 0; i < tries; i++) {
         send_some(datagrams);
-        sleep_ms(1); /* a busy kernel, or SQPOLL's thread, brings them a little later */
+        sleep_ms(1); /* on a busy kernel, or with SQPOLL, the completions are a little late */
         int got = OK(timed_reap(wait, &us));
         if (got == datagrams && us < best)
             best = us;
@@ -46,10 +47,10 @@ static void a_linger_is_an_upper_bound(void)
     int64_t best = best_reap_us(&wait, 1, 10);
     CHECK(best < RINGMSG_LINGER_MAX_US + 5000 * TEST_TIME_FACTOR);
     if (is_bound() || is_recvmmsg())
-        CHECK(best >= RINGMSG_LINGER_MAX_US - 1000); /* it did wait for company */
+        CHECK(best >= RINGMSG_LINGER_MAX_US - 1000); /* the reap lingered */
     else
-        CHECK(best < 5000 * TEST_TIME_FACTOR); /* lingering costs there: ignored */
-    /* More than the most is the most. */
+        CHECK(best < 5000 * TEST_TIME_FACTOR); /* these modes ignore the linger, because it wastes CPU there */
+    /* A larger value is reduced to the maximum. */
     wait = wait_with(2000, 1000000);
     CHECK(best_reap_us(&wait, 1, 10) < RINGMSG_LINGER_MAX_US + 5000 * TEST_TIME_FACTOR);
     tear_down();
@@ -70,14 +71,14 @@ static void a_linger_never_outlasts_the_timeout(void)
     tear_down();
 }
 
-/* Four buffers cannot hold more than four datagrams: no use in waiting for a fifth. */
+/* Four buffers cannot hold more than four datagrams, so lingering for a fifth is pointless. */
 static void a_small_pool_does_not_wait_out_the_linger(void)
 {
     int64_t us;
     set_up(4);
     struct ringmsg_wait wait = wait_with(2000, RINGMSG_LINGER_MAX_US);
     CHECK(best_reap_us(&wait, 4, 20) < 5000 * TEST_TIME_FACTOR);
-    /* All held, and more in the socket. */
+    /* All four are held, and more data is in the socket. */
     struct ringmsg_wait brief = wait_with(30, RINGMSG_LINGER_MAX_US);
     struct ringmsg_record held[4];
     send_some(5);
@@ -90,7 +91,7 @@ static void a_small_pool_does_not_wait_out_the_linger(void)
     tear_down();
 }
 
-/* A reap that waits for company that never comes does not get up every linger to look. */
+/* An idle reap with a linger sleeps. It does not wake up once per linger. */
 static void an_idle_linger_sleeps(void)
 {
     int64_t us;
@@ -105,7 +106,7 @@ static void an_idle_linger_sleeps(void)
         CHECK(stats_of(fixture.ring).enters - before < 20);
         pthread_join(thread, NULL);
         wait.linger_us = RINGMSG_LINGER_AUTO;
-        /* Fast traffic, so that AUTO lingers. */
+        /* Sends fast traffic, so that AUTO lingers. */
         for (int i = 0; i < 500; i++) {
             send_some(32);
             for (int got = 0, n; got < 32; got += n) {
@@ -129,7 +130,7 @@ static void a_wake_is_delayed_by_at_most_the_linger(void)
         pthread_join(thread, NULL);
     }
     CHECK(best < RINGMSG_LINGER_MAX_US + 10000 * TEST_TIME_FACTOR);
-    /* With a record and a wake in one linger, the record. */
+    /* If a record and a wake arrive during one linger, the reap returns the record. */
     send_some(1);
     pthread_t thread = start(wake_later, 2);
     EQUAL(timed_reap(&wait, &us), 1);
@@ -153,8 +154,9 @@ static void *send_paced(void *unused)
     return NULL;
 }
 
-/* How many of a paced load arrive. A reaper that waits for as many completions as it has room
- * for sleeps to its time-out, two seconds, while the socket's buffer runs over. */
+/* Returns how many datagrams of a paced load arrive. A reap that waited for as many completions as
+ * its array holds would sleep until the timeout of two seconds, and the socket's receive buffer
+ * would overflow. */
 static int under_load(uint32_t buffers, uint32_t linger_us)
 {
     set_up(buffers);

@@ -1,4 +1,5 @@
-/* Control messages: every one that loopback can bring, decoded, raw, and sized for. */
+/* Every control message that loopback can deliver is decoded into the metadata, can be iterated
+ * raw, and fits into a pool of the computed size. */
 #include "test.h"
 
 #include <linux/errqueue.h>
@@ -22,7 +23,7 @@
 static int may_set_marks(int fd)
 {
     return setsockopt(fd, SOL_SOCKET, SO_MARK, &(int){0}, sizeof(int)) == 0 &&
-           setsockopt(fd, SOL_SOCKET, SO_RCVMARK, &(int){0}, sizeof(int)) == 0; /* Linux 5.19 has it */
+           setsockopt(fd, SOL_SOCKET, SO_RCVMARK, &(int){0}, sizeof(int)) == 0; /* SO_RCVMARK exists since Linux 5.19 */
 }
 
 /* A ring, a multishot for this socket, and a pool of the size that the library computes. */
@@ -42,8 +43,8 @@ static struct reception receive_from(int receiver, int msg_flags)
     return r;
 }
 
-/* Raw iteration and decoding say the same as the reap did, but for the source, which is no
- * control message. How many messages there are. */
+/* Checks that iterating and decoding the raw messages yields the metadata of the reap, except for
+ * the source, which is not a control message. Returns the number of messages. */
 static int check_raw(const struct reception *r)
 {
     struct ringmsg_metadata decoded = {0};
@@ -71,7 +72,7 @@ static int check_raw(const struct reception *r)
     return count;
 }
 
-/* The next record, which must be whole. */
+/* Reaps the next record, which must not be truncated. */
 static void next_record(struct reception *r)
 {
     struct ringmsg_wait wait = wait_ms(2000);
@@ -87,10 +88,10 @@ static uint16_t port_of(int fd)
 {
     socklen_t length;
     struct sockaddr_storage address = address_of(fd, &length);
-    return ntohs(((struct sockaddr_in *)&address)->sin_port); /* at the same place in sockaddr_in6 */
+    return ntohs(((struct sockaddr_in *)&address)->sin_port); /* sockaddr_in6 has the port at the same offset */
 }
 
-/* The kernel switches timestamps on in the background, so the first may come without. */
+/* The kernel enables timestamps in the background, so the first datagrams may lack one. */
 static void until_stamped(struct reception *r, int sender)
 {
     for (int i = 0; i < 1000; i++) {
@@ -111,7 +112,7 @@ static void check_recent(const struct ringmsg_metadata *m)
     CHECK(age >= 0 && age < 10000000000);
 }
 
-/* --- what each datagram brings ----------------------------------------------------------- */
+/* --- metadata of each datagram ----------------------------------------------------------- */
 
 static void check_common(const struct reception *r, int receiver, int sender, uint16_t family)
 {
@@ -182,8 +183,8 @@ static void ipv6_datagrams_carry_every_metadata_field(void)
     OK(ringmsg_ring_free(r.ring));
 }
 
-/* An IPv4 datagram on an IPv6 socket: both addresses in the mapped form; traffic class and hop
- * limit through the IPv4 options. */
+/* An IPv4 datagram on an IPv6 socket has two v4-mapped addresses, and its traffic class and hop
+ * limit come through the IPv4 options. */
 static void ipv4_datagrams_on_ipv6_sockets_have_mapped_addresses(void)
 {
     int receiver = (int)SYS(socket(AF_INET6, SOCK_DGRAM, 0)), sender = (int)SYS(socket(AF_INET, SOCK_DGRAM, 0));
@@ -213,7 +214,8 @@ static void ipv4_datagrams_on_ipv6_sockets_have_mapped_addresses(void)
     OK(ringmsg_ring_free(r.ring));
 }
 
-/* Each kind of timestamp alone, beside a train, so that there is no spare room. */
+/* Each kind of timestamp alone, together with a train, so that the control space is exactly
+ * used. */
 static void every_kind_of_timestamp_is_decoded(void)
 {
     enum { NEW = 63, NEW_NS = 64, NEW_STAMPING = 65 };
@@ -240,7 +242,7 @@ static void every_kind_of_timestamp_is_decoded(void)
     }
 }
 
-/* The counter comes with the first datagram that was queued after the drops. */
+/* The drop counter comes with the first datagram that was queued after the drops. */
 static void the_drop_counter_is_reported(void)
 {
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver), queued = 0, sent = 0;
@@ -257,13 +259,13 @@ static void the_drop_counter_is_reported(void)
     next_record(&r);
     CHECK(r.metadata.valid & RINGMSG_META_DROPPED);
     EQUAL(r.metadata.dropped, sent - queued);
-    EQUAL(stats_of(r.ring).socket_drops, 0); /* since it was armed */
+    EQUAL(stats_of(r.ring).socket_drops, 0); /* the statistics count from the arming on */
     OK(ringmsg_ring_free(r.ring));
 }
 
 /* --- the error queue --------------------------------------------------------------------- */
 
-/* Errors of a socket whose peer is not there; a multishot that reads them. */
+/* A multishot reads the error queue of a socket whose peer does not exist. */
 static void error_queue(int family)
 {
     int gone = bound_udp(family), sender = sender_to(gone);
@@ -272,13 +274,13 @@ static void error_queue(int family)
     refuse_senders(gone);
     struct reception r = receive_from(sender, MSG_ERRQUEUE);
     for (int i = 0; i < 5; i++) {
-        while (send(sender, "to nobody", 9, 0) < 0) /* tells of the one before */
+        while (send(sender, "to nobody", 9, 0) < 0) /* the previous error is still pending */
             EQUAL(errno, ECONNREFUSED);
         next_record(&r);
         CHECK(r.record.msg_flags & MSG_ERRQUEUE);
         CHECK(r.metadata.valid & RINGMSG_META_SOCKET_ERROR);
         EQUAL(r.metadata.socket_error, ECONNREFUSED);
-        EQUAL(r.metadata.source_port, port); /* of the datagram that failed */
+        EQUAL(r.metadata.source_port, port); /* the destination of the datagram that failed */
         EQUAL(r.record.result, 9);
         CHECK(memcmp(payload_of(r.ring, &r.record), "to nobody", 9) == 0);
     }
@@ -291,7 +293,8 @@ static void errors_come_from_the_error_queue(void)
     error_queue(AF_INET6);
 }
 
-/* Transmit timestamps come through the error queue, with an IP_RECVERR that nobody asked for. */
+/* Transmit timestamps arrive on the error queue as an IP_RECVERR message, although that option is
+ * off. */
 static void transmit_timestamps_are_received(void)
 {
     for (int v6 = 0; v6 < 2; v6++) {
@@ -329,8 +332,8 @@ static void enable_all_options(int fd, int family)
         setsockopt(fd, SOL_IPV6, v6[i], &(int){1}, sizeof(int));
 }
 
-/* Everything that can be on is on; a datagram with IP options, a train, and a fragmented one,
- * after drops: nothing is cut. (next_record checks that.) */
+/* Every option is enabled. A datagram with IP options, a train and a fragmented datagram arrive
+ * after drops, and next_record checks that none of them is truncated. */
 static void everything(int receiver_family, int sender_family)
 {
     int receiver = (int)SYS(socket(receiver_family, SOCK_DGRAM, 0)), sender = (int)SYS(socket(sender_family, SOCK_DGRAM, 0));
@@ -366,7 +369,7 @@ static void everything(int receiver_family, int sender_family)
     next_record(&r);
     EQUAL(r.record.result, sizeof data);
 
-    /* Long options: no-operations; one unknown that is to be skipped. */
+    /* The longest options: no-operations, and an unknown option that receivers skip. */
     static const uint8_t v4_options[40] = {1, 1, 1, 1, 1, 1, 1, 1};
     static const uint8_t v6_options[256] = {[1] = 31, 0x1e, 252};
     if (sender_family == AF_INET)

@@ -1,4 +1,5 @@
-/* MSG_WAITALL on a stream that ends, or is left, before all is there: what came is handed out, and nothing else. */
+/* A receive with MSG_WAITALL on a stream that ends, or is cancelled, before all bytes have arrived
+ * delivers the bytes that did, and no stale control message. */
 #include "test.h"
 
 static struct fixture {
@@ -29,7 +30,7 @@ static void send_ten(void)
     EQUAL(SYS(send(fixture.pair[1], "0123456789", 10, 0)), 10);
 }
 
-/* The area for control messages holds an old one, of descriptors that are long closed. */
+/* The control area holds an old SCM_RIGHTS message, whose descriptor is closed. */
 static void end_of_stream_yields_no_stale_control_messages(void)
 {
     union {
@@ -49,7 +50,7 @@ static void end_of_stream_yields_no_stale_control_messages(void)
     tear_down();
 }
 
-/* The buffer was used before, for a message with credentials. */
+/* The buffer has carried a message with credentials before. */
 static void end_of_stream_yields_no_stale_control_messages_of_the_pool(void)
 {
     set_up();
@@ -70,7 +71,7 @@ static void end_of_stream_yields_no_stale_control_messages_of_the_pool(void)
     tear_down();
 }
 
-/* They are off the stream: with -ECANCELED they would be lost. */
+/* These bytes have left the stream: a plain -ECANCELED would lose them. */
 static void a_cancel_delivers_the_bytes_that_arrived(void)
 {
     set_up();
@@ -87,7 +88,7 @@ static void a_cancel_delivers_the_bytes_that_arrived(void)
     struct ringmsg_pool *pool;
     ringmsg_pool_config_init(&config);
     config.buffers = 4;
-    config.control_capacity = 0; /* io_uring answers at once where there is room for some */
+    config.control_capacity = 0; /* with control space io_uring returns at the first bytes */
     config.payload_capacity = 100;
     OK(ringmsg_pool_new(fixture.ring, &config, &pool));
     OK(ringmsg_recvmsg_once(fixture.ring, pool, fixture.pair[0], MSG_WAITALL, 0, 2));
@@ -106,7 +107,7 @@ static void more_parts_than_the_kernel_takes_are_an_error(void)
     fixture.message.msg_iovlen = 1u << 30;
     OK(ringmsg_recvmsg(fixture.ring, fixture.pair[0], &fixture.message, MSG_WAITALL, 0, 1));
     struct ringmsg_record record = reap_one(fixture.ring);
-    CHECK(record.result == -EMSGSIZE || record.result == -EINVAL); /* io_uring of 6.1 */
+    CHECK(record.result == -EMSGSIZE || record.result == -EINVAL); /* from io_uring of Linux 6.1 */
     EQUAL(record.flags, RINGMSG_RECORD_FINAL);
     tear_down();
 }

@@ -1,9 +1,11 @@
-/* The recvmmsg engine where the kernel is short of something: its system calls come here first, and some fail. */
+/* The recvmmsg engine survives system calls that fail for lack of memory, of epoll watches, or by a
+ * signal. The library's calls reach the definitions in this program, which make some of them
+ * fail. */
 #include "test.h"
 
 #include <sys/syscall.h>
 
-/* How often these still fail. */
+/* How many of these calls still fail. */
 static int enomem_left, eintr_left, enospc_left, adds;
 
 static int fails(int *times, int with)
@@ -42,7 +44,7 @@ static struct fixture {
     int receiver, sender;
 } fixture;
 
-/* 0: the test is not about this engine. */
+/* Returns 0 if the mode under test is on io_uring. */
 static int set_up(void)
 {
     if (!is_recvmmsg())
@@ -61,7 +63,7 @@ static void tear_down(void)
     close(fixture.sender);
 }
 
-/* A reap with timeout 0, once ring_fd says that it is worth it. */
+/* Reaps with timeout 0, each time ring_fd becomes readable. */
 static struct ringmsg_record reap_when_readable(int fd)
 {
     struct pollfd ready = {fd, POLLIN, 0};
@@ -101,7 +103,8 @@ static void ring_fd_is_readable_when_a_paused_request_is_cancelled(void)
     tear_down();
 }
 
-/* As with fs.epoll.max_user_watches. The others are served, nobody spins, and it is tried again. */
+/* fs.epoll.max_user_watches has the same effect. Other sockets are served, the reap does not spin,
+ * and the addition is retried. */
 static void a_socket_that_epoll_refuses_delays_no_other(void)
 {
     if (!set_up())

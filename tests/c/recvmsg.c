@@ -1,17 +1,18 @@
-/* ringmsg_recvmsg() against recvmsg(2): the same datagram, the same flags, the same bytes. */
+/* ringmsg_recvmsg() leaves the same bytes and the same result as recvmsg(2) with the same datagram
+ * and flags. */
 #include "test.h"
 
-/* All that a receive can write to. */
+/* Everything that a receive can write to. */
 struct buffers {
     struct msghdr message;
     struct iovec parts[3];
     unsigned char name[128], control[512], payload[3][3000];
 };
 
-/* How much room a place has, and what is asked of the receive. */
+/* The flags of a receive, and the sizes of its buffers. */
 struct shape {
     int flags;
-    size_t name, control; /* 0: NULL */
+    size_t name, control; /* 0: a NULL pointer */
     size_t parts[3];
 };
 
@@ -30,7 +31,7 @@ static void lay_out(struct buffers *buffers, const struct shape *shape)
         buffers->parts[i] = (struct iovec){buffers->payload[i], shape->parts[i]};
 }
 
-/* The kernel wrote the same into both, and nothing else. */
+/* Checks that the kernel wrote the same into both, and nothing else. */
 static void check_same(const struct buffers *actual, const struct buffers *expected, int result, int expected_result)
 {
     EQUAL(result, expected_result);
@@ -42,7 +43,7 @@ static void check_same(const struct buffers *actual, const struct buffers *expec
     CHECK(memcmp(actual->payload, expected->payload, sizeof actual->payload) == 0);
 }
 
-/* recvmsg(2), as it is: bytes or -errno. */
+/* Calls recvmsg(2). Returns bytes or -errno. */
 static int system_receive(int fd, struct buffers *buffers, const struct shape *shape)
 {
     lay_out(buffers, shape);
@@ -50,7 +51,7 @@ static int system_receive(int fd, struct buffers *buffers, const struct shape *s
     return received < 0 ? -errno : (int)received;
 }
 
-/* The record of a single-shot agrees with what it left in the msghdr. */
+/* Checks that the record of a single-shot agrees with the msghdr. Returns its result. */
 static int reap_single(struct ringmsg_ring *ring, const struct buffers *buffers, const struct shape *shape)
 {
     struct ringmsg_record record = reap_one(ring);
@@ -68,7 +69,7 @@ static int reap_single(struct ringmsg_ring *ring, const struct buffers *buffers,
         EQUAL(!(record.flags & RINGMSG_RECORD_TRUNCATED), !(record.msg_flags & MSG_TRUNC));
         EQUAL(!(record.flags & RINGMSG_RECORD_CONTROL_TRUNCATED), !(record.msg_flags & MSG_CTRUNC));
     }
-    OK(ringmsg_release(ring, &record, 1)); /* there is nothing to release, which is no error */
+    OK(ringmsg_release(ring, &record, 1)); /* the record holds no buffer, and releasing it is no error */
     return record.result;
 }
 
@@ -79,7 +80,7 @@ static int ring_receive(struct ringmsg_ring *ring, int fd, struct buffers *buffe
     return reap_single(ring, buffers, shape);
 }
 
-/* Everything that brings control messages. */
+/* Enables every option that adds control messages. */
 static void enable_all_options(int fd, int family)
 {
     OK(ringmsg_socket_enable(fd, RINGMSG_META_DESTINATION | RINGMSG_META_TRAFFIC_CLASS | RINGMSG_META_HOP_LIMIT |
@@ -87,12 +88,13 @@ static void enable_all_options(int fd, int family)
                                      RINGMSG_META_DESTINATION_PORT | RINGMSG_META_SEGMENT_SIZE |
                                      (family == AF_INET6 ? RINGMSG_META_FLOW_LABEL : 0)));
     set_int(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1);
-    sleep_ms(20); /* the kernel switches timestamps on behind our back */
+    sleep_ms(20); /* the kernel enables timestamps in the background */
 }
 
 static struct buffers expected, actual;
 
-/* One datagram, received by each in this shape; at first without taking it. */
+/* One datagram, received with this shape by the system call and by the ring, at first with
+ * MSG_PEEK. */
 static void compare(struct ringmsg_ring *ring, int fd, int sender, const struct shape *shape, size_t size, uint16_t segment)
 {
     static char data[60000];
@@ -108,9 +110,9 @@ static void compare(struct ringmsg_ring *ring, int fd, int sender, const struct 
     CHECK(result >= 0);
     check_same(&actual, &expected, ring_receive(ring, fd, &actual, &peek), result);
     check_same(&actual, &expected, ring_receive(ring, fd, &actual, shape), result);
-    EQUAL(recv(fd, data, 1, MSG_DONTWAIT), -1); /* it is gone now */
+    EQUAL(recv(fd, data, 1, MSG_DONTWAIT), -1); /* it has left the queue */
 
-    /* The same, but the request is there first. */
+    /* The same with the request armed before the datagram arrives. */
     lay_out(&actual, &peek);
     OK(ringmsg_recvmsg(ring, fd, &actual.message, peek.flags, 0, 77));
     OK(ringmsg_submit(ring));
@@ -150,8 +152,8 @@ static void results_equal_those_of_the_system_call(void)
     compare_all(AF_INET6);
 }
 
-/* A datagram to a port where nobody listens comes back through the error queue: a socket of the
- * system call and one of the ring, both told by the same peer. */
+/* A datagram to a port without a socket comes back through the error queue. One socket is read by
+ * the system call, one by the ring; both get errors from the same peer. */
 static void the_error_queue_equals_that_of_the_system_call(void)
 {
     const int families[] = {AF_INET, AF_INET6}, flags[] = {0, MSG_TRUNC, MSG_DONTWAIT};
@@ -169,12 +171,13 @@ static void the_error_queue_equals_that_of_the_system_call(void)
                 struct shape shape = {flags[i] | MSG_ERRQUEUE, 28, room, {2, 0, 4}};
                 int early = room % 16 == 0 && !(flags[i] & MSG_DONTWAIT);
                 lay_out(&actual, &shape);
-                if (early) { /* it waits, which the system call would not */
+                if (early) { /* the request waits, which the system call would not do */
                     OK(ringmsg_recvmsg(ring, sockets[1], &actual.message, shape.flags, 0, 77));
                     OK(ringmsg_submit(ring));
                 }
                 for (int s = 0; s < 2; s++) {
-                    /* The error itself may still be pending: it is not what this is about. */
+                    /* The previous error may still be pending on the socket; it does not matter
+                     * here. */
                     if (send(sockets[s], "anybody?", 8, 0) < 0)
                         SYS(send(sockets[s], "anybody?", 8, 0));
                     struct pollfd queue = {.fd = sockets[s]};
@@ -197,7 +200,7 @@ static void the_error_queue_equals_that_of_the_system_call(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* Makes a msghdr that cannot be meant. */
+/* Makes the msghdr invalid in one of four ways. */
 static void spoil(struct buffers *buffers, int how)
 {
     static struct iovec too_many[2000];
@@ -207,7 +210,7 @@ static void spoil(struct buffers *buffers, int how)
         buffers->message.msg_iov = too_many;
         buffers->message.msg_iovlen = 2000;
     } else if (how == 2) {
-        buffers->message.msg_iovlen = SIZE_MAX / 2; /* nobody may look for the last of them */
+        buffers->message.msg_iovlen = SIZE_MAX / 2; /* nothing may read the last of them */
     } else {
         buffers->parts[0].iov_len = buffers->parts[1].iov_len = SIZE_MAX;
     }
@@ -240,7 +243,8 @@ static void failures_equal_those_of_the_system_call(void)
     struct ringmsg_support support = {.size = sizeof support};
     OK(ringmsg_query_support(&support));
     int old_kernel = !is_recvmmsg() && support.kernel_version < (6u << 16 | 18u << 8);
-    /* Refused before it starts; the requests around it are not. */
+    /* The kernel refuses the request at submission. The requests submitted before and after it are
+     * not affected. */
     for (int i = 0; i < 4; i++) {
         struct buffers around[2];
         for (int n = 0; n < 2; n++) {
@@ -257,7 +261,7 @@ static void failures_equal_those_of_the_system_call(void)
         OK(ringmsg_recvmsg(ring, receiver, &around[1].message, 0, 0, 1));
         int answer = reap_single(ring, &actual, &shape);
         if (answer == -EINVAL && result == -EMSGSIZE && old_kernel)
-            result = -EINVAL; /* its io_uring has another word for it */
+            result = -EINVAL; /* io_uring of older kernels has another errno for this */
         check_same(&actual, &expected, answer, result);
         for (int n = 0; n < 2; n++) {
             SYS(send(sender, "x", 1, 0));
@@ -275,7 +279,7 @@ static void failures_equal_those_of_the_system_call(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* Metadata is decoded from the caller's own areas. */
+/* The metadata is decoded from the caller's own buffers. */
 static void metadata_comes_with_the_record(void)
 {
     struct ringmsg_ring *ring = make_ring();
@@ -306,7 +310,7 @@ static void *free_ring(void *ring)
     return NULL;
 }
 
-/* After ring_free nothing is written to what a request was to fill, whoever freed. */
+/* After ring_free, from whatever thread, the kernel writes nothing to the buffers of a request. */
 static void after_ring_free_the_msghdr_is_not_written(void)
 {
     for (int from_elsewhere = 0; from_elsewhere < 2; from_elsewhere++) {
@@ -333,7 +337,8 @@ static void after_ring_free_the_msghdr_is_not_written(void)
     }
 }
 
-/* Many are submitted with one kernel entry; and more than the queue holds can be queued. */
+/* One kernel entry submits many requests, and more can be queued than the submission queue
+ * holds. */
 static void many_requests_are_submitted_with_one_entry(void)
 {
     enum { MANY = 1000 };

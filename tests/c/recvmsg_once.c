@@ -1,4 +1,5 @@
-/* ringmsg_recvmsg_once(): a single-shot whose record reads like one of a multishot. */
+/* ringmsg_recvmsg_once() receives one message into a pool, and its record equals that of a
+ * multishot, with FINAL set. */
 #include "test.h"
 
 static struct ringmsg_record reap_with(struct ringmsg_ring *ring, struct ringmsg_metadata *metadata)
@@ -17,7 +18,8 @@ static void check_same_bytes(struct ringmsg_ring *ring, const struct ringmsg_rec
     CHECK(memcmp(a_base + a_at, b_base + b_at, length) == 0);
 }
 
-/* One datagram, looked at by a single-shot (MSG_PEEK), then received by a multishot. */
+/* Receives one datagram by a single-shot with MSG_PEEK and then by a multishot, and compares the
+ * two records. */
 static void compare(struct ringmsg_ring *ring, struct ringmsg_pool *once, struct ringmsg_pool *multishot, int fd,
                     int sender, size_t size)
 {
@@ -51,7 +53,7 @@ static void compare(struct ringmsg_ring *ring, struct ringmsg_pool *once, struct
     OK(ringmsg_release(ring, &expected, 1));
 }
 
-/* In pools of every size, so that payload, name and control messages are cut as well. */
+/* Pools of every size, so that payload, name and control messages are truncated as well. */
 static void its_record_equals_that_of_a_multishot(void)
 {
     const uint32_t payloads[] = {8, 104, 2048}, names[] = {0, 8, 16, 128}, controls[] = {0, 24, 56, 512};
@@ -60,7 +62,7 @@ static void its_record_equals_that_of_a_multishot(void)
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
     OK(ringmsg_socket_enable(receiver, RINGMSG_META_DESTINATION | RINGMSG_META_TRAFFIC_CLASS |
                                            RINGMSG_META_HOP_LIMIT | RINGMSG_META_SOFTWARE_TIMESTAMP));
-    sleep_ms(20); /* the kernel switches timestamps on behind our back */
+    sleep_ms(20); /* the kernel enables timestamps in the background */
     for (size_t i = 0; i < 3 * 4 * 4; i++) {
         struct ringmsg_pool_config config;
         struct ringmsg_pool *once, *multishot;
@@ -93,14 +95,14 @@ static void a_single_shot_needs_an_unpublished_buffer(void)
         SYS(send(sender, "x", 1, 0));
         records[i] = reap_one(ring);
     }
-    REFUSED(ringmsg_recvmsg_once(ring, pool, receiver, 0, 0, 3), ENOBUFS); /* both are held */
+    REFUSED(ringmsg_recvmsg_once(ring, pool, receiver, 0, 0, 3), ENOBUFS); /* both buffers are held */
     OK(ringmsg_release(ring, records, 1));
     OK(ringmsg_recvmsg_once(ring, pool, receiver, 0, 0, 3));
     OK(ringmsg_cancel(ring, 3));
     EQUAL(reap_one(ring).result, -ECANCELED);
     OK(ringmsg_release(ring, records + 1, 1));
 
-    /* A multishot publishes them all, and gives them back when it is over. */
+    /* A multishot publishes every buffer, and takes the unused ones back when it ends. */
     OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 4));
     EQUAL(stats_of(ring).buffers_published, 2);
     REFUSED(ringmsg_recvmsg_once(ring, pool, receiver, 0, 0, 5), ENOBUFS);
@@ -110,14 +112,15 @@ static void a_single_shot_needs_an_unpublished_buffer(void)
     EQUAL(stats_of(ring).buffers_published, 0);
     OK(ringmsg_recvmsg_once(ring, pool, receiver, MSG_DONTWAIT, 0, 5));
     final = reap_one(ring);
-    EQUAL(final.flags, RINGMSG_RECORD_FINAL); /* an error holds no buffer */
+    EQUAL(final.flags, RINGMSG_RECORD_FINAL); /* an error record holds no buffer */
     EQUAL(final.result, -EAGAIN);
     EQUAL(stats_of(ring).buffers_held, 0);
     OK(ringmsg_pool_free(pool));
     OK(ringmsg_ring_free(ring));
 }
 
-/* A multishot that starves for what single-shots have taken lives again when those are done. */
+/* A multishot that is starved because single-shots have taken the buffers is armed again when those
+ * end. */
 static void a_finished_single_shot_feeds_a_starved_multishot(void)
 {
     struct ringmsg_ring *ring = make_ring();
@@ -137,7 +140,7 @@ static void a_finished_single_shot_feeds_a_starved_multishot(void)
         messages += record.user_data == 2;
         OK(ringmsg_release(ring, &record, 1));
     }
-    /* The same with data in place of a cancellation. */
+    /* The same, with single-shots that end with data or an error. */
     OK(ringmsg_cancel(ring, 2));
     EQUAL(reap_one(ring).user_data, 2);
     OK(ringmsg_recvmsg_once(ring, pool, receiver, MSG_DONTWAIT, 0, 1));
@@ -190,7 +193,8 @@ static void a_single_shot_splits_trains(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* What is queued is served by one reap that does not block, if the data is there. */
+/* One reap that does not block submits all queued requests and returns those whose data is
+ * available. */
 static void one_reap_submits_and_returns_available_data(void)
 {
     enum { MANY = 32 };
@@ -204,7 +208,8 @@ static void one_reap_submits_and_returns_available_data(void)
     }
     uint64_t before = stats_of(ring).enters;
     EQUAL(reap_ms(ring, records, MANY, 0), MANY);
-    /* recvmsg takes one at a time; epoll is told of the socket, waited for, and told that it is done. */
+    /* One recvmsg(2) per message; epoll_ctl adds the socket, epoll_wait waits, epoll_ctl removes
+     * it. */
     CHECK(stats_of(ring).enters - before <= (is_recvmmsg() ? MANY + 3 : 2));
     OK(ringmsg_release(ring, records, MANY));
     OK(ringmsg_ring_free(ring));

@@ -1,4 +1,5 @@
-/* When ring_fd is asked for, and by whom: late, before ring_enable, while the owner sleeps, by several at once. */
+/* ring_fd works whenever it is first asked for: after data is queued, before ringmsg_ring_enable,
+ * by another thread, while the owner sleeps in a reap, or by several threads at once. */
 #include "ring_fd_loop.h"
 
 static void ring_fd_made_after_data_is_queued_is_readable(uint32_t edge)
@@ -91,7 +92,7 @@ static void *ask_at_once(void *unused)
     return (void *)(intptr_t)ringmsg_ring_fd(fixture.ring);
 }
 
-/* Several threads ask for the first time while the owner reaps: all get the same answer. */
+/* Several threads make the first call while the owner reaps. All get the same descriptor. */
 static void threads_that_ask_at_once_get_the_same_ring_fd(void)
 {
     set_up_sockets();
@@ -129,7 +130,7 @@ static void *own_and_loop(void *unused)
     return NULL;
 }
 
-/* Made disabled, watched before it is enabled, enabled by another thread. */
+/* The ring is made disabled, ring_fd joins an epoll set, and another thread enables the ring. */
 static void ring_fd_made_before_enable_serves_the_owner(uint32_t edge)
 {
     fixture.ring = make_ring_with(RINGMSG_SETUP_R_DISABLED, 0);

@@ -1,5 +1,6 @@
-/* What the programs about ring_fd share: somebody else's loop on epoll, level- and edge-triggered, and a handler
- * that reaps with timeout 0. Nothing may wait for a time-out, and nothing may get up in vain. */
+/* Shared by the programs about ring_fd: an epoll loop, level- or edge-triggered, whose handler
+ * reaps with timeout 0. No test may depend on a timeout to make progress, and wake-ups without a
+ * record are counted. */
 #ifndef RINGMSG_TEST_RING_FD_LOOP_H
 #define RINGMSG_TEST_RING_FD_LOOP_H
 
@@ -17,7 +18,7 @@ static struct fixture {
     int receiver, sender, epoll;
 } fixture;
 
-/* What the loop has seen since it was last zeroed. */
+/* What the loop has counted since it was last zeroed. */
 static struct counts {
     int records, wakeups, empty, finals;
 } counts;
@@ -69,7 +70,7 @@ static pthread_t start(void *(*run)(void *), intptr_t argument)
     return thread;
 }
 
-/* 1: ring_fd is readable; 0: it was not within this time. */
+/* Returns 1 if ring_fd became readable within this time, else 0. */
 static int wait_readable(int ms)
 {
     struct epoll_event event;
@@ -77,14 +78,14 @@ static int wait_readable(int ms)
     for (;;) {
         int64_t left = deadline - now_ns();
         int got = epoll_wait(fixture.epoll, &event, 1, left < 0 ? 0 : (int)((left + 999999) / 1000000));
-        /* Plain and COOP interrupt the thread that armed. */
+        /* Plain and COOP rings interrupt the thread that armed the request. */
         if (got >= 0)
             return got;
         EQUAL(errno, EINTR);
     }
 }
 
-/* What a handler does: one reap that does not block. Its records stay in `records`. */
+/* The handler: one reap that does not block. Its records stay in `records`. */
 static int handle(uint32_t capacity)
 {
     int n = reap_ms(fixture.ring, records, capacity, 0);
@@ -102,7 +103,7 @@ static void handle_and_release(uint32_t capacity)
     OK(ringmsg_release(fixture.ring, records, (uint32_t)n));
 }
 
-/* The loop, until so many records have come. */
+/* Runs the loop until `wanted` records have arrived. */
 static void loop_until(int wanted, uint32_t capacity)
 {
     while (counts.records < wanted) {
@@ -113,7 +114,7 @@ static void loop_until(int wanted, uint32_t capacity)
     EQUAL(counts.records, wanted);
 }
 
-/* Nothing is left to be told. */
+/* Checks that no further record arrives, with at most `may_be_empty` wake-ups that bring none. */
 static void check_no_more_records(int may_be_empty)
 {
     for (int i = 0; wait_readable(30) != 0; i++) {

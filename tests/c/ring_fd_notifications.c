@@ -1,4 +1,5 @@
-/* What ring_fd has to announce although no new datagram does. */
+/* ring_fd becomes readable for everything that a reap would return or do, although no new datagram
+ * arrives: the rest of a train, a release, a cancel, a queued single-shot, a wake. */
 #include "ring_fd_loop.h"
 
 static void the_rest_of_a_train_makes_ring_fd_readable(uint32_t edge)
@@ -21,7 +22,7 @@ BOTH_TRIGGERS(the_rest_of_a_train_makes_ring_fd_readable)
 
 static struct ringmsg_record held[4];
 
-/* Takes all four buffers, with four more datagrams in the socket. */
+/* Holds all four buffers, with four more datagrams in the socket. */
 static void starve(uint32_t edge)
 {
     set_up(edge, 4);
@@ -78,7 +79,8 @@ static void *release_what_is_given(void *unused)
     return NULL;
 }
 
-/* A pool of one buffer starves with every datagram; the release comes at any time. */
+/* With a pool of one buffer every datagram starves the request, and the release comes at any
+ * time. */
 static void repeated_starvation_never_stops_the_loop(uint32_t edge)
 {
     set_up(edge, 1);
@@ -130,7 +132,7 @@ static void a_queued_single_shot_makes_ring_fd_readable(uint32_t edge)
     send_some(1);
     OK(ringmsg_recvmsg_once(fixture.ring, fixture.pool, fixture.receiver, 0, 0, 1));
     loop_until(1, CAPACITY);
-    /* And one whose datagram comes later. */
+    /* A second single-shot, whose datagram arrives later. */
     OK(ringmsg_recvmsg_once(fixture.ring, fixture.pool, fixture.receiver, 0, 0, 2));
     check_no_more_records(2);
     send_some(1);

@@ -1,4 +1,5 @@
-/* ring_fd in the steady state: in bursts, in a race with the next datagram, between reaps that block. */
+/* An epoll loop on ring_fd misses no datagram and has no empty wake-ups under paced traffic, in
+ * bursts, in a race with the next datagram, and between reaps that block. */
 #include "ring_fd_loop.h"
 
 enum { PACED = 1000 };
@@ -32,7 +33,7 @@ static void steady_state_has_no_empty_wakeups(uint32_t edge)
 }
 BOTH_TRIGGERS(steady_state_has_no_empty_wakeups)
 
-/* Bursts, taken in pieces: what a reap leaves behind is announced again. */
+/* Bursts that several reaps take: ring_fd is readable again for what a reap has left. */
 static void a_burst_is_reaped_in_pieces(uint32_t edge)
 {
     static const uint32_t capacities[] = {1, 3, CAPACITY};
@@ -64,7 +65,7 @@ static void *send_when_answered(void *unused)
     return NULL;
 }
 
-/* The next datagram comes at every distance from the end of the reap before. */
+/* The next datagram arrives at every distance in time from the end of the previous reap. */
 static void no_datagram_is_missed_between_two_reaps(uint32_t edge)
 {
     set_up(edge, 64);
@@ -84,7 +85,7 @@ static void no_datagram_is_missed_between_two_reaps(uint32_t edge)
 }
 BOTH_TRIGGERS(no_datagram_is_missed_between_two_reaps)
 
-/* A loop that uses ring_fd may reap with a time-out as well. */
+/* A loop on ring_fd may also reap with a timeout. */
 static void blocking_reaps_mix_with_an_epoll_loop(uint32_t edge)
 {
     set_up(edge, 64);

@@ -1,7 +1,8 @@
-/* Sandboxes: real seccomp filters that answer EPERM or ENOSYS to io_uring_setup, or to
- * io_uring_enter or io_uring_register alone. Each case is a process of its own, since a filter
- * cannot be taken off; and each is tried by a process that asked for io_uring before the filter
- * was there, too. AUTO receives on the other engine; who insists on io_uring is told why not. */
+/* Under a seccomp filter that answers EPERM or ENOSYS to io_uring_setup, io_uring_enter or
+ * io_uring_register, AUTO receives on the recvmmsg engine, and a ring that requires io_uring is
+ * refused with the reason. A filter cannot be removed, so each case runs in a process of its own.
+ * Each case runs twice: without an earlier call of the library, and after the library has probed
+ * io_uring. */
 #include "test.h"
 
 #include <linux/filter.h>
@@ -10,7 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-/* Has these three calls answer `error`; 0 leaves a call out. */
+/* Installs a filter that fails each selected call with `error`. */
 static void install_filter(int setup, int enter, int registers, int error)
 {
     struct sock_filter filter[] = {
@@ -33,7 +34,7 @@ static struct ringmsg_support support(void)
     return support;
 }
 
-/* A ring that AUTO makes receives a datagram; its engine. */
+/* Makes a ring with AUTO, which must receive a datagram. Returns its engine. */
 static uint32_t auto_receives(void)
 {
     struct ringmsg_ring *ring;
@@ -51,7 +52,8 @@ static uint32_t auto_receives(void)
     return info.engine;
 }
 
-/* A ring on io_uring is refused with this error, in a sentence that holds these words. */
+/* Checks that a ring on io_uring is refused with this error, and that the sentence begins with this
+ * call. */
 static void check_refused(uint32_t flags, int error, const char *call)
 {
     char why[1024];
@@ -69,7 +71,7 @@ static void check_refused(uint32_t flags, int error, const char *call)
         FAIL("it begins with \"%s\" and tells of a seccomp filter: %s", call, why);
 }
 
-static int io_uring_available; /* io_uring works without a filter */
+static int io_uring_available; /* multishot recvmsg works without a filter */
 
 static void check_blocked(int setup, int enter, int registers, int error, const char *call)
 {
@@ -108,7 +110,7 @@ static void a_filter_that_allows_all_three_calls_changes_nothing(void)
     EQUAL(auto_receives(), io_uring_available ? RINGMSG_ENGINE_IO_URING : RINGMSG_ENGINE_RECVMMSG);
 }
 
-/* A ring that is there already goes on to work when only new ones are forbidden. */
+/* A filter that forbids io_uring_setup does not affect a ring that exists. */
 static void a_ring_made_before_the_filter_keeps_receiving(void)
 {
     struct ringmsg_ring *ring;
@@ -122,7 +124,8 @@ static void a_ring_made_before_the_filter_keeps_receiving(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* In a child: this process is to ask for nothing before the filters are there. */
+/* Probes in a child, so that this process has not called the library before the filters are
+ * installed. */
 static int io_uring_works(void)
 {
     int status;

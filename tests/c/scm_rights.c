@@ -1,4 +1,5 @@
-/* Descriptors that arrive in control messages: taken, or closed; never leaked, never confused. */
+/* Descriptors that arrive in control messages (SCM_RIGHTS, SCM_PIDFD) are handed out once by
+ * ringmsg_take_fds or closed with the record. None leaks, and none is closed twice. */
 #include "test.h"
 #include <sys/stat.h>
 
@@ -14,7 +15,7 @@ enum { MOST = 253 }; /* SCM_MAX_FD */
 static const int types[] = {SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM};
 enum { TYPES = 3 };
 
-/* Sends `count` descriptors: those of `files`, again and again. */
+/* Sends `count` descriptors, cycling through those of `files`. */
 static void send_descriptors(int to, const int *files, int file_count, int count, size_t payload)
 {
     union {
@@ -44,7 +45,7 @@ static int same_file(int a, int b)
     return of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
 }
 
-/* Sockets to pass descriptors over, files to pass, a ring that receives. */
+/* A socket pair that passes descriptors, files to pass, and a ring that receives. */
 struct fixture {
     struct ringmsg_ring *ring;
     struct ringmsg_pool *pool;
@@ -81,7 +82,7 @@ static void close_files(struct fixture *fixture)
     SYS(close(fixture->pair[1]));
 }
 
-/* Nothing is left of a scene. */
+/* Frees the ring, closes the files, and checks that no descriptor is left. */
 static void tear_down(struct fixture *fixture)
 {
     OK(ringmsg_ring_free(fixture->ring));
@@ -94,7 +95,8 @@ static uint8_t *control_of(const struct fixture *fixture, const struct ringmsg_r
     return (uint8_t *)(uintptr_t)ringmsg_pool_base(fixture->pool) + record->control_offset;
 }
 
-/* Every descriptor in the control slice reads -1. Returns how many there are. */
+/* Checks that every descriptor in the control slice has been replaced by -1. Returns how many there
+ * are. */
 static int cleared_descriptors_in(const struct fixture *fixture, const struct ringmsg_record *record)
 {
     const uint8_t *control = control_of(fixture, record);
@@ -155,10 +157,10 @@ static void descriptors_are_taken_in_order_or_closed(void)
                 send_descriptors(fixture.pair[1], fixture.files, 4, count, 11);
                 struct ringmsg_record record = reap_descriptors(&fixture, count);
                 EQUAL(record.result, 11);
-                if (way == 0) { /* all */
+                if (way == 0) { /* take all at once */
                     EQUAL(ringmsg_take_fds(fixture.ring, &record, fds, MOST + 1), count);
                     EQUAL(ringmsg_take_fds(fixture.ring, &record, fds, MOST + 1), 0);
-                } else if (way == 1) { /* some, and then some */
+                } else if (way == 1) { /* take half of them, then one more */
                     EQUAL(ringmsg_take_fds(fixture.ring, &record, NULL, 0), 0);
                     int half = count / 2;
                     EQUAL(ringmsg_take_fds(fixture.ring, &record, fds, (uint32_t)half), half);
@@ -169,7 +171,7 @@ static void descriptors_are_taken_in_order_or_closed(void)
                 REFUSED(ringmsg_take_fds(fixture.ring, &record, fds, MOST), EINVAL);
                 if (way == 0)
                     check_taken(&fixture, fds, count, 0);
-                if (before == 0) /* the first arming made a duplicate of the socket */
+                if (before == 0) /* the first arming duplicates the socket */
                     before = open_descriptors();
                 EQUAL(open_descriptors(), before);
             }
@@ -184,7 +186,7 @@ static void a_message_without_descriptors_yields_none(void)
     int fd;
     set_up(&fixture, SOCK_DGRAM, 0, 0);
     arm(&fixture, 0);
-    for (int i = 0; i < 20; i++) { /* also in buffers that have carried some */
+    for (int i = 0; i < 20; i++) { /* also in buffers that have carried descriptors */
         if (i % 2)
             send_descriptors(fixture.pair[1], fixture.files, 4, 4, i % 4 == 1 ? 0 : 5);
         else
@@ -206,9 +208,9 @@ static void *free_ring(void *ring)
     return NULL;
 }
 
-/* What a caller writes over the control slice names nothing that would be closed: not by a
- * release, not when the ring is freed while the record is held, nor after it was released, when
- * another thread frees and looks for what the kernel may have left in the buffers. */
+/* The caller overwrites the control slice with open descriptors. None of them is closed: not by a
+ * release, not by ring_free while the record is held, and not by ring_free in another thread after
+ * the release, when the library looks for messages that the kernel has left in the buffers. */
 static void overwriting_the_control_slice_closes_nothing(void)
 {
     for (int way = 0; way < 6; way++) {
@@ -229,11 +231,11 @@ static void overwriting_the_control_slice_closes_nothing(void)
             pthread_join(thread, NULL);
             fixture.ring = NULL;
         }
-        tear_down(&fixture); /* closes each of them once */
+        tear_down(&fixture); /* closes each file once */
     }
 }
 
-/* The kernel installs only what fits. */
+/* The kernel installs only the descriptors that fit. */
 static void truncated_control_space_leaks_no_descriptor(void)
 {
     for (uint32_t control = 8; control <= 64; control += 8) {
@@ -266,7 +268,7 @@ static void a_pidfd_is_taken_like_a_passed_descriptor(void)
         fixture.descriptors = open_descriptors();
         set_up(&fixture, types[t], 0, 0);
         if (setsockopt(fixture.pair[0], SOL_SOCKET, SO_PASSPIDFD, &on, sizeof on) != 0) {
-            EQUAL(errno, ENOPROTOOPT); /* before Linux 6.5 */
+            EQUAL(errno, ENOPROTOOPT); /* Linux 6.5 added it */
             return;
         }
         set_int(fixture.pair[0], SOL_SOCKET, SO_PASSCRED, 1);
@@ -274,9 +276,10 @@ static void a_pidfd_is_taken_like_a_passed_descriptor(void)
         for (int i = 0; i < 3; i++) {
             send_descriptors(fixture.pair[1], fixture.files, 4, 4, 4);
             struct ringmsg_record record = reap_descriptors(&fixture, 5);
-            if (i < 2) { /* the third one's are closed */
+            if (i < 2) { /* those of the third message are closed */
                 EQUAL(ringmsg_take_fds(fixture.ring, &record, fds, 8), 5);
-                /* The pidfd is the one that is none of ours; and it is close-on-exec too. */
+                /* The pidfd is the descriptor that names no passed file. It is close-on-exec as
+                 * well. */
                 int at = same_file(fds[0], fixture.files[0]) ? 4 : 0;
                 EQUAL(SYS(fcntl(fds[at], F_GETFD)), FD_CLOEXEC);
                 CHECK(!same_file(fds[at], fixture.files[0]));
@@ -289,7 +292,8 @@ static void a_pidfd_is_taken_like_a_passed_descriptor(void)
     }
 }
 
-/* As with the system call: they are where the kernel put them, and the caller's. */
+/* As with the system call, the descriptors are in the caller's control buffer, and the caller owns
+ * them. */
 static void recvmsg_leaves_descriptors_to_the_caller(void)
 {
     struct fixture fixture;
@@ -309,7 +313,7 @@ static void recvmsg_leaves_descriptors_to_the_caller(void)
         OK(ringmsg_recvmsg(fixture.ring, fixture.pair[0], &message, cloexec ? MSG_CMSG_CLOEXEC : 0, 0, 1));
         struct ringmsg_record record = reap_one(fixture.ring);
         EQUAL(record.result, 4);
-        REFUSED(ringmsg_take_fds(fixture.ring, &record, fds, 4), EINVAL); /* nothing of it is held */
+        REFUSED(ringmsg_take_fds(fixture.ring, &record, fds, 4), EINVAL); /* the record holds no buffer */
         OK(ringmsg_release(fixture.ring, &record, 1));
         struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
         EQUAL(cmsg->cmsg_len, CMSG_LEN(4 * sizeof(int)));
@@ -327,7 +331,7 @@ static void recvmsg_leaves_descriptors_to_the_caller(void)
 
 enum { MESSAGES = 12, EACH = 5 };
 
-/* Some messages reaped and held, some posted and not reaped, some still in the socket. */
+/* Some messages are reaped and held, some posted and not reaped, some still in the socket. */
 static void leave_descriptors_everywhere(struct fixture *fixture, int once)
 {
     int fd;
@@ -359,8 +363,8 @@ static void *set_up_and_leave_descriptors(void *argument)
     return NULL;
 }
 
-/* By the owner, by another thread while the owner lives, and after it has exited; also with a
- * completion queue that has overflowed. */
+/* The owner frees the ring, or another thread does while the owner lives or after it has exited;
+ * also with a completion queue that has overflowed. */
 static void ring_free_closes_descriptors_that_nobody_took(void)
 {
     for (int variant = 0; variant < 12; variant++) {

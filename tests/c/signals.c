@@ -1,4 +1,5 @@
-/* Signals that come while a reap waits, and wakes from their handlers. */
+/* A signal ends a waiting reap with -EINTR and loses nothing, and ringmsg_wake may be called from a
+ * handler. */
 #include "waiting.h"
 
 static void wake_in_handler(int signal)
@@ -61,7 +62,7 @@ static void a_signal_gives_eintr_and_loses_nothing(void)
         REFUSED(timed_reap(&forever, &us), EINTR);
         CHECK(since_start_us() >= 20000);
         pthread_join(thread, NULL);
-        /* next has released by then what it was given. */
+        /* ringmsg_next releases its records before it waits. */
         send_some(1);
         struct ringmsg_record done = reap_one(fixture.ring);
         thread = start(signal_later, 30);
@@ -70,7 +71,7 @@ static void a_signal_gives_eintr_and_loses_nothing(void)
         pthread_join(thread, NULL);
     }
     EQUAL(handled, 4);
-    /* Records win over a signal, too. */
+    /* A reap with records returns them, although a signal has arrived. */
     send_some(1);
     sleep_ms(10);
     raise(SIGUSR1);
@@ -92,7 +93,7 @@ static void *send_empty_and_signal(void *unused)
     return NULL;
 }
 
-/* Each zero-length datagram ends the request in the kernel: signals meet the re-arm. */
+/* Each zero-length datagram ends the request in the kernel, so signals arrive during the re-arm. */
 static void signals_during_rearms_lose_nothing(void)
 {
     int interrupted = 0;
@@ -122,7 +123,8 @@ static void signals_during_rearms_lose_nothing(void)
     tear_down();
 }
 
-/* Not each: one that comes between two system calls of the recvmmsg engine is seen by nobody. */
+/* Not every signal has this effect: one that arrives between two system calls of the recvmmsg
+ * engine does not interrupt either. */
 static void a_signal_during_a_linger_is_eintr(void)
 {
     enum { REAPS = 20 };

@@ -1,10 +1,11 @@
-/* All buffers are held: nothing is lost, nothing spins, and a release revives. */
+/* A request whose pool has no free buffer is starved: no datagram is lost, no reap spins, no error
+ * is reported, and a release by any thread arms the request again. */
 #include "numbered_datagrams.h"
 
 #define ALL 40
 #define BUFFERS 16
 
-/* A starved request: BUFFERS records held, the other numbers waiting in the socket. */
+/* A starved request: BUFFERS records are held, and the other datagrams wait in the socket. */
 struct starved {
     struct ringmsg_ring *ring;
     int receiver, sender;
@@ -36,7 +37,7 @@ static void a_starved_request_sleeps_until_a_release_and_then_gets_everything(vo
     if (stats_of(s.ring).enters - enters > 5)
         FAIL("%d kernel entries in 300 ms: it spins", (int)(stats_of(s.ring).enters - enters));
 
-    /* Four at a time, everything else always held. */
+    /* Releases four records at a time, and holds all others. */
     uint32_t next = BUFFERS;
     int oldest = 0, newest = BUFFERS;
     while (next < ALL) {
@@ -62,7 +63,7 @@ static void a_starved_request_sleeps_until_a_release_and_then_gets_everything(vo
     OK(ringmsg_ring_free(s.ring));
 }
 
-/* The release alone arms again, without a reap: with its own kernel entry. */
+/* The release arms the request by its own kernel entry, without a reap. */
 static void the_owners_release_rearms_without_a_reap(void)
 {
     struct starved s;
@@ -120,7 +121,7 @@ static void epoll_wakes_for_a_release_by_another_thread(uint32_t trigger)
     for (int held = BUFFERS; held < 2 * BUFFERS; wakeups++) {
         int ready = epoll_wait(loop, &event, 1, 10000);
         if (ready < 0 && errno == EINTR)
-            continue; /* plain and COOP rings disturb the thread that armed */
+            continue; /* plain and COOP rings interrupt the thread that armed the request */
         EQUAL(ready, 1);
         int n = reap_ms(s.ring, s.held + held, (uint32_t)(ALL - held), 0);
         next = check_numbers(s.ring, s.held + held, n, next);
@@ -142,15 +143,15 @@ static void a_release_by_another_thread_wakes_an_edge_triggered_epoll(void)
     epoll_wakes_for_a_release_by_another_thread(EPOLLET);
 }
 
-/* The owner hands every record to a thread that releases it, with a pool so small that the
- * release and the next want of buffers race all the time. The sender is never far ahead, so
- * that the socket drops nothing. */
+/* The owner passes every record to a thread that releases it. The pool is so small that each
+ * release races with the next starvation. The sender stays close behind, so that the socket drops
+ * nothing. */
 #define RACE 30000
 static struct {
     struct ringmsg_ring *ring;
     int sender;
     struct ringmsg_record records[RACE];
-    uint32_t received; /* shared, as is `records` below it */
+    uint32_t received; /* read and written by all threads, as are the records below this index */
 } race;
 
 static void *race_send(void *unused)
@@ -219,10 +220,10 @@ static void releases_by_another_thread_race_with_an_epoll_loop(void)
     race_with(1);
 }
 
-/* --- starvation is not an error of the socket -------------------------------------------- */
+/* --- starvation is not a socket error --------------------------------------------------- */
 
-/* Whoever runs the completions: with SQPOLL the kernel's thread meets the empty buffer ring while
- * the reaper fills it. */
+/* With SQPOLL the kernel's thread can find the buffer ring empty while the reaper fills it. That
+ * -ENOBUFS is starvation, and no record reports it. */
 static void starvation_is_never_reported_as_a_socket_error(void)
 {
     enum { SOCKETS = 4 };
@@ -231,7 +232,7 @@ static void starvation_is_never_reported_as_a_socket_error(void)
     struct ringmsg_record records[8];
     int senders[SOCKETS];
     ringmsg_ring_config_init(&config);
-    /* The mode under test counts where nobody else runs the completions. */
+    /* SQPOLL replaces the plain mode, which has no other thread that posts completions. */
     config.flags = test_mode == 0 && !is_recvmmsg() ? RINGMSG_SETUP_SQPOLL : test_mode;
     config.engine = test_engine;
     OK(ringmsg_ring_new(&config, &ring));
@@ -259,7 +260,7 @@ static void starvation_is_never_reported_as_a_socket_error(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* Two requests with one user_data, each with a pool of its own; a third has another number. */
+/* Two requests share a user_data and have pools of their own; a third has another user_data. */
 static void requests_with_one_user_data_are_counted_together(void)
 {
     struct ringmsg_ring *ring = make_ring();

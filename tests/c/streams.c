@@ -1,4 +1,5 @@
-/* Sockets other than UDP: streams with an end, and local ones. */
+/* Stream and local sockets deliver every byte in order, and the end of a stream or an error of the
+ * connection is one FINAL record. */
 #include "test.h"
 #include <sys/un.h>
 
@@ -18,7 +19,7 @@ static const struct kind kinds[] = {
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
-/* Two connected sockets: [0] receives, [1] sends. */
+/* Makes two connected sockets: [0] receives, [1] sends. */
 static void make_pair(const struct kind *kind, int pair[2])
 {
     if (kind->domain == AF_UNIX) {
@@ -35,7 +36,7 @@ static void make_pair(const struct kind *kind, int pair[2])
     close(listener);
 }
 
-/* Byte number `at` of everything that is sent. No two stretches of it look alike. */
+/* The byte at this position of everything that is sent. No two ranges are alike. */
 static uint8_t byte_at(uint32_t at)
 {
     return (uint8_t)((at * 2654435761u) >> 24 ^ at);
@@ -47,7 +48,7 @@ static void fill(uint8_t *to, uint32_t at, uint32_t length)
         to[i] = byte_at(at + i);
 }
 
-/* How long message number `n` is: never 0. */
+/* The length of message `n`, never 0. */
 static uint32_t message_length(uint32_t n)
 {
     return 1 + n * 7919 % 12000;
@@ -74,7 +75,7 @@ static void *send_messages(void *argument)
     return NULL;
 }
 
-/* Nothing happens any more: no record, and the kernel is not asked again and again. */
+/* Checks that no record arrives and that the reap does not enter the kernel repeatedly. */
 static void quiet(struct ringmsg_ring *ring)
 {
     struct ringmsg_stats before = stats_of(ring);
@@ -129,7 +130,7 @@ static void receive_all(const struct kind *kind, uint32_t buffers, uint32_t cq_e
         OK(ringmsg_release(ring, &record, 1));
         REFUSED(ringmsg_cancel(ring, 1), ENOENT);
     } else {
-        reap_nothing(ring, 5); /* it may still have to be armed again, once */
+        reap_nothing(ring, 5); /* the request may be armed again once */
     }
     quiet(ring);
     EQUAL(stats_of(ring).control_truncated, 0);
@@ -155,7 +156,8 @@ static void every_byte_arrives_with_few_buffers_and_a_full_completion_queue(void
     }
 }
 
-/* What the kernel takes in several passes, with the end right behind it: no later event tells of the end. */
+/* The kernel receives the messages in several passes, and the end of the stream directly follows
+ * them, so no later event reports the end. */
 static void an_end_behind_many_messages_is_seen(void)
 {
     enum { SIZE = 64, MESSAGES_MAX = 50 };
@@ -190,7 +192,7 @@ static void an_end_behind_many_messages_is_seen(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* The peer says it is done, but still listens. */
+/* The peer shuts down its sending direction and still receives. */
 static void end_of_stream_is_final_and_ends_one_direction_only(void)
 {
     for (int i = 0; i < KINDS; i++) {
@@ -214,7 +216,7 @@ static void end_of_stream_is_final_and_ends_one_direction_only(void)
         SYS(send(pair[0], "goodbye", 8, 0));
         EQUAL(SYS(recv(pair[1], answer, sizeof answer, 0)), 8);
 
-        /* Whoever asks again is told again. */
+        /* A new request on the ended stream ends as well. */
         OK(ringmsg_recvmsg_multishot(ring, pool, pair[0], 0, 0, 2));
         record = reap_one(ring);
         EQUAL(record.result, 0);
@@ -243,7 +245,7 @@ static void a_reset_is_a_final_econnreset(void)
         SYS(send(pair[1], "data", 4, 0));
         struct ringmsg_record record = reap_one(ring);
         EQUAL(record.result, 4);
-        /* A local peer that has not read what was sent to it resets by closing. */
+        /* A local peer that closes with unread data resets the connection. */
         struct linger at_once = {1, 0};
         SYS(setsockopt(pair[1], SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once));
         SYS(send(pair[0], "unread", 6, 0));
@@ -271,7 +273,7 @@ static void an_unconnected_stream_ends_at_once(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* It would throw the bytes away. Where messages have a length it is welcome. */
+/* On a stream MSG_TRUNC discards the bytes. On sockets with message boundaries it is allowed. */
 static void msg_trunc_is_refused_on_streams(void)
 {
     for (int i = 0; i < KINDS; i++) {
@@ -304,7 +306,7 @@ static void msg_trunc_is_refused_on_streams(void)
     }
 }
 
-/* MSG_WAITALL fills every part, however the bytes come. */
+/* MSG_WAITALL fills every part of the iovec, however the bytes arrive. */
 static void msg_waitall_fills_every_part_of_a_single_shot(void)
 {
     struct ringmsg_ring *ring = make_ring();
@@ -325,7 +327,8 @@ static void msg_waitall_fills_every_part_of_a_single_shot(void)
         }
         struct ringmsg_record record = reap_one(ring);
         EQUAL(record.result, sizeof sent);
-        /* Linux 6.17 has a control message for every read of a local stream (SCM_INQ), wanted or not. */
+        /* Linux 6.17 adds a control message (SCM_INQ) to every receive on a local stream, even if
+         * it was not requested. */
         uint32_t unwanted = kinds[i].domain == AF_UNIX ? RINGMSG_RECORD_CONTROL_TRUNCATED : 0;
         EQUAL(record.flags & ~unwanted, RINGMSG_RECORD_FINAL);
         CHECK(memcmp(parts, sent, sizeof sent) == 0);
@@ -343,7 +346,7 @@ static void local_datagrams_have_names_and_may_be_empty(void)
     int receiver = (int)SYS(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     int sender = (int)SYS(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     socklen_t length;
-    SYS(bind(receiver, (struct sockaddr *)&name, sizeof(sa_family_t))); /* the kernel picks names */
+    SYS(bind(receiver, (struct sockaddr *)&name, sizeof(sa_family_t))); /* the kernel chooses the names */
     SYS(bind(sender, (struct sockaddr *)&name, sizeof(sa_family_t)));
     struct sockaddr_storage address = address_of(receiver, &length);
     SYS(connect(sender, (struct sockaddr *)&address, length));

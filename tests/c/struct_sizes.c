@@ -1,8 +1,8 @@
-/* Structs of any size, shorter and longer than the library's: what programs compiled against another version pass.
- * What is no size is refused. */
+/* Structs with a size field may be shorter or longer than the library's, as in programs that were
+ * compiled against another version. Invalid sizes are refused. */
 #include "bad_input.h"
 
-/* A struct in the middle of guard bytes, with room for a tail. */
+/* A struct followed by guard bytes, with room for fields of a later version. */
 #define ROOM 256
 static union {
     uint8_t bytes[ROOM];
@@ -42,14 +42,14 @@ static int give_wait(const void *input)
     return ringmsg_reap(fixture.ring, records, NULL, CAPACITY, input);
 }
 
-/* `shortest`: the size that still says all that must be said. */
+/* `shortest` is the smallest size that includes every required field. */
 static void try_sizes(input_call *call, const void *value, uint32_t length, uint32_t shortest)
 {
     frame(value, length, length);
     EQUAL(call(&framed), 0);
     for (uint32_t size = shortest; size <= ROOM; size += 4) {
         frame(value, size < length ? size : length, size);
-        if (size < length) /* what lies behind it is none of the library's business */
+        if (size < length) /* the library must not read behind the size */
             memset(framed.bytes + size, 0xEE, length - size);
         EQUAL(call(&framed), 0);
     }
@@ -148,7 +148,7 @@ static void output_structs_may_have_any_size(void)
     tear_down();
 }
 
-/* pool_config_for_socket reads and writes. */
+/* ringmsg_pool_config_for_socket reads and writes its struct. */
 static void pool_config_for_socket_accepts_any_size(void)
 {
     struct ringmsg_pool_config config;

@@ -1,8 +1,9 @@
-/* Which thread may do what, and what happens when one is gone. */
+/* Requests survive the exit of the thread that armed them, a bound ring serves its owner only, and
+ * one thread reaps at a time. */
 #include "test.h"
 #include <sys/syscall.h>
 
-/* Runs `body` in a thread of its own, to its end. */
+/* Runs `body` in a thread of its own and waits for its end. */
 static void run_in_thread(void *(*body)(void *), void *argument)
 {
     pthread_t thread;
@@ -10,7 +11,7 @@ static void run_in_thread(void *(*body)(void *), void *argument)
     EQUAL(pthread_join(thread, NULL), 0);
 }
 
-/* A ring in the mode under test, bound to its owner. */
+/* Makes a ring in the mode under test that is bound to its owner. */
 static struct ringmsg_ring *make_bound_ring(uint32_t more_flags)
 {
     return make_ring_with(RINGMSG_SETUP_SINGLE_ISSUER | more_flags, 0);
@@ -23,7 +24,7 @@ static struct ringmsg_ring_info info_of(const struct ringmsg_ring *ring)
     return info;
 }
 
-/* What the threads of these tests work on. */
+/* What the threads of a test share. */
 struct fixture {
     struct ringmsg_ring *ring;
     struct ringmsg_pool *pool, *singles;
@@ -50,7 +51,7 @@ static void set_up(struct fixture *fixture, struct ringmsg_ring *ring)
     fixture->message.msg_iovlen = 1;
 }
 
-/* --- the thread that armed is gone ---------------------------------------------------------- */
+/* --- the exit of the thread that armed ------------------------------------------------------ */
 
 static void *arm_all_three(void *argument)
 {
@@ -62,7 +63,7 @@ static void *arm_all_three(void *argument)
     return NULL;
 }
 
-/* Three requests live, and every datagram reaches one of them. */
+/* Checks that all three requests are armed and that every datagram reaches one of them. */
 static void check_all_three_receive(struct fixture *fixture)
 {
     int seen[4] = {0};
@@ -75,8 +76,8 @@ static void check_all_three_receive(struct fixture *fixture)
         EQUAL((record.flags & RINGMSG_RECORD_FINAL) != 0, record.user_data != 3);
         OK(ringmsg_release(fixture->ring, &record, 1));
     }
-    /* The kernel serves them in an order of its own: what a multishot has not left to the
-     * single-shots comes when it is gone. */
+    /* The kernel chooses which request gets a datagram. The single-shots get those that follow the
+     * multishot's cancel. */
     OK(ringmsg_cancel(fixture->ring, 3));
     while (reap_one(fixture->ring).user_data != 3)
         seen[1]++;
@@ -141,13 +142,13 @@ static void requests_outlive_their_thread_in_a_poll_loop(void)
 
 static void no_rearm_reports_the_exit_of_the_arming_thread(void)
 {
-    if (is_bound() || is_recvmmsg()) /* where no thread's exit ends anything */
+    if (is_bound() || is_recvmmsg()) /* in these modes no request ends with a thread */
         return;
     struct fixture fixture;
     set_up(&fixture, make_ring());
     fixture.flags = RINGMSG_RECV_NO_REARM;
     run_in_thread(arm_all_three, &fixture);
-    SYS(send(fixture.sender, "hello", 5, 0)); /* the kernel notices when there is something to do */
+    SYS(send(fixture.sender, "hello", 5, 0)); /* the kernel cancels the requests when it next runs their task work */
     for (int i = 0; i < 3; i++) {
         struct ringmsg_record record = reap_one(fixture.ring);
         EQUAL(record.flags, RINGMSG_RECORD_FINAL);
@@ -156,7 +157,7 @@ static void no_rearm_reports_the_exit_of_the_arming_thread(void)
     OK(ringmsg_ring_free(fixture.ring));
 }
 
-/* --- a bound ring whose owner is gone ------------------------------------------------------- */
+/* --- a bound ring after its owner's exit ---------------------------------------------------- */
 
 static void *own_and_leave(void *argument)
 {
@@ -228,7 +229,7 @@ static void *enable_and_serve(void *argument)
     return NULL;
 }
 
-/* What a disabled ring answers, and what an enabled one tells those that do not own it. */
+/* Checks that every call of the owner is refused with `error`. */
 static void check_all_refused(struct fixture *fixture, int error)
 {
     struct ringmsg_record record;
@@ -330,7 +331,7 @@ static void a_call_by_the_wrong_thread_changes_nothing(void)
     OK(ringmsg_ring_free(fixture.ring));
 }
 
-/* --- two at once ---------------------------------------------------------------------------- */
+/* --- two threads at once -------------------------------------------------------------------- */
 
 static void *reap_until_something(void *argument)
 {
@@ -339,7 +340,7 @@ static void *reap_until_something(void *argument)
     int count;
     do
         count = ringmsg_reap(fixture->ring, &fixture->record, NULL, 1, &wait);
-    while (count == -EINTR || count == -EBUSY); /* the other may be inside just now */
+    while (count == -EINTR || count == -EBUSY); /* the other thread may be in its own reap */
     EQUAL(count, 1);
     return NULL;
 }
@@ -361,7 +362,7 @@ static void a_second_thread_may_arm_but_not_reap(void)
             sleep_ms(1);
         EQUAL(result, -EBUSY);
         sleep_ms(20);
-        /* The sleeper serves what is armed now, in whatever form. */
+        /* The sleeping thread receives what is armed now, in each form. */
         if (form == 0)
             OK(ringmsg_recvmsg(fixture.ring, fixture.receiver, &fixture.message, 0, 0, 1));
         else if (form == 1)

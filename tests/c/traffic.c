@@ -1,11 +1,11 @@
-/* A hundred thousand datagrams: what was sent is received or counted as dropped, and what is
- * received is what was sent. */
+/* Of a hundred thousand datagrams every one is received once and unaltered, or counted as
+ * dropped. */
 #include "test.h"
 
 #define MAGIC 0x9e3779b97f4a7c15u
 #define SENDERS 2
 
-/* What a datagram of 16 bytes and more begins with. The rest follows from it. */
+/* Datagrams of 16 bytes and more begin with this head. The other bytes follow from the number. */
 struct head {
     uint32_t number, length;
     uint64_t checksum;
@@ -16,7 +16,7 @@ static uint64_t word_at(uint32_t number, uint32_t i)
     return (number + 1) * MAGIC + i * 0x2545f4914f6cdd1du;
 }
 
-/* Writes datagram `number`, and the checksum of all its bytes into its head. */
+/* Writes datagram `number`, with the checksum of its bytes in the head. */
 static void write_datagram(uint8_t *to, uint32_t number, uint32_t length)
 {
     struct head head = {number, length, number};
@@ -32,7 +32,7 @@ static void write_datagram(uint8_t *to, uint32_t number, uint32_t length)
     memcpy(to, &head, sizeof head);
 }
 
-/* Checks a datagram; its number, or UINT32_MAX when it is too short to have one. */
+/* Checks a datagram. Returns its number, or UINT32_MAX if it is too short to have one. */
 static uint32_t check_datagram(const uint8_t *at, uint32_t length)
 {
     struct head head;
@@ -54,7 +54,7 @@ static uint32_t check_datagram(const uint8_t *at, uint32_t length)
     return head.number;
 }
 
-/* Mixed sizes; the long ones are rare, for the test's speed. */
+/* Mixed sizes. Long datagrams are rare, because they take time. */
 static uint32_t size_of(uint32_t number)
 {
     static const uint32_t sizes[] = {0, 64, 1, 1200, 64, 1472, 1200, 64, 1200, 0, 1472, 1, 64, 1200, 1472};
@@ -73,9 +73,9 @@ static uint32_t size_of(uint32_t number)
 static struct traffic {
     int receiver, senders[SENDERS];
     uint16_t ports[SENDERS];
-    uint32_t messages;      /* datagrams, or trains */
-    int trains;             /* each message is a train */
-    uint32_t lead;          /* how far the sender may be ahead; 0: as far as it gets */
+    uint32_t messages;      /* number of datagrams, or of trains */
+    int trains;             /* whether each message is a train */
+    uint32_t lead;          /* how many messages the sender may be ahead; 0: no limit */
     uint32_t accounted_for; /* atomic: messages received or dropped so far */
     int sent;               /* atomic: everything is sent */
 } traffic;
@@ -109,7 +109,7 @@ static void *send_all(void *unused)
 /* --- receiving --------------------------------------------------------------------------- */
 
 static uint64_t received, unnumbered; /* messages; datagrams without a number */
-static uint8_t *seen;                 /* how often each number came */
+static uint8_t *seen;                 /* how often each number arrived */
 
 static void check_source(const struct ringmsg_record *record, const struct ringmsg_metadata *m, int family)
 {
@@ -158,15 +158,15 @@ static struct ringmsg_stats receive_all(struct ringmsg_ring *ring, int family)
             check_record(ring, &records[i], &metadata[i], family);
         quiet = n == 0 && all_sent ? quiet + 1 : 0;
         if (traffic.lead == 0)
-            nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL); /* too slow for what comes */
+            nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL); /* slower than the sender */
         else
             __atomic_store_n(&traffic.accounted_for, (uint32_t)(received + stats_of(ring).socket_drops), __ATOMIC_RELEASE);
     }
     return stats_of(ring);
 }
 
-/* What the kernel lost between the sender and the socket, which no socket counts: the backlog
- * of a processor (softnet_stat's second column), fragments that found no memory. */
+/* Counts what the kernel has dropped before the socket, which no socket counts: packets beyond the
+ * backlog of a processor (second column of softnet_stat). */
 static uint64_t lost_on_the_way(void)
 {
     unsigned processed, dropped;
@@ -209,7 +209,8 @@ static void set_up_traffic(const struct run *run)
     seen = calloc(run->messages, run->trains ? SEGMENTS_MAX : 1);
 }
 
-/* One run; its statistics. False: the kernel lost something before it came to the socket. */
+/* Does one run and fills in its statistics. Returns 0 if the kernel dropped a packet before the
+ * socket. */
 static int account(const struct run *run, struct ringmsg_stats *stats)
 {
     pthread_t sender;
@@ -249,7 +250,7 @@ static struct ringmsg_stats run(const struct run *run)
     FAIL("the kernel lost datagrams on their way to the socket, five times");
 }
 
-/* The sender is kept from getting far ahead: nothing is lost at all. */
+/* The sender stays within a limit of the receiver, so nothing is dropped. */
 static void everything_arrives(int family)
 {
     struct run plain = {.family = family, .messages = 100000, .receive_buffer = 16 << 20, .lead = 100, .buffers = 256};
@@ -275,8 +276,8 @@ static void everything_arrives_over_ipv6(void)
     everything_arrives(AF_INET6);
 }
 
-/* As fast as it goes, into a receive buffer of a few datagrams. The last of them are dropped,
- * and no datagram follows that would tell. */
+/* The sender does not wait, and the receive buffer holds a few datagrams. The last datagrams are
+ * dropped, and none follows that could carry the drop counter. */
 static void most_datagrams_are_dropped_and_counted(void)
 {
     for (int v6 = 0; v6 < 2; v6++) {
@@ -288,8 +289,8 @@ static void most_datagrams_are_dropped_and_counted(void)
     }
 }
 
-/* With GRO the counter counts trains: the numbers of the missing trains agree with it, and of
- * a train that came every segment came. */
+/* With GRO the kernel counts dropped trains. The number of missing trains equals that count, and of
+ * a received train every segment arrives. */
 static void missing_trains_equal_the_drop_count(void)
 {
     for (int v6 = 0; v6 < 2; v6++) {
@@ -311,7 +312,7 @@ static void missing_trains_equal_the_drop_count(void)
     }
 }
 
-/* Everything was dropped, and nothing is received afterwards: the counter is right all the same. */
+/* Datagrams are dropped and none is received after them. The drop count is still right. */
 static void drops_are_counted_without_a_datagram_after_them(void)
 {
     struct ringmsg_ring *ring = make_ring();
@@ -333,7 +334,7 @@ static void drops_are_counted_without_a_datagram_after_them(void)
     }
     EQUAL(queued + drops, 1000);
     EQUAL(stats_of(ring).socket_drops, drops);
-    /* The request's end takes nothing from the ring's count. */
+    /* The end of the request does not reset the ring's count. */
     OK(ringmsg_cancel(ring, 0));
     EQUAL(reap_one(ring).result, -ECANCELED);
     EQUAL(stats_of(ring).socket_drops, drops);

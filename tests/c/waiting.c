@@ -1,7 +1,8 @@
-/* Waiting, for what another thread brings: a record, a wake, a submission; and never for nothing. */
+/* A sleeping reap ends with a record, a wake, or its timeout, submits what other threads queue, and
+ * loses no wake. */
 #include "waiting.h"
 
-/* --- time-outs --------------------------------------------------------------------------- */
+/* --- timeouts ---------------------------------------------------------------------------- */
 
 static void *send_later(void *ms)
 {
@@ -27,7 +28,7 @@ static void zero_short_and_infinite_timeouts_are_kept(void)
         best = us < best ? us : best;
     }
     CHECK(best < 150000 * TEST_TIME_FACTOR);
-    /* No limit, and no struct at all: until something comes. */
+    /* Without a limit, or without a struct, the reap waits until a record arrives. */
     pthread_t thread = start(send_later, 30);
     EQUAL(timed_reap(NULL, &us), 1);
     CHECK(since_start_us() >= 20000);
@@ -64,9 +65,9 @@ static void wakes_are_sticky_and_count_as_one(void)
     EQUAL(timed_reap(&forever, &us), 0);
     EQUAL(timed_reap(&brief, &us), 0);
     CHECK(us >= 30000);
-    /* Records win; the wake has done its duty with them. */
+    /* A reap that returns records consumes the wake as well. */
     send_some(1);
-    /* With SQPOLL it is there only when the kernel's thread got to it. */
+    /* With SQPOLL the kernel's thread may post the completion later. */
     sleep_ms(test_mode & RINGMSG_SETUP_SQPOLL ? 200 : 10);
     OK(ringmsg_wake(fixture.ring));
     EQUAL(timed_reap(&forever, &us), 1);
@@ -83,7 +84,8 @@ static void *wake_again_and_again(void *unused)
     (void)unused;
     for (int i = 0; i < WAKES; i++) {
         OK(ringmsg_wake(fixture.ring));
-        /* At every distance from the moment at which the reaper falls asleep. */
+        /* Each wake comes at another distance in time from the moment at which the reaper falls
+         * asleep. */
         SPIN_UNTIL(woken > i);
         for (volatile int pause = 0; pause < i % 64; pause++)
             ;
@@ -91,7 +93,7 @@ static void *wake_again_and_again(void *unused)
     return NULL;
 }
 
-/* Every wake ends a reap of its own: one that is lost hangs here, until the alarm. */
+/* Every wake ends one reap. If a wake is lost, the test hangs until the alarm. */
 static void no_wake_is_lost(void)
 {
     set_up(16);
@@ -108,7 +110,7 @@ static void no_wake_is_lost(void)
     tear_down();
 }
 
-/* --- one at a time ----------------------------------------------------------------------- */
+/* --- one reap at a time ------------------------------------------------------------------ */
 
 static struct ringmsg_record kept;
 
@@ -120,7 +122,7 @@ static void *reap_too(void *unused)
     sleep_ms(30);
     REFUSED(ringmsg_reap(fixture.ring, &record, NULL, 1, &wait), is_bound() ? EPERM : EBUSY);
     REFUSED(ringmsg_next(fixture.ring, &kept, 1, &record, NULL, 1, &wait), is_bound() ? EPERM : EBUSY);
-    EQUAL(stats_of(fixture.ring).buffers_held, 1); /* what next was to release */
+    EQUAL(stats_of(fixture.ring).buffers_held, 1); /* the refused ringmsg_next has not released it */
     OK(ringmsg_wake(fixture.ring));
     return NULL;
 }
@@ -164,7 +166,7 @@ static void a_spin_ends_with_a_record_a_wake_or_the_timeout(void)
     EQUAL(timed_reap(&wait, &us), 1);
     CHECK(us < 900000);
     pthread_join(thread, NULL);
-    /* The sleep after the spin is one like any other. */
+    /* The sleep after the spin works like any other. */
     wait.spin_us = 2000;
     thread = start(send_later, 30);
     EQUAL(timed_reap(&wait, &us), 1);
@@ -173,7 +175,7 @@ static void a_spin_ends_with_a_record_a_wake_or_the_timeout(void)
     tear_down();
 }
 
-/* --- submissions from elsewhere ---------------------------------------------------------- */
+/* --- submissions by another thread -------------------------------------------------------- */
 
 enum { SINGLES = 5000 };
 static struct msghdr messages[SINGLES];
@@ -191,7 +193,7 @@ static void *submit_singles(void *ahead)
     return NULL;
 }
 
-/* Single-shots queued by one thread while another reaps, asleep or not: each is answered. */
+/* One thread queues single-shots while another reaps, asleep or not. Every request completes. */
 static void reap_singles(int timeout_ms, int ahead)
 {
     static unsigned char answered[SINGLES];

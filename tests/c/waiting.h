@@ -1,5 +1,5 @@
-/* What the programs about waiting share: a ring with one request, reaps that are timed, threads that do something
- * a little later. */
+/* Shared by the programs about waiting: a ring with one request, timed reaps, and threads that act
+ * after a delay. */
 #ifndef RINGMSG_TEST_WAITING_H
 #define RINGMSG_TEST_WAITING_H
 
@@ -48,7 +48,7 @@ static struct ringmsg_wait wait_with(int timeout_ms, uint32_t linger_us)
     return wait;
 }
 
-/* One reap; its answer, and how long it took in microseconds. */
+/* Does one reap. Returns its result, and in `us` how many microseconds it took. */
 static int timed_reap(const struct ringmsg_wait *wait, int64_t *us)
 {
     int64_t start = now_ns();
@@ -79,7 +79,7 @@ static pthread_t start(void *(*run)(void *), intptr_t argument)
     return thread;
 }
 
-/* Since the last thread was started. */
+/* Microseconds since the last thread was started. */
 static int64_t since_start_us(void)
 {
     return (now_ns() - started_ns) / 1000;

@@ -1,5 +1,5 @@
-/* Wants that are no starvation: a narrow window, a small array, a full completion queue, a
- * socket's own -ENOBUFS. Nothing is lost, and the counters say which it was. */
+/* A narrow window, a small array, a full completion queue and a socket's own -ENOBUFS are not
+ * starvation: no datagram is lost, and the statistics tell them apart. */
 #include "numbered_datagrams.h"
 
 #include <linux/netlink.h>
@@ -8,8 +8,8 @@
 
 #define BUFFERS 16
 
-/* `SOCKETS` sockets that share a pool of this many buffers, with the numbers up to `EACH`
- * queued at each. */
+/* Makes SOCKETS sockets that share a pool of this many buffers, each with EACH numbered datagrams
+ * queued. */
 #define SOCKETS 4
 #define EACH 50
 static struct shared {
@@ -32,8 +32,8 @@ static struct shared {
     return s;
 }
 
-/* Reaps what was queued, in order for each socket, `at_most` records at a time, which are
- * released in between or not. */
+/* Reaps the queued datagrams, in order for each socket, at most `at_most` records at a time.
+ * Releases them after each reap if `releases` is set. */
 static void reap_shared(struct shared *s, uint32_t at_most, int releases)
 {
     static struct ringmsg_record records[SOCKETS * EACH];
@@ -47,8 +47,8 @@ static void reap_shared(struct shared *s, uint32_t at_most, int releases)
     }
 }
 
-/* In DEFER mode it takes several sockets to outrun the window: the kernel hands over 33
- * completions of a socket at a time. The recvmmsg engine waits for the next buffers instead. */
+/* In DEFER mode only several sockets together exhaust the window, because the kernel posts 33
+ * completions of one socket at a time. The recvmmsg engine waits for the next buffers instead. */
 static void a_narrow_window_is_a_miss_and_not_a_starvation(void)
 {
     struct shared s = share(256);
@@ -79,8 +79,8 @@ static void sockets_that_share_a_pool_all_keep_receiving(void)
     }
 }
 
-/* The kernel uses the pool up in one go, and the caller reaps a few records at a time and
- * releases them: by the time the end of the request is looked at there are buffers again. */
+/* The kernel uses the whole pool at once, and the caller reaps and releases a few records at a
+ * time. When the library sees the end of the request, the pool has free buffers again. */
 static void small_arrays_cause_no_errors(void)
 {
     enum { COUNT = 200 };
@@ -99,12 +99,13 @@ static void small_arrays_cause_no_errors(void)
         struct ringmsg_stats stats = stats_of(ring);
         EQUAL(stats.errors, 0);
         EQUAL(stats.records, COUNT);
-        EQUAL(stats.window_misses, 0); /* the whole pool was published all the time */
+        EQUAL(stats.window_misses, 0); /* the whole pool is published throughout */
         OK(ringmsg_ring_free(ring));
     }
 }
 
-/* As many buffers as the kernel's 16-bit counters can tell apart, all of them held, twice. */
+/* The largest number of buffers that the kernel's 16-bit counters can distinguish. All of them are
+ * held, twice. */
 static void every_buffer_of_the_largest_pool_can_be_held(void)
 {
     enum { LARGEST = 32768 };
@@ -133,7 +134,7 @@ static void every_buffer_of_the_largest_pool_can_be_held(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* How much of a pool is in memory: what was written to it. */
+/* Bytes of a pool that are resident, because something was written to them. */
 static size_t touched_bytes(const struct ringmsg_pool *pool)
 {
     static unsigned char pages[1 << 16];
@@ -145,12 +146,12 @@ static size_t touched_bytes(const struct ringmsg_pool *pool)
     return touched;
 }
 
-/* Slow traffic goes round in a few buffers, however many the pool has. */
+/* Slow traffic reuses a few buffers, however many the pool has. */
 static void slow_traffic_touches_little_of_a_large_pool(void)
 {
     enum { ROUNDS = 1000, AT_A_TIME = 3, LARGEST = 16384 };
     static const char bytes[LARGEST];
-    /* A huge page would count whole for a byte in it. */
+    /* A huge page would be resident as a whole after one write. */
     SYS(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
@@ -172,11 +173,11 @@ static void slow_traffic_touches_little_of_a_large_pool(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* A wide window, widened by bursts, is narrow again after a second or two of little traffic. */
+/* A window that bursts have widened narrows after one or two seconds of little traffic. */
 static void an_idle_window_narrows(void)
 {
     if (test_mode != 0 || is_recvmmsg())
-        return; /* it takes seconds, and is the same in every mode; the recvmmsg engine has no wide one */
+        return; /* takes seconds and is the same in every mode; the recvmmsg engine has no wide window */
     struct shared s = share(256);
     reap_shared(&s, SOCKETS * EACH, 1);
     uint64_t wide = stats_of(s.ring).buffers_published;
@@ -194,7 +195,7 @@ static void an_idle_window_narrows(void)
     OK(ringmsg_ring_free(s.ring));
 }
 
-/* --- not for want of buffers ------------------------------------------------------------- */
+/* --- not starvation ------------------------------------------------------------------------ */
 
 static struct sockaddr_nl group_address = {.nl_family = AF_NETLINK, .nl_groups = 1};
 
@@ -211,7 +212,8 @@ static int listening_netlink(int receive_buffer)
     return fd;
 }
 
-/* To the group. That it reached nobody at address 0 besides, says sendto, is no matter. */
+/* Sends to the group. sendto also fails for the missing receiver at address 0, which does not
+ * matter. */
 static void send_to_group(int sender, size_t size)
 {
     static const char message[600];
@@ -230,7 +232,7 @@ static void an_overflowed_netlink_socket_reports_enobufs_and_keeps_receiving(voi
     int receiver = listening_netlink(1);
     int sender = (int)SYS(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_USERSOCK));
     pthread_t thread;
-    flood(&sender); /* before it is armed, so that one error is certain */
+    flood(&sender); /* sent before arming, so that one error is certain */
     struct ringmsg_ring *ring = make_ring();
     struct ringmsg_pool *pool = make_pool(ring, receiver, 64, 1024);
     OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 3));
@@ -286,14 +288,15 @@ static void a_full_completion_queue_loses_nothing(void)
         EQUAL(stats.errors, 0);
         EQUAL(stats.records, 3 * COUNT);
         EQUAL(stats.socket_drops, 0);
-        if (buffers > 4 && !is_recvmmsg()) /* which receives no more than its queue takes */
+        if (buffers > 4 && !is_recvmmsg()) /* the recvmmsg engine receives no more than its queue holds */
             CHECK(stats.cq_overflows > 0);
         OK(ringmsg_ring_free(ring));
     }
 }
 
-/* Where -ENOBUFS may be the socket's own it is not taken for that, however the end of a request
- * that wants buffers reaches us: late, or through an overflowed completion queue. */
+/* Netlink sockets can return -ENOBUFS themselves. The library does not mistake starvation for that
+ * error, whether the end of the request is seen late or comes through an overflowed completion
+ * queue. */
 static void starvation_is_not_reported_as_a_netlink_error(void)
 {
     enum { COUNT = 100 };
