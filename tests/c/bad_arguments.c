@@ -116,19 +116,19 @@ static void unknown_flags_and_reserved_fields_are_refused(void)
 
 static struct ringmsg_pool *spare;
 
-static void refuses_descriptor(int fd, int wanted)
+static void check_descriptor_is_refused(int fd, int error)
 {
     char space[8];
     struct iovec part = {space, sizeof space};
     struct msghdr message = message_of(&part);
     struct ringmsg_pool_config config;
     ringmsg_pool_config_init(&config);
-    REFUSED(ringmsg_recvmsg(fixture.ring, fd, &message, 0, 0, 9), wanted);
-    REFUSED(ringmsg_recvmsg_once(fixture.ring, spare, fd, 0, 0, 9), wanted);
-    REFUSED(ringmsg_recvmsg_multishot(fixture.ring, spare, fd, 0, 0, 9), wanted);
-    REFUSED(ringmsg_pool_config_for_socket(&config, fd), wanted);
-    REFUSED(ringmsg_socket_enable(fd, RINGMSG_META_DROPPED), wanted);
-    REFUSED(ringmsg_socket_enable(fd, 0), wanted);
+    REFUSED(ringmsg_recvmsg(fixture.ring, fd, &message, 0, 0, 9), error);
+    REFUSED(ringmsg_recvmsg_once(fixture.ring, spare, fd, 0, 0, 9), error);
+    REFUSED(ringmsg_recvmsg_multishot(fixture.ring, spare, fd, 0, 0, 9), error);
+    REFUSED(ringmsg_pool_config_for_socket(&config, fd), error);
+    REFUSED(ringmsg_socket_enable(fd, RINGMSG_META_DROPPED), error);
+    REFUSED(ringmsg_socket_enable(fd, 0), error);
     EQUAL(config.buffers, 256);
 }
 
@@ -142,14 +142,15 @@ static void descriptors_other_than_sockets_are_refused(void)
     int directory = (int)SYS(open("/", O_RDONLY | O_DIRECTORY));
     close(closed);
     int before = open_descriptors();
-    refuses_descriptor(-1, EBADF);
-    refuses_descriptor(INT32_MIN, EBADF);
-    refuses_descriptor(closed, EBADF);
-    refuses_descriptor(1000000, EBADF);
-    refuses_descriptor(ends[0], ENOTSOCK);
-    refuses_descriptor(directory, ENOTSOCK);
-    refuses_descriptor(OK(ringmsg_ring_fd(fixture.ring)), ENOTSOCK);
-    EQUAL(open_descriptors(), before + (is_recvmmsg() ? 3 : 1)); /* ring_fd; in the recvmmsg engine also the eventfd and the timerfd inside it */
+    check_descriptor_is_refused(-1, EBADF);
+    check_descriptor_is_refused(INT32_MIN, EBADF);
+    check_descriptor_is_refused(closed, EBADF);
+    check_descriptor_is_refused(1000000, EBADF);
+    check_descriptor_is_refused(ends[0], ENOTSOCK);
+    check_descriptor_is_refused(directory, ENOTSOCK);
+    check_descriptor_is_refused(OK(ringmsg_ring_fd(fixture.ring)), ENOTSOCK);
+    /* ring_fd; in the recvmmsg engine also the eventfd and the timerfd inside it */
+    EQUAL(open_descriptors(), before + (is_recvmmsg() ? 3 : 1));
     OK(ringmsg_pool_free(spare)); /* no refused call left a reference */
     check_ring_still_works();
     tear_down();

@@ -36,7 +36,7 @@ static void the_recvmmsg_engine_refuses_task_work_flags(void)
     OK(ringmsg_ring_info(ring, &info));
     EQUAL(info.engine, RINGMSG_ENGINE_RECVMMSG);
     EQUAL(info.flags, RINGMSG_SETUP_R_DISABLED | RINGMSG_SETUP_SINGLE_ISSUER);
-    CHECK(info.features & RINGMSG_FEATURE_MULTISHOT);
+    HAS_FLAG(info.features, RINGMSG_FEATURE_MULTISHOT);
     OK(ringmsg_ring_free(ring));
 }
 
@@ -101,7 +101,7 @@ static struct ringmsg_ring_info info_of(uint32_t flags, uint32_t sq, uint32_t cq
     OK(ringmsg_ring_new(&config, &ring));
     OK(ringmsg_ring_info(ring, &info));
     EQUAL(info.engine, RINGMSG_ENGINE_IO_URING);
-    CHECK(info.features & RINGMSG_FEATURE_MULTISHOT);
+    HAS_FLAG(info.features, RINGMSG_FEATURE_MULTISHOT);
     if (flags & RINGMSG_SETUP_R_DISABLED) {
         EQUAL(info.owner_thread, 0);
         OK(ringmsg_ring_enable(ring));
@@ -140,7 +140,7 @@ static void ring_info_reports_the_granted_flags_and_sizes(void)
     EQUAL(info.cq_entries, 128);
     info = info_of(0, 0, 4);
     EQUAL(info.cq_entries, 4);
-    CHECK(info.sq_entries <= 4);
+    COMPARE(info.sq_entries, <=, 4);
 }
 
 static void bad_pool_configs_are_refused(void)

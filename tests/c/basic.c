@@ -21,13 +21,13 @@ static void one_datagram_arrives_with_payload_and_source(void)
     EQUAL(record.wire_length, 5);
     EQUAL(record.segments, 1);
     EQUAL(record.segment_size, 0);
-    CHECK(memcmp(payload_of(ring, &record), "hello", 5) == 0);
+    SAME_BYTES(payload_of(ring, &record), "hello", 5);
 
     socklen_t length;
     struct sockaddr_storage from = address_of(sender, &length);
     EQUAL(record.name_length, length);
-    CHECK(memcmp(ringmsg_pool_base(pool) + record.name_offset, &from, length) == 0);
-    CHECK(metadata.valid & RINGMSG_META_SOURCE);
+    SAME_BYTES(ringmsg_pool_base(pool) + record.name_offset, &from, length);
+    HAS_FLAG(metadata.valid, RINGMSG_META_SOURCE);
     EQUAL(metadata.source_port, ntohs(((struct sockaddr_in *)&from)->sin_port));
     OK(ringmsg_release(ring, &record, 1));
     OK(ringmsg_ring_free(ring));

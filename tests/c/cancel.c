@@ -11,7 +11,7 @@ static int reap_finals(struct ringmsg_ring *ring, uint64_t user_data, int finals
     while (seen < finals) {
         int count = reap_ms(ring, records, 8, 2000);
         if (count == 0)
-            FAIL("%d FINAL records came, not %d", seen, finals);
+            FAIL("%d FINAL records arrived, not %d", seen, finals);
         for (int i = 0; i < count; i++) {
             EQUAL(records[i].user_data, user_data);
             messages += records[i].result >= 0;
@@ -246,7 +246,7 @@ static void a_cancel_by_another_thread_wakes_the_reaper(void)
         int64_t start = now_ns();
         OK(ringmsg_cancel(ring, 1));
         EQUAL(pthread_join(reaper, NULL), 0);
-        CHECK(now_ns() - start < 3000000000);
+        COMPARE(now_ns() - start, <, 3000000000);
         EQUAL(stats_of(ring).starvations, state == 1);
         OK(ringmsg_ring_free(ring));
     }
@@ -333,7 +333,7 @@ static void no_rearm_reports_a_full_completion_queue(void)
         return;
     }
     int received = reap_finals(ring, 1, 1, &final);
-    CHECK(received < SENT);
+    COMPARE(received, <, SENT);
     EQUAL(received + left_in(receiver), SENT);
     EQUAL(final.result, 1);
     EQUAL(final.flags, RINGMSG_RECORD_BUFFER | RINGMSG_RECORD_FINAL);

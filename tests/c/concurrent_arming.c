@@ -77,7 +77,7 @@ static unsigned count_finals(struct shared *shared, const struct ringmsg_record 
 {
     unsigned finals = 0;
     for (int i = 0; i < count; i++) {
-        CHECK(records[i].user_data < REQUESTS);
+        COMPARE(records[i].user_data, <, REQUESTS);
         EQUAL(shared->finals[records[i].user_data], 0); /* no record follows a FINAL one */
         if (records[i].flags & RINGMSG_RECORD_FINAL) {
             shared->finals[records[i].user_data] = 1;
@@ -147,7 +147,7 @@ static void every_request_has_one_final(void)
             FAIL("request %d: armed %d, FINAL %d", i, shared.armed[i], shared.finals[i]);
     }
     EQUAL(finals, armed);
-    CHECK(armed > REQUESTS / 2);
+    COMPARE(armed, >, REQUESTS / 2);
     OK(ringmsg_release(shared.ring, shared.held, shared.held_count));
     struct ringmsg_stats stats = stats_of(shared.ring);
     CHECK(is_bound() || stats.starvations > 0);

@@ -54,7 +54,7 @@ static void check_switches(int family, const struct switches *switches, size_t c
         EQUAL(ringmsg_socket_enable(fd, RINGMSG_META_SOURCE), 0);
         EQUAL(option_of(fd, switches[i].level, switches[i].option), 0);
         EQUAL(ringmsg_socket_enable(fd, switches[i].metadata), 0);
-        CHECK(option_of(fd, switches[i].level, switches[i].option) > 0);
+        COMPARE(option_of(fd, switches[i].level, switches[i].option), >, 0);
         EQUAL(ringmsg_socket_enable(fd, switches[i].metadata), 0); /* a second call succeeds */
         close(fd);
     }
@@ -88,14 +88,14 @@ static void a_failing_enable_changes_no_option(void)
                     RINGMSG_META_DROPPED | RINGMSG_META_SOFTWARE_TIMESTAMP | RINGMSG_META_DESTINATION_PORT;
     set_int(udp, SOL_IP, IP_RECVTOS, 1);
     set_int(udp, SOL_SOCKET, SO_TIMESTAMPING, SOF_TIMESTAMPING_RX_SOFTWARE);
-    CHECK(ringmsg_socket_enable(udp, most | RINGMSG_META_FLOW_LABEL) < 0);
+    COMPARE(ringmsg_socket_enable(udp, most | RINGMSG_META_FLOW_LABEL), <, 0);
     EQUAL(option_of(udp, SOL_IP, IP_PKTINFO), 0);
     EQUAL(option_of(udp, SOL_IP, IP_RECVTOS), 1);
     EQUAL(option_of(udp, SOL_IP, IP_RECVTTL), 0);
     EQUAL(option_of(udp, SOL_IP, IP_RECVORIGDSTADDR), 0);
     EQUAL(option_of(udp, SOL_SOCKET, SO_RXQ_OVFL), 0);
     EQUAL(option_of(udp, SOL_SOCKET, SO_TIMESTAMPING), SOF_TIMESTAMPING_RX_SOFTWARE);
-    CHECK(ringmsg_socket_enable(tcp, most | RINGMSG_META_SEGMENT_SIZE) < 0);
+    COMPARE(ringmsg_socket_enable(tcp, most | RINGMSG_META_SEGMENT_SIZE), <, 0);
     EQUAL(option_of(tcp, SOL_IP, IP_RECVTOS), 0);
     EQUAL(option_of(tcp, SOL_IP, IP_PKTINFO), 0);
     REFUSED(ringmsg_socket_enable(local, RINGMSG_META_DROPPED | RINGMSG_META_HOP_LIMIT), EOPNOTSUPP);
@@ -123,7 +123,7 @@ static void receive_whole(int receiver)
     if (record.result < 0)
         FAIL("%s", ringmsg_strerror(record.result));
     EQUAL(record.flags, RINGMSG_RECORD_BUFFER);
-    CHECK(record.control_length > 0);
+    COMPARE(record.control_length, >, 0);
     OK(ringmsg_ring_free(ring));
 }
 
@@ -144,7 +144,7 @@ static void auxiliary_data_of_packet_sockets_fits(void)
 {
     int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, htons(ETH_P_ALL)), other = bound_udp(AF_INET);
     if (fd < 0) {
-        printf("(skipped: a packet socket: %s)\n", strerror(errno));
+        printf("(skipped %s: no packet socket: %s)\n", test_name, strerror(errno));
         return;
     }
     set_int(fd, SOL_PACKET, PACKET_AUXDATA, 1);
@@ -195,7 +195,7 @@ static void unknown_and_short_control_messages_are_skipped(void)
     add(SOL_IP, IP_TOS, zeros, 0);
     add(SOL_SOCKET, 999, zeros, 0);
     struct ringmsg_metadata m = decode(), none = {0};
-    CHECK(memcmp(&m, &none, sizeof m) == 0);
+    SAME_BYTES(&m, &none, sizeof m);
     add(SOL_IP, IP_TOS, &(uint8_t){0xb9}, 1);
     EQUAL(decode().valid, RINGMSG_META_TRAFFIC_CLASS);
     EQUAL(decode().traffic_class, 0xb9);
@@ -228,13 +228,13 @@ static void malformed_control_messages_are_refused_and_change_nothing(void)
         memset(&m, 0x77, sizeof m);
         before = m;
         REFUSED(ringmsg_control_decode(slice, slice_length, &m), EBADMSG);
-        CHECK(memcmp(&m, &before, sizeof m) == 0);
+        SAME_BYTES(&m, &before, sizeof m);
         struct ringmsg_cmsg cursor = {0};
         EQUAL(ringmsg_control_next(slice, slice_length, &cursor), 1);
         EQUAL(cursor.length, 4);
         struct ringmsg_cmsg at = cursor;
         REFUSED(ringmsg_control_next(slice, slice_length, &cursor), EBADMSG);
-        CHECK(memcmp(&cursor, &at, sizeof at) == 0);
+        SAME_BYTES(&cursor, &at, sizeof at);
     }
 }
 

@@ -19,7 +19,7 @@ static void expect_text(struct ringmsg_ring *ring, uint64_t user_data, const cha
     EQUAL(record.user_data, user_data);
     EQUAL(record.result, strlen(text));
     EQUAL(record.flags, RINGMSG_RECORD_BUFFER);
-    CHECK(memcmp(payload_of(ring, &record), text, strlen(text)) == 0);
+    SAME_BYTES(payload_of(ring, &record), text, strlen(text));
     OK(ringmsg_release(ring, &record, 1));
 }
 
@@ -62,8 +62,6 @@ static void connection_refused_is_one_record_and_data_flows_again(void)
 static void each_icmp_error(int family, int connected, int with_recverr)
 {
     int raw = icmp_socket(family);
-    if (raw < 0)
-        return;
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(family), peer = bound_udp(family);
     struct ringmsg_pool *pool = make_pool(ring, receiver, 16, 2048);
@@ -90,7 +88,7 @@ static void each_icmp_error(int family, int connected, int with_recverr)
          * block. */
         uint64_t enters = stats_of(ring).enters;
         reap_nothing(ring, 50);
-        CHECK(stats_of(ring).enters - enters < 10);
+        COMPARE(stats_of(ring).enters - enters, <, 10);
     }
     OK(ringmsg_cancel(ring, 9));
     struct ringmsg_record record = reap_one(ring);
@@ -118,8 +116,6 @@ static void a_flood_of_icmp_errors_does_not_end_a_request(void)
 {
     enum { ERRORS = 400, LIMIT = 16 };
     int raw = icmp_socket(AF_INET), fast = 0;
-    if (raw < 0)
-        return;
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), peer = bound_udp(AF_INET);
     struct ringmsg_pool *pool = make_pool(ring, receiver, 16, 2048);
@@ -138,15 +134,13 @@ static void a_flood_of_icmp_errors_does_not_end_a_request(void)
     expect_text(ring, 3, "alive");
     OK(ringmsg_ring_free(ring));
     if (!fast)
-        skip_test("this machine is too slow to ask the question");
+        skip_test("this machine never had 32 errors within 10 ms");
 }
 
 /* A request with MSG_ERRQUEUE receives each error with its sock_extended_err. */
 static void the_error_queue_is_received_like_data(void)
 {
     int raw = icmp_socket(AF_INET);
-    if (raw < 0)
-        return;
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), peer = bound_udp(AF_INET);
     set_int(receiver, SOL_IP, IP_RECVERR, 1);
@@ -163,7 +157,7 @@ static void the_error_queue_is_received_like_data(void)
         EQUAL(record.flags, RINGMSG_RECORD_BUFFER);
         EQUAL(record.result, 0);
         EQUAL(record.msg_flags, MSG_ERRQUEUE);
-        CHECK(metadata.valid & RINGMSG_META_SOCKET_ERROR);
+        HAS_FLAG(metadata.valid, RINGMSG_META_SOCKET_ERROR);
         EQUAL(metadata.socket_error, error->error);
         OK(ringmsg_release(ring, &record, 1));
     }
@@ -204,7 +198,7 @@ static void a_reused_descriptor_number_does_not_redirect_a_request(void)
         expect_text(ring, 1, "mine");
     }
     if (!is_recvmmsg()) /* in the recvmmsg engine an empty datagram does not end a request */
-        CHECK(stats_of(ring).rearms >= ROUNDS);
+        COMPARE(stats_of(ring).rearms, >=, ROUNDS);
 
     /* The request is armed again after starvation as well. */
     struct ringmsg_record held[4];

@@ -29,7 +29,7 @@ static void flood(uint32_t buffers, int count, const char *data, size_t size)
             OK(ringmsg_release(ring, records, (uint32_t)n));
         }
         if (!received)
-            FAIL("round %d: nothing of the other socket in %d reaps", round, reaps);
+            FAIL("round %d: no record of the other socket in %d reaps", round, reaps);
     }
     OK(ringmsg_ring_free(ring));
 }

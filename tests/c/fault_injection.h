@@ -26,7 +26,7 @@ static struct injection {
     int stuck_ms;              /* the next wait returns this much later */
     int from, to;              /* a completion with result `from` gets result `to` */
     int changed;               /* how many completions were changed */
-    int drop_finals;           /* how many last completions of multishots to drop, as the kernel does without memory */
+    int drop_finals;           /* how many FINAL completions to drop, as without memory */
 } inject;
 
 static struct io_uring_params inject_params;
@@ -100,9 +100,9 @@ __attribute__((no_sanitize_address)) long syscall(long number, ...)
             return -1;
         }
         if (kind == WAITING_ENTERS && inject.stuck_ms > 0) {
-            struct timespec sleep_briefly = {inject.stuck_ms / 1000, inject.stuck_ms % 1000 * 1000000L};
+            struct timespec delay = {inject.stuck_ms / 1000, inject.stuck_ms % 1000 * 1000000L};
             inject.stuck_ms = 0;
-            nanosleep(&sleep_briefly, NULL);
+            nanosleep(&delay, NULL);
         }
     }
     long result = next(number, given[0], given[1], given[2], given[3], given[4], given[5]);

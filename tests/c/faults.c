@@ -52,7 +52,7 @@ static void expect_text(const char *text)
 {
     struct ringmsg_record record = reap_one(fixture.ring);
     EQUAL(record.result, (long)strlen(text));
-    CHECK(memcmp(payload_of(fixture.ring, &record), text, strlen(text)) == 0);
+    SAME_BYTES(payload_of(fixture.ring, &record), text, strlen(text));
     OK(ringmsg_release(fixture.ring, &record, 1));
 }
 
@@ -84,8 +84,8 @@ static void a_wait_that_fails_transiently_is_retried(void)
         fail_enters(WAITING_ENTERS | NONBLOCKING_ENTERS, -1, transient[i]);
         int64_t start = now_ns();
         EQUAL(ringmsg_reap(fixture.ring, &record, NULL, 1, &wait), 0);
-        CHECK(now_ns() - start >= 30 * 1000000);
-        CHECK(inject.failed > 0);
+        COMPARE(now_ns() - start, >=, 30 * 1000000);
+        COMPARE(inject.failed, >, 0);
         OK(ringmsg_wake(fixture.ring));
         EQUAL(ringmsg_reap(fixture.ring, &record, NULL, 1, NULL), 0);
         send_text("third");
@@ -120,7 +120,7 @@ static void arming_survives_failing_submissions(void)
         set_up(0);
         fail_enters(SUBMITTING_ENTERS, 6, transient[i]);
         arm();
-        CHECK(inject.failed > 0);
+        COMPARE(inject.failed, >, 0);
         send_text("data");
         expect_text("data");
         EQUAL(inject.times, 0);
@@ -139,7 +139,7 @@ static void arming_survives_failing_submissions(void)
         OK(ringmsg_cancel(fixture.ring, 1));
         struct ringmsg_record record = reap_one(fixture.ring);
         EQUAL(record.result, -ECANCELED);
-        CHECK((record.flags & RINGMSG_RECORD_FINAL) != 0);
+        HAS_FLAG(record.flags, RINGMSG_RECORD_FINAL);
         OK(ringmsg_pool_free(fixture.pool));
         tear_down();
     }
@@ -157,7 +157,7 @@ static void ring_fd_stays_readable_until_all_is_submitted(void)
     send_text("data");
     struct ringmsg_record record;
     for (int rounds = 0; reap_ms(fixture.ring, &record, 1, 0) == 0; rounds++) {
-        CHECK(rounds < 20);
+        COMPARE(rounds, <, 20);
         EQUAL(SYS(poll(&ready, 1, 2000)), 1);
     }
     EQUAL(record.result, 4);
@@ -176,9 +176,9 @@ static void a_full_submission_queue_refuses_requests_and_loses_none(void)
     int made, again;
     fail_enters(SUBMITTING_ENTERS, -1, EAGAIN);
     for (made = 0; (again = ringmsg_recvmsg_once(fixture.ring, fixture.pool, fixture.receiver, 0, 0, 100)) == 0; made++)
-        CHECK(made < CAPACITY);
+        COMPARE(made, <, CAPACITY);
     EQUAL(again, -EAGAIN);
-    CHECK(made >= 2);
+    COMPARE(made, >=, 2);
     REFUSED(ringmsg_submit(fixture.ring), EAGAIN);
     REFUSED(ringmsg_recvmsg_multishot(fixture.ring, fixture.pool, fixture.receiver, 0, 0, 1), EAGAIN);
     fail_enters(0, 0, 0);
@@ -229,7 +229,7 @@ static void enomem_pauses_a_request_and_does_not_end_it(void)
         cause_enomem();
         while (stats_of(fixture.ring).rearms == rearms)
             reap_nothing(fixture.ring, 1);
-        CHECK(now_ns() - start >= 1000000);
+        COMPARE(now_ns() - start, >=, 1000000);
     }
     EQUAL(inject.changed, 40);
     /* Data that arrives during a pause is received after it. */
@@ -252,7 +252,7 @@ static void a_paused_request_can_be_cancelled_and_freed(void)
             OK(ringmsg_cancel(fixture.ring, 1));
             struct ringmsg_record record = reap_one(fixture.ring);
             EQUAL(record.result, -ECANCELED);
-            CHECK((record.flags & RINGMSG_RECORD_FINAL) != 0);
+            HAS_FLAG(record.flags, RINGMSG_RECORD_FINAL);
             OK(ringmsg_pool_free(fixture.pool));
         }
         tear_down();
@@ -286,7 +286,7 @@ static void dropped_completions_fail_every_later_reap(void)
     }
     int64_t start = now_ns();
     tear_down();
-    CHECK(now_ns() - start < 2000000000);
+    COMPARE(now_ns() - start, <, 2000000000);
 }
 
 /* --- teardown --------------------------------------------------------------------------------- */

@@ -116,7 +116,7 @@ static void child_uses_the_same_places(void)
     int mine_too[64];
     for (int i = 0; i < 64; i++)
         mine_too[i] = (int)SYS(dup(fixture.sender));
-    CHECK(mine_too[0] < first_free); /* the library's descriptors were closed */
+    COMPARE(mine_too[0], <, first_free); /* the library's descriptors were closed */
     EQUAL(ringmsg_ring_free(fixture.ring), 0);
     for (int i = 0; i < 64; i++)
         SYS(fcntl(mine_too[i], F_GETFD));
@@ -152,7 +152,7 @@ static void a_child_keeps_none_of_the_librarys_descriptors(void)
     OK(ringmsg_ring_fd(fixture.ring));
     OK(ringmsg_recvmsg_multishot(fixture.ring, fixture.pool, fixture.receiver, 0, 0, 1));
     exchange_one();
-    CHECK(open_descriptors() > before_any);
+    COMPARE(open_descriptors(), >, before_any);
     in_child(child_counts_descriptors);
     exchange_one();
     OK(ringmsg_ring_free(fixture.ring));

@@ -36,7 +36,7 @@ static void send_bytes(const struct gro *g, size_t size, uint16_t segment)
 
 static void check_bytes(const struct gro *g, const struct ringmsg_record *record, size_t start)
 {
-    CHECK(memcmp(payload_of(g->ring, record), train_bytes + start, record->payload_length) == 0);
+    SAME_BYTES(payload_of(g->ring, record), train_bytes + start, record->payload_length);
 }
 
 /* Reaps `count` records with their metadata, `at_most` in one reap. */
@@ -48,7 +48,7 @@ static void reap_all(const struct gro *g, struct ringmsg_record *records, struct
         uint32_t room = count - done < at_most ? count - done : at_most;
         int n = OK(ringmsg_reap(g->ring, records + done, metadata + done, room, &wait));
         if (n == 0)
-            FAIL("%u records of %u came", done, count);
+            FAIL("%u of %u records arrived", done, count);
         done += (uint32_t)n;
     }
     reap_nothing(g->ring, 0);
@@ -84,14 +84,14 @@ static void whole(int family)
         EQUAL(record->segment_size, size);
         EQUAL(record->segment, 0);
         EQUAL(record->segments, 1);
-        CHECK(metadata[0].valid & RINGMSG_META_SEGMENT_SIZE);
+        HAS_FLAG(metadata[0].valid, RINGMSG_META_SEGMENT_SIZE);
         EQUAL(metadata[0].segment_size, size);
         check_bytes(&g, record, 0);
         OK(ringmsg_release(g.ring, record, 1));
         trains++, datagrams += segments, bytes += total;
     }
     struct ringmsg_stats stats = stats_of(g.ring);
-    CHECK(trains > 100);
+    COMPARE(trains, >, 100);
     EQUAL(stats.records, trains);
     EQUAL(stats.datagrams, datagrams);
     EQUAL(stats.payload_bytes, bytes);
@@ -137,10 +137,10 @@ static void split(int family, uint32_t at_most)
         reap_all(&g, records, metadata, segments, at_most);
         for (uint32_t i = 0; i < segments; i++) {
             check_segment(&g, records, i, total, segments, size);
-            CHECK(memcmp(&metadata[i], &metadata[0], sizeof metadata[0]) == 0);
+            SAME_BYTES(&metadata[i], &metadata[0], sizeof metadata[0]);
         }
         EQUAL(metadata[0].segment_size, size);
-        CHECK(metadata[0].valid & RINGMSG_META_DESTINATION);
+        HAS_FLAG(metadata[0].valid, RINGMSG_META_DESTINATION);
         EQUAL(stats_of(g.ring).buffers_held, 1);
         /* The buffer is returned with the last release, in whatever order. */
         OK(ringmsg_release(g.ring, records + 1, segments - 1));
@@ -181,8 +181,8 @@ static void metadata_can_be_asked_for_in_the_middle_of_a_train(void)
     for (uint32_t i = 0; i < 10; i++)
         check_segment(&g, records, i, 1000, 10, 100);
     for (uint32_t i = 4; i < 10; i++) {
-        CHECK(metadata[i].valid & RINGMSG_META_SOURCE);
-        CHECK(metadata[i].valid & RINGMSG_META_DESTINATION);
+        HAS_FLAG(metadata[i].valid, RINGMSG_META_SOURCE);
+        HAS_FLAG(metadata[i].valid, RINGMSG_META_DESTINATION);
         EQUAL(metadata[i].segment_size, 100);
     }
     EQUAL(reap_one(g.ring).result, 4);

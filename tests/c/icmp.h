@@ -34,7 +34,7 @@ static const struct icmp_error icmpv6_errors[] = {
 };
 
 /* Moves this process into a network namespace of its own, with loopback up. */
-static int own_network(void)
+static int enter_own_network(void)
 {
     if (unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0)
         return -1;
@@ -45,19 +45,19 @@ static int own_network(void)
     return result;
 }
 
-/* Makes a raw socket for sending the errors. Returns -1 if that is impossible and
- * RINGMSG_TEST_ALLOW_SKIP is set. Call this before making other sockets: they must be in the same
+/* Makes a raw socket for sending the errors. If that is impossible and RINGMSG_TEST_ALLOW_SKIP is
+ * set, the test is skipped. Call this before making other sockets: they must be in the same
  * namespace. */
 static int icmp_socket(int family)
 {
     int protocol = family == AF_INET6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
     int fd = socket(family, SOCK_RAW | SOCK_CLOEXEC, protocol);
-    if (fd < 0 && errno == EPERM && own_network() == 0)
+    if (fd < 0 && errno == EPERM && enter_own_network() == 0)
         fd = socket(family, SOCK_RAW | SOCK_CLOEXEC, protocol);
     if (fd < 0 && getenv("RINGMSG_TEST_ALLOW_SKIP") == NULL)
         FAIL("raw socket: %s; this test needs CAP_NET_RAW or user namespaces", strerror(errno));
     if (fd < 0)
-        printf("SKIPPED %s: no CAP_NET_RAW and no user namespaces\n", test_name);
+        skip_test("no CAP_NET_RAW and no user namespaces");
     return fd;
 }
 

@@ -53,7 +53,7 @@ static void ten_thousand_rings_leak_nothing(void)
     EQUAL(open_descriptors(), descriptors);
     long after = resident();
     if (COUNTS_MEMORY && after >= pages + 256)
-        FAIL("%ld pages are resident, %ld before", after, pages);
+        FAIL("%ld pages are resident; there were %ld before", after, pages);
 }
 
 /* With each small number of descriptors left, ringmsg_ring_new or a later call fails and leaks
@@ -146,7 +146,7 @@ static void an_exhausted_address_space_refuses_rings(void)
     int descriptors = open_descriptors(), made = 0, answer;
     limit(RLIMIT_AS, (rlim_t)size * 4096 + (8 << 20));
     while ((answer = ringmsg_ring_new(&config, &rings[made])) == 0)
-        CHECK(++made < 4000);
+        COMPARE(++made, <, 4000);
     EQUAL(answer, -ENOMEM);
     CHECK(mentions("memory"));
     while (made > 0)
@@ -175,7 +175,7 @@ static void a_small_memlock_limit_is_named(void)
     config.sq_entries = 4096;
     limit(RLIMIT_MEMLOCK, 8192);
     if (getuid() == 0 && (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0))
-        FAIL("cannot become nobody: %s", strerror(errno));
+        FAIL("cannot drop root: %s", strerror(errno));
     int descriptors = open_descriptors();
     int made = ringmsg_ring_new(&config, &ring);
     if (is_recvmmsg() || !rings_are_charged()) {

@@ -26,7 +26,7 @@ static void without_linger_one_datagram_returns_at_once(void)
 {
     set_up(64);
     struct ringmsg_wait wait = wait_with(2000, 0);
-    CHECK(best_reap_us(&wait, 1, 10) < 5000 * TEST_TIME_FACTOR);
+    COMPARE(best_reap_us(&wait, 1, 10), <, 5000 * TEST_TIME_FACTOR);
     tear_down();
 }
 
@@ -34,9 +34,9 @@ static void slow_traffic_is_not_delayed_by_auto(void)
 {
     set_up(64);
     struct ringmsg_wait wait = wait_with(2000, RINGMSG_LINGER_AUTO);
-    CHECK(best_reap_us(&wait, 1, 10) < 1000 * TEST_TIME_FACTOR);
+    COMPARE(best_reap_us(&wait, 1, 10), <, 1000 * TEST_TIME_FACTOR);
     wait = wait_with(2000, RINGMSG_LINGER_AUTO_WITHIN | RINGMSG_LINGER_MAX_US);
-    CHECK(best_reap_us(&wait, 1, 10) < 1000 * TEST_TIME_FACTOR);
+    COMPARE(best_reap_us(&wait, 1, 10), <, 1000 * TEST_TIME_FACTOR);
     tear_down();
 }
 
@@ -45,14 +45,14 @@ static void a_linger_is_an_upper_bound(void)
     set_up(64);
     struct ringmsg_wait wait = wait_with(2000, RINGMSG_LINGER_MAX_US);
     int64_t best = best_reap_us(&wait, 1, 10);
-    CHECK(best < RINGMSG_LINGER_MAX_US + 5000 * TEST_TIME_FACTOR);
+    COMPARE(best, <, RINGMSG_LINGER_MAX_US + 5000 * TEST_TIME_FACTOR);
     if (is_bound() || is_recvmmsg())
-        CHECK(best >= RINGMSG_LINGER_MAX_US - 1000); /* the reap lingered */
+        COMPARE(best, >=, RINGMSG_LINGER_MAX_US - 1000); /* the reap lingered */
     else
-        CHECK(best < 5000 * TEST_TIME_FACTOR); /* these modes ignore the linger, because it wastes CPU there */
+        COMPARE(best, <, 5000 * TEST_TIME_FACTOR); /* these modes ignore the linger, because it wastes CPU there */
     /* A larger value is reduced to the maximum. */
     wait = wait_with(2000, 1000000);
-    CHECK(best_reap_us(&wait, 1, 10) < RINGMSG_LINGER_MAX_US + 5000 * TEST_TIME_FACTOR);
+    COMPARE(best_reap_us(&wait, 1, 10), <, RINGMSG_LINGER_MAX_US + 5000 * TEST_TIME_FACTOR);
     tear_down();
 }
 
@@ -63,11 +63,11 @@ static void a_linger_never_outlasts_the_timeout(void)
     struct ringmsg_wait wait = wait_with(1, RINGMSG_LINGER_MAX_US);
     for (int i = 0; i < 20; i++) {
         EQUAL(timed_reap(&wait, &us), 0);
-        CHECK(us >= 1000);
+        COMPARE(us, >=, 1000);
         best = us < best ? us : best;
     }
-    CHECK(best < 6000 * TEST_TIME_FACTOR);
-    CHECK(best_reap_us(&wait, 1, 20) < 6000 * TEST_TIME_FACTOR);
+    COMPARE(best, <, 6000 * TEST_TIME_FACTOR);
+    COMPARE(best_reap_us(&wait, 1, 20), <, 6000 * TEST_TIME_FACTOR);
     tear_down();
 }
 
@@ -77,7 +77,7 @@ static void a_small_pool_does_not_wait_out_the_linger(void)
     int64_t us;
     set_up(4);
     struct ringmsg_wait wait = wait_with(2000, RINGMSG_LINGER_MAX_US);
-    CHECK(best_reap_us(&wait, 4, 20) < 5000 * TEST_TIME_FACTOR);
+    COMPARE(best_reap_us(&wait, 4, 20), <, 5000 * TEST_TIME_FACTOR);
     /* All four are held, and more data is in the socket. */
     struct ringmsg_wait brief = wait_with(30, RINGMSG_LINGER_MAX_US);
     struct ringmsg_record held[4];
@@ -85,7 +85,7 @@ static void a_small_pool_does_not_wait_out_the_linger(void)
     for (int i = 0; i < 4; i++)
         held[i] = reap_one(fixture.ring);
     EQUAL(timed_reap(&brief, &us), 0);
-    CHECK(us >= 30000);
+    COMPARE(us, >=, 30000);
     OK(ringmsg_release(fixture.ring, held, 4));
     EQUAL(timed_reap(&wait, &us), 1);
     tear_down();
@@ -101,9 +101,9 @@ static void an_idle_linger_sleeps(void)
         pthread_t thread = start(wake_later, 200);
         uint64_t before = stats_of(fixture.ring).enters;
         EQUAL(timed_reap(&wait, &us), 0);
-        CHECK(since_start_us() >= 150000);
-        CHECK(us < 2000000);
-        CHECK(stats_of(fixture.ring).enters - before < 20);
+        COMPARE(since_start_us(), >=, 150000);
+        COMPARE(us, <, 2000000);
+        COMPARE(stats_of(fixture.ring).enters - before, <, 20);
         pthread_join(thread, NULL);
         wait.linger_us = RINGMSG_LINGER_AUTO;
         /* Sends fast traffic, so that AUTO lingers. */
@@ -129,7 +129,7 @@ static void a_wake_is_delayed_by_at_most_the_linger(void)
         best = us < best ? us : best;
         pthread_join(thread, NULL);
     }
-    CHECK(best < RINGMSG_LINGER_MAX_US + 10000 * TEST_TIME_FACTOR);
+    COMPARE(best, <, RINGMSG_LINGER_MAX_US + 10000 * TEST_TIME_FACTOR);
     /* If a record and a wake arrive during one linger, the reap returns the record. */
     send_some(1);
     pthread_t thread = start(wake_later, 2);
@@ -175,7 +175,7 @@ static int under_load(uint32_t buffers, uint32_t linger_us)
     }
     pthread_join(thread, NULL);
     EQUAL(got + (int)stats_of(fixture.ring).socket_drops, LOAD);
-    printf("  %u buffers, linger %d us: %d of %d, longest wait %d us, %.1f a reap\n", buffers,
+    printf("  %u buffers, linger %d us: %d of %d datagrams, longest wait %d us, %.1f per reap\n", buffers,
            (int)linger_us, got, LOAD, (int)longest, (double)got / (double)stats_of(fixture.ring).reaps);
     tear_down();
     return got;
@@ -189,7 +189,7 @@ static void a_paced_load_loses_nothing(void)
         for (int p = 0; p < 2; p++) {
             int tries = 3;
             while (under_load(pools[p], lingers[l]) < LOAD)
-                CHECK(--tries > 0);
+                COMPARE(--tries, >, 0);
         }
     }
 }

@@ -59,7 +59,7 @@ static void end_of_stream_yields_no_stale_control_messages_of_the_pool(void)
     OK(ringmsg_recvmsg_once(fixture.ring, pool, fixture.pair[0], 0, 0, 1));
     send_ten();
     struct ringmsg_record record = reap_one(fixture.ring);
-    CHECK(record.control_length > 0);
+    COMPARE(record.control_length, >, 0);
     OK(ringmsg_release(fixture.ring, &record, 1));
     set_int(fixture.pair[0], SOL_SOCKET, SO_PASSCRED, 0);
     OK(ringmsg_recvmsg_once(fixture.ring, pool, fixture.pair[0], MSG_WAITALL, 0, 2));
@@ -82,7 +82,7 @@ static void a_cancel_delivers_the_bytes_that_arrived(void)
     struct ringmsg_record record = reap_one(fixture.ring);
     EQUAL(record.result, 10);
     EQUAL(record.flags, RINGMSG_RECORD_FINAL);
-    CHECK(memcmp(fixture.data, "0123456789", 10) == 0);
+    SAME_BYTES(fixture.data, "0123456789", 10);
 
     struct ringmsg_pool_config config;
     struct ringmsg_pool *pool;
@@ -97,7 +97,7 @@ static void a_cancel_delivers_the_bytes_that_arrived(void)
     OK(ringmsg_cancel(fixture.ring, 2));
     record = reap_one(fixture.ring);
     EQUAL(record.result, 10);
-    CHECK(memcmp(payload_of(fixture.ring, &record), "0123456789", 10) == 0);
+    SAME_BYTES(payload_of(fixture.ring, &record), "0123456789", 10);
     tear_down();
 }
 

@@ -73,7 +73,7 @@ static struct ringmsg_record reap_when_readable(int fd)
     while (now_ns() < end)
         if (SYS(poll(&ready, 1, 100)) == 1 && OK(ringmsg_reap(fixture.ring, &record, NULL, 1, &wait)) == 1)
             return record;
-    FAIL("ring_fd tells of nothing");
+    FAIL("ring_fd did not become readable for a record");
 }
 
 static void ring_fd_is_readable_when_a_pause_ends(void)

@@ -38,9 +38,9 @@ static void check_same(const struct buffers *actual, const struct buffers *expec
     EQUAL(actual->message.msg_flags, expected->message.msg_flags);
     EQUAL(actual->message.msg_namelen, expected->message.msg_namelen);
     EQUAL(actual->message.msg_controllen, expected->message.msg_controllen);
-    CHECK(memcmp(actual->name, expected->name, sizeof actual->name) == 0);
-    CHECK(memcmp(actual->control, expected->control, sizeof actual->control) == 0);
-    CHECK(memcmp(actual->payload, expected->payload, sizeof actual->payload) == 0);
+    SAME_BYTES(actual->name, expected->name, sizeof actual->name);
+    SAME_BYTES(actual->control, expected->control, sizeof actual->control);
+    SAME_BYTES(actual->payload, expected->payload, sizeof actual->payload);
 }
 
 /* Calls recvmsg(2). Returns bytes or -errno. */
@@ -57,7 +57,7 @@ static int reap_single(struct ringmsg_ring *ring, const struct buffers *buffers,
     struct ringmsg_record record = reap_one(ring);
     EQUAL(record.user_data, 77);
     EQUAL(record.pool, RINGMSG_POOL_NONE);
-    CHECK(record.flags & RINGMSG_RECORD_FINAL);
+    HAS_FLAG(record.flags, RINGMSG_RECORD_FINAL);
     CHECK(!(record.flags & RINGMSG_RECORD_BUFFER));
     if (record.result >= 0) {
         size_t room = shape->parts[0] + shape->parts[1] + shape->parts[2];
@@ -107,7 +107,7 @@ static void compare(struct ringmsg_ring *ring, int fd, int sender, const struct 
     else
         EQUAL(SYS(send(sender, data, size, 0)), size);
     int result = system_receive(fd, &expected, &peek);
-    CHECK(result >= 0);
+    COMPARE(result, >=, 0);
     check_same(&actual, &expected, ring_receive(ring, fd, &actual, &peek), result);
     check_same(&actual, &expected, ring_receive(ring, fd, &actual, shape), result);
     EQUAL(recv(fd, data, 1, MSG_DONTWAIT), -1); /* it has left the queue */
@@ -159,13 +159,13 @@ static void the_error_queue_equals_that_of_the_system_call(void)
     const int families[] = {AF_INET, AF_INET6}, flags[] = {0, MSG_TRUNC, MSG_DONTWAIT};
     struct ringmsg_ring *ring = make_ring();
     for (int f = 0; f < 2; f++) {
-        int nobody = bound_udp(families[f]), sockets[2];
+        int closed = bound_udp(families[f]), sockets[2];
         for (int i = 0; i < 2; i++) {
-            sockets[i] = sender_to(nobody);
+            sockets[i] = sender_to(closed);
             set_int(sockets[i], families[f] == AF_INET ? SOL_IP : SOL_IPV6,
                     families[f] == AF_INET ? IP_RECVERR : IPV6_RECVERR, 1);
         }
-        close(nobody);
+        close(closed);
         for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
             for (size_t room = 0; room <= 96; room += 8) {
                 struct shape shape = {flags[i] | MSG_ERRQUEUE, 28, room, {2, 0, 4}};
@@ -178,14 +178,14 @@ static void the_error_queue_equals_that_of_the_system_call(void)
                 for (int s = 0; s < 2; s++) {
                     /* The previous error may still be pending on the socket; it does not matter
                      * here. */
-                    if (send(sockets[s], "anybody?", 8, 0) < 0)
-                        SYS(send(sockets[s], "anybody?", 8, 0));
+                    if (send(sockets[s], "refused!", 8, 0) < 0)
+                        SYS(send(sockets[s], "refused!", 8, 0));
                     struct pollfd queue = {.fd = sockets[s]};
                     if (s == 0 || !early)
                         EQUAL(SYS(poll(&queue, 1, 2000)), 1);
                 }
                 int result = system_receive(sockets[0], &expected, &shape);
-                CHECK(result > 0);
+                COMPARE(result, >, 0);
                 if (!early)
                     OK(ringmsg_recvmsg(ring, sockets[1], &actual.message, shape.flags, 0, 77));
                 check_same(&actual, &expected, reap_single(ring, &actual, &shape), result);
@@ -362,7 +362,7 @@ static void many_requests_are_submitted_with_one_entry(void)
         OK(ringmsg_recvmsg(ring, receiver, &buffer_sets[i].message, 0, 0, (uint64_t)i));
     }
     OK(ringmsg_submit(ring));
-    CHECK(stats_of(ring).enters - before <= (uint64_t)(MANY / fits + 2));
+    COMPARE(stats_of(ring).enters - before, <=, (uint64_t)(MANY / fits + 2));
     OK(ringmsg_submit(ring));
     for (int n = 0; n < MANY; n++) {
         EQUAL(SYS(send(sender, &n, sizeof n, 0)), sizeof n);

@@ -15,7 +15,7 @@ static void check_same_bytes(struct ringmsg_ring *ring, const struct ringmsg_rec
 {
     const uint8_t *a_base = ringmsg_pool_base(ringmsg_ring_pool(ring, a->pool));
     const uint8_t *b_base = ringmsg_pool_base(ringmsg_ring_pool(ring, b->pool));
-    CHECK(memcmp(a_base + a_at, b_base + b_at, length) == 0);
+    SAME_BYTES(a_base + a_at, b_base + b_at, length);
 }
 
 /* Receives one datagram by a single-shot with MSG_PEEK and then by a multishot, and compares the
@@ -44,7 +44,7 @@ static void compare(struct ringmsg_ring *ring, struct ringmsg_pool *once, struct
     EQUAL(actual.msg_flags, expected.msg_flags);
     EQUAL(actual.segment_size, expected.segment_size);
     EQUAL(actual.segments, expected.segments);
-    CHECK(memcmp(&actual_metadata, &expected_metadata, sizeof actual_metadata) == 0);
+    SAME_BYTES(&actual_metadata, &expected_metadata, sizeof actual_metadata);
     check_same_bytes(ring, &actual, actual.payload_offset, &expected, expected.payload_offset, actual.payload_length);
     check_same_bytes(ring, &actual, actual.control_offset, &expected, expected.control_offset, actual.control_length);
     check_same_bytes(ring, &actual, actual.name_offset, &expected, expected.name_offset, actual.name_length);
@@ -178,7 +178,7 @@ static void a_single_shot_splits_trains(void)
         EQUAL(records[i].segments, SEGMENTS);
         EQUAL(records[i].segment_size, SEGMENT);
         EQUAL(records[i].flags, RINGMSG_RECORD_BUFFER | RINGMSG_RECORD_SEGMENT | (is_last ? RINGMSG_RECORD_FINAL : 0));
-        CHECK(memcmp(payload_of(ring, &records[i]), train + i * SEGMENT, records[i].payload_length) == 0);
+        SAME_BYTES(payload_of(ring, &records[i]), train + i * SEGMENT, records[i].payload_length);
     }
     REFUSED(ringmsg_cancel(ring, 1), ENOENT);
     OK(ringmsg_release(ring, records, SEGMENTS));
@@ -210,7 +210,7 @@ static void one_reap_submits_and_returns_available_data(void)
     EQUAL(reap_ms(ring, records, MANY, 0), MANY);
     /* One recvmsg(2) per message; epoll_ctl adds the socket, epoll_wait waits, epoll_ctl removes
      * it. */
-    CHECK(stats_of(ring).enters - before <= (is_recvmmsg() ? MANY + 3 : 2));
+    COMPARE(stats_of(ring).enters - before, <=, (is_recvmmsg() ? MANY + 3 : 2));
     OK(ringmsg_release(ring, records, MANY));
     OK(ringmsg_ring_free(ring));
 }

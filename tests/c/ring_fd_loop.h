@@ -27,7 +27,7 @@ static void add_to_epoll(uint32_t edge)
 {
     int fd = OK(ringmsg_ring_fd(fixture.ring));
     EQUAL(fd, OK(ringmsg_ring_fd(fixture.ring)));
-    CHECK(SYS(fcntl(fd, F_GETFD)) & FD_CLOEXEC);
+    HAS_FLAG(SYS(fcntl(fd, F_GETFD)), FD_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN | edge};
     fixture.epoll = (int)SYS(epoll_create1(EPOLL_CLOEXEC));
     SYS(epoll_ctl(fixture.epoll, EPOLL_CTL_ADD, fd, &event));
@@ -103,22 +103,22 @@ static void handle_and_release(uint32_t capacity)
     OK(ringmsg_release(fixture.ring, records, (uint32_t)n));
 }
 
-/* Runs the loop until `wanted` records have arrived. */
-static void loop_until(int wanted, uint32_t capacity)
+/* Runs the loop until `count` records have arrived. */
+static void loop_until(int count, uint32_t capacity)
 {
-    while (counts.records < wanted) {
+    while (counts.records < count) {
         if (wait_readable(HANG_MS) == 0)
-            FAIL("deaf: %d of %d records", counts.records, wanted);
+            FAIL("no wake-up after %d of %d records", counts.records, count);
         handle_and_release(capacity);
     }
-    EQUAL(counts.records, wanted);
+    EQUAL(counts.records, count);
 }
 
 /* Checks that no further record arrives, with at most `may_be_empty` wake-ups that bring none. */
 static void check_no_more_records(int may_be_empty)
 {
     for (int i = 0; wait_readable(30) != 0; i++) {
-        CHECK(i < may_be_empty);
+        COMPARE(i, <, may_be_empty);
         EQUAL(handle(CAPACITY), 0);
     }
 }

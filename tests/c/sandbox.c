@@ -47,7 +47,7 @@ static uint32_t auto_receives(void)
     SYS(send(sender, "hello", 5, 0));
     struct ringmsg_record record = reap_one(ring);
     EQUAL(record.result, 5);
-    CHECK(memcmp(payload_of(ring, &record), "hello", 5) == 0);
+    SAME_BYTES(payload_of(ring, &record), "hello", 5);
     OK(ringmsg_ring_free(ring));
     return info.engine;
 }
@@ -68,7 +68,7 @@ static void check_refused(uint32_t flags, int error, const char *call)
     EQUAL(open_descriptors(), descriptors);
     ringmsg_last_error(why, sizeof why);
     if (strstr(why, call) != why || strstr(why, "seccomp filter") == NULL)
-        FAIL("it begins with \"%s\" and tells of a seccomp filter: %s", call, why);
+        FAIL("the last error does not begin with \"%s\" or does not name a seccomp filter: %s", call, why);
 }
 
 static int io_uring_available; /* multishot recvmsg works without a filter */
@@ -78,7 +78,7 @@ static void check_blocked(int setup, int enter, int registers, int error, const 
     install_filter(setup, enter, registers, error);
     EQUAL(auto_receives(), RINGMSG_ENGINE_RECVMMSG);
     struct ringmsg_support now = support();
-    CHECK(now.engines & 1u << RINGMSG_ENGINE_RECVMMSG);
+    HAS_FLAG(now.engines, 1u << RINGMSG_ENGINE_RECVMMSG);
     EQUAL(now.engines & 1u << RINGMSG_ENGINE_IO_URING, 0);
     EQUAL(now.features & RINGMSG_FEATURE_MULTISHOT, 0);
     if (!io_uring_available)
@@ -93,7 +93,7 @@ static void check_blocked(int setup, int enter, int registers, int error, const 
     char text[2048];
     OK(ringmsg_describe_support(text, sizeof text));
     if (!strstr(text, "AUTO takes recvmmsg") || !strstr(text, call) || !strstr(text, "seccomp filter"))
-        FAIL("the description misses the engine, %s or the filter: %s", call, text);
+        FAIL("the description does not name the engine, %s or the filter: %s", call, text);
 }
 
 static void io_uring_setup_refused_with_eperm(void) { check_blocked(1, 0, 0, EPERM, "io_uring_setup: "); }
@@ -146,7 +146,7 @@ int main(void)
     int failed = 0, count = sizeof tests / sizeof *tests;
     io_uring_available = io_uring_works();
     if (!io_uring_available)
-        printf("(no io_uring, filter or not: only that the other engine is taken was tried)\n");
+        printf("(no io_uring even without a filter: tested only that AUTO selects recvmmsg)\n");
     for (int i = 0; i < count; i++)
         failed += !run_test(&tests[i], &fresh);
     support();

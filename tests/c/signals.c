@@ -44,7 +44,7 @@ static void a_wake_from_a_signal_handler_ends_a_reap(void)
         on_signal(wake_in_handler, flags);
         pthread_t thread = start(signal_later, 30);
         EQUAL(timed_reap(&forever, &us), 0);
-        CHECK(since_start_us() >= 20000);
+        COMPARE(since_start_us(), >=, 20000);
         pthread_join(thread, NULL);
     }
     tear_down();
@@ -60,7 +60,7 @@ static void a_signal_gives_eintr_and_loses_nothing(void)
         on_signal(just_note, flags);
         pthread_t thread = start(signal_later, 30);
         REFUSED(timed_reap(&forever, &us), EINTR);
-        CHECK(since_start_us() >= 20000);
+        COMPARE(since_start_us(), >=, 20000);
         pthread_join(thread, NULL);
         /* ringmsg_next releases its records before it waits. */
         send_some(1);
@@ -108,7 +108,7 @@ static void signals_during_rearms_lose_nothing(void)
         interrupted += n == -EINTR;
         if (n == -EINTR)
             continue;
-        CHECK(n > 0);
+        COMPARE(n, >, 0);
         for (int i = 0; i < n; i++) {
             EQUAL(records[i].result, 0);
             EQUAL(records[i].flags, RINGMSG_RECORD_BUFFER);
@@ -118,7 +118,7 @@ static void signals_during_rearms_lose_nothing(void)
     }
     pthread_join(thread, NULL);
     EQUAL(stats_of(fixture.ring).rearms, is_recvmmsg() ? 0 : EMPTY);
-    CHECK(handled > 0);
+    COMPARE(handled, >, 0);
     printf("  %d reaps interrupted, %d signals\n", interrupted, (int)handled);
     tear_down();
 }
@@ -139,7 +139,7 @@ static void a_signal_during_a_linger_is_eintr(void)
         interrupted += timed_reap(&wait, &us) == -EINTR;
         pthread_join(thread, NULL);
     }
-    CHECK(interrupted > REAPS / 2);
+    COMPARE(interrupted, >, REAPS / 2);
     tear_down();
 }
 

@@ -35,7 +35,7 @@ static void a_starved_request_sleeps_until_a_release_and_then_gets_everything(vo
     uint64_t enters = stats_of(s.ring).enters;
     reap_nothing(s.ring, 300);
     if (stats_of(s.ring).enters - enters > 5)
-        FAIL("%d kernel entries in 300 ms: it spins", (int)(stats_of(s.ring).enters - enters));
+        FAIL("%d kernel entries in 300 ms: the reap spins", (int)(stats_of(s.ring).enters - enters));
 
     /* Releases four records at a time, and holds all others. */
     uint32_t next = BUFFERS;
@@ -96,14 +96,14 @@ static void a_release_by_another_thread_wakes_a_sleeping_reap(void)
     int64_t start = now_ns();
     for (int held = BUFFERS; held < 2 * BUFFERS;) {
         int n = reap_ms(s.ring, s.held + held, (uint32_t)(ALL - held), 20000);
-        CHECK(n > 0);
+        COMPARE(n, >, 0);
         next = check_numbers(s.ring, s.held + held, n, next);
         held += n;
     }
-    CHECK(now_ns() - start < 10000000000);
+    COMPARE(now_ns() - start, <, 10000000000);
     pthread_join(thread, NULL);
     if (stats_of(s.ring).enters > 200)
-        FAIL("%d kernel entries: it spins", (int)stats_of(s.ring).enters);
+        FAIL("%d kernel entries: the reap spins", (int)stats_of(s.ring).enters);
     OK(ringmsg_ring_free(s.ring));
 }
 
@@ -129,7 +129,7 @@ static void epoll_wakes_for_a_release_by_another_thread(uint32_t trigger)
     }
     pthread_join(thread, NULL);
     if (wakeups > 60)
-        FAIL("%d wake-ups for %d datagrams: it spins", wakeups, BUFFERS);
+        FAIL("%d wake-ups for %d datagrams: the loop spins", wakeups, BUFFERS);
     OK(ringmsg_ring_free(s.ring));
 }
 
@@ -191,12 +191,12 @@ static void race_with(int uses_epoll)
     for (uint32_t received = 0; received < RACE;) {
         struct ringmsg_wait wait = wait_ms(uses_epoll ? 0 : 10000);
         if (uses_epoll && epoll_wait(loop, &event, 1, 10000) == 0)
-            FAIL("deaf after %u datagrams", received);
+            FAIL("no record after %u datagrams", received);
         int n = ringmsg_reap(race.ring, race.records + received, NULL, RACE - received, &wait);
         if (n == -EINTR)
             continue;
         if (OK(n) == 0 && !uses_epoll)
-            FAIL("deaf after %u datagrams", received);
+            FAIL("no record after %u datagrams", received);
         received = check_numbers(race.ring, race.records + received, n, received);
         __atomic_store_n(&race.received, received, __ATOMIC_RELEASE);
     }
@@ -206,7 +206,7 @@ static void race_with(int uses_epoll)
     EQUAL(stats.socket_drops, 0);
     EQUAL(stats.errors, 0);
     EQUAL(stats.buffers_held, 0);
-    CHECK(stats.starvations > 0);
+    COMPARE(stats.starvations, >, 0);
     OK(ringmsg_ring_free(race.ring));
 }
 
@@ -256,7 +256,7 @@ static void starvation_is_never_reported_as_a_socket_error(void)
             }
         }
     }
-    CHECK(stats_of(ring).rearms > 0);
+    COMPARE(stats_of(ring).rearms, >, 0);
     OK(ringmsg_ring_free(ring));
 }
 

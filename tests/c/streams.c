@@ -81,7 +81,7 @@ static void quiet(struct ringmsg_ring *ring)
     struct ringmsg_stats before = stats_of(ring);
     reap_nothing(ring, 30);
     struct ringmsg_stats after = stats_of(ring);
-    CHECK(after.enters - before.enters <= 4);
+    COMPARE(after.enters - before.enters, <=, 4);
     EQUAL(after.rearms, before.rearms);
 }
 
@@ -116,7 +116,7 @@ static void receive_all(const struct kind *kind, uint32_t buffers, uint32_t cq_e
             EQUAL(record.payload_length, message_length(messages));
         fill(expected, at, record.payload_length);
         if (memcmp(payload_of(ring, &record), expected, record.payload_length) != 0)
-            FAIL("%s: %u bytes at %u are others", kind->name, record.payload_length, at);
+            FAIL("%s: %u bytes at %u differ from those sent", kind->name, record.payload_length, at);
         at += record.payload_length;
         messages++;
         OK(ringmsg_release(ring, &record, 1));
@@ -177,13 +177,13 @@ static void an_end_behind_many_messages_is_seen(void)
             close(pair[1]);
             for (int got = 0; got < count * SIZE;) {
                 struct ringmsg_record record = reap_one(ring);
-                CHECK(record.result > 0);
+                COMPARE(record.result, >, 0);
                 got += record.result;
                 OK(ringmsg_release(ring, &record, 1));
             }
             struct ringmsg_record record = reap_one(ring);
             EQUAL(record.result, 0);
-            CHECK(record.flags & RINGMSG_RECORD_FINAL);
+            HAS_FLAG(record.flags, RINGMSG_RECORD_FINAL);
             OK(ringmsg_release(ring, &record, 1));
             OK(ringmsg_pool_free(pool));
             close(pair[0]);
@@ -211,7 +211,7 @@ static void end_of_stream_is_final_and_ends_one_direction_only(void)
         EQUAL(record.flags, RINGMSG_RECORD_BUFFER);
         record = reap_one(ring);
         EQUAL(record.result, 0);
-        CHECK(record.flags & RINGMSG_RECORD_FINAL);
+        HAS_FLAG(record.flags, RINGMSG_RECORD_FINAL);
         quiet(ring);
         SYS(send(pair[0], "goodbye", 8, 0));
         EQUAL(SYS(recv(pair[1], answer, sizeof answer, 0)), 8);
@@ -220,11 +220,11 @@ static void end_of_stream_is_final_and_ends_one_direction_only(void)
         OK(ringmsg_recvmsg_multishot(ring, pool, pair[0], 0, 0, 2));
         record = reap_one(ring);
         EQUAL(record.result, 0);
-        CHECK(record.flags & RINGMSG_RECORD_FINAL);
+        HAS_FLAG(record.flags, RINGMSG_RECORD_FINAL);
         OK(ringmsg_recvmsg_once(ring, pool, pair[0], 0, 0, 3));
         record = reap_one(ring);
         EQUAL(record.result, 0);
-        CHECK(record.flags & RINGMSG_RECORD_FINAL);
+        HAS_FLAG(record.flags, RINGMSG_RECORD_FINAL);
         quiet(ring);
         OK(ringmsg_ring_free(ring));
         close(pair[0]);
@@ -294,11 +294,11 @@ static void msg_trunc_is_refused_on_streams(void)
         EQUAL(record.result, 8);
         EQUAL(record.wire_length, is_stream ? 8 : 10);
         EQUAL(!(record.flags & RINGMSG_RECORD_TRUNCATED), is_stream);
-        CHECK(memcmp(payload_of(ring, &record), "01234567", 8) == 0);
+        SAME_BYTES(payload_of(ring, &record), "01234567", 8);
         if (is_stream) {
             record = reap_one(ring);
             EQUAL(record.result, 2);
-            CHECK(memcmp(payload_of(ring, &record), "89", 2) == 0);
+            SAME_BYTES(payload_of(ring, &record), "89", 2);
         }
         OK(ringmsg_ring_free(ring));
         close(pair[0]);
@@ -329,9 +329,9 @@ static void msg_waitall_fills_every_part_of_a_single_shot(void)
         EQUAL(record.result, sizeof sent);
         /* Linux 6.17 adds a control message (SCM_INQ) to every receive on a local stream, even if
          * it was not requested. */
-        uint32_t unwanted = kinds[i].domain == AF_UNIX ? RINGMSG_RECORD_CONTROL_TRUNCATED : 0;
-        EQUAL(record.flags & ~unwanted, RINGMSG_RECORD_FINAL);
-        CHECK(memcmp(parts, sent, sizeof sent) == 0);
+        uint32_t scm_inq = kinds[i].domain == AF_UNIX ? RINGMSG_RECORD_CONTROL_TRUNCATED : 0;
+        EQUAL(record.flags & ~scm_inq, RINGMSG_RECORD_FINAL);
+        SAME_BYTES(parts, sent, sizeof sent);
         close(pair[0]);
         close(pair[1]);
     }
@@ -359,7 +359,7 @@ static void local_datagrams_have_names_and_may_be_empty(void)
         EQUAL(record.flags, RINGMSG_RECORD_BUFFER);
         address = address_of(sender, &length);
         EQUAL(record.name_length, length);
-        CHECK(memcmp(ringmsg_pool_base(pool) + record.name_offset, &address, length) == 0);
+        SAME_BYTES(ringmsg_pool_base(pool) + record.name_offset, &address, length);
         OK(ringmsg_release(ring, &record, 1));
     }
     OK(ringmsg_ring_free(ring));

@@ -119,9 +119,9 @@ static void try_output_sizes(output_call *call, uint32_t length)
         EQUAL(call(&framed), 0);
         EQUAL(framed.size, size);
         for (uint32_t at = 4; at < ROOM; at++) {
-            int wanted = at >= size ? 0xEE : at < length ? whole[at] : 0;
-            if (framed.bytes[at] != wanted)
-                FAIL("size %u: byte %u is %#x, not %#x", size, at, framed.bytes[at], wanted);
+            int expected = at >= size ? 0xEE : at < length ? whole[at] : 0;
+            if (framed.bytes[at] != expected)
+                FAIL("size %u: byte %u is %#x, not %#x", size, at, framed.bytes[at], expected);
         }
     }
     static const uint32_t bad[] = {0, 1, 3, 4097, 0xffffffff};

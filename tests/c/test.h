@@ -61,29 +61,65 @@
 
 static const char *test_name = "?", *test_mode_name = "?";
 
-#define FAIL(...)                                                                    \
-    do {                                                                             \
-        char sentence_[256];                                                         \
-        ringmsg_last_error(sentence_, sizeof sentence_);                             \
-        fprintf(stderr, "%s:%d: %s [%s]: ", __FILE__, __LINE__, test_name, test_mode_name); \
-        fprintf(stderr, __VA_ARGS__);                                                \
-        fprintf(stderr, "\n  (last error: %s)\n", sentence_);                        \
-        exit(1);                                                                     \
+/* Prints the last error of the library in this thread, if any. */
+static const char mark_last_error[] = "buf is NULL"; /* set by REFUSED */
+static void print_last_error(void)
+{
+    char sentence[256];
+    if (ringmsg_last_error(sentence, sizeof sentence) != 0 && strcmp(sentence, mark_last_error) != 0)
+        fprintf(stderr, "  (last error in this thread: %s)\n", sentence);
+}
+
+#define FAIL(...)                                                                              \
+    do {                                                                                       \
+        fprintf(stderr, "%s:%d: %s [%s]: ", __FILE__, __LINE__, test_name, test_mode_name);    \
+        fprintf(stderr, __VA_ARGS__);                                                          \
+        fputc('\n', stderr);                                                                   \
+        print_last_error();                                                                    \
+        exit(1);                                                                               \
     } while (0)
 
-/* The condition holds. */
-#define CHECK(condition)                              \
-    do {                                              \
-        if (!(condition))                             \
-            FAIL("not so: %s", #condition);           \
+/* A condition that has no two values to show; otherwise use one of the checks below. */
+#define CHECK(condition)                                                                       \
+    do {                                                                                       \
+        if (!(condition))                                                                      \
+            FAIL("is false: %s", #condition);                                                  \
     } while (0)
 
 /* Two integers are equal. */
-#define EQUAL(seen, wanted)                                                          \
-    do {                                                                             \
-        long long seen_ = (long long)(seen), wanted_ = (long long)(wanted);          \
-        if (seen_ != wanted_)                                                        \
-            FAIL("%s is %lld, not %s = %lld", #seen, seen_, #wanted, wanted_);       \
+#define EQUAL(actual, expected)                                                                \
+    do {                                                                                       \
+        long long actual_ = (long long)(actual), expected_ = (long long)(expected);            \
+        if (actual_ != expected_)                                                              \
+            FAIL("%s is %lld, not %s = %lld", #actual, actual_, #expected, expected_);         \
+    } while (0)
+
+/* Two integers compare like this: COMPARE(elapsed_us, >=, 30000). */
+#define COMPARE(left, operator, right)                                                         \
+    do {                                                                                       \
+        long long left_ = (long long)(left), right_ = (long long)(right);                      \
+        if (!(left_ operator right_))                                                          \
+            FAIL("%s is %lld, not " #operator " %s = %lld", #left, left_, #right, right_);     \
+    } while (0)
+
+/* `flags` has at least one bit of `flag` set. */
+#define HAS_FLAG(flags, flag)                                                                  \
+    do {                                                                                       \
+        unsigned long long flags_ = (unsigned long long)(flags), flag_ = (flag);               \
+        if ((flags_ & flag_) == 0)                                                             \
+            FAIL("%s is %#llx, without %s = %#llx", #flags, flags_, #flag, flag_);             \
+    } while (0)
+
+/* Two areas of `length` bytes are equal. */
+#define SAME_BYTES(actual, expected, length)                                                   \
+    do {                                                                                       \
+        const uint8_t *actual_ = (const void *)(actual), *expected_ = (const void *)(expected); \
+        size_t length_ = (length), at_ = 0;                                                    \
+        while (at_ < length_ && actual_[at_] == expected_[at_])                                \
+            at_++;                                                                             \
+        if (at_ < length_)                                                                     \
+            FAIL("%s: byte %zu of %zu is %#x, not %#x as in %s", #actual, at_, length_,        \
+                 actual_[at_], expected_[at_], #expected);                                     \
     } while (0)
 
 /* The value of a library call, which must succeed. */
@@ -105,13 +141,13 @@ static const char *test_name = "?", *test_mode_name = "?";
     })
 
 /* The library call must fail with this errno and set a last error of its own. */
-#define REFUSED(call, wanted_errno)                                                  \
+#define REFUSED(call, expected_errno)                                                \
     do {                                                                             \
         char why_[256];                                                              \
-        ringmsg_describe_support(NULL, 1); /* sets the last error to "buf is NULL" */                \
-        EQUAL(call, -(wanted_errno));                                                \
-        if (ringmsg_last_error(why_, sizeof why_) == 0 || strcmp(why_, "buf is NULL") == 0) \
-            FAIL("%s gave no sentence", #call);                                      \
+        ringmsg_describe_support(NULL, 1); /* sets the last error to mark_last_error */ \
+        EQUAL(call, -(expected_errno));                                              \
+        if (ringmsg_last_error(why_, sizeof why_) == 0 || strcmp(why_, mark_last_error) == 0) \
+            FAIL("%s set no last error", #call);                                     \
     } while (0)
 
 /* Ends this test as skipped, with the reason why it cannot run here. */
@@ -370,7 +406,7 @@ static int loopback_keeps_trains_whole(void)
 __attribute__((unused)) static void send_train(int fd, const void *data, size_t size, uint16_t segment)
 {
     if (!loopback_keeps_trains_whole())
-        skip_test("trains are cut on this kernel's loopback");
+        skip_test("this kernel's loopback cuts trains");
     send_train_from(fd, data, size, segment);
 }
 
@@ -419,13 +455,13 @@ static int run_test(const struct test *test, const struct test_mode *mode)
 
 static int is_selected(const struct test *test, int argc, char **argv)
 {
-    int wanted = argc <= 2 || argv[2][0] == '-';
+    int selected = argc <= 2 || argv[2][0] == '-';
     for (int i = 2; i < argc; i++) {
-        int without = argv[i][0] == '-';
-        if (strcmp(argv[i] + without, test->name) == 0)
-            wanted = !without;
+        int excludes = argv[i][0] == '-';
+        if (strcmp(argv[i] + excludes, test->name) == 0)
+            selected = !excludes;
     }
-    return wanted;
+    return selected;
 }
 
 __attribute__((unused)) static int run_tests(const struct test *tests, int argc, char **argv)
@@ -439,7 +475,7 @@ __attribute__((unused)) static int run_tests(const struct test *tests, int argc,
         ringmsg_describe_support(why, sizeof why);
         for (char *line = why; (line = strchr(line, '\n')) != NULL;)
             *line = ' ';
-        printf("(no io_uring, so only recvmmsg was tried: %s)\n", why);
+        printf("(no io_uring, so only the recvmmsg engine was tested: %s)\n", why);
     }
     for (size_t m = 0; m < sizeof test_modes / sizeof *test_modes; m++) {
         if (argc > 1 && strcmp(argv[1], test_modes[m].name) != 0)

@@ -81,7 +81,7 @@ static void check_all_three_receive(struct fixture *fixture)
     OK(ringmsg_cancel(fixture->ring, 3));
     while (reap_one(fixture->ring).user_data != 3)
         seen[1]++;
-    CHECK(seen[3] <= 5);
+    COMPARE(seen[3], <=, 5);
     for (int left = 2 - seen[1] - seen[2]; left > 0; left--) {
         SYS(send(fixture->sender, "hello", 5, 0));
         struct ringmsg_record record = reap_one(fixture->ring);
@@ -193,7 +193,7 @@ static void a_ring_without_its_owner_can_only_be_freed(void)
     REFUSED(ringmsg_pool_new(fixture.ring, &config, &pool), EOWNERDEAD);
     REFUSED(ringmsg_pool_free(fixture.singles), EOWNERDEAD);
 
-    CHECK(memcmp(payload_of(fixture.ring, &fixture.record), "first", 5) == 0);
+    SAME_BYTES(payload_of(fixture.ring, &fixture.record), "first", 5);
     EQUAL(stats_of(fixture.ring).buffers_held, 1);
     OK(ringmsg_release(fixture.ring, &fixture.record, 1));
     OK(ringmsg_wake(fixture.ring));
@@ -300,7 +300,7 @@ static void *try_everything(void *argument)
     check_all_refused(fixture, EPERM);
     REFUSED(ringmsg_reap(fixture->ring, &record, NULL, 1, &wait), EPERM);
     REFUSED(ringmsg_next(fixture->ring, &fixture->record, 1, &record, NULL, 1, &wait), EPERM);
-    CHECK(memcmp(&record, &untouched, sizeof record) == 0);
+    SAME_BYTES(&record, &untouched, sizeof record);
     ringmsg_pool_config_init(&config);
     REFUSED(ringmsg_pool_new(fixture->ring, &config, &pool), EPERM);
     CHECK(pool == NULL);

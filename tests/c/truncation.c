@@ -24,10 +24,10 @@ patterned_pool(struct ringmsg_ring *ring, uint32_t buffers, uint32_t payload, ui
 static void check_not_stale(const struct ringmsg_pool *pool, const char *what, uint32_t offset, uint32_t length)
 {
     const uint8_t *bytes = ringmsg_pool_base(pool) + offset;
-    CHECK(offset + (size_t)length <= ringmsg_pool_size(pool));
+    COMPARE(offset + (size_t)length, <=, ringmsg_pool_size(pool));
     for (uint32_t i = 0; i < length; i++)
         if (bytes[i] == STALE)
-            FAIL("byte %u of %u of the %s is older than the datagram", i, length, what);
+            FAIL("byte %u of %u of the %s was not received with the datagram", i, length, what);
 }
 
 /* Payload and control messages never contain the pattern's byte here. A port may, so the name is
@@ -36,8 +36,8 @@ static void check_record(const struct ringmsg_pool *pool, const struct ringmsg_r
 {
     socklen_t length;
     struct sockaddr_storage from = address_of(sender, &length);
-    CHECK(record->name_length <= length);
-    CHECK(memcmp(ringmsg_pool_base(pool) + record->name_offset, &from, record->name_length) == 0);
+    COMPARE(record->name_length, <=, length);
+    SAME_BYTES(ringmsg_pool_base(pool) + record->name_offset, &from, record->name_length);
     check_not_stale(pool, "payload", record->payload_offset, record->payload_length);
     check_not_stale(pool, "control slice", record->control_offset, record->control_length);
 }
@@ -154,10 +154,10 @@ static void receive_truncated_as(int family, const struct truncation *truncation
         EQUAL(record.payload_length, truncation->payload < sizeof data ? truncation->payload : sizeof data);
         EQUAL(record.result, record.payload_length);
         EQUAL(record.name_length, truncation->name < name ? truncation->name : name);
-        CHECK(record.control_length <= truncation->control);
+        COMPARE(record.control_length, <=, truncation->control);
         EQUAL((record.msg_flags & MSG_TRUNC) != 0, (truncation->flags & RINGMSG_RECORD_TRUNCATED) != 0);
         EQUAL((record.msg_flags & MSG_CTRUNC) != 0, (truncation->flags & RINGMSG_RECORD_CONTROL_TRUNCATED) != 0);
-        CHECK(memcmp(ringmsg_pool_base(pool) + record.payload_offset, data, record.payload_length) == 0);
+        SAME_BYTES(ringmsg_pool_base(pool) + record.payload_offset, data, record.payload_length);
         check_record(pool, &record, sender);
         OK(ringmsg_release(ring, &record, 1));
     }
