@@ -97,12 +97,16 @@ static void unknown_flags_and_reserved_fields_are_refused(void)
     for (int bit = 3; bit < 32; bit++) {
         REFUSED(ringmsg_recvmsg(fixture.ring, fixture.receiver, &message, 0, 1u << bit, 9), EINVAL);
         REFUSED(ringmsg_recvmsg_once(fixture.ring, fixture.pool, fixture.receiver, 0, 1u << bit, 9), EINVAL);
-        REFUSED(ringmsg_recvmsg_multishot(fixture.ring, fixture.pool, fixture.receiver, 0, 1u << bit, 9), EINVAL);
+        REFUSED(ringmsg_recvmsg_multishot(fixture.ring, fixture.pool, fixture.receiver, 0,
+                                          1u << bit, 9),
+                EINVAL);
     }
     REFUSED(ringmsg_recvmsg(fixture.ring, fixture.receiver, &message, 0, RINGMSG_RECV_SPLIT, 9), EINVAL);
     static const int bad[] = {MSG_PEEK, MSG_DONTWAIT, MSG_WAITALL, MSG_OOB};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        REFUSED(ringmsg_recvmsg_multishot(fixture.ring, fixture.pool, fixture.receiver, bad[i], 0, 9), EINVAL);
+        REFUSED(ringmsg_recvmsg_multishot(fixture.ring, fixture.pool, fixture.receiver,
+                                          bad[i], 0, 9),
+                EINVAL);
     REFUSED(ringmsg_socket_enable(fixture.receiver, 1u << 14), EINVAL);
     REFUSED(ringmsg_socket_enable(fixture.receiver, 1u << 31), EINVAL);
     REFUSED(ringmsg_cancel(fixture.ring, 9), ENOENT);

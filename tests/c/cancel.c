@@ -323,7 +323,8 @@ static void no_rearm_reports_a_full_completion_queue(void)
         SYS(send(sender, "x", 1, 0));
     OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, RINGMSG_RECV_NO_REARM, 1));
     struct ringmsg_record final;
-    if (is_recvmmsg()) { /* this engine stops receiving while its queue is full, so the request does not end */
+    /* This engine stops receiving while its queue is full, so the request does not end. */
+    if (is_recvmmsg()) {
         for (int seen = 0; seen < SENT; seen++) {
             final = reap_one(ring);
             EQUAL(final.flags, RINGMSG_RECORD_BUFFER);

@@ -63,7 +63,8 @@ static void check_switches(int family, const struct switches *switches, size_t c
 static void each_metadata_bit_enables_its_socket_option(void)
 {
     check_switches(AF_INET, v4_switches, COUNT(v4_switches));
-    check_switches(AF_INET6, v4_switches, COUNT(v4_switches)); /* an IPv6 socket needs these for v4-mapped addresses */
+    /* An IPv6 socket needs these for v4-mapped addresses. */
+    check_switches(AF_INET6, v4_switches, COUNT(v4_switches));
     check_switches(AF_INET6, v6_switches, COUNT(v6_switches));
 }
 
@@ -133,7 +134,9 @@ static void packet_information_of_netlink_sockets_fits(void)
     struct {
         struct nlmsghdr header;
         char body[16];
-    } ask = {.header = {.nlmsg_len = sizeof ask, .nlmsg_type = 18 /* RTM_GETLINK */, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP}};
+    } ask = {.header = {.nlmsg_len = sizeof ask,
+                        .nlmsg_type = 18 /* RTM_GETLINK */,
+                        .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP}};
     set_int(fd, SOL_NETLINK, NETLINK_PKTINFO, 1);
     set_int(fd, SOL_SOCKET, SO_PASSCRED, 1);
     SYS(send(fd, &ask, sizeof ask, 0));

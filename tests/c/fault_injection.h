@@ -70,7 +70,8 @@ static void change_completions(void)
         if (inject.drop_finals > 0 && entry->res > 0 && entry->user_data >> 32 == 0 &&
             (entry->flags & IORING_CQE_F_MORE) == 0) {
             inject.drop_finals--;
-            entry->user_data = 2ull << 32; /* reads as the completion of a cancel request, which the library ignores */
+            /* Reads as the completion of a cancel request, which the library ignores. */
+            entry->user_data = 2ull << 32;
             entry->flags = 0;
             __atomic_add_fetch(ring_word(at->overflow), 1, __ATOMIC_RELEASE);
             inject.changed++;

@@ -175,7 +175,9 @@ static void a_full_submission_queue_refuses_requests_and_loses_none(void)
     set_up(4);
     int made, again;
     fail_enters(SUBMITTING_ENTERS, -1, EAGAIN);
-    for (made = 0; (again = ringmsg_recvmsg_once(fixture.ring, fixture.pool, fixture.receiver, 0, 0, 100)) == 0; made++)
+    for (made = 0; (again = ringmsg_recvmsg_once(fixture.ring, fixture.pool, fixture.receiver, 0, 0,
+                                                 100)) == 0;
+         made++)
         COMPARE(made, <, CAPACITY);
     EQUAL(again, -EAGAIN);
     COMPARE(made, >=, 2);

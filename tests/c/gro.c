@@ -60,13 +60,18 @@ static struct ringmsg_metadata metadata[128];
 static const uint32_t lengths[] = {2, 3, 5, 16, 44, 64, 100, 127, 128};
 static const uint16_t sizes[] = {1, 37, 500, 1200, 1472};
 
+static uint32_t last_size(uint32_t kind, uint32_t size)
+{
+    return kind == 0 ? 1 : kind == 1 && size > 1 ? size - 1 : size;
+}
+
 /* Iterates over every train length, with a last segment of one byte, one byte short, or full. */
 #define EACH_TRAIN(total, segments, size)                                             \
     for (size_t l_ = 0; l_ < sizeof lengths / sizeof *lengths; l_++)                  \
         for (size_t s_ = 0; s_ < sizeof sizes / sizeof *sizes; s_++)                  \
             for (uint32_t last_ = 0; last_ < 3; last_++)                              \
                 for (uint32_t segments = lengths[l_], size = sizes[s_],               \
-                     total = (segments - 1) * size + (last_ == 0 ? 1 : last_ == 1 && size > 1 ? size - 1 : size), \
+                     total = (segments - 1) * size + last_size(last_, size),      \
                      once_ = 1; once_ && total <= 65000; once_ = 0)
 
 static void whole(int family)

@@ -49,7 +49,8 @@ static void a_linger_is_an_upper_bound(void)
     if (is_bound() || is_recvmmsg())
         COMPARE(best, >=, RINGMSG_LINGER_MAX_US - 1000); /* the reap lingered */
     else
-        COMPARE(best, <, 5000 * TEST_TIME_FACTOR); /* these modes ignore the linger, because it wastes CPU there */
+        /* These modes ignore the linger, because it wastes CPU there. */
+        COMPARE(best, <, 5000 * TEST_TIME_FACTOR);
     /* A larger value is reduced to the maximum. */
     wait = wait_with(2000, 1000000);
     COMPARE(best_reap_us(&wait, 1, 10), <, RINGMSG_LINGER_MAX_US + 5000 * TEST_TIME_FACTOR);

@@ -59,7 +59,8 @@ static int check_raw(const struct reception *r)
     SAME_BYTES(&decoded, &r->metadata, sizeof decoded);
 
     struct ringmsg_cmsg cursor = {0};
-    struct msghdr header = {.msg_control = (void *)(uintptr_t)r->control, .msg_controllen = r->record.control_length};
+    struct msghdr header = {.msg_control = (void *)(uintptr_t)r->control,
+                            .msg_controllen = r->record.control_length};
     int count = 0;
     for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&header); cmsg != NULL; cmsg = CMSG_NXTHDR(&header, cmsg)) {
         EQUAL(ringmsg_control_next(r->control, r->record.control_length, &cursor), 1);
@@ -89,7 +90,8 @@ static uint16_t port_of(int fd)
 {
     socklen_t length;
     struct sockaddr_storage address = address_of(fd, &length);
-    return ntohs(((struct sockaddr_in *)&address)->sin_port); /* sockaddr_in6 has the port at the same offset */
+    /* A sockaddr_in6 has the port at the same offset. */
+    return ntohs(((struct sockaddr_in *)&address)->sin_port);
 }
 
 /* The kernel enables timestamps in the background, so the first datagrams may lack one. */
@@ -188,7 +190,8 @@ static void ipv6_datagrams_carry_every_metadata_field(void)
  * limit come through the IPv4 options. */
 static void ipv4_datagrams_on_ipv6_sockets_have_mapped_addresses(void)
 {
-    int receiver = (int)SYS(socket(AF_INET6, SOCK_DGRAM, 0)), sender = (int)SYS(socket(AF_INET, SOCK_DGRAM, 0));
+    int receiver = (int)SYS(socket(AF_INET6, SOCK_DGRAM, 0)),
+        sender = (int)SYS(socket(AF_INET, SOCK_DGRAM, 0));
     struct sockaddr_in6 any = {.sin6_family = AF_INET6};
     set_int(receiver, SOL_IPV6, IPV6_V6ONLY, 0);
     SYS(bind(receiver, (struct sockaddr *)&any, sizeof any));
@@ -307,8 +310,8 @@ static void transmit_timestamps_are_received(void)
         for (int i = 0; i < 3; i++) {
             SYS(send(sender, "stamped", 7, 0));
             next_record(&r);
-            EQUAL(r.metadata.valid & ~RINGMSG_META_SOURCE & ~RINGMSG_META_DESTINATION & ~RINGMSG_META_INTERFACE &
-                      ~RINGMSG_META_LOCAL_V4,
+            EQUAL(r.metadata.valid & ~RINGMSG_META_SOURCE & ~RINGMSG_META_DESTINATION &
+                      ~RINGMSG_META_INTERFACE & ~RINGMSG_META_LOCAL_V4,
                   RINGMSG_META_SOFTWARE_TIMESTAMP | RINGMSG_META_SOCKET_ERROR);
             EQUAL(r.metadata.socket_error, ENOMSG);
             check_recent(&r.metadata);
@@ -337,7 +340,8 @@ static void enable_all_options(int fd, int family)
  * after drops, and next_record checks that none of them is truncated. */
 static void everything(int receiver_family, int sender_family)
 {
-    int receiver = (int)SYS(socket(receiver_family, SOCK_DGRAM, 0)), sender = (int)SYS(socket(sender_family, SOCK_DGRAM, 0));
+    int receiver = (int)SYS(socket(receiver_family, SOCK_DGRAM, 0)),
+        sender = (int)SYS(socket(sender_family, SOCK_DGRAM, 0));
     union {
         struct sockaddr any;
         struct sockaddr_in v4;
@@ -347,9 +351,11 @@ static void everything(int receiver_family, int sender_family)
     uint16_t port = htons(port_of(receiver));
     memset(&to, 0, sizeof to);
     if (sender_family == AF_INET)
-        to.v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = port, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        to.v4 = (struct sockaddr_in){
+            .sin_family = AF_INET, .sin_port = port, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     else
-        to.v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = port, .sin6_addr = in6addr_loopback};
+        to.v6 = (struct sockaddr_in6){
+            .sin6_family = AF_INET6, .sin6_port = port, .sin6_addr = in6addr_loopback};
     SYS(connect(sender, &to.any, sizeof to));
 
     enable_all_options(receiver, receiver_family);

@@ -36,7 +36,9 @@ static void end_of_stream_yields_no_stale_control_messages(void)
     union {
         char bytes[64];
         struct cmsghdr header;
-    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)),
+                            .cmsg_level = SOL_SOCKET,
+                            .cmsg_type = SCM_RIGHTS}};
     set_up();
     fixture.message.msg_control = &control;
     fixture.message.msg_controllen = sizeof control;

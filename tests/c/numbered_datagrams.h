@@ -27,7 +27,8 @@ check_numbers(struct ringmsg_ring *ring, const struct ringmsg_record *records, i
 }
 
 /* Reaps without releasing until `records` holds `count` records or no record arrives for 200 ms. */
-__attribute__((unused)) static int hold_up_to(struct ringmsg_ring *ring, struct ringmsg_record *records, int count)
+__attribute__((unused)) static int hold_up_to(struct ringmsg_ring *ring,
+                                              struct ringmsg_record *records, int count)
 {
     int held = 0;
     while (held < count) {

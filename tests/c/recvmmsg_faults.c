@@ -52,7 +52,8 @@ static int set_up(void)
     fixture.ring = make_ring();
     fixture.receiver = bound_udp(AF_INET);
     fixture.sender = sender_to(fixture.receiver);
-    OK(ringmsg_recvmsg_multishot(fixture.ring, make_pool(fixture.ring, fixture.receiver, 64, 256), fixture.receiver, 0, 0, 1));
+    OK(ringmsg_recvmsg_multishot(fixture.ring, make_pool(fixture.ring, fixture.receiver, 64, 256),
+                                 fixture.receiver, 0, 0, 1));
     return 1;
 }
 

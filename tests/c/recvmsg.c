@@ -32,7 +32,8 @@ static void lay_out(struct buffers *buffers, const struct shape *shape)
 }
 
 /* Checks that the kernel wrote the same into both, and nothing else. */
-static void check_same(const struct buffers *actual, const struct buffers *expected, int result, int expected_result)
+static void check_same(const struct buffers *actual, const struct buffers *expected, int result,
+                       int expected_result)
 {
     EQUAL(result, expected_result);
     EQUAL(actual->message.msg_flags, expected->message.msg_flags);
@@ -65,7 +66,9 @@ static int reap_single(struct ringmsg_ring *ring, const struct buffers *buffers,
         EQUAL(record.payload_length, length);
         EQUAL(record.msg_flags, buffers->message.msg_flags);
         EQUAL(record.control_length, buffers->message.msg_controllen);
-        EQUAL(record.name_length, buffers->message.msg_namelen < shape->name ? buffers->message.msg_namelen : shape->name);
+        EQUAL(record.name_length, buffers->message.msg_namelen < shape->name
+                                      ? buffers->message.msg_namelen
+                                      : shape->name);
         EQUAL(!(record.flags & RINGMSG_RECORD_TRUNCATED), !(record.msg_flags & MSG_TRUNC));
         EQUAL(!(record.flags & RINGMSG_RECORD_CONTROL_TRUNCATED), !(record.msg_flags & MSG_CTRUNC));
     }
@@ -83,8 +86,9 @@ static int ring_receive(struct ringmsg_ring *ring, int fd, struct buffers *buffe
 /* Enables every option that adds control messages. */
 static void enable_all_options(int fd, int family)
 {
-    OK(ringmsg_socket_enable(fd, RINGMSG_META_DESTINATION | RINGMSG_META_TRAFFIC_CLASS | RINGMSG_META_HOP_LIMIT |
-                                     RINGMSG_META_DROPPED | RINGMSG_META_SOFTWARE_TIMESTAMP |
+    OK(ringmsg_socket_enable(fd, RINGMSG_META_DESTINATION | RINGMSG_META_TRAFFIC_CLASS |
+                                     RINGMSG_META_HOP_LIMIT | RINGMSG_META_DROPPED |
+                                     RINGMSG_META_SOFTWARE_TIMESTAMP |
                                      RINGMSG_META_DESTINATION_PORT | RINGMSG_META_SEGMENT_SIZE |
                                      (family == AF_INET6 ? RINGMSG_META_FLOW_LABEL : 0)));
     set_int(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1);
@@ -95,7 +99,8 @@ static struct buffers expected, actual;
 
 /* One datagram, received with this shape by the system call and by the ring, at first with
  * MSG_PEEK. */
-static void compare(struct ringmsg_ring *ring, int fd, int sender, const struct shape *shape, size_t size, uint16_t segment)
+static void compare(struct ringmsg_ring *ring, int fd, int sender, const struct shape *shape,
+                    size_t size, uint16_t segment)
 {
     static char data[60000];
     struct shape peek = *shape;
@@ -295,8 +300,9 @@ static void metadata_comes_with_the_record(void)
     EQUAL(ringmsg_reap(ring, &record, &metadata, 1, &wait), 1);
     socklen_t length;
     struct sockaddr_storage from = address_of(sender, &length);
-    const uint32_t expected = RINGMSG_META_SOURCE | RINGMSG_META_DESTINATION | RINGMSG_META_INTERFACE |
-                              RINGMSG_META_TRAFFIC_CLASS | RINGMSG_META_HOP_LIMIT | RINGMSG_META_DESTINATION_PORT;
+    const uint32_t expected = RINGMSG_META_SOURCE | RINGMSG_META_DESTINATION |
+                              RINGMSG_META_INTERFACE | RINGMSG_META_TRAFFIC_CLASS |
+                              RINGMSG_META_HOP_LIMIT | RINGMSG_META_DESTINATION_PORT;
     EQUAL(metadata.valid & expected, expected);
     EQUAL(metadata.family, AF_INET6);
     EQUAL(metadata.source_port, ntohs(((struct sockaddr_in6 *)&from)->sin6_port));

@@ -20,8 +20,8 @@ static void check_same_bytes(struct ringmsg_ring *ring, const struct ringmsg_rec
 
 /* Receives one datagram by a single-shot with MSG_PEEK and then by a multishot, and compares the
  * two records. */
-static void compare(struct ringmsg_ring *ring, struct ringmsg_pool *once, struct ringmsg_pool *multishot, int fd,
-                    int sender, size_t size)
+static void compare(struct ringmsg_ring *ring, struct ringmsg_pool *once,
+                    struct ringmsg_pool *multishot, int fd, int sender, size_t size)
 {
     static char data[3000];
     struct ringmsg_metadata actual_metadata, expected_metadata;
@@ -45,8 +45,10 @@ static void compare(struct ringmsg_ring *ring, struct ringmsg_pool *once, struct
     EQUAL(actual.segment_size, expected.segment_size);
     EQUAL(actual.segments, expected.segments);
     SAME_BYTES(&actual_metadata, &expected_metadata, sizeof actual_metadata);
-    check_same_bytes(ring, &actual, actual.payload_offset, &expected, expected.payload_offset, actual.payload_length);
-    check_same_bytes(ring, &actual, actual.control_offset, &expected, expected.control_offset, actual.control_length);
+    check_same_bytes(ring, &actual, actual.payload_offset, &expected, expected.payload_offset,
+                     actual.payload_length);
+    check_same_bytes(ring, &actual, actual.control_offset, &expected, expected.control_offset,
+                     actual.control_length);
     check_same_bytes(ring, &actual, actual.name_offset, &expected, expected.name_offset, actual.name_length);
     EQUAL(actual.wire_length, size);
     OK(ringmsg_release(ring, &actual, 1));
@@ -177,7 +179,8 @@ static void a_single_shot_splits_trains(void)
         EQUAL(records[i].segment, i);
         EQUAL(records[i].segments, SEGMENTS);
         EQUAL(records[i].segment_size, SEGMENT);
-        EQUAL(records[i].flags, RINGMSG_RECORD_BUFFER | RINGMSG_RECORD_SEGMENT | (is_last ? RINGMSG_RECORD_FINAL : 0));
+        EQUAL(records[i].flags, RINGMSG_RECORD_BUFFER | RINGMSG_RECORD_SEGMENT |
+                                    (is_last ? RINGMSG_RECORD_FINAL : 0));
         SAME_BYTES(payload_of(ring, &records[i]), train + i * SEGMENT, records[i].payload_length);
     }
     REFUSED(ringmsg_cancel(ring, 1), ENOENT);

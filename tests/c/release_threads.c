@@ -56,7 +56,8 @@ static void many_threads_release_while_the_owner_reaps(void)
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
     struct ringmsg_pool *pool = make_pool(ring, receiver, BUFFERS, 2048);
-    struct queue queue = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .ring = ring};
+    struct queue queue = {
+        .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .ring = ring};
     pthread_t threads[RELEASERS], sends;
     OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 1));
     EQUAL(pthread_create(&sends, NULL, send_numbers, &sender), 0);

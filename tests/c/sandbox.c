@@ -100,8 +100,14 @@ static void io_uring_setup_refused_with_eperm(void) { check_blocked(1, 0, 0, EPE
 static void io_uring_setup_refused_with_enosys(void) { check_blocked(1, 0, 0, ENOSYS, "io_uring_setup: "); }
 static void io_uring_enter_refused_with_eperm(void) { check_blocked(0, 1, 0, EPERM, "io_uring_enter: "); }
 static void io_uring_enter_refused_with_enosys(void) { check_blocked(0, 1, 0, ENOSYS, "io_uring_enter: "); }
-static void io_uring_register_refused_with_eperm(void) { check_blocked(0, 0, 1, EPERM, "io_uring_register: "); }
-static void io_uring_register_refused_with_enosys(void) { check_blocked(0, 0, 1, ENOSYS, "io_uring_register: "); }
+static void io_uring_register_refused_with_eperm(void)
+{
+    check_blocked(0, 0, 1, EPERM, "io_uring_register: ");
+}
+static void io_uring_register_refused_with_enosys(void)
+{
+    check_blocked(0, 0, 1, ENOSYS, "io_uring_register: ");
+}
 static void all_three_calls_refused_with_eperm(void) { check_blocked(1, 1, 1, EPERM, "io_uring_setup: "); }
 
 static void a_filter_that_allows_all_three_calls_changes_nothing(void)
@@ -139,9 +145,15 @@ static int io_uring_works(void)
 
 int main(void)
 {
-    static const struct test tests[] = {
-        TEST(io_uring_setup_refused_with_eperm), TEST(io_uring_setup_refused_with_enosys), TEST(io_uring_enter_refused_with_eperm), TEST(io_uring_enter_refused_with_enosys), TEST(io_uring_register_refused_with_eperm),
-        TEST(io_uring_register_refused_with_enosys), TEST(all_three_calls_refused_with_eperm), TEST(a_filter_that_allows_all_three_calls_changes_nothing), TEST(a_ring_made_before_the_filter_keeps_receiving)};
+    static const struct test tests[] = {TEST(io_uring_setup_refused_with_eperm),
+                                        TEST(io_uring_setup_refused_with_enosys),
+                                        TEST(io_uring_enter_refused_with_eperm),
+                                        TEST(io_uring_enter_refused_with_enosys),
+                                        TEST(io_uring_register_refused_with_eperm),
+                                        TEST(io_uring_register_refused_with_enosys),
+                                        TEST(all_three_calls_refused_with_eperm),
+                                        TEST(a_filter_that_allows_all_three_calls_changes_nothing),
+                                        TEST(a_ring_made_before_the_filter_keeps_receiving)};
     static const struct test_mode fresh = {"fresh", 0, 0}, asked = {"asked", 0, 0};
     int failed = 0, count = sizeof tests / sizeof *tests;
     io_uring_available = io_uring_works();

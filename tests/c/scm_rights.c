@@ -386,9 +386,11 @@ static void ring_free_closes_descriptors_that_nobody_took(void)
         close_files(&fixture);
         int left = open_descriptors() - fixture.descriptors;
         if (left != 0)
-            FAIL("%d descriptors leaked; single-shots %d, %s completion queue, freed by %s", left, leftovers.once,
-                 leftovers.cq_entries ? "small" : "large",
-                 variant < 4 ? "its owner" : variant < 8 ? "another thread" : "another thread after its owner's exit");
+            FAIL("%d descriptors leaked; single-shots %d, %s completion queue, freed by %s", left,
+                 leftovers.once, leftovers.cq_entries ? "small" : "large",
+                 variant < 4   ? "its owner"
+                 : variant < 8 ? "another thread"
+                               : "another thread after its owner's exit");
     }
 }
 

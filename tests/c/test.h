@@ -376,8 +376,10 @@ static void send_train_from(int fd, const void *data, size_t size, uint16_t segm
         struct cmsghdr align;
     } control;
     struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
-    struct msghdr message = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.space,
+                             .msg_controllen = sizeof control.space};
     memset(&control, 0, sizeof control);
     struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
     cmsg->cmsg_level = SOL_UDP;
@@ -483,7 +485,8 @@ __attribute__((unused)) static int run_tests(const struct test *tests, int argc,
         if (!io_uring && test_modes[m].engine == RINGMSG_ENGINE_IO_URING)
             continue;
         for (const struct test *test = tests; test->name != NULL; test++) {
-            if ((test->also_sqpoll || test_modes[m].flags != RINGMSG_SETUP_SQPOLL) && is_selected(test, argc, argv)) {
+            if ((test->also_sqpoll || test_modes[m].flags != RINGMSG_SETUP_SQPOLL) &&
+                is_selected(test, argc, argv)) {
                 ran++;
                 failed += !run_test(test, &test_modes[m]);
             }

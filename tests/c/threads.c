@@ -148,7 +148,8 @@ static void no_rearm_reports_the_exit_of_the_arming_thread(void)
     set_up(&fixture, make_ring());
     fixture.flags = RINGMSG_RECV_NO_REARM;
     run_in_thread(arm_all_three, &fixture);
-    SYS(send(fixture.sender, "hello", 5, 0)); /* the kernel cancels the requests when it next runs their task work */
+    /* The kernel cancels the requests when it next runs their task work. */
+    SYS(send(fixture.sender, "hello", 5, 0));
     for (int i = 0; i < 3; i++) {
         struct ringmsg_record record = reap_one(fixture.ring);
         EQUAL(record.flags, RINGMSG_RECORD_FINAL);
@@ -248,7 +249,8 @@ static void the_enabling_thread_becomes_the_owner(void)
     for (int bound = 0; bound < 2; bound++) {
         struct fixture fixture = {0};
         pthread_t thread;
-        fixture.ring = bound ? make_bound_ring(RINGMSG_SETUP_R_DISABLED) : make_ring_with(RINGMSG_SETUP_R_DISABLED, 0);
+        fixture.ring = bound ? make_bound_ring(RINGMSG_SETUP_R_DISABLED)
+                             : make_ring_with(RINGMSG_SETUP_R_DISABLED, 0);
         int has_owner = bound || is_bound();
         EQUAL(info_of(fixture.ring).owner_thread, 0);
         run_in_thread(set_up_before_enable, &fixture);

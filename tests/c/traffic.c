@@ -91,7 +91,9 @@ static void *send_all(void *unused)
     (void)unused;
     for (uint32_t number = 0; number < traffic.messages; number++) {
         int fd = traffic.senders[number % SENDERS];
-        WAIT_UNTIL(traffic.lead == 0 || number - __atomic_load_n(&traffic.accounted_for, __ATOMIC_ACQUIRE) <= traffic.lead);
+        WAIT_UNTIL(traffic.lead == 0 ||
+                   number - __atomic_load_n(&traffic.accounted_for, __ATOMIC_ACQUIRE) <=
+                       traffic.lead);
         if (traffic.trains) {
             for (uint32_t i = 0; i < segments_of(number); i++)
                 write_datagram(data + i * SEGMENT, number * SEGMENTS_MAX + i, SEGMENT);
@@ -160,7 +162,8 @@ static struct ringmsg_stats receive_all(struct ringmsg_ring *ring, int family)
         if (traffic.lead == 0)
             nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL); /* slower than the sender */
         else
-            __atomic_store_n(&traffic.accounted_for, (uint32_t)(received + stats_of(ring).socket_drops), __ATOMIC_RELEASE);
+            __atomic_store_n(&traffic.accounted_for,
+                             (uint32_t)(received + stats_of(ring).socket_drops), __ATOMIC_RELEASE);
     }
     return stats_of(ring);
 }
@@ -193,8 +196,10 @@ static void set_up_traffic(const struct run *run)
     traffic.messages = run->messages;
     traffic.trains = run->trains;
     traffic.lead = run->lead;
-    if (setsockopt(traffic.receiver, SOL_SOCKET, SO_RCVBUFFORCE, &run->receive_buffer, sizeof run->receive_buffer) != 0)
-        SYS(setsockopt(traffic.receiver, SOL_SOCKET, SO_RCVBUF, &run->receive_buffer, sizeof run->receive_buffer));
+    if (setsockopt(traffic.receiver, SOL_SOCKET, SO_RCVBUFFORCE, &run->receive_buffer,
+                   sizeof run->receive_buffer) != 0)
+        SYS(setsockopt(traffic.receiver, SOL_SOCKET, SO_RCVBUF, &run->receive_buffer,
+                       sizeof run->receive_buffer));
     if (run->trains)
         OK(ringmsg_socket_enable(traffic.receiver, RINGMSG_META_SEGMENT_SIZE));
     for (int i = 0; i < SENDERS; i++) {
@@ -253,7 +258,11 @@ static struct ringmsg_stats run(const struct run *run)
 /* The sender stays within a limit of the receiver, so nothing is dropped. */
 static void everything_arrives(int family)
 {
-    struct run plain = {.family = family, .messages = 100000, .receive_buffer = 16 << 20, .lead = 100, .buffers = 256};
+    struct run plain = {.family = family,
+                        .messages = 100000,
+                        .receive_buffer = 16 << 20,
+                        .lead = 100,
+                        .buffers = 256};
     struct ringmsg_stats stats = run(&plain);
     uint64_t empty = 0;
     for (uint32_t i = 0; i < plain.messages; i++) {
@@ -281,7 +290,10 @@ static void everything_arrives_over_ipv6(void)
 static void most_datagrams_are_dropped_and_counted(void)
 {
     for (int v6 = 0; v6 < 2; v6++) {
-        struct run small = {.family = v6 ? AF_INET6 : AF_INET, .messages = 100000, .receive_buffer = 4096, .buffers = 4};
+        struct run small = {.family = v6 ? AF_INET6 : AF_INET,
+                            .messages = 100000,
+                            .receive_buffer = 4096,
+                            .buffers = 4};
         struct ringmsg_stats stats = run(&small);
         COMPARE(stats.socket_drops, >, small.messages / 2);
         EQUAL(stats.datagrams, received);

@@ -21,7 +21,8 @@ patterned_pool(struct ringmsg_ring *ring, uint32_t buffers, uint32_t payload, ui
 }
 
 /* Checks that no byte of the pattern lies in this slice of the record. */
-static void check_not_stale(const struct ringmsg_pool *pool, const char *what, uint32_t offset, uint32_t length)
+static void check_not_stale(const struct ringmsg_pool *pool, const char *what, uint32_t offset,
+                            uint32_t length)
 {
     const uint8_t *bytes = ringmsg_pool_base(pool) + offset;
     COMPARE(offset + (size_t)length, <=, ringmsg_pool_size(pool));
@@ -114,7 +115,8 @@ static void with_no_rearm_an_empty_datagram_is_final(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
-    OK(ringmsg_recvmsg_multishot(ring, make_pool(ring, receiver, 4, 64), receiver, 0, RINGMSG_RECV_NO_REARM, 0));
+    OK(ringmsg_recvmsg_multishot(ring, make_pool(ring, receiver, 4, 64), receiver, 0,
+                                 RINGMSG_RECV_NO_REARM, 0));
     SYS(send(sender, "", 0, 0));
     struct ringmsg_record record = reap_one(ring);
     EQUAL(record.result, 0);
@@ -140,7 +142,8 @@ static void receive_truncated_as(int family, const struct truncation *truncation
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(family), sender = sender_to(receiver);
     OK(ringmsg_socket_enable(receiver, RINGMSG_META_TRAFFIC_CLASS | RINGMSG_META_DESTINATION));
-    struct ringmsg_pool *pool = patterned_pool(ring, 4, truncation->payload, truncation->control, truncation->name);
+    struct ringmsg_pool *pool =
+        patterned_pool(ring, 4, truncation->payload, truncation->control, truncation->name);
     if (!once)
         OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 0));
     uint32_t name = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
@@ -156,7 +159,8 @@ static void receive_truncated_as(int family, const struct truncation *truncation
         EQUAL(record.name_length, truncation->name < name ? truncation->name : name);
         COMPARE(record.control_length, <=, truncation->control);
         EQUAL((record.msg_flags & MSG_TRUNC) != 0, (truncation->flags & RINGMSG_RECORD_TRUNCATED) != 0);
-        EQUAL((record.msg_flags & MSG_CTRUNC) != 0, (truncation->flags & RINGMSG_RECORD_CONTROL_TRUNCATED) != 0);
+        EQUAL((record.msg_flags & MSG_CTRUNC) != 0,
+              (truncation->flags & RINGMSG_RECORD_CONTROL_TRUNCATED) != 0);
         SAME_BYTES(ringmsg_pool_base(pool) + record.payload_offset, data, record.payload_length);
         check_record(pool, &record, sender);
         OK(ringmsg_release(ring, &record, 1));

@@ -41,7 +41,8 @@ static void reap_shared(struct shared *s, uint32_t at_most, int releases)
         n = reap_ms(s->ring, records, at_most, 2000);
         COMPARE(n, >, 0);
         for (int i = 0; i < n; i++)
-            s->next[records[i].user_data] = check_numbers(s->ring, records + i, 1, s->next[records[i].user_data]);
+            s->next[records[i].user_data] =
+                check_numbers(s->ring, records + i, 1, s->next[records[i].user_data]);
         if (releases)
             OK(ringmsg_release(s->ring, records, (uint32_t)n));
     }
@@ -138,7 +139,8 @@ static void every_buffer_of_the_largest_pool_can_be_held(void)
 static size_t touched_bytes(const struct ringmsg_pool *pool)
 {
     static unsigned char pages[1 << 16];
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), count = (ringmsg_pool_size(pool) + page - 1) / page, touched = 0;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE),
+           count = (ringmsg_pool_size(pool) + page - 1) / page, touched = 0;
     COMPARE(count, <=, sizeof pages);
     SYS(mincore((void *)(uintptr_t)ringmsg_pool_base(pool), ringmsg_pool_size(pool), pages));
     for (size_t i = 0; i < count; i++)
