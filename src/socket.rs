@@ -144,8 +144,8 @@ impl Sockets {
         Ok(self.vacant[self.vacant.len() - 1])
     }
 
-    /// One request fewer. Returns the socket if that was the last: the caller drops it, which closes
-    /// it, and may block, without holding a lock.
+    /// One request fewer. Returns the socket if that was the last: the caller drops it, which
+    /// closes it, and may block, without holding a lock.
     pub(crate) fn release(&mut self, id: SocketId) -> Option<Socket> {
         let socket = self.get_mut(id);
         socket.requests -= 1;

@@ -106,8 +106,8 @@ pub(crate) fn size_pool(config: &mut PoolConfig, fd: RawFd) -> Result<()> {
     if kind.is_ip() {
         // Not every kernel answers getsockopt(UDP_GRO), so there is always room for its message.
         space += control::space(size_of::<i32>()) + space_of(fd, IP_CMSG_OPTIONS);
-        // And for IP_RECVERR's (sock_extended_err, the offender's sockaddr): the error queue uses it
-        // for transmit timestamps too, with that option off.
+        // And for IP_RECVERR's (sock_extended_err, the offender's sockaddr): the error queue uses
+        // it for transmit timestamps too, with that option off.
         space += control::space(16 + if kind.domain == libc::AF_INET6 { 28 } else { 16 });
     }
     if !kind.is_ip() {
