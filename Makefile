@@ -76,7 +76,7 @@ test-rust: test-tools
 test: lint test-rust test-python test-go test-sandboxed
 
 header:
-	RINGMSG_UPDATE_HEADER=1 $(CARGO) test --locked --test header the_committed_header_is_what_src_says
+	RINGMSG_UPDATE_HEADER=1 $(CARGO) test --locked --test header the_committed_header_is_generated_from_src
 	$(MAKE) man
 
 clean:

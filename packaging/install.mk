@@ -119,7 +119,7 @@ uninstall:
 # make man        rewrites docs/man/*.3 from include/ringmsg.h
 .PHONY: man
 man:
-	RINGMSG_UPDATE_MAN=1 $(CARGO) test --locked --test man the_committed_pages_are_what_the_header_says
+	RINGMSG_UPDATE_MAN=1 $(CARGO) test --locked --test man the_committed_pages_match_the_header
 
 # make dist       build/ringmsg-VERSION.tar.xz, which builds without a network
 # make deb        build/deb: libringmsg0, libringmsg-dev, python3-ringmsg

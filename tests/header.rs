@@ -1,4 +1,4 @@
-//! include/ringmsg.h is what src/ says, and every compiler takes it.
+//! include/ringmsg.h is generated from src/, and every compiler and standard accepts it.
 
 mod toolchain;
 use toolchain::{Language, compiler, root, scratch, succeed};
@@ -6,7 +6,7 @@ use toolchain::{Language, compiler, root, scratch, succeed};
 const GENERATED: &str = include_str!(concat!(env!("OUT_DIR"), "/ringmsg.h"));
 
 #[test]
-fn the_committed_header_is_what_src_says() {
+fn the_committed_header_is_generated_from_src() {
     let path = root().join("include/ringmsg.h");
     if std::env::var_os("RINGMSG_UPDATE_HEADER").is_some() {
         std::fs::write(&path, GENERATED).unwrap();
@@ -14,12 +14,12 @@ fn the_committed_header_is_what_src_says() {
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         committed == GENERATED,
-        "include/ringmsg.h differs from what src/ says; run `make header`, and look at the difference"
+        "include/ringmsg.h differs from what src/ generates; run `make header` and review the difference"
     );
 }
 
 #[test]
-fn it_compiles_alone_in_every_standard() {
+fn the_header_compiles_alone_in_every_standard() {
     let source = scratch().join("header_alone.c");
     std::fs::write(&source, "#include <ringmsg.h>\n#include <ringmsg.h>\nint unused_;\n").unwrap();
     let standards = [
@@ -38,7 +38,7 @@ fn it_compiles_alone_in_every_standard() {
 }
 
 #[test]
-fn every_function_says_what_it_does_and_what_it_returns() {
+fn every_function_documents_purpose_threads_and_result() {
     for block in GENERATED.split("\n\n").filter(|block| block.contains("\nint ringmsg_")) {
         let name = block.split("\nint ").nth(1).unwrap().split('(').next().unwrap();
         assert!(block.contains(&format!("* {name}: ")), "{name}: no purpose sentence");
