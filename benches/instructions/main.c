@@ -1,5 +1,5 @@
-/* Receives COUNT datagrams through measured_reap and measured_release, for callgrind to count
- * what happens in there: drain metadata|plain|split COUNT. Every record is checked. */
+/* Receives COUNT datagrams through measured_reap and measured_release, whose instructions callgrind
+ * counts: drain metadata|plain|split COUNT. Every record is checked. */
 #include "drain.h"
 
 #include <arpa/inet.h>
@@ -7,8 +7,8 @@
 #include <netinet/udp.h>
 #include <sys/socket.h>
 
-/* As many messages at a time as the kernel hands over of a socket; few enough for any socket
- * buffer. The train is GRO's: one message of many datagrams. */
+/* As many messages at a time as the kernel posts for one socket, and few enough for any receive
+ * buffer. The train is one GRO message of many datagrams. */
 enum { AT_A_TIME = 33, DATAGRAM = 64, SEGMENTS = 32, TRAFFIC_CLASS = 0x2e };
 
 static int receiver, sender;
@@ -55,7 +55,7 @@ static void check(const struct ringmsg_record *record, const struct ringmsg_meta
     }
 }
 
-/* Receives until `count` records are there; the last record's drop counter. */
+/* Receives `count` records. Returns the drop counter of the last one. */
 static uint32_t receive(int count, int with_metadata)
 {
     static struct ringmsg_record records[CAPACITY];
