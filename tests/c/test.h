@@ -3,7 +3,7 @@
  * "test.h"`, functions `static void name(void)`, and `TESTS(...)` at its end.
  *
  *   program                  runs every test in every mode
- *   program defer            runs them in one mode
+ *   program defer            runs them in one mode ("all": in every mode)
  *   program plain name ...   runs these tests in one mode
  *   program plain -name ...  runs all tests but these in one mode
  *
@@ -480,7 +480,7 @@ __attribute__((unused)) static int run_tests(const struct test *tests, int argc,
         printf("(no io_uring, so only the recvmmsg engine was tested: %s)\n", why);
     }
     for (size_t m = 0; m < sizeof test_modes / sizeof *test_modes; m++) {
-        if (argc > 1 && strcmp(argv[1], test_modes[m].name) != 0)
+        if (argc > 1 && strcmp(argv[1], "all") != 0 && strcmp(argv[1], test_modes[m].name) != 0)
             continue;
         if (!io_uring && test_modes[m].engine == RINGMSG_ENGINE_IO_URING)
             continue;
