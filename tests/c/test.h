@@ -99,7 +99,8 @@ static void print_last_error(void)
     do {                                                                                       \
         long long left_ = (long long)(left), right_ = (long long)(right);                      \
         if (!(left_ operator right_))                                                          \
-            FAIL("%s is %lld, not " #operator " %s = %lld", #left, left_, #right, right_);     \
+            FAIL("expected %s " #operator " %s, but %lld " #operator " %lld is false", #left,  \
+                 #right, left_, right_);                                                       \
     } while (0)
 
 /* `flags` has at least one bit of `flag` set. */
