@@ -118,7 +118,7 @@ fn single_shot_fills_the_callers_msghdr() {
     for folder in programs.both() {
         let said = run(folder, "single_shot", &[]);
         for part in [
-            "request       7, over",
+            "request       7, final",
             "10 bytes: kind 3, length 6, \"hello\"",
             "port of the sender",
             "level 0, type 8, 12 bytes",
@@ -138,9 +138,9 @@ fn unix_fds_takes_one_and_closes_the_other() {
         for part in [
             "\"two ends of a pipe\"",
             "close-on-exec: yes",
-            "closed 1 that nobody took",
+            "closed 1 that was not taken",
             "the pipe      works",
-            "end           result 0, over",
+            "end           result 0, final",
         ] {
             assert!(said.contains(part), "no {part:?} in\n{said}");
         }

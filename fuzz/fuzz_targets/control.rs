@@ -1,4 +1,5 @@
-//! Control messages and names: arbitrary bytes. Every way of reading a slice tells the same.
+//! Arbitrary bytes as control messages and names. Every way of reading a slice gives the same
+//! result.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,7 +7,7 @@ use ringmsg::capi::control::{Cmsg, ringmsg_control_decode, ringmsg_control_next}
 use ringmsg::control;
 use ringmsg::record::Metadata;
 
-/// The walk of a C program; the messages it saw, and how it ended.
+/// Iterates like a C program. Returns the messages and the final return value.
 fn walk(slice: &[u8]) -> (Vec<Cmsg>, i32) {
     let mut cursor = Cmsg::default();
     let mut seen = Vec::new();
@@ -47,7 +48,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(decoded, Metadata::default(), "on failure no output");
     }
 
-    // As a reap does it: the name first; padding is zeroed, and nothing else is touched.
+    // A reap decodes the name first, and zeroes the padding but no other byte.
     let mut both = Metadata::NONE;
     control::decode_name(name, &mut both);
     let mut cleared = slice.to_vec();

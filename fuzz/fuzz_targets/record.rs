@@ -1,5 +1,5 @@
-//! A buffer as the kernel left it, whatever that is, becomes a record, and a train its datagrams.
-//! Nothing may ever point outside its part of the buffer, or at bytes that were not written.
+//! Arbitrary buffer contents become a record, and a train its datagrams. No slice of a record may
+//! reach outside its part of the buffer, or include bytes that the kernel has not written.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! The sockets of a game: made once, emptied before each.
+//! The sockets of all inputs: made once, and drained before each input.
 
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, RawFd};
@@ -17,7 +17,7 @@ fn pair(address: &str) -> (UdpSocket, UdpSocket) {
     (receiver, sender)
 }
 
-/// How many descriptors this process has.
+/// Counts the open descriptors of this process.
 pub fn open_descriptors() -> usize {
     // SAFETY: no preconditions.
     (0..256).filter(|&fd| unsafe { libc::fcntl(fd, libc::F_GETFD) } != -1).count()
@@ -51,15 +51,15 @@ impl Sockets {
     pub fn drain(&self) {
         let mut byte = [0u8];
         for which in 0..3 {
-            // SAFETY: the buffer is writable for one byte. Descriptors of an unread message are
-            // closed by the kernel.
+            // SAFETY: the buffer is writable for one byte. The kernel closes descriptors in
+            // messages that are received without control space.
             while unsafe { libc::recv(self.receiver(which), byte.as_mut_ptr().cast(), 1, libc::MSG_DONTWAIT) }
                 >= 0
             {}
         }
     }
 
-    /// Sends something: empty, short, long, a train, or descriptors.
+    /// Sends an empty, short or long datagram, a train, or descriptors.
     pub fn send(&self, what: u8, size: u8) {
         let payload =
             vec![size; [0, 1, usize::from(size), usize::from(size) * 20][usize::from(what >> 4) % 4]];
@@ -75,8 +75,8 @@ impl Sockets {
     fn send_to(&self, fd: RawFd, payload: &[u8], segment: u16, descriptors: usize) {
         let mut control = [0u64; 8];
         let mut part = libc::iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
-        // SAFETY: all zero is a valid msghdr; everything it points to outlives the call. What
-        // cannot be sent is not sent.
+        // SAFETY: an all-zero msghdr is valid; everything it points to outlives the call. A failure
+        // to send is ignored.
         unsafe {
             let mut message: libc::msghdr = std::mem::zeroed();
             (message.msg_iov, message.msg_iovlen) = (&mut part, 1);

@@ -1,6 +1,6 @@
 /* The settings kernel.io_uring_disabled and kernel.io_uring_group refuse io_uring to some users,
- * and the library names the setting. They hold for the whole machine, so other processes that make a
- * ring meanwhile are refused. Therefore this is not part of `make test`: test-kernels runs it in
+ * and the library names the setting. They hold for the whole machine, so other processes that make
+ * a ring meanwhile are refused. Therefore this is not part of `make test`: test-kernels runs it in
  * its virtual machines, and `make test-sysctl` on this machine.
  *
  * This process only sets the values and restores them, whatever happens in the child processes
