@@ -142,7 +142,7 @@ impl Model {
             9 | 10 => self.next(input, false),
             11 => self.next(input, true),
             12 => self.release(input),
-            13 => self.release_wrongly(input),
+            13 => self.release_invalid(input),
             14 => self.take_fds(input),
             _ => self.small_calls(input),
         }
@@ -204,17 +204,17 @@ impl Model {
             // Requests name their pool by index, and the last pool moves to the freed index.
             let last = self.pools.len() - 1;
             self.pools.swap_remove(at);
-            for place in self.requests.values_mut().flatten().filter(|place| **place == last) {
-                *place = at;
+            for index in self.requests.values_mut().flatten().filter(|index| **index == last) {
+                *index = at;
             }
         }
     }
 
     fn arm(&mut self, input: &mut Input<'_>, sockets: &Sockets) {
-        let (fd, wrong, user_data) =
+        let (fd, variant, user_data) =
             (sockets.receiver(input.byte()), input.byte(), u64::from(input.byte() % 4));
         let flags = u32::from(input.byte() % 8);
-        if wrong == 7 {
+        if variant == 7 {
             let pool = self.freed.first().copied().unwrap_or_default();
             // SAFETY: NULL and freed pools are refused.
             assert_eq!(unsafe { ringmsg_recvmsg_multishot(self.ring, pool, fd, 0, 0, user_data) }, EINVAL);
@@ -223,9 +223,9 @@ impl Model {
         if self.pools.is_empty() || self.requests.values().map(Vec::len).sum::<usize>() > 12 {
             return;
         }
-        let place = usize::from(wrong) % self.pools.len();
-        let pool = &mut self.pools[place];
-        let fd = if wrong == 9 { -1 } else { fd };
+        let index = usize::from(variant) % self.pools.len();
+        let pool = &mut self.pools[index];
+        let fd = if variant == 9 { -1 } else { fd };
         // SAFETY: the handles are live; invalid descriptors are refused.
         let armed = unsafe {
             match input.byte() % 3 {
@@ -235,9 +235,9 @@ impl Model {
         };
         match armed {
             0 => {
-                assert!(wrong != 9);
+                assert!(variant != 9);
                 pool.requests += 1;
-                self.requests.entry(user_data).or_default().push(place);
+                self.requests.entry(user_data).or_default().push(index);
             }
             _ => assert!([-libc::EBADF, EINVAL, -libc::ENOBUFS].contains(&armed), "arm: {armed}"),
         }
@@ -245,16 +245,16 @@ impl Model {
 
     fn cancel(&mut self, input: &mut Input<'_>) {
         let user_data = u64::from(input.byte() % 5);
-        let lives = self.requests.get(&user_data).is_some_and(|requests| !requests.is_empty());
+        let is_armed = self.requests.get(&user_data).is_some_and(|requests| !requests.is_empty());
         // SAFETY: the ring is live.
         let cancelled = unsafe { ringmsg_cancel(self.ring, user_data) };
-        assert_eq!(cancelled, if lives { 0 } else { -libc::ENOENT });
+        assert_eq!(cancelled, if is_armed { 0 } else { -libc::ENOENT });
     }
 
-    fn next(&mut self, input: &mut Input<'_>, releases: bool) {
+    fn next(&mut self, input: &mut Input<'_>, release_all: bool) {
         let capacity = 1 + input.below(40);
         let done: Vec<Record> =
-            if releases { self.held.iter().map(|(record, _)| *record).collect() } else { Vec::new() };
+            if release_all { self.held.iter().map(|(record, _)| *record).collect() } else { Vec::new() };
         let (mut records, mut metadata) = (vec![Record::default(); capacity], vec![Metadata::NONE; capacity]);
         let with = if input.byte() & 1 == 0 { metadata.as_mut_ptr() } else { std::ptr::null_mut() };
         let mut wait = Wait::default();
@@ -273,20 +273,20 @@ impl Model {
             )
         };
         assert!((0..=capacity as i32).contains(&count), "next: {count}");
-        self.forget(&done);
+        self.remove_held(&done);
         for record in &records[..count as usize] {
-            self.came(record);
+            self.account_record(record);
         }
     }
 
-    fn came(&mut self, record: &Record) {
-        let requests = self.requests.get_mut(&record.user_data).expect("a record of a request that lives");
+    fn account_record(&mut self, record: &Record) {
+        let requests = self.requests.get_mut(&record.user_data).expect("a record of an armed request");
         assert!(!requests.is_empty(), "a record after the last FINAL");
         assert!(record.result >= -4095);
         if record.flags & RINGMSG_RECORD_FINAL != 0 {
-            let place = requests.iter().position(|&place| self.pools[place].id == record.pool);
-            let place = requests.swap_remove(place.expect("a FINAL names its request's pool"));
-            self.pools[place].requests -= 1;
+            let index = requests.iter().position(|&index| self.pools[index].id == record.pool);
+            let index = requests.swap_remove(index.expect("a FINAL names its request's pool"));
+            self.pools[index].requests -= 1;
         }
         if record.flags & RINGMSG_RECORD_BUFFER == 0 {
             assert!(record.result < 0);
@@ -298,7 +298,7 @@ impl Model {
         for (other, _) in &self.held {
             let same = (other.pool, other.buffer) == (record.pool, record.buffer);
             assert!(!same || other.generation == record.generation, "a held buffer was filled again");
-            assert_ne!(claim(other), claim(record), "a record came twice");
+            assert_ne!(claim(other), claim(record), "a record was returned twice");
         }
         self.held.push((*record, digest(self.ring, record)));
     }
@@ -311,12 +311,12 @@ impl Model {
         }
     }
 
-    fn forget(&mut self, records: &[Record]) {
-        let gone: HashSet<_> = records.iter().map(claim).collect();
-        self.held.retain(|(record, _)| !gone.contains(&claim(record)));
+    fn remove_held(&mut self, records: &[Record]) {
+        let claims: HashSet<_> = records.iter().map(claim).collect();
+        self.held.retain(|(record, _)| !claims.contains(&claim(record)));
         self.released.extend(records.iter().copied());
-        let surplus = self.released.len().saturating_sub(64);
-        self.released.drain(..surplus);
+        let excess = self.released.len().saturating_sub(64);
+        self.released.drain(..excess);
     }
 
     fn release(&mut self, input: &mut Input<'_>) {
@@ -327,11 +327,11 @@ impl Model {
         self.verify_held(&records);
         // SAFETY: the array has the length that is passed.
         assert_eq!(unsafe { ringmsg_release(self.ring, records.as_ptr(), records.len() as u32) }, 0);
-        self.forget(&records);
+        self.remove_held(&records);
     }
 
     /// Releases held, stale, altered and duplicated records: all of them, or none.
-    fn release_wrongly(&mut self, input: &mut Input<'_>) {
+    fn release_invalid(&mut self, input: &mut Input<'_>) {
         let mut records: Vec<Record> = Vec::new();
         for _ in 0..1 + input.below(6) {
             let from = if input.byte() & 1 == 0 {
@@ -356,7 +356,7 @@ impl Model {
         let claims = records.iter().filter(|record| record.flags & RINGMSG_RECORD_BUFFER != 0).map(claim);
         let held: HashSet<_> = self.held.iter().map(|(record, _)| claim(record)).collect();
         let mut once = HashSet::new();
-        let right = claims.clone().all(|claim| held.contains(&claim) && once.insert(claim));
+        let is_valid = claims.clone().all(|claim| held.contains(&claim) && once.insert(claim));
         // The remaining segments of a train that is only partly reaped are held, but the model does
         // not know them.
         let unknown = claims
@@ -367,10 +367,10 @@ impl Model {
         }
         // SAFETY: the array has the length that is passed.
         let released = unsafe { ringmsg_release(self.ring, records.as_ptr(), records.len() as u32) };
-        assert_eq!(released, if right { 0 } else { EINVAL });
+        assert_eq!(released, if is_valid { 0 } else { EINVAL });
         if released == 0 {
             records.retain(|record| record.flags & RINGMSG_RECORD_BUFFER != 0);
-            self.forget(&records);
+            self.remove_held(&records);
         }
     }
 

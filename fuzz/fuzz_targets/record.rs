@@ -72,5 +72,5 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(segment.payload_length == whole.segment_size || last);
         payload += segment.payload_length;
     }
-    assert_eq!(payload, whole.payload_length, "the segments are the train");
+    assert_eq!(payload, whole.payload_length, "the segments make up the train");
 });

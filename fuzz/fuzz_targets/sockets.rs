@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 
 pub struct Sockets {
-    four: (UdpSocket, UdpSocket),
-    six: (UdpSocket, UdpSocket),
+    v4: (UdpSocket, UdpSocket),
+    v6: (UdpSocket, UdpSocket),
     unix: (UnixDatagram, UnixDatagram),
 }
 
@@ -26,24 +26,24 @@ pub fn open_descriptors() -> usize {
 impl Sockets {
     pub fn new() -> Self {
         let sockets = Self {
-            four: pair("127.0.0.1:0"),
-            six: pair("[::1]:0"),
+            v4: pair("127.0.0.1:0"),
+            v6: pair("[::1]:0"),
             unix: UnixDatagram::pair().expect("a pair"),
         };
         let one: i32 = 1;
         // SAFETY: the value is readable for four bytes.
         unsafe {
-            let four = sockets.four.0.as_raw_fd();
-            libc::setsockopt(four, libc::SOL_UDP, libc::UDP_GRO, (&raw const one).cast(), 4);
-            libc::setsockopt(four, libc::SOL_IP, libc::IP_PKTINFO, (&raw const one).cast(), 4);
+            let v4 = sockets.v4.0.as_raw_fd();
+            libc::setsockopt(v4, libc::SOL_UDP, libc::UDP_GRO, (&raw const one).cast(), 4);
+            libc::setsockopt(v4, libc::SOL_IP, libc::IP_PKTINFO, (&raw const one).cast(), 4);
         }
         sockets
     }
 
     pub fn receiver(&self, which: u8) -> RawFd {
         match which % 3 {
-            0 => self.four.0.as_raw_fd(),
-            1 => self.six.0.as_raw_fd(),
+            0 => self.v4.0.as_raw_fd(),
+            1 => self.v6.0.as_raw_fd(),
             _ => self.unix.0.as_raw_fd(),
         }
     }
@@ -64,11 +64,11 @@ impl Sockets {
         let payload =
             vec![size; [0, 1, usize::from(size), usize::from(size) * 20][usize::from(what >> 4) % 4]];
         match what % 5 {
-            0 => self.send_to(self.four.1.as_raw_fd(), &payload, 0, 0),
-            1 => self.send_to(self.six.1.as_raw_fd(), &payload, 0, 0),
+            0 => self.send_to(self.v4.1.as_raw_fd(), &payload, 0, 0),
+            1 => self.send_to(self.v6.1.as_raw_fd(), &payload, 0, 0),
             2 => self.send_to(self.unix.1.as_raw_fd(), &payload, 0, 0),
             3 => self.send_to(self.unix.1.as_raw_fd(), &payload, 0, usize::from(size) % 4),
-            _ => self.send_to(self.four.1.as_raw_fd(), &payload, u16::from(size) / 3 + 1, 0),
+            _ => self.send_to(self.v4.1.as_raw_fd(), &payload, u16::from(size) / 3 + 1, 0),
         }
     }
 
