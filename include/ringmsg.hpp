@@ -31,6 +31,10 @@
 #ifndef RINGMSG_HPP
 #define RINGMSG_HPP
 
+#if !defined(__cplusplus) || (__cplusplus < 202002L && (!defined(_MSVC_LANG) || _MSVC_LANG < 202002L))
+#error "ringmsg.hpp needs C++20: compile with -std=c++20, or use ringmsg.h"
+#else
+
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -186,6 +190,13 @@ inline std::string describe_support()
 inline void socket_enable(int fd, std::uint32_t metadata, on_error fail = {})
 {
     fail(ringmsg_socket_enable(fd, metadata));
+}
+
+/// Switches off exactly the options behind `metadata`, for every process that shares the socket. GRO
+/// only while no datagram is queued: see ringmsg_socket_disable().
+inline void socket_disable(int fd, std::uint32_t metadata, on_error fail = {})
+{
+    fail(ringmsg_socket_disable(fd, metadata));
 }
 
 /// The configuration of a ring, with the defaults.
@@ -644,4 +655,5 @@ inline int ring::refill(batch &batch, const wait_options &options) noexcept
 
 } // namespace ringmsg
 
+#endif // C++20
 #endif

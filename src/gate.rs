@@ -72,6 +72,11 @@ impl Gate {
         self.bound.load(Ordering::Acquire)
     }
 
+    /// The ring has changed its engine, and with it whether it belongs to one thread.
+    pub(crate) fn set_bound(&self, bound: bool) {
+        self.bound.store(bound, Ordering::Release);
+    }
+
     /// Lets the owner through, and everybody where there is none.
     #[inline]
     pub(crate) fn check_owner(&self) -> Result<()> {

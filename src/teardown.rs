@@ -49,7 +49,9 @@ pub(crate) fn free(ring: Box<Ring>) -> Result<()> {
 }
 
 fn take_apart(parts: Parts, may_enter: bool) -> Result<()> {
-    let Parts { engine, pools, core, sockets, wakeup_polled } = parts;
+    let Parts { engine, former, pools, core, sockets, wakeup_polled } = parts;
+    // It has no request, and no pool.
+    drop(former);
     // Dropped only below, where the kernel no longer uses them: not by an error inside the library,
     // whose unwinding would unmap what an armed request still points to.
     let pools = ManuallyDrop::new(pools);

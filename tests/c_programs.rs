@@ -48,6 +48,7 @@ c_programs! {
     cancel
     concurrent_arming
     control
+    counts
     errors
     fairness
     faults
@@ -57,6 +58,7 @@ c_programs! {
     gro
     limits
     lingering
+    memlock
     metadata
     msg_waitall
     recvmmsg_faults
@@ -69,6 +71,7 @@ c_programs! {
     sandbox
     scm_rights
     signals
+    socket_options
     starvation
     streams
     struct_sizes

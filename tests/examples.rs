@@ -372,6 +372,7 @@ fn the_readmes_program_works() {
     // Datagrams sent before the program has bound its socket are lost, so the sender repeats them.
     // If no output arrives, the end of the program ends the read below.
     let seen = Arc::new(AtomicBool::new(false));
+    let pid = running.0.id() as libc::pid_t;
     let sender = std::thread::spawn({
         let seen = Arc::clone(&seen);
         move || {
@@ -384,8 +385,15 @@ fn the_readmes_program_works() {
             drop(running);
         }
     });
-    let said = line(&mut output);
+    let expected = format!("10 bytes from port {source}, ECN 0: hello ring");
+    assert_eq!(line(&mut output).trim_end(), expected);
+    // Ctrl-Z and fg: the loop goes on.
+    for signal in [libc::SIGSTOP, libc::SIGCONT] {
+        // SAFETY: the program runs until its handle is dropped.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(line(&mut output).trim_end(), expected);
     seen.store(true, Ordering::Relaxed);
     sender.join().unwrap();
-    assert_eq!(said.trim_end(), format!("10 bytes from port {source}, ECN 0: hello ring"));
 }

@@ -71,22 +71,28 @@ fn without_ring(body: impl FnOnce() -> Result<usize>) -> c_int {
     }
 }
 
+/// Refuses a count that no array has. Most likely it is a negative result that was passed on.
+fn check_count(what: &'static str, count: u32) -> Result<usize> {
+    match i32::try_from(count) {
+        Ok(count) => Ok(count as usize),
+        Err(_) => Err(Error::with(
+            libc::EINVAL,
+            format_args!("{what}: a count of {count}; is it the result {}, passed on?", count as i32),
+        )),
+    }
+}
+
 /// An array from C: NULL is fine when it is empty.
 ///
 /// # Safety
 /// `array` is NULL, or readable for `count` elements for as long as the result is used.
-unsafe fn slice<'a, T>(what: &'static str, array: *const T, count: usize) -> Result<&'a [T]> {
+unsafe fn slice<'a, T>(what: &'static str, array: *const T, count: u32) -> Result<&'a [T]> {
+    let count = check_count(what, count)?;
     if count == 0 {
         return Ok(&[]);
     }
     if array.is_null() {
         return Err(null(what));
-    }
-    if count > isize::MAX as usize / size_of::<T>() {
-        return Err(Error::with(
-            libc::EINVAL,
-            format_args!("{what}: {count} elements are more than memory holds"),
-        ));
     }
     // SAFETY: not NULL, not too long; the rest is the caller's promise.
     Ok(unsafe { std::slice::from_raw_parts(array, count) })

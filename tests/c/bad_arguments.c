@@ -107,7 +107,7 @@ static void unknown_flags_and_reserved_fields_are_refused(void)
         REFUSED(ringmsg_recvmsg_multishot(fixture.ring, fixture.pool, fixture.receiver,
                                           bad[i], 0, 9),
                 EINVAL);
-    REFUSED(ringmsg_socket_enable(fixture.receiver, 1u << 14), EINVAL);
+    REFUSED(ringmsg_socket_enable(fixture.receiver, 1u << 16), EINVAL);
     REFUSED(ringmsg_socket_enable(fixture.receiver, 1u << 31), EINVAL);
     REFUSED(ringmsg_cancel(fixture.ring, 9), ENOENT);
     struct ringmsg_stats stats = {.size = sizeof stats};

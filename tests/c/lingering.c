@@ -51,9 +51,14 @@ static void a_linger_is_an_upper_bound(void)
     else
         /* These modes ignore the linger, because it wastes CPU there. */
         COMPARE(best, <, 5000 * TEST_TIME_FACTOR);
-    /* A larger value is reduced to the maximum. */
-    wait = wait_with(2000, 1000000);
-    COMPARE(best_reap_us(&wait, 1, 10), <, RINGMSG_LINGER_MAX_US + 5000 * TEST_TIME_FACTOR);
+    /* More than the maximum is refused, in microseconds and as a bound of AUTO. */
+    struct ringmsg_record record;
+    static const uint32_t more[] = {RINGMSG_LINGER_MAX_US + 1, 1000000,
+                                    RINGMSG_LINGER_AUTO_WITHIN | (RINGMSG_LINGER_MAX_US + 1)};
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
+        wait = wait_with(2000, more[i]);
+        REFUSED(ringmsg_reap(fixture.ring, &record, NULL, 1, &wait), EINVAL);
+    }
     tear_down();
 }
 
