@@ -37,7 +37,7 @@ fn the_header_compiles_alone_in_every_standard() {
     }
 }
 
-/// The loop that the header prints, with the warnings that careful users switch on.
+/// The loop that the header prints compiles without warnings, with more of them enabled.
 #[test]
 fn the_printed_loop_compiles_without_a_warning() {
     let mut lines =
@@ -79,9 +79,9 @@ fn both_headers_compile_without_a_warning_that_users_switch_on() {
     }
 }
 
-/// Below C++20 there is one error, which says what to do.
+/// Below C++20 the header causes one error, which says that C++20 is needed.
 #[test]
-fn the_cpp_header_refuses_older_standards_in_one_sentence() {
+fn the_cpp_header_refuses_older_standards_with_one_error() {
     let source = scratch().join("old_standard.cpp");
     std::fs::write(&source, "#include <ringmsg.hpp>\nint unused_;\n").unwrap();
     let mut command = compiler(Language::Cpp("c++17"));
