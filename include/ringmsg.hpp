@@ -31,7 +31,8 @@
 #ifndef RINGMSG_HPP
 #define RINGMSG_HPP
 
-#if !defined(__cplusplus) || (__cplusplus < 202002L && (!defined(_MSVC_LANG) || _MSVC_LANG < 202002L))
+#if !defined(__cplusplus) || \
+    (__cplusplus < 202002L && (!defined(_MSVC_LANG) || _MSVC_LANG < 202002L))
 #error "ringmsg.hpp needs C++20: compile with -std=c++20, or use ringmsg.h"
 #else
 
@@ -192,8 +193,8 @@ inline void socket_enable(int fd, std::uint32_t metadata, on_error fail = {})
     fail(ringmsg_socket_enable(fd, metadata));
 }
 
-/// Switches off exactly the options behind `metadata`, for every process that shares the socket. GRO
-/// only while no datagram is queued: see ringmsg_socket_disable().
+/// Turns off exactly the socket options of `metadata`, for every process that shares the socket.
+/// GRO only with an empty receive queue: see ringmsg_socket_disable().
 inline void socket_disable(int fd, std::uint32_t metadata, on_error fail = {})
 {
     fail(ringmsg_socket_disable(fd, metadata));
