@@ -27,8 +27,8 @@
  *     fprintf(stderr, "ringmsg_next: %s\n", ringmsg_strerror(n));
  *
  * Errors. Functions return a value >= 0, or -errno. The errno variable has no meaning after a
- * call, and a call may change it. A call that fails has no effect and writes no output.
- * ringmsg_last_error() explains the failure in a sentence.
+ * call, and a call may change it. A call that fails has no effect and writes no output, unless
+ * its comment says otherwise. ringmsg_last_error() explains the failure in a sentence.
  *
  * Structs that begin with `size` may grow in later versions. Set `size` (the _init functions do
  * it), and programs and libraries of different versions work together. Unknown flags and nonzero
