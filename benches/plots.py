@@ -127,8 +127,8 @@ def cpu(cells: Cells) -> Figure | None:
 
 def latency(cells: Cells) -> Figure | None:
     """Lines from the median over the 99th to the 99.9th percentile, on a logarithmic axis."""
-    wanted = ("paced-10k", "paced-50k", "bursts", "ping")
-    regimes = [regime for regime in REGIMES if regime.name in wanted and regime.name in cells]
+    selected = ("paced-10k", "paced-50k", "bursts", "ping")
+    regimes = [regime for regime in REGIMES if regime.name in selected and regime.name in cells]
     if not regimes:
         return None
     names = present(cells, regimes, "p99")
@@ -161,8 +161,8 @@ def latency(cells: Cells) -> Figure | None:
 def tradeoff(cells: Cells) -> Figure | None:
     """CPU time against latency. Points below and to the left are better; a receiver that sleeps
     trades one for the other."""
-    wanted = ("paced-10k", "paced-50k", "paced-200k")
-    regimes = [regime for regime in REGIMES if regime.name in wanted and regime.name in cells]
+    selected = ("paced-10k", "paced-50k", "paced-200k")
+    regimes = [regime for regime in REGIMES if regime.name in selected and regime.name in cells]
     if not regimes:
         return None
     names = [name for name in reversed(present(cells, regimes, "p99"))]

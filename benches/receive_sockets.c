@@ -73,7 +73,7 @@ static void one_socket(const struct run *run)
         not_supported("one socket only");
 }
 
-static void nap(const struct variant *self)
+static void sleep_before_receive(const struct variant *self)
 {
     struct timespec time = {.tv_nsec = self->sleep_us * 1000L};
     if (self->sleep_us != 0)
@@ -100,7 +100,7 @@ static void by_recvmmsg(struct run *run, const struct variant *self)
     prctl(PR_SET_TIMERSLACK, 1); /* otherwise a sleep takes 50 us longer */
     while (!run->stopped)
         if (receive_many(run, run->fds[0], self->batch, MSG_WAITFORONE) < self->batch && !run->stopped)
-            nap(self);
+            sleep_before_receive(self);
 }
 
 /* epoll, level-triggered. Each ready socket is read until a call is not full, which saves a call
@@ -127,7 +127,7 @@ static void by_epoll(struct run *run, const struct variant *self)
                 while (receive_many(run, events[i].data.fd, self->batch, MSG_DONTWAIT) == self->batch)
                     ;
         if (!run->stopped)
-            nap(self);
+            sleep_before_receive(self);
     }
 }
 

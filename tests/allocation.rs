@@ -289,7 +289,7 @@ fn socket_errors_allocate_nothing() {
     let mut records = [Record::default(); 8];
     let work = |receiver: &Receiver| {
         for _ in 0..50 {
-            let _ = socket.send(b"to nobody");
+            let _ = socket.send(b"refused");
             assert_eq!((receiver.reap)(&mut records, None, 2_000_000_000), 1);
             assert_eq!(records[0].result, -libc::ECONNREFUSED);
         }

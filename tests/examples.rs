@@ -387,7 +387,7 @@ fn the_readmes_program_works() {
     });
     let expected = format!("10 bytes from port {source}, ECN 0: hello ring");
     assert_eq!(line(&mut output).trim_end(), expected);
-    // Ctrl-Z and fg: the loop goes on.
+    // After Ctrl-Z and fg the loop continues.
     for signal in [libc::SIGSTOP, libc::SIGCONT] {
         // SAFETY: the program runs until its handle is dropped.
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0);

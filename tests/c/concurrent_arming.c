@@ -66,7 +66,7 @@ static void *send_until_stopped(void *argument)
 {
     struct shared *shared = argument;
     for (unsigned n = 0; !__atomic_load_n(&shared->stop_sending, __ATOMIC_ACQUIRE); n++) {
-        SYS(send(shared->senders[n % SOCKETS], "storm", n % 6, 0));
+        SYS(send(shared->senders[n % SOCKETS], "datum", n % 6, 0));
         if (n % (TEST_TIME_FACTOR > 1 ? 16 : 256) == 0)
             sleep_briefly();
     }

@@ -36,7 +36,7 @@ static int64_t now_ns(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static long wait_in_steps(long (*call)(long, ...), long fd, long want, long flags,
+static long wait_in_steps(long (*call)(long, ...), long fd, long min_complete, long flags,
                            const struct wait_argument *argument, const sigset_t *mask)
 {
     const struct limit *limit = (const void *)(uintptr_t)argument->timeout;
@@ -48,7 +48,7 @@ static long wait_in_steps(long (*call)(long, ...), long fd, long want, long flag
     nonblocking.min_wait_usec = 0;
     for (;;) {
         int64_t now = now_ns();
-        long entered = call(SYS_io_uring_enter, fd, 0, want, flags, &nonblocking, sizeof nonblocking);
+        long entered = call(SYS_io_uring_enter, fd, 0, min_complete, flags, &nonblocking, sizeof nonblocking);
         if (entered >= 0 || errno != ETIME)
             return entered;
         if (now >= end) {
@@ -71,12 +71,12 @@ long syscall(long number, ...)
     va_end(list);
     if (next == NULL)
         next = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
-    long to_submit = given[1], want = given[2], flags = given[3];
-    if (number == SYS_io_uring_enter && to_submit == 0 && want > 0 && (flags & ENTER_EXT_ARG)) {
+    long to_submit = given[1], min_complete = given[2], flags = given[3];
+    if (number == SYS_io_uring_enter && to_submit == 0 && min_complete > 0 && (flags & ENTER_EXT_ARG)) {
         sigset_t all, mask;
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &mask);
-        long entered = wait_in_steps(next, given[0], want, flags, (const void *)given[4], &mask);
+        long entered = wait_in_steps(next, given[0], min_complete, flags, (const void *)given[4], &mask);
         int error = errno;
         pthread_sigmask(SIG_SETMASK, &mask, NULL);
         errno = error;
