@@ -49,10 +49,12 @@ c_programs! {
     concurrent_arming
     control
     counts
+    edge_loops
     errors
     fairness
     faults
     fork
+    fork_registry
     free_during_calls
     freeing
     gro

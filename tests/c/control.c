@@ -103,7 +103,7 @@ static void a_failing_enable_changes_no_option(void)
     EQUAL(option_of(local, SOL_SOCKET, SO_RXQ_OVFL), 0);
     OK(ringmsg_socket_enable(local, RINGMSG_META_DROPPED));
     EQUAL(option_of(local, SOL_SOCKET, SO_RXQ_OVFL), 1);
-    REFUSED(ringmsg_socket_enable(udp, RINGMSG_META_DROPPED | 1u << 14), EINVAL);
+    REFUSED(ringmsg_socket_enable(udp, RINGMSG_META_DROPPED | 1u << 16), EINVAL);
     EQUAL(option_of(udp, SOL_SOCKET, SO_RXQ_OVFL), 0);
 
     int pipes[2];
