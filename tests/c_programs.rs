@@ -49,7 +49,6 @@ c_programs! {
     concurrent_arming
     control
     counts
-    edge_loops
     errors
     fairness
     faults
@@ -68,6 +67,7 @@ c_programs! {
     recvmsg_once
     release_threads
     ring_fd
+    ring_fd_edge_triggered
     ring_fd_notifications
     ring_fd_steady_state
     sandbox
