@@ -59,6 +59,7 @@ c_programs! {
     gro
     limits
     lingering
+    many_sockets
     memlock
     metadata
     msg_waitall
