@@ -2,11 +2,11 @@
  *
  * ringmsg: receive messages with io_uring, as batches of flat records.
  *
- * The model. A *ring* (an io_uring) holds *pools* of buffers and *requests*. A multishot
- * request is armed once for a socket; from then on every call of ringmsg_next() returns many
+ * The model. A *ring* (an io_uring) holds *pools* of buffers and *requests*. A multishot request
+ * is armed once for a socket. From then on every call of ringmsg_next() returns a batch of
  * *records*: 64 bytes each, with offsets into the pool for payload, control messages and source
- * address, and, if wanted, 128 bytes of decoded metadata. Records hold their buffer until they
- * are released.
+ * address, and, on request, 128 bytes of decoded metadata. A record holds its buffer until it is
+ * released.
  *
  *     struct ringmsg_ring *ring;
  *     struct ringmsg_pool *pool;
@@ -26,48 +26,50 @@
  *     } while (n >= 0 || n == -EINTR);
  *     fprintf(stderr, "ringmsg_next: %s\n", ringmsg_strerror(n));
  *
- * Errors. Functions return a value >= 0, or -errno; errno itself tells nothing, and a call may
- * change it. On failure nothing was done and no output was written. ringmsg_last_error() has the
- * sentence.
+ * Errors. Functions return a value >= 0, or -errno. The errno variable has no meaning after a
+ * call, and a call may change it. A call that fails has no effect and writes no output, unless
+ * its comment says otherwise. ringmsg_last_error() explains the failure in a sentence.
  *
- * Structs that begin with `size` may grow: set it (the _init functions do), and older and newer
- * programs and libraries understand each other. Unknown flags and reserved fields that are not
- * zero are -EINVAL. Records and metadata never change size.
+ * Structs that begin with `size` may grow in later versions. Set `size` (the _init functions do
+ * it), and programs and libraries of different versions work together. Unknown flags and nonzero
+ * reserved fields are refused with -EINVAL. Records and metadata never change their size.
  *
- * Threads. A ring whose granted flags hold SINGLE_ISSUER or DEFER_TASKRUN (AUTO may take it) is
- * bound: functions marked [owner] are for the thread that created or enabled it; from another
- * they return -EPERM, and -EOWNERDEAD when that thread has exited. Other rings take every call
- * from any thread; one may be in reap at a time. ringmsg_release(), _wake(), _stats(), _info()
- * and _ring_free() are for any thread on every ring. No lock is held while a call sleeps.
+ * Threads. A ring is bound if its granted flags include SINGLE_ISSUER or DEFER_TASKRUN, which
+ * AUTO may select. Only the thread that created or enabled a bound ring may call the functions
+ * marked [owner]. They return -EPERM in another thread, and -EOWNERDEAD after that thread has
+ * exited. Any thread may call any function of other rings, but only one may reap at a time. On
+ * every ring any thread may call ringmsg_release(), _wake(), _stats(), _info() and _ring_free().
+ * No call holds a lock while it sleeps.
  *
- * Fork. A child gets -EPERM from its parent's ring, and may only free it. (What vfork(2), or a
- * bare clone(2), makes is not noticed.)
+ * Fork. In a child, calls on the parent's ring return -EPERM, except ringmsg_ring_free(). (The
+ * library does not notice children of vfork(2) or of clone(2) without libc.)
  *
- * An error inside the library poisons the ring, whose calls then return -ENOTRECOVERABLE; it
- * never unwinds into the caller.
+ * An internal error of the library poisons the ring: its calls then return -ENOTRECOVERABLE. A
+ * panic never unwinds into the caller.
  *
- * Misuse. Caught, and answered with an error: NULL; a ring freed twice (unless a new one has its
- * address by then); a pool freed twice, or used after it was freed (unless a new one of the ring has its place
- * by then), or of another ring; records that
- * are released twice, stale, twisted or of a freed pool (nothing is released then); calls from the
- * wrong thread, from two threads in reap, from a forked child, on a ring that is being freed.
- * What no library can catch: a ring's or pool's handle used after its ring was freed; an address
+ * Misuse. The library detects these faults and returns an error: NULL; a ring that is freed
+ * twice; a pool that is freed twice, used after it was freed, or of another ring; records that
+ * are released twice, stale, altered, or of a freed pool (then no record is released); calls from
+ * the wrong thread, from two threads in a reap, from a forked child, and on a ring that is being
+ * freed. (A freed ring or pool is not detected once a new one has its address.)
+ *
+ * No library can detect these: a ring or pool that is used after its ring was freed; an address
  * that never was a handle; arrays shorter than their count; a msghdr or iovec of
- * ringmsg_recvmsg() that goes away before its record; a payload read after its release (it may
- * show a later message, never another pool's or process's memory).
+ * ringmsg_recvmsg() that is freed before its record is reaped; a payload that is read after its
+ * release (it may show a later message, but never memory of another pool or process).
  */
 
 
 #ifndef RINGMSG_H
 #define RINGMSG_H
 
-/* Made from src/ by build.rs: edit there, then `make header`. */
+/* Generated from src/ by build.rs: edit src/, then run `make header`. */
 
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
-/* This header's version; ringmsg_version() is the library's. */
+/* The version of this header. ringmsg_version() returns that of the library. */
 #define RINGMSG_VERSION "0.1.0"
 
 /* struct ringmsg_ring_info and ringmsg_ring_info() have one name, as stat(2) and its struct do. */
@@ -118,8 +120,11 @@
 #define RINGMSG_SETUP_AUTO (1u << 31)
 
 /*
- * io_uring where multishot recvmsg works, else RINGMSG_ENGINE_RECVMMSG. Setup flags that the
- * latter has no use for are then not granted: ringmsg_ring_info() tells.
+ * io_uring where multishot recvmsg works, and where a ring and a pool have memory; else
+ * RINGMSG_ENGINE_RECVMMSG, which does not grant setup flags that mean nothing to it.
+ * ringmsg_ring_info() says which engine it is, ringmsg_describe_support() why. If io_uring has no
+ * memory for a pool (RLIMIT_MEMLOCK) before anything is armed and before ringmsg_ring_fd() was
+ * called, the ring changes its engine.
  */
 #define RINGMSG_ENGINE_AUTO 0
 
@@ -1320,7 +1325,7 @@ int ringmsg_control_decode(const void *control,
 
 #endif  /* RINGMSG_H */
 
-/* One truth about the layout, checked in every program that includes this. */
+/* The layout, checked in every program that includes this header. */
 #if defined(__cplusplus) && __cplusplus >= 201103L
 #define RINGMSG_ASSERT_(what) static_assert(what, #what)
 #elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L

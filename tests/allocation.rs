@@ -1,6 +1,6 @@
-//! The library's own allocations happen at set-up: reaping, releasing and re-arming allocate
-//! nothing. And an allocation that fails is -ENOMEM, never an abort. Shown with an allocator that
-//! counts, and fails when it is told to; the C functions are called as C calls them.
+//! The library allocates during set-up only: reaping, releasing and re-arming allocate nothing. And
+//! an allocation that fails is -ENOMEM, never an abort. The allocator counts the allocations of the
+//! test's own thread, and fails when it is told to.
 
 mod toolchain;
 
@@ -39,12 +39,12 @@ unsafe impl GlobalAlloc for Counting {
             return null_mut();
         }
         LEFT.with(|left| left.set(left.get().saturating_sub(u64::from(left.get() != u64::MAX))));
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the contract of `dealloc`.
         unsafe { System.dealloc(at, layout) }
     }
 }
@@ -52,7 +52,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How many allocations of this thread `work` made.
+/// Counts the allocations that `work` makes in this thread.
 fn allocations_of(work: impl FnOnce()) -> u64 {
     let before = ALLOCATIONS.get();
     work();
@@ -65,13 +65,13 @@ fn ok(value: c_int) -> usize {
         return value;
     }
     let mut sentence = [0u8; 256];
-    // SAFETY: the buffer is as long as is said.
+    // SAFETY: the buffer has the length that is passed.
     unsafe { ringmsg_last_error(sentence.as_mut_ptr().cast(), sentence.len()) };
     let sentence = std::ffi::CStr::from_bytes_until_nul(&sentence).unwrap();
     panic!("{value}: {}", sentence.to_string_lossy());
 }
 
-/// A ring with one multishot, as a user holds it. The library's types have no name out here.
+/// A ring with one multishot, as closures, because the library does not export its types to Rust.
 #[allow(clippy::type_complexity)]
 struct Receiver {
     reap: Box<dyn Fn(&mut [Record], Option<&mut [Metadata]>, i64) -> usize>,
@@ -81,11 +81,11 @@ struct Receiver {
     free: Box<dyn FnOnce()>,
 }
 
-/// None: there is no io_uring, and that is allowed.
+/// Makes a receiver. Returns None where io_uring is unavailable and skips are allowed.
 fn receiver(mode: u32, cq_entries: u32, fd: RawFd, buffers: u32, flags: u32) -> Option<Receiver> {
     let (mut ring, mut pool) = (null_mut(), null_mut());
     let config = RingConfig { flags: mode, cq_entries, ..RingConfig::default() };
-    // SAFETY: pointers to what the functions expect; the handles are used until `free`.
+    // SAFETY: the pointers are valid for the calls; the handles are not used after `free`.
     unsafe {
         let made = ringmsg_ring_new(&config, &mut ring);
         if made < 0 && std::env::var_os("RINGMSG_TEST_ALLOW_SKIP").is_some() {
@@ -131,25 +131,25 @@ fn udp_pair() -> (UdpSocket, UdpSocket) {
     (receiver, sender)
 }
 
-/// Makes a receiver in every mode, checks that `work` on it allocates nothing, and what its
-/// counters say of what happened.
-fn in_every_mode(
+/// Makes a receiver in every mode, checks that `work` on it allocates nothing, and checks its
+/// statistics.
+fn allocates_nothing_in_every_mode(
     cq_entries: u32,
     (fd, buffers, flags): (RawFd, u32, u32),
     mut work: impl FnMut(&Receiver),
-    happened: impl Fn(&Stats) -> bool,
+    expected: impl Fn(&Stats) -> bool,
 ) {
     for mode in MODES {
         let Some(receiver) = receiver(mode, cq_entries, fd, buffers, flags) else { return };
         let allocations = allocations_of(|| work(&receiver));
         let stats = (receiver.stats)();
         assert_eq!(allocations, 0, "mode {mode:#x}");
-        assert!(happened(&stats), "mode {mode:#x}: {stats:?}");
+        assert!(expected(&stats), "mode {mode:#x}: {stats:?}");
         (receiver.free)();
     }
 }
 
-/// Reaps and releases `count` records, as many as fit `records` at a time.
+/// Reaps and releases `count` records, at most `records.len()` at a time.
 fn drain(receiver: &Receiver, mut count: usize, records: &mut [Record], metadata: &mut [Metadata]) {
     while count > 0 {
         let n = (receiver.reap)(records, Some(metadata), 2_000_000_000);
@@ -160,12 +160,12 @@ fn drain(receiver: &Receiver, mut count: usize, records: &mut [Record], metadata
 }
 
 #[test]
-fn the_count_counts() {
+fn the_counter_counts_an_allocation() {
     assert_eq!(allocations_of(|| drop(std::hint::black_box(Box::new(1)))), 1);
 }
 
 #[test]
-fn steady_traffic_and_zero_length_rearming() {
+fn reaping_and_rearming_after_empty_datagrams_allocate_nothing() {
     let (socket, sender) = udp_pair();
     let (mut records, mut metadata) = ([Record::default(); 64], [Metadata::default(); 64]);
     let work = |receiver: &Receiver| {
@@ -178,13 +178,13 @@ fn steady_traffic_and_zero_length_rearming() {
             assert_eq!((receiver.reap)(&mut records, None, 100_000), 0);
         }
     };
-    in_every_mode(0, (socket.as_raw_fd(), 64, 0), work, |stats| {
+    allocates_nothing_in_every_mode(0, (socket.as_raw_fd(), 64, 0), work, |stats| {
         stats.zero_length > 100 && stats.rearms > 100
     });
 }
 
 #[test]
-fn starvation_rearming() {
+fn rearming_after_starvation_allocates_nothing() {
     let (socket, sender) = udp_pair();
     let (mut held, mut metadata) = ([Record::default(); 8], [Metadata::default(); 8]);
     let work = |receiver: &Receiver| {
@@ -201,11 +201,13 @@ fn starvation_rearming() {
             drain(receiver, 12 - n, &mut held, &mut metadata);
         }
     };
-    in_every_mode(0, (socket.as_raw_fd(), 4, 0), work, |stats| stats.starvations >= 20 && stats.rearms >= 20);
+    allocates_nothing_in_every_mode(0, (socket.as_raw_fd(), 4, 0), work, |stats| {
+        stats.starvations >= 20 && stats.rearms >= 20
+    });
 }
 
 #[test]
-fn a_full_completion_queue() {
+fn a_full_completion_queue_allocates_nothing() {
     let (socket, sender) = udp_pair();
     let (mut records, mut metadata) = ([Record::default(); 3], [Metadata::default(); 3]);
     let work = |receiver: &Receiver| {
@@ -216,11 +218,11 @@ fn a_full_completion_queue() {
             drain(receiver, 50, &mut records, &mut metadata);
         }
     };
-    in_every_mode(4, (socket.as_raw_fd(), 64, 0), work, |stats| stats.cq_overflows > 0);
+    allocates_nothing_in_every_mode(4, (socket.as_raw_fd(), 64, 0), work, |stats| stats.cq_overflows > 0);
 }
 
 #[test]
-fn split_trains() {
+fn splitting_trains_allocates_nothing() {
     let (socket, sender) = udp_pair();
     let size: c_int = 100;
     // SAFETY: the value is readable for its length.
@@ -237,7 +239,9 @@ fn split_trains() {
             drain(receiver, 31 + 10, &mut records, &mut metadata);
         }
     };
-    in_every_mode(0, (socket.as_raw_fd(), 4, SPLIT), work, |stats| stats.datagrams == 20 * 41);
+    allocates_nothing_in_every_mode(0, (socket.as_raw_fd(), 4, SPLIT), work, |stats| {
+        stats.datagrams == 20 * 41
+    });
 }
 
 /// Sends a copy of `fd` without allocating.
@@ -251,7 +255,7 @@ fn send_descriptor(socket: &UnixDatagram, fd: RawFd) {
     control.0[12..16].copy_from_slice(&libc::SCM_RIGHTS.to_ne_bytes());
     control.0[16..20].copy_from_slice(&fd.to_ne_bytes());
     let mut part = libc::iovec { iov_base: b"fd".as_ptr().cast_mut().cast(), iov_len: 2 };
-    // SAFETY: all-zero is a valid msghdr; it points to what lives here.
+    // SAFETY: an all-zero msghdr is valid; its pointers outlive the call.
     let sent = unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &mut part;
@@ -264,8 +268,8 @@ fn send_descriptor(socket: &UnixDatagram, fd: RawFd) {
 }
 
 #[test]
-#[cfg(target_pointer_width = "64")] // `send_descriptor` writes its cmsghdr by hand
-fn descriptors_that_arrive() {
+#[cfg(target_pointer_width = "64")] // `send_descriptor` lays out its cmsghdr for 64 bits
+fn receiving_descriptors_allocates_nothing() {
     let (socket, sender) = UnixDatagram::pair().unwrap();
     let mut records = [Record::default(); 8];
     let work = |receiver: &Receiver| {
@@ -275,30 +279,32 @@ fn descriptors_that_arrive() {
             let mut fds = [-1];
             if round % 2 == 0 {
                 assert_eq!((receiver.take_fds)(&records[0], &mut fds), 1);
-                // SAFETY: it was just handed over.
+                // SAFETY: `take_fds` has passed the ownership of this descriptor.
                 drop(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fds[0]) });
             }
             (receiver.release)(&records[..1]);
         }
     };
-    in_every_mode(0, (socket.as_raw_fd(), 4, 0), work, |stats| stats.records == 50);
+    allocates_nothing_in_every_mode(0, (socket.as_raw_fd(), 4, 0), work, |stats| stats.records == 50);
 }
 
 #[test]
-fn errors_of_a_connected_socket() {
+fn socket_errors_allocate_nothing() {
     let (socket, peer) = udp_pair();
     let theirs = peer.local_addr().unwrap();
     socket.connect(theirs).unwrap();
-    peer.connect(theirs).unwrap(); // hears nobody but itself
+    peer.connect(theirs).unwrap(); // accepts datagrams from itself only
     let mut records = [Record::default(); 8];
     let work = |receiver: &Receiver| {
         for _ in 0..50 {
-            let _ = socket.send(b"to nobody");
+            let _ = socket.send(b"refused");
             assert_eq!((receiver.reap)(&mut records, None, 2_000_000_000), 1);
             assert_eq!(records[0].result, -libc::ECONNREFUSED);
         }
     };
-    in_every_mode(0, (socket.as_raw_fd(), 4, 0), work, |stats| stats.errors == 50 && stats.rearms == 50);
+    allocates_nothing_in_every_mode(0, (socket.as_raw_fd(), 4, 0), work, |stats| {
+        stats.errors == 50 && stats.rearms == 50
+    });
 }
 
 /// Runs `call` with no memory, then with one allocation, and so on, until it succeeds. Each time

@@ -1,4 +1,4 @@
-//! include/ringmsg.h is what src/ says, and every compiler takes it.
+//! include/ringmsg.h is generated from src/, and every compiler and standard accepts it.
 
 mod toolchain;
 use toolchain::{Language, compiler, root, scratch, succeed};
@@ -6,7 +6,7 @@ use toolchain::{Language, compiler, root, scratch, succeed};
 const GENERATED: &str = include_str!(concat!(env!("OUT_DIR"), "/ringmsg.h"));
 
 #[test]
-fn the_committed_header_is_what_src_says() {
+fn the_committed_header_is_generated_from_src() {
     let path = root().join("include/ringmsg.h");
     if std::env::var_os("RINGMSG_UPDATE_HEADER").is_some() {
         std::fs::write(&path, GENERATED).unwrap();
@@ -14,12 +14,12 @@ fn the_committed_header_is_what_src_says() {
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         committed == GENERATED,
-        "include/ringmsg.h differs from what src/ says; run `make header`, and look at the difference"
+        "include/ringmsg.h differs from what src/ generates; run `make header` and review the difference"
     );
 }
 
 #[test]
-fn it_compiles_alone_in_every_standard() {
+fn the_header_compiles_alone_in_every_standard() {
     let source = scratch().join("header_alone.c");
     std::fs::write(&source, "#include <ringmsg.h>\n#include <ringmsg.h>\nint unused_;\n").unwrap();
     let standards = [
@@ -37,7 +37,7 @@ fn it_compiles_alone_in_every_standard() {
     }
 }
 
-/// The loop that the header prints, with the warnings that careful users switch on.
+/// The loop that the header prints compiles without warnings, with more of them enabled.
 #[test]
 fn the_printed_loop_compiles_without_a_warning() {
     let mut lines =
@@ -63,7 +63,7 @@ fn the_printed_loop_compiles_without_a_warning() {
 const WARNINGS: &[&str] = &["-Wsign-conversion", "-Wconversion", "-Wshadow", "-Werror"];
 
 #[test]
-fn both_headers_compile_without_a_warning_that_users_switch_on() {
+fn both_headers_compile_without_warnings() {
     for (header, standards) in [
         ("ringmsg.h", &[Language::C("c11"), Language::Cpp("c++17"), Language::Cpp("c++20")][..]),
         ("ringmsg.hpp", &[Language::Cpp("c++20")]),
@@ -79,9 +79,9 @@ fn both_headers_compile_without_a_warning_that_users_switch_on() {
     }
 }
 
-/// Below C++20 there is one error, which says what to do.
+/// Below C++20 the header causes one error, which says that C++20 is needed.
 #[test]
-fn the_cpp_header_refuses_older_standards_in_one_sentence() {
+fn the_cpp_header_refuses_older_standards_with_one_error() {
     let source = scratch().join("old_standard.cpp");
     std::fs::write(&source, "#include <ringmsg.hpp>\nint unused_;\n").unwrap();
     let mut command = compiler(Language::Cpp("c++17"));
@@ -100,7 +100,7 @@ fn both_headers_end_with_a_newline() {
 }
 
 #[test]
-fn every_function_says_what_it_does_and_what_it_returns() {
+fn every_function_documents_purpose_threads_and_result() {
     for block in GENERATED.split("\n\n").filter(|block| block.contains("\nint ringmsg_")) {
         let name = block.split("\nint ").nth(1).unwrap().split('(').next().unwrap();
         assert!(block.contains(&format!("* {name}: ")), "{name}: no purpose sentence");

@@ -1,6 +1,6 @@
-/* What calls cost beside many other sockets: growth io_uring|recvmmsg SOCKETS. Each call that is
- * counted is made CALLS times through a function measured_CALL, for callgrind to count; the other
- * sockets are quiet. Prints CALLS. */
+/* Counts what calls cost beside many other sockets without traffic: growth io_uring|recvmmsg
+ * SOCKETS. Makes each call CALLS times through a function measured_CALL, whose instructions
+ * callgrind counts. Prints CALLS. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/udp.h>
@@ -123,7 +123,7 @@ static void receive_once(struct pair pair, struct ringmsg_pool *pool, int calls,
     }
 }
 
-/* Every buffer is held, more arrives: the request starves until the release. */
+/* Every buffer is held and more data arrives, so the request is starved until the release. */
 static void measure_starvation(void)
 {
     struct pair pair = open_pair();
@@ -176,13 +176,13 @@ int main(int argc, char **argv)
     ok(ringmsg_recvmsg_multishot(ring, pool, steady.receiver, 0, 0, STEADY));
     for (int i = 0; i < sockets; i++) {
         struct pair quiet = open_pair();
-        if (i % 16 == 0 && i / 16 < 500) /* a pool for each, as far as a ring can have them */
+        if (i % 16 == 0 && i / 16 < 500) /* more pools, up to the number that a ring allows */
             others = make_pool(1, 64);
         ok(ringmsg_recvmsg_multishot(ring, others, quiet.receiver, 0, 0, OTHERS));
         close(quiet.receiver);
         close(quiet.sender);
     }
-    receive_once(other, once, 1, reap); /* what arming so many left to do is done then */
+    receive_once(other, once, 1, reap); /* finishes the work that arming the sockets has left */
     measure_steady_and_cancelled(steady, other, others);
     receive_once(other, once, CALLS, measured_reap_once);
     measure_starvation();

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Whether calls cost the same beside 10 and beside 8,000 other sockets and 500 pools: instructions a
-# call, by callgrind, on both engines. Fails where one costs more than 1.2 times as much:
+# Checks that calls cost the same beside 10 and beside 8,000 other sockets and 500 pools, in
+# instructions per call, by callgrind, on both engines. Fails if a call costs more than 1.2 times as
+# much:
 #   growth.sh LIBRARY_DIRECTORY BUILD_DIRECTORY
 set -eu
 library=$1 build=$2
@@ -12,12 +13,12 @@ command -v valgrind >/dev/null ||
 limit=$(ulimit -Hn)
 if [ "$limit" != unlimited ] && [ "$limit" -lt $((many + 300)) ]; then
     many=$((limit - 300))
-    echo "note: this process may open $limit descriptors, so $many sockets are tried"
+    echo "note: this process may open $limit descriptors, so it uses $many sockets"
 fi
 mkdir -p "$build"
 ${CC:-cc} -std=gnu11 -O2 -g -Wall -Wextra -I"$here/../../include" "$here/growth.c" -o "$build/growth" -L"$library" -lringmsg
 
-# Inclusive instructions of each measured function, for CALLS calls.
+# Prints the inclusive instructions of each measured function, for CALLS calls.
 count() { # engine sockets
     out=$build/growth.$1.$2
     LD_LIBRARY_PATH=$library valgrind --tool=callgrind --callgrind-out-file="$out.callgrind" --log-file="$out.log" \
@@ -27,7 +28,7 @@ count() { # engine sockets
         sed -n 's/^ *\([0-9,]*\) .*:\(measured_[a-z_]*\).*/\2 \1/p' | tr -d , | sort -u
 }
 
-echo "# Instructions a call beside $few and beside $many quiet sockets."
+echo "# Instructions per call beside $few and beside $many sockets without traffic."
 echo "# call                                engine      $few      $many   ratio"
 for engine in io_uring recvmmsg; do
     count $engine $few >"$build/few"

@@ -1,7 +1,7 @@
-/* A count from 2^31 on is no count: it is a negative result that was passed on. Every call that
- * takes an array refuses it before it reads the array, and does nothing. Only ringmsg_next() takes
- * such a `done_count`, as 0, so that the loop that passes its result back is right after -EINTR,
- * and ends only when it should: stopped and continued (Ctrl-Z, fg), and with signals at any rate. */
+/* A count from 2^31 on is a negative result that was passed on as a count. Every call that takes an
+ * array refuses it before it reads the array, and has no effect. Only ringmsg_next() accepts such a
+ * `done_count`, as 0, so that a loop that passes its last result continues after -EINTR: when it is
+ * stopped and continued (Ctrl-Z, fg), and with any number of signals. */
 #include "test.h"
 
 #include <sys/mman.h>
@@ -9,17 +9,18 @@
 
 enum { SENT = 20000 };
 
-/* A record array whose end is the end of readable memory: reading one record too many kills. */
+/* Makes a record array that ends where readable memory ends: reading one record more is a crash. */
 static struct ringmsg_record *guarded(size_t count)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (count * sizeof(struct ringmsg_record) + page - 1) / page * page;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE),
+           size = (count * sizeof(struct ringmsg_record) + page - 1) / page * page;
     char *memory = mmap(NULL, size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    CHECK(memory != MAP_FAILED);
+    COMPARE(memory, !=, MAP_FAILED);
     SYS(mprotect(memory + size, page, PROT_NONE));
     return (struct ringmsg_record *)(void *)(memory + size) - count;
 }
 
-static const uint32_t no_counts[] = {1u << 31, (uint32_t)-EINTR, UINT32_MAX};
+static const uint32_t bad_counts[] = {1u << 31, (uint32_t)-EINTR, UINT32_MAX};
 
 static void counts_from_2_to_the_31_are_refused(void)
 {
@@ -30,16 +31,16 @@ static void counts_from_2_to_the_31_are_refused(void)
     SYS(send(sender, "x", 1, 0));
     struct ringmsg_record *records = guarded(4), received = reap_one(ring);
     int fds[1];
-    for (size_t i = 0; i < sizeof no_counts / sizeof *no_counts; i++) {
-        REFUSED(ringmsg_release(ring, records, no_counts[i]), EINVAL);
-        REFUSED(ringmsg_reap(ring, records, NULL, no_counts[i], NULL), EINVAL);
-        REFUSED(ringmsg_next(ring, records, 0, records, NULL, no_counts[i], NULL), EINVAL);
-        REFUSED(ringmsg_take_fds(ring, &received, fds, no_counts[i]), EINVAL);
+    for (size_t i = 0; i < sizeof bad_counts / sizeof *bad_counts; i++) {
+        REFUSED(ringmsg_release(ring, records, bad_counts[i]), EINVAL);
+        REFUSED(ringmsg_reap(ring, records, NULL, bad_counts[i], NULL), EINVAL);
+        REFUSED(ringmsg_next(ring, records, 0, records, NULL, bad_counts[i], NULL), EINVAL);
+        REFUSED(ringmsg_take_fds(ring, &received, fds, bad_counts[i]), EINVAL);
     }
     char why[256];
     ringmsg_release(ring, records, (uint32_t)-EINTR);
     ringmsg_last_error(why, sizeof why);
-    CHECK(strstr(why, "-4") != NULL); /* the sentence shows the number that was passed on */
+    CHECK(strstr(why, "-4") != NULL); /* the sentence shows the number as signed */
     EQUAL(stats_of(ring).buffers_held, 1);
     OK(ringmsg_release(ring, &received, 1));
     OK(ringmsg_ring_free(ring));
@@ -53,9 +54,9 @@ static void next_takes_a_negative_result_as_nothing_to_release(void)
     OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 1));
     struct ringmsg_record *records = guarded(4);
     struct ringmsg_wait wait = {.size = sizeof wait, .timeout_ns = 5000000000};
-    for (size_t i = 0; i < sizeof no_counts / sizeof *no_counts; i++) {
+    for (size_t i = 0; i < sizeof bad_counts / sizeof *bad_counts; i++) {
         SYS(send(sender, "x", 1, 0));
-        EQUAL(ringmsg_next(ring, records, no_counts[i], records, NULL, 4, &wait), 1);
+        EQUAL(ringmsg_next(ring, records, bad_counts[i], records, NULL, 4, &wait), 1);
         EQUAL(stats_of(ring).buffers_held, 1);
         OK(ringmsg_release(ring, records, 1));
     }
@@ -80,7 +81,7 @@ static void run_loop(void)
     do {
         n = ringmsg_next(loop.ring, loop.records, (uint32_t)n, loop.records, NULL, 4, &wait);
         for (int i = 0; i < n; i++)
-            ended |= loop.records[i].result == 0; /* an empty datagram is the last */
+            ended |= loop.records[i].result == 0; /* an empty datagram is the last one */
         loop.received += n > 0 ? n : 0;
         loop.interrupted += n == -EINTR;
     } while (!ended && (n >= 0 || n == -EINTR));
@@ -95,8 +96,8 @@ static void prepare_loop(int receiver)
     OK(ringmsg_recvmsg_multishot(loop.ring, pool, receiver, 0, 0, 1));
 }
 
-/* Signals as fast as they can be sent, beside traffic: no record is lost or released twice. */
-static void the_printed_loop_goes_on_after_signals(void)
+/* With signals as fast as possible during traffic no record is lost or released twice. */
+static void the_printed_loop_continues_after_signals(void)
 {
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
     struct sigaction action = {.sa_handler = ignore};
@@ -117,14 +118,14 @@ static void the_printed_loop_goes_on_after_signals(void)
     run_loop();
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
-    CHECK(loop.result > 0);
-    CHECK(loop.interrupted > 0);
-    CHECK(loop.received + (long)stats_of(loop.ring).socket_drops >= SENT);
+    COMPARE(loop.result, >, 0);
+    COMPARE(loop.interrupted, >, 0);
+    COMPARE(loop.received + (long)stats_of(loop.ring).socket_drops, >=, SENT);
     OK(ringmsg_ring_free(loop.ring));
 }
 
-/* SIGSTOP and SIGCONT, with no handler at all, end the wait with -EINTR as they end epoll_wait(2). */
-static void the_printed_loop_goes_on_after_stop_and_continue(void)
+/* SIGSTOP and SIGCONT end the wait with -EINTR without any handler, as they end epoll_wait(2). */
+static void the_printed_loop_continues_after_sigstop_and_sigcont(void)
 {
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver), status;
     pid_t child = fork();
@@ -149,5 +150,7 @@ static void the_printed_loop_goes_on_after_stop_and_continue(void)
     EQUAL(WEXITSTATUS(status), 0);
 }
 
-TESTS(TEST(counts_from_2_to_the_31_are_refused), TEST(next_takes_a_negative_result_as_nothing_to_release),
-      TEST(the_printed_loop_goes_on_after_signals), TEST(the_printed_loop_goes_on_after_stop_and_continue))
+TESTS(TEST(counts_from_2_to_the_31_are_refused),
+      TEST(next_takes_a_negative_result_as_nothing_to_release),
+      TEST(the_printed_loop_continues_after_signals),
+      TEST(the_printed_loop_continues_after_sigstop_and_sigcont))

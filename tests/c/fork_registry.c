@@ -1,7 +1,7 @@
-/* The list of the library's descriptors has one lock for the process. It makes nobody wait for
- * longer than a descriptor takes to open: no blocking call is made under it, a fork from a signal
- * handler finds it free, and a waiting thread sleeps, so that a SCHED_FIFO thread does not starve
- * the one that holds it. Opening and closing cost the same with any number of descriptors. */
+/* The list of the library's descriptors has one lock per process. No thread waits for it longer
+ * than a descriptor takes to open: the library makes no blocking call under the lock, a fork in a
+ * signal handler finds it free, and waiting threads sleep, so that a SCHED_FIFO thread does not
+ * starve the holder. */
 #include "test.h"
 
 #include <sched.h>
@@ -37,31 +37,32 @@ static void arm_and_cancel(struct ringmsg_ring *ring, struct ringmsg_pool *pool,
     EQUAL(record.result, -ECANCELED);
 }
 
-/* Arming opens a descriptor and the end of a request closes it; the handler forks at any moment of
- * that. (Nothing is allocated by then: a fork in a handler waits for a lock of malloc's, too.) */
+/* Arming opens a descriptor, and the end of a request closes it. The handler forks at any moment of
+ * that. (No memory is allocated by then, because fork in a handler would also wait for malloc's
+ * lock.) */
 static void a_fork_in_a_signal_handler_returns(void)
 {
     struct sigaction action = {.sa_handler = fork_in_handler, .sa_flags = SA_RESTART};
-    struct itimerval often = {{0, 2000}, {0, 2000}}, never = {{0, 0}, {0, 0}};
+    struct itimerval interval = {{0, 2000}, {0, 2000}}, never = {{0, 0}, {0, 0}};
     int receiver = bound_udp(AF_INET);
     struct ringmsg_ring *ring = make_ring();
     struct ringmsg_pool *pool = make_pool(ring, receiver, 4, 64);
     arm_and_cancel(ring, pool, receiver);
     SYS(sigaction(SIGALRM, &action, NULL));
-    SYS(setitimer(ITIMER_REAL, &often, NULL));
+    SYS(setitimer(ITIMER_REAL, &interval, NULL));
     for (int64_t end = now_ns() + 1000000000; now_ns() < end;)
         arm_and_cancel(ring, pool, receiver);
     SYS(setitimer(ITIMER_REAL, &never, NULL));
-    CHECK(forks > 5);
+    COMPARE(forks, >, 5);
     EQUAL(failures, 0);
     OK(ringmsg_ring_free(ring));
 }
 
 /* --- a close that blocks ----------------------------------------------------------------- */
 
-enum { LINGER_S = 2, AT_ONCE_MS = 500 };
+enum { LINGER_S = 2, LIMIT_MS = 500 };
 
-/* A TCP socket whose close(2) waits: the peer does not read what is queued. */
+/* Makes a TCP socket whose close(2) blocks, because the peer does not read what is queued. */
 static int socket_that_lingers(int *peer)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -85,7 +86,7 @@ static int socket_that_lingers(int *peer)
 
 static struct ringmsg_ring *closing_ring;
 
-static void *count(void *unused)
+static void *read_stats(void *unused)
 {
     struct ringmsg_stats stats = {.size = sizeof stats};
     OK(ringmsg_ring_stats(closing_ring, &stats));
@@ -113,23 +114,23 @@ static void *fork_once(void *unused)
     return unused;
 }
 
-static void *others_at_once(void *longest)
+static void *call_during_the_close(void *longest)
 {
-    static void *(*const calls[])(void *) = {count, make_and_free, fork_once};
-    sleep_ms(300); /* the close is under way */
+    static void *(*const calls[])(void *) = {read_stats, make_and_free, fork_once};
+    sleep_ms(300); /* the close is in progress */
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         int64_t start = now_ns();
         calls[i](NULL);
-        int64_t took = now_ns() - start;
-        if (took > *(int64_t *)longest)
-            *(int64_t *)longest = took;
+        int64_t elapsed_ns = now_ns() - start;
+        if (elapsed_ns > *(int64_t *)longest)
+            *(int64_t *)longest = elapsed_ns;
     }
     return NULL;
 }
 
-/* The reap that hands out the FINAL record closes the library's reference to a socket that the
- * program has closed already; the thread in it waits, as it would in close(2), and no other does. */
-static void a_close_that_blocks_delays_nobody_else(void)
+/* The program has closed its socket, so the reap that returns the FINAL record closes the last
+ * reference to it. The thread in that reap blocks as in close(2), and no other thread does. */
+static void a_close_that_blocks_delays_no_other_thread(void)
 {
     int peer, fd = socket_that_lingers(&peer);
     int64_t longest = 0;
@@ -139,13 +140,13 @@ static void a_close_that_blocks_delays_nobody_else(void)
     OK(ringmsg_recvmsg_multishot(closing_ring, pool, fd, 0, 0, 1));
     close(fd);
     OK(ringmsg_cancel(closing_ring, 1));
-    pthread_create(&thread, NULL, others_at_once, &longest);
+    pthread_create(&thread, NULL, call_during_the_close, &longest);
     int64_t start = now_ns();
     struct ringmsg_record record = reap_one(closing_ring);
     EQUAL(record.result, -ECANCELED);
-    CHECK(now_ns() - start > (LINGER_S - 1) * 1000000000ll); /* else nothing was tried */
+    COMPARE(now_ns() - start, >, (LINGER_S - 1) * 1000000000ll); /* otherwise the close did not block */
     pthread_join(thread, NULL);
-    CHECK(longest / 1000000 < AT_ONCE_MS * TEST_PATIENCE);
+    COMPARE(longest / 1000000, <, LIMIT_MS * TEST_TIME_FACTOR);
     close(peer);
     OK(ringmsg_ring_free(closing_ring));
 }
@@ -166,7 +167,7 @@ static void run_on_one_processor(void)
     SYS(sched_setaffinity(0, sizeof set, &set));
 }
 
-static void *make_and_free_all_the_time(void *unused)
+static void *make_and_free_until_stopped(void *unused)
 {
     run_on_one_processor();
     while (!stop)
@@ -174,17 +175,17 @@ static void *make_and_free_all_the_time(void *unused)
     return unused;
 }
 
-static void a_fifo_thread_waits_no_longer_than_an_open_takes(void)
+static void a_fifo_thread_is_not_starved_by_the_lock(void)
 {
     struct sched_param fifo = {.sched_priority = 10}, other = {.sched_priority = 0};
     int receiver = bound_udp(AF_INET);
     struct ringmsg_ring *ring = make_ring();
     struct ringmsg_pool *pool = make_pool(ring, receiver, 4, 64);
-    int64_t worst = 0;
+    int64_t longest_ns = 0;
     pthread_t thread;
     stop = 0;
     run_on_one_processor();
-    pthread_create(&thread, NULL, make_and_free_all_the_time, NULL);
+    pthread_create(&thread, NULL, make_and_free_until_stopped, NULL);
     if (sched_setscheduler(0, SCHED_FIFO, &fifo) != 0) {
         stop = 1;
         pthread_join(thread, NULL);
@@ -194,8 +195,8 @@ static void a_fifo_thread_waits_no_longer_than_an_open_takes(void)
         usleep(1000 + i * 7 % 500);
         int64_t start = now_ns();
         OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 1));
-        int64_t took = now_ns() - start;
-        worst = took > worst ? took : worst;
+        int64_t elapsed_ns = now_ns() - start;
+        longest_ns = elapsed_ns > longest_ns ? elapsed_ns : longest_ns;
         OK(ringmsg_cancel(ring, 1));
         EQUAL(reap_one(ring).result, -ECANCELED);
     }
@@ -203,8 +204,9 @@ static void a_fifo_thread_waits_no_longer_than_an_open_takes(void)
     SYS(sched_setscheduler(0, SCHED_OTHER, &other));
     pthread_join(thread, NULL);
     OK(ringmsg_ring_free(ring));
-    CHECK(worst < 500000000ll * TEST_PATIENCE); /* a spinning lock took seconds */
+    COMPARE(longest_ns, <, 500000000ll * TEST_TIME_FACTOR); /* with a spinning lock this took seconds */
 }
 
-TESTS(TEST(a_fork_in_a_signal_handler_returns), TEST(a_close_that_blocks_delays_nobody_else),
-      TEST(a_fifo_thread_waits_no_longer_than_an_open_takes))
+TESTS(TEST(a_fork_in_a_signal_handler_returns),
+      TEST(a_close_that_blocks_delays_no_other_thread),
+      TEST(a_fifo_thread_is_not_starved_by_the_lock))

@@ -1,6 +1,7 @@
-/* Thousands of sockets on one ring cost the one that has data nothing: counters are read without a
- * lock that a reap needs, arming and cancelling all of them takes time in proportion to their number,
- * and each is heard. (make check-instructions counts instructions a call.) */
+/* Thousands of other sockets on the ring do not slow down a socket with data: the statistics are
+ * read without a lock that a reap needs, arming and cancelling each socket takes linear time in
+ * total, and every socket is received. (make check-instructions counts the instructions per
+ * call.) */
 #include "test.h"
 
 #include <sys/resource.h>
@@ -11,12 +12,12 @@ static struct ringmsg_ring *ring;
 static struct ringmsg_pool *pool;
 static int receivers[SOCKETS];
 
-static void allow_descriptors(rlim_t wanted)
+static void allow_descriptors(rlim_t needed)
 {
     struct rlimit limit;
     SYS(getrlimit(RLIMIT_NOFILE, &limit));
-    if (limit.rlim_max != RLIM_INFINITY && limit.rlim_max < wanted)
-        limit.rlim_max = wanted; /* root may */
+    if (limit.rlim_max != RLIM_INFINITY && limit.rlim_max < needed)
+        limit.rlim_max = needed; /* only root may raise the limit */
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
         skip_test("this process may not open so many descriptors");
@@ -45,20 +46,20 @@ static int64_t median(int64_t *values, int count)
 }
 
 static volatile int stop;
-static int64_t stats_take_ns;
+static int64_t stats_call_ns;
 
-static void *count_all_the_time(void *unused)
+static void *read_stats_until_stopped(void *unused)
 {
     int64_t start = now_ns(), calls = 0;
     for (; !stop; calls++)
         stats_of(ring);
-    stats_take_ns = (now_ns() - start) / (calls > 0 ? calls : 1);
+    stats_call_ns = (now_ns() - start) / (calls > 0 ? calls : 1);
     return unused;
 }
 
 static void ring_stats_delays_no_reap(void)
 {
-    int64_t took[ROUNDS];
+    int64_t elapsed_ns[ROUNDS];
     pthread_t thread;
     allow_descriptors(3 * SOCKETS);
     ring = make_ring();
@@ -66,24 +67,24 @@ static void ring_stats_delays_no_reap(void)
     int sender = sender_to(receivers[SOCKETS / 2]);
     struct ringmsg_record record;
     stop = 0;
-    pthread_create(&thread, NULL, count_all_the_time, NULL);
+    pthread_create(&thread, NULL, read_stats_until_stopped, NULL);
     sleep_ms(20);
     for (int i = 0; i < ROUNDS; i++) {
         SYS(send(sender, "x", 1, 0));
         int64_t start = now_ns();
         record = reap_one(ring);
-        took[i] = now_ns() - start;
+        elapsed_ns[i] = now_ns() - start;
         EQUAL(record.user_data, SOCKETS / 2);
         OK(ringmsg_release(ring, &record, 1));
         usleep(500);
     }
     stop = 1;
     pthread_join(thread, NULL);
-    CHECK(median(took, ROUNDS) < stats_take_ns / 4);
+    COMPARE(median(elapsed_ns, ROUNDS), <, stats_call_ns / 4);
     OK(ringmsg_ring_free(ring));
 }
 
-/* The time that the calls take. The ring alone holds the sockets meanwhile. */
+/* Returns the time that the calls take for `count` sockets, which only the ring holds then. */
 static int64_t arm_and_cancel_all(int count)
 {
     struct ringmsg_record records[64];
@@ -104,7 +105,7 @@ static int64_t arm_and_cancel_all(int count)
     return now_ns() - start;
 }
 
-static void arming_and_cancelling_one_by_one_is_linear(void)
+static void arming_and_cancelling_each_socket_takes_linear_time(void)
 {
     int64_t few = INT64_MAX, many = INT64_MAX;
     allow_descriptors(MANY + 100);
@@ -118,17 +119,17 @@ static void arming_and_cancelling_one_by_one_is_linear(void)
             time = arm_and_cancel_all(MANY);
         many = time < many && i < 2 ? time : many;
     }
-    /* Ten times as many; quadratic would be a hundred times the time. */
-    CHECK(many < 30 * few);
+    /* The number of sockets differs by ten; quadratic time would differ by a hundred. */
+    COMPARE(many, <, 30 * few);
     OK(ringmsg_ring_free(ring));
 }
 
-static void every_socket_is_heard(void)
+static void every_socket_is_received(void)
 {
     allow_descriptors(3 * SOCKETS);
     ring = make_ring();
     arm(0, SOCKETS);
-    static int heard[SOCKETS];
+    static int received[SOCKETS];
     struct ringmsg_record records[64];
     int sender = (int)SYS(socket(AF_INET, SOCK_DGRAM, 0));
     for (int i = 0; i < SOCKETS; i++) {
@@ -137,14 +138,15 @@ static void every_socket_is_heard(void)
     }
     for (int total = 0; total < SOCKETS;) {
         int n = reap_ms(ring, records, 64, 5000);
-        CHECK(n > 0);
+        COMPARE(n, >, 0);
         for (int i = 0; i < n; i++)
-            EQUAL(heard[records[i].user_data]++, 0);
+            EQUAL(received[records[i].user_data]++, 0);
         OK(ringmsg_release(ring, records, (uint32_t)n));
         total += n;
     }
     OK(ringmsg_ring_free(ring));
 }
 
-TESTS(TEST(ring_stats_delays_no_reap), TEST(arming_and_cancelling_one_by_one_is_linear),
-      TEST(every_socket_is_heard))
+TESTS(TEST(ring_stats_delays_no_reap),
+      TEST(arming_and_cancelling_each_socket_takes_linear_time),
+      TEST(every_socket_is_received))

@@ -8,15 +8,15 @@ static struct receiver {
     struct ringmsg_pool *pool;
     int receiver, sender, calls;
     volatile int ready;
-} it;
+} fixture;
 
 static void set_up(void)
 {
-    it.receiver = bound_udp(AF_INET);
-    it.sender = sender_to(it.receiver);
-    it.ring = make_ring();
-    it.pool = make_pool(it.ring, it.receiver, 8, 64);
-    OK(ringmsg_recvmsg_multishot(it.ring, it.pool, it.receiver, 0, 0, 1));
+    fixture.receiver = bound_udp(AF_INET);
+    fixture.sender = sender_to(fixture.receiver);
+    fixture.ring = make_ring();
+    fixture.pool = make_pool(fixture.ring, fixture.receiver, 8, 64);
+    OK(ringmsg_recvmsg_multishot(fixture.ring, fixture.pool, fixture.receiver, 0, 0, 1));
 }
 
 /* The end of a thread that was cancelled in a call, and what its ring is worth afterwards. */
@@ -26,16 +26,16 @@ static void ends_cancelled(pthread_t thread)
     pthread_join(thread, &result);
     CHECK(result == PTHREAD_CANCELED);
     struct ringmsg_ring_info info = {.size = sizeof info};
-    OK(ringmsg_ring_info(it.ring, &info));
+    OK(ringmsg_ring_info(fixture.ring, &info));
     if (info.owner_thread == 0) {
-        SYS(send(it.sender, "after", 5, 0));
+        SYS(send(fixture.sender, "after", 5, 0));
         struct ringmsg_record record;
         do { /* what the thread left behind comes first */
-            record = reap_one(it.ring);
-            OK(ringmsg_release(it.ring, &record, 1));
+            record = reap_one(fixture.ring);
+            OK(ringmsg_release(fixture.ring, &record, 1));
         } while (record.result != 5);
     }
-    OK(ringmsg_ring_free(it.ring));
+    OK(ringmsg_ring_free(fixture.ring));
 }
 
 static void *reap_with_a_limit(void *with_fd)
@@ -44,10 +44,10 @@ static void *reap_with_a_limit(void *with_fd)
     struct ringmsg_wait wait = {.size = sizeof wait, .timeout_ns = 30000000};
     set_up();
     if (with_fd != NULL)
-        OK(ringmsg_ring_fd(it.ring));
-    it.ready = 1;
+        OK(ringmsg_ring_fd(fixture.ring));
+    fixture.ready = 1;
     for (;;) {
-        ringmsg_reap(it.ring, &record, NULL, 1, &wait);
+        ringmsg_reap(fixture.ring, &record, NULL, 1, &wait);
         pthread_testcancel();
     }
 }
@@ -56,8 +56,8 @@ static void *reap_without_a_limit(void *unused)
 {
     struct ringmsg_record record;
     set_up();
-    it.ready = 1;
-    ringmsg_reap(it.ring, &record, NULL, 1, NULL);
+    fixture.ready = 1;
+    ringmsg_reap(fixture.ring, &record, NULL, 1, NULL);
     pthread_testcancel();
     return unused;
 }
@@ -68,17 +68,17 @@ static void *call_everything(void *unused)
     struct ringmsg_wait now = {.size = sizeof now};
     struct ringmsg_stats stats = {.size = sizeof stats};
     set_up();
-    it.ready = 1;
-    for (it.calls = 0;; it.calls++) {
-        if (it.calls % 16 == 0)
-            send(it.sender, "x", 1, MSG_DONTWAIT);
-        int n = ringmsg_reap(it.ring, &record, NULL, 1, &now);
+    fixture.ready = 1;
+    for (fixture.calls = 0;; fixture.calls++) {
+        if (fixture.calls % 16 == 0)
+            send(fixture.sender, "x", 1, MSG_DONTWAIT);
+        int n = ringmsg_reap(fixture.ring, &record, NULL, 1, &now);
         if (n == 1)
-            ringmsg_release(it.ring, &record, 1);
-        ringmsg_recvmsg_multishot(it.ring, it.pool, it.receiver, 0, 0, 2);
-        ringmsg_cancel(it.ring, 2);
-        ringmsg_ring_stats(it.ring, &stats);
-        ringmsg_wake(it.ring);
+            ringmsg_release(fixture.ring, &record, 1);
+        ringmsg_recvmsg_multishot(fixture.ring, fixture.pool, fixture.receiver, 0, 0, 2);
+        ringmsg_cancel(fixture.ring, 2);
+        ringmsg_ring_stats(fixture.ring, &stats);
+        ringmsg_wake(fixture.ring);
     }
     return unused;
 }
@@ -86,9 +86,9 @@ static void *call_everything(void *unused)
 static pthread_t start_and_cancel(void *(*body)(void *), void *argument, int after_ms)
 {
     pthread_t thread;
-    it.ready = 0;
+    fixture.ready = 0;
     pthread_create(&thread, NULL, body, argument);
-    while (!it.ready)
+    while (!fixture.ready)
         sleep_ms(1);
     sleep_ms(after_ms);
     EQUAL(pthread_cancel(thread), 0);
@@ -104,7 +104,7 @@ static void a_thread_asleep_in_a_reap_is_cancelled_after_it(void)
 static void a_wake_ends_the_sleep_of_a_cancelled_thread(void)
 {
     pthread_t thread = start_and_cancel(reap_without_a_limit, NULL, 20);
-    OK(ringmsg_wake(it.ring));
+    OK(ringmsg_wake(fixture.ring));
     ends_cancelled(thread);
 }
 
