@@ -98,7 +98,7 @@ static pthread_t start_and_cancel(void *(*body)(void *), void *argument, int aft
 static void a_thread_asleep_in_a_reap_is_cancelled_after_it(void)
 {
     ends_cancelled(start_and_cancel(reap_with_a_limit, NULL, 10));
-    ends_cancelled(start_and_cancel(reap_with_a_limit, &it, 10));
+    ends_cancelled(start_and_cancel(reap_with_a_limit, &fixture, 10));
 }
 
 static void a_wake_ends_the_sleep_of_a_cancelled_thread(void)
