@@ -24,7 +24,7 @@ pub const RINGMSG_RECV_POLL_FIRST: u32 = 1u32 << 1;
 /// Report every end of a request as FINAL instead of arming it again.
 pub const RINGMSG_RECV_NO_REARM: u32 = 1u32 << 2;
 
-/// How long a request pauses after -ENOMEM.
+/// How long a request pauses after -ENOMEM, and between failures that may be ICMP's but are too many.
 pub(crate) const PAUSE: Duration = Duration::from_millis(1);
 /// End a request after this many failures without data within this interval.
 const FAILURES_MAX: u32 = 16;
@@ -254,7 +254,9 @@ impl Request {
         match errno {
             libc::ENOTSOCK | libc::EFAULT | libc::EINVAL | libc::EBADF => Verdict::End,
             _ if is_icmp(errno) => Verdict::Rearm,
-            _ if self.fails_too_often(now_ns) => Verdict::End,
+            _ if self.fails_too_often(now_ns) => {
+                if is_icmp_or_policy(errno) { Verdict::Pause } else { Verdict::End }
+            }
             libc::ENOMEM => Verdict::Pause,
             _ => Verdict::Rearm,
         }
@@ -266,12 +268,17 @@ impl Request {
             self.failing_since_ns = now_ns;
         }
         self.failures += 1;
-        self.failures >= FAILURES_MAX
+        let is_too_often = self.failures >= FAILURES_MAX;
+        if is_too_often {
+            // After a pause the next one counts as well.
+            self.failing_since_ns = now_ns;
+        }
+        is_too_often
     }
 }
 
-/// What an ICMP error becomes (net/ipv4/icmp.c, net/ipv6/icmp.c). A peer can send any number of
-/// them, so they never end a request.
+/// What an ICMP error becomes (net/ipv4/icmp.c, net/ipv6/icmp.c), and nothing else. A peer can send
+/// any number of them, so they never end a request.
 fn is_icmp(errno: i32) -> bool {
     matches!(
         errno,
@@ -283,9 +290,13 @@ fn is_icmp(errno: i32) -> bool {
             | libc::ENOPROTOOPT
             | libc::EMSGSIZE
             | libc::EPROTO
-            | libc::EACCES
-            | libc::EOPNOTSUPP
     )
+}
+
+/// What an ICMP error becomes, too, but also the answer of a security module, a filter of system
+/// calls or a protocol, which comes again at once: a request that is armed at once would never rest.
+fn is_icmp_or_policy(errno: i32) -> bool {
+    matches!(errno, libc::EACCES | libc::EOPNOTSUPP)
 }
 
 /// Refuses flags that a call does not take.
@@ -364,6 +375,22 @@ mod tests {
             assert_eq!(request.failed(libc::EIO, now_ns), Verdict::Rearm);
         }
         assert_eq!(request.failed(libc::EIO, 15), Verdict::End);
+    }
+
+    #[test]
+    fn sixteen_that_may_be_icmp_errors_pause_until_data_or_quiet() {
+        for errno in [libc::EACCES, libc::EOPNOTSUPP] {
+            let mut request = request(libc::SOCK_DGRAM);
+            for now_ns in 0..15 {
+                assert_eq!(request.failed(errno, now_ns), Verdict::Rearm);
+            }
+            let pause_ns = PAUSE.as_nanos() as u64;
+            for pauses in 0..100 {
+                assert_eq!(request.failed(errno, 15 + pauses * pause_ns), Verdict::Pause);
+            }
+            request.succeeded();
+            assert_eq!(request.failed(errno, 100 * pause_ns), Verdict::Rearm);
+        }
     }
 
     #[test]

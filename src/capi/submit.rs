@@ -100,7 +100,9 @@ pub extern "C" fn ringmsg_recvmsg_once(
 /// It is never silently dead. When the kernel ends it (buffers used up, a zero-length datagram,
 /// an ICMP error, a full completion queue) it is armed again, at once or as soon as a buffer is
 /// released. On datagram sockets errors are records and the request goes on, but for ENOTSOCK,
-/// EFAULT, EINVAL, and sixteen failures without data within 10 ms. On stream and seqpacket
+/// EFAULT, EINVAL, and sixteen failures without data within 10 ms. ICMP errors never end it. Sixteen
+/// EACCES or EOPNOTSUPP, which may come from a peer's ICMP errors or from a security module, make it
+/// try once a millisecond. On stream and seqpacket
 /// sockets result 0 is the end, and so is any error. Closing `fd` does not end it:
 /// ringmsg_cancel() does.
 ///
