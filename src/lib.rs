@@ -48,6 +48,7 @@ mod memory;
 mod mode;
 mod pool;
 mod reap;
+mod receive;
 mod release;
 mod request;
 mod ring;

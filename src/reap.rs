@@ -40,7 +40,7 @@ impl<'a> Output<'a> {
         self.records.len() - self.filled
     }
 
-    fn wants_metadata(&self) -> bool {
+    pub(crate) fn wants_metadata(&self) -> bool {
         self.metadata.is_some()
     }
 
@@ -76,7 +76,7 @@ impl<'a> Output<'a> {
 
     /// The next `count` records: `first` and the segments after it, all of its length.
     #[inline]
-    fn push_segments(&mut self, first: &Record, metadata: &Metadata, count: usize) {
+    pub(crate) fn push_segments(&mut self, first: &Record, metadata: &Metadata, count: usize) {
         let places = self.filled..self.filled + count;
         let mut record = *first;
         for place in &mut self.records[places.clone()] {
@@ -94,7 +94,7 @@ impl<'a> Output<'a> {
 
     /// The next record, with this metadata.
     #[inline]
-    fn push(&mut self, record: &Record, metadata: &Metadata) {
+    pub(crate) fn push(&mut self, record: &Record, metadata: &Metadata) {
         if let Some(array) = self.metadata.as_deref_mut() {
             array[self.filled].write(*metadata);
         }

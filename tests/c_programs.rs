@@ -62,6 +62,7 @@ c_programs! {
     metadata
     once
     polling
+    receive
     release_threads
     ring_fd
     sandbox
