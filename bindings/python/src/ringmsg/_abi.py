@@ -203,6 +203,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "reap": (c_int, (c_void_p, c_void_p, c_void_p, c_uint32, c_void_p)),
     "release": (c_int, (c_void_p, c_void_p, c_uint32)),
     "next": (c_int, (c_void_p, c_void_p, c_uint32, c_void_p, c_void_p, c_uint32, c_void_p)),
+    "receive": (c_int, (c_int, c_void_p, c_size_t, c_void_p, c_void_p, c_void_p, c_uint32, c_uint32)),
     "take_fds": (c_int, (c_void_p, c_void_p, c_void_p, c_uint32)),
     "control_next": (c_int, (c_void_p, c_size_t, c_void_p)),
     "control_decode": (c_int, (c_void_p, c_size_t, c_void_p)),

@@ -7,15 +7,15 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any
 
-from . import _abi
+from . import _abi, _layout
 from .flags import Meta
 
 if TYPE_CHECKING:
     from ._core import Slab
 
 CACHE_LIMIT = 16384
-_KEY6 = struct.Struct("=IHH16sI")  # valid, family, source_port, source, source_scope
-_KEYS6 = struct.Struct(f"={_KEY6.size}s{_abi.METADATA_SIZE - _KEY6.size}x")
+# What tells a source: valid, family, source_port, source, source_scope.
+_KEY6, _KEYS6 = _layout.until(_abi.Metadata, "source_scope")
 _KEY4 = struct.Struct("=HH4B")  # family, source_port, source
 _OCTETS = [str(octet) for octet in range(256)]
 _SOURCE = int(Meta.SOURCE)
@@ -115,6 +115,12 @@ def cache_for(family: int) -> Any:
     return AddressCache6() if family == socket.AF_INET6 else None
 
 
+# struct sockaddr_nl: family, padding, nl_pid, nl_groups. struct sockaddr_ll: family, protocol,
+# ifindex, hatype, pkttype, halen, addr.
+_NETLINK = struct.Struct("=HHII")
+_PACKET = struct.Struct("=H2siHBB")
+
+
 def from_sockaddr(name: bytes) -> Any:
     """A ``sockaddr`` as ``socket.recvmsg`` would give it; None for an empty one."""
     if len(name) < 2:
@@ -128,4 +134,18 @@ def from_sockaddr(name: bytes) -> Any:
     if family == socket.AF_UNIX:
         path = name[2:]
         return path if path[:1] == b"\0" else path.split(b"\0", 1)[0].decode(errors="surrogateescape")
+    if family == socket.AF_NETLINK and len(name) >= _NETLINK.size:
+        return _NETLINK.unpack_from(name)[2:]
+    if family == socket.AF_PACKET and len(name) >= _PACKET.size:
+        return _from_packet(name)
     return (family, name[2:])
+
+
+def _from_packet(name: bytes) -> Any:
+    """(interface, protocol, packet type, hardware type, hardware address)"""
+    _, protocol, index, hardware, kind, length = _PACKET.unpack_from(name)
+    try:
+        interface = socket.if_indextoname(index)
+    except OSError:
+        interface = ""  # it is gone, or there is none: socket.recvmsg says the same
+    return (interface, int.from_bytes(protocol, "big"), kind, hardware, name[12 : 12 + length])

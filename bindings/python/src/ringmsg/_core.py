@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import struct
 import sys
 import threading
 import warnings
@@ -13,7 +12,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from . import _abi, errors
+from . import _abi, _layout, errors
 from ._abi import lib
 
 
@@ -39,6 +38,10 @@ class Stats(NamedTuple):
     buffers_published: int
 
 
+_PAYLOAD_OFFSET, _PAYLOAD_LENGTH = _layout.record("payload_offset"), _layout.record("payload_length")
+_FAMILY = _layout.metadata("family")
+
+
 class Slab:
     """The arrays that one call fills: records, and metadata unless nobody wants them. And views
     of the columns that are read of every datagram."""
@@ -59,16 +62,14 @@ class Slab:
         self.records = (ctypes.c_uint8 * (capacity * _abi.RECORD_SIZE))()
         self.records_address = ctypes.addressof(self.records)
         self.records_view = memoryview(self.records).cast("B")
-        words = self.records_view.cast("I")
-        step = _abi.RECORD_SIZE // 4
-        self.payload_offsets = words[_abi.Record.payload_offset.offset // 4 :: step]
-        self.payload_lengths = words[_abi.Record.payload_length.offset // 4 :: step]
+        self.payload_offsets = _PAYLOAD_OFFSET.column(self.records_view)
+        self.payload_lengths = _PAYLOAD_LENGTH.column(self.records_view)
         self.metadata: Any = None
         self.metadata_address: int | None = None
         if with_metadata:
             # family, source_port, and an IPv4 source are eight bytes, but not on a multiple of
             # eight: they are read through a view that begins with the first of them.
-            size, shift = capacity * _abi.METADATA_SIZE, _abi.Metadata.family.offset
+            size, shift = capacity * _abi.METADATA_SIZE, _FAMILY.offset
             self.metadata = (ctypes.c_uint8 * (size + 8))()
             self.metadata_address = ctypes.addressof(self.metadata)
             view = memoryview(self.metadata).cast("B")
@@ -98,7 +99,7 @@ class Memory(NamedTuple):
         return self.array.from_address(self.base)
 
 
-_BUFFERS = struct.Struct("=52xHH8x")  # pool and buffer
+_BUFFERS = _layout.row(_abi.Record, "pool", "buffer")
 
 
 class Pin:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import collections
 import ctypes
 import itertools
-import struct
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from . import _abi, _addresses, _dtypes
+from . import _abi, _addresses, _layout
 from ._abi import lib
 from ._core import Core, Slab
 from .datagram import Datagram
@@ -22,13 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch"]
 
-_POOLED_SLICES = struct.Struct("=16xII28xH10x")  # payload_offset, payload_length, pool
-_RECORD = struct.Struct("=QiI6I3IHHIHH")
-_METADATA = struct.Struct("=IHH16sII16sHBBIIiqqII4s4x")
-assert _POOLED_SLICES.size == _RECORD.size == _abi.RECORD_SIZE
-assert _METADATA.size == _abi.METADATA_SIZE
+_POOLED_SLICES = _layout.row(_abi.Record, "payload_offset", "payload_length", "pool")
+_POOL, _FLAGS = _layout.record("pool"), _layout.record("flags")
+_VALID = _layout.metadata("valid")
+# Offset and length of the parts of a message.
+_PAYLOAD = _layout.record("payload_offset"), _layout.record("payload_length")
+_CONTROL = _layout.record("control_offset"), _layout.record("control_length")
+_NAME = _layout.record("name_offset"), _layout.record("name_length")
 
-_NO_METADATA = _METADATA.unpack(bytes(_METADATA.size))
 # How often a batch that was lost is handed out again.
 _MOST_LOSSES = 8
 # A batch's life: its views are good; they are revoked; its buffers are back, or pinned.
@@ -111,7 +111,7 @@ class Batch:
         at = index + count if index < 0 else index
         if not 0 <= at < count:
             raise IndexError(f"datagram {index} of a batch of {count}")
-        view = self._slice_of(at, 3, 4)
+        view = self._part(at, _PAYLOAD)
         return Datagram((view, self._source_of(at), self, at))
 
     def payloads(self) -> list[bytes]:
@@ -124,7 +124,7 @@ class Batch:
         ``struct ringmsg_record``; offsets count from ``buffer``. Stays readable after release;
         what it points to does not."""
         self._check()
-        return _dtypes.array(self._slab.records, "record", self._count)
+        return _layout.array(self._slab.records, _abi.Record, self._count)
 
     @property
     def metadata(self) -> numpy.ndarray[Any, Any]:
@@ -133,7 +133,7 @@ class Batch:
         self._check()
         if self._slab.metadata is None:
             raise ValueError("this receiver was made without metadata")
-        return _dtypes.array(self._slab.metadata, "metadata", self._count)
+        return _layout.array(self._slab.metadata, _abi.Metadata, self._count)
 
     @property
     def buffer(self) -> memoryview:
@@ -204,7 +204,7 @@ class Batch:
             self._retire()
             return 0 if self._pinned else self._held
 
-    def _claim_is_met(self, again: bool = False) -> None:
+    def _release_confirmed(self, again: bool = False) -> None:
         """That call has returned. ``again``: or was interrupted, perhaps before it began."""
         with self._core.lock:
             if self._claimed and self._state != _RELEASED and not self._pinned:
@@ -264,23 +264,30 @@ class Batch:
         records = self._slab.records_view[: self._count * _abi.RECORD_SIZE]
         return sorted({pool for _, _, pool in _POOLED_SLICES.iter_unpack(records)} - {_abi.POOL_NONE})
 
-    def _record_of(self, position: int) -> tuple[Any, ...]:
+    def _record(self, field: _layout.Field, position: int) -> Any:
         self._check()
-        return _RECORD.unpack_from(self._slab.records_view, position * _abi.RECORD_SIZE)
+        return field.read(self._slab.records_view, position)
 
-    def _metadata_of(self, position: int) -> tuple[Any, ...]:
+    def _metadata(self, bits_and_field: tuple[int, _layout.Field], position: int) -> Any:
+        """A field of the metadata; None unless one of its bits was asked for, and came."""
         self._check()
         if self._slab.metadata is None:
-            return _NO_METADATA
-        return _METADATA.unpack_from(self._slab.metadata_view, position * _abi.METADATA_SIZE)
+            return None
+        bits, field = bits_and_field
+        view = self._slab.metadata_view
+        return field.read(view, position) if _VALID.read(view, position) & bits & self._wanted else None
 
-    def _slice_of(self, position: int, offset: int, length: int) -> memoryview:
-        """The slice that two fields of a record describe."""
-        record = self._record_of(position)
-        if not record[2] & RecordFlag.BUFFER:
+    def _part(self, position: int, part: tuple[_layout.Field, _layout.Field]) -> memoryview:
+        """A part of the message that a record describes."""
+        if not self._record(_FLAGS, position) & RecordFlag.BUFFER:
             return self._hand_out(memoryview(b""))
-        start = record[offset]
-        return self._hand_out(self._memory(record[12])[start : start + record[length]])
+        offset, length = part
+        start = self._record(offset, position)
+        memory = self._memory(self._record(_POOL, position))
+        return self._hand_out(memory[start : start + self._record(length, position)])
+
+    def _control_of(self, position: int) -> memoryview:
+        return self._part(position, _CONTROL)
 
     def _sources(self) -> list[Any]:
         if not self._wanted & Meta.SOURCE:
@@ -299,7 +306,7 @@ class Batch:
 
     def _name_of(self, position: int) -> Any:
         """The source, from the record's name."""
-        return _addresses.from_sockaddr(bytes(self._slice_of(position, 7, 8)))
+        return _addresses.from_sockaddr(bytes(self._part(position, _NAME)))
 
     def _drop_last(self) -> None:
         """Hides the last record, which only says that the request is over."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from . import _abi, _addresses, _control, _options, errors
+from . import _abi, _addresses, _layout, _options, errors
 from .batch import Batch
 from .datagram import Datagram
 from .flags import Meta, RecordFlag, RecvFlag
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_METADATA", "Receiver"]
 
 DEFAULT_METADATA = Meta.SOURCE | Meta.DROPPED | Meta.SEGMENT_SIZE
-_LAST = struct.Struct("=iI")  # result and flags
-_LAST_AT = 8
+_RESULT, _FLAGS = _layout.record("result"), _layout.record("flags")
 SOL_UDP, UDP_GRO = 17, 104
 
 
@@ -74,7 +73,7 @@ class Receiver(Ring):
         except BaseException:
             if hasattr(self, "_current"):
                 self.close()
-            self._put_back()
+            self._restore_socket()
             raise
         if self._with_metadata:
             self._addresses = _addresses.cache_for(self._socket.family)
@@ -122,10 +121,9 @@ class Receiver(Ring):
         return super()._next(capacity)
 
     def _inspect(self, batch: Batch) -> None:
-        at = (batch._count - 1) * _abi.RECORD_SIZE + _LAST_AT
-        result, flags = _LAST.unpack_from(batch._slab.records_view, at)
-        if flags & RecordFlag.FINAL:
-            self._note_end(batch, result)
+        last = batch._count - 1
+        if batch._record(_FLAGS, last) & RecordFlag.FINAL:
+            self._note_end(batch, batch._record(_RESULT, last))
 
     def _note_end(self, batch: Batch, result: int) -> None:
         """The request is over. What ended it comes after the data, from the next reap."""
@@ -218,9 +216,9 @@ class Receiver(Ring):
         try:
             super()._finish()
         finally:
-            self._put_back()
+            self._restore_socket()
 
-    def _put_back(self) -> None:
+    def _restore_socket(self) -> None:
         """Switches off what we switched on, and closes our reference. A forked child shares the
         options with its parent, and leaves them."""
         if self._socket.fileno() >= 0:

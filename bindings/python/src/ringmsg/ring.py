@@ -286,7 +286,7 @@ class Ring:
             self._begun = current._number + 1
             count = self._call(current._slab.records_address, done, slab, capacity)
             batch = self._batch(count)
-            current._claim_is_met()
+            current._release_confirmed()
             self._current = batch  # nothing below can be interrupted: there is no call
             return batch
         finally:
@@ -324,7 +324,7 @@ class Ring:
         in the arrays."""
         current = self._current
         lost = self._core.records_total() - current._total
-        current._claim_is_met(again=True)
+        current._release_confirmed(again=True)
         if not lost:
             self._begun = current._number
             return None
@@ -384,12 +384,12 @@ class Ring:
             for batch in list(self._core.kept):
                 batch.release()
             if self._core.pins:
-                self._let_go()
+                self._end_requests()
             self._core.free()
         finally:
             self._finished.set()
 
-    def _let_go(self) -> None:
+    def _end_requests(self) -> None:
         """Ends the requests, so that sockets are closed and nothing more arrives, although the
         memory has to stay. (Where only the owner could do that, it waits for the memory too.)"""
         core, wait = self._core, _abi.Wait(timeout_ns=10_000_000)
