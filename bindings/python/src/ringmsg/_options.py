@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 
 from . import errors
 from ._abi import lib
@@ -10,8 +11,9 @@ from .flags import Meta
 
 __all__ = ["Options", "socket_enable"]
 
-_SO_RXQ_OVFL, _SO_TIMESTAMPING, _SO_RCVMARK = 40, 37, 75
-_UDP_GRO = 104
+_SO_RXQ_OVFL, _SO_TIMESTAMPING, _SO_MEMINFO, _SO_RCVMARK = 40, 37, 55, 75
+SOL_UDP, UDP_GRO = 17, 104
+_MEMINFO = struct.Struct("=9I")
 _IP = socket.IPPROTO_IP
 _V6 = socket.IPPROTO_IPV6
 
@@ -28,7 +30,7 @@ _OPTIONS: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {
     (_V6, 51): ((_V6, 52),),  # IPV6_RECVHOPLIMIT: IPV6_HOPLIMIT
     (_V6, 66): ((_V6, 67),),  # IPV6_RECVTCLASS: IPV6_TCLASS
     (_V6, 74): ((_V6, 74),),  # IPV6_RECVORIGDSTADDR
-    (17, _UDP_GRO): ((17, _UDP_GRO),),
+    (SOL_UDP, UDP_GRO): ((SOL_UDP, UDP_GRO),),
     (socket.SOL_SOCKET, _SO_RXQ_OVFL): ((socket.SOL_SOCKET, _SO_RXQ_OVFL),),
     (socket.SOL_SOCKET, _SO_TIMESTAMPING): ((socket.SOL_SOCKET, _SO_TIMESTAMPING),),
     (socket.SOL_SOCKET, _SO_RCVMARK): ((socket.SOL_SOCKET, 36),),  # SO_MARK
@@ -37,8 +39,47 @@ _OPTIONS: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {
 
 def socket_enable(sock: socket.socket | int, metadata: Meta) -> None:
     """Sets the socket options that make the kernel send ``metadata`` with every datagram. All of
-    them or, on OSError, none. (``Receiver`` does it by itself, and undoes it.)"""
+    them or, on OSError, none. (``Receiver`` does it by itself.)"""
     errors.check(lib.socket_enable(sock if isinstance(sock, int) else sock.fileno(), metadata))
+
+
+def _holds_data(sock: socket.socket) -> bool:
+    """Whether anything is queued."""
+    queued: int = _MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))[0]
+    return queued > 0
+
+
+def switch_gro_on(sock: socket.socket) -> bool:
+    """Lets the kernel join datagrams into trains. Whether this changed anything."""
+    try:
+        if sock.getsockopt(SOL_UDP, UDP_GRO):
+            return False
+        sock.setsockopt(SOL_UDP, UDP_GRO, 1)
+    except OSError:
+        return False
+    return True
+
+
+def switch_gro_off(sock: socket.socket) -> bool:
+    """Switches UDP_GRO off, unless data is queued; whether it is off.
+
+    Once it is off, the kernel delivers trains that are queued as one payload, and says nothing of
+    their size: nobody who shares the socket could split them. So the queue is looked at before and
+    after. GRO stays on where it is never empty: whoever receives with control messages can go on.
+    """
+    try:
+        for _ in range(_TRIES):
+            if not _holds_data(sock):
+                sock.setsockopt(SOL_UDP, UDP_GRO, 0)
+                if not _holds_data(sock):
+                    return True
+                sock.setsockopt(SOL_UDP, UDP_GRO, 1)
+    except OSError:
+        pass  # the socket can no longer be changed
+    return False
+
+
+_TRIES = 3
 
 
 class Options:
@@ -46,7 +87,7 @@ class Options:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._before: dict[tuple[int, int], int] = {}
+        self._gro_is_ours = False
 
     def _read(self) -> dict[tuple[int, int], int]:
         values = {}
@@ -62,14 +103,14 @@ class Options:
         before = self._read()
         socket_enable(self._socket, metadata)
         after = self._read()
-        self._before = {key: before.get(key, 0) for key, value in after.items() if value != before.get(key, 0)}
-        return {message for key in self._before for message in _OPTIONS[key]}
+        changed = {key for key, value in after.items() if value != before.get(key, 0)}
+        self._gro_is_ours = (SOL_UDP, UDP_GRO) in changed
+        return {message for key in changed for message in _OPTIONS[key]}
 
     def restore(self) -> None:
-        """Switches off what ``enable`` switched on."""
-        for (level, option), value in self._before.items():
-            try:
-                self._socket.setsockopt(level, option, value)
-            except OSError:
-                pass  # the socket can no longer be changed: nothing is left to undo
-        self._before.clear()
+        """Switches UDP_GRO off if ``enable`` switched it on, since it changes what a plain recv
+        returns. Options that only add control messages stay on: another process may share the
+        socket and want them."""
+        if self._gro_is_ours:
+            switch_gro_off(self._socket)
+            self._gro_is_ours = False

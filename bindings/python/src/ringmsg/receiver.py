@@ -24,7 +24,6 @@ __all__ = ["DEFAULT_METADATA", "Receiver"]
 
 DEFAULT_METADATA = Meta.SOURCE | Meta.DROPPED | Meta.SEGMENT_SIZE
 _RESULT, _FLAGS = _layout.record("result"), _layout.record("flags")
-SOL_UDP, UDP_GRO = 17, 104
 
 
 class Receiver(Ring):
@@ -36,8 +35,9 @@ class Receiver(Ring):
     ...             print(datagram.source, bytes(datagram.payload))
 
     ``sock``: a bound or connected socket (or a descriptor), which stays yours. ``metadata``: what
-    is to be known of each datagram; the socket options that takes are switched on, and off again
-    by ``close()``. ``split``: the trains that the kernel's GRO makes are taken apart again, one
+    is to be known of each datagram; the socket options that takes are switched on. They stay on,
+    since others may share the socket, but for UDP_GRO (``Meta.SEGMENT_SIZE``), which ``close()``
+    switches off as soon as nothing is queued. ``split``: the trains that the kernel's GRO makes are taken apart again, one
     ``Datagram`` each; False: a train is one, with its ``segment_size``. ``buffers``: how many
     datagrams (or trains) can be held at once, a power of two up to 32768. ``batch_size``: the
     most that one batch holds. ``payload_capacity``: bytes a buffer holds; the default has room
@@ -60,7 +60,7 @@ class Receiver(Ring):
         batch_size: int = 256,
         payload_capacity: int | None = None,
     ) -> None:
-        # Our own reference: the options are switched off again even if `sock` is closed first.
+        # Our own reference: UDP_GRO is switched off again even if `sock` is closed first.
         self._socket = socket.socket(fileno=os.dup(descriptor(sock)))
         self._options = _options.Options(self._socket)
         self._started = False
@@ -191,7 +191,7 @@ class Receiver(Ring):
             raise OSError(datagram.error, errors.strerror(datagram.error))
         hidden = self._hidden
         if datagram.flags & RecordFlag.SEGMENT:
-            hidden = hidden | {(SOL_UDP, UDP_GRO)}
+            hidden = hidden | {(_options.SOL_UDP, _options.UDP_GRO)}
         control = [message for message in datagram.control if message[:2] not in hidden]
         for at, (level, kind, data) in enumerate(control):
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -219,8 +219,8 @@ class Receiver(Ring):
             self._restore_socket()
 
     def _restore_socket(self) -> None:
-        """Switches off what we switched on, and closes our reference. A forked child shares the
-        options with its parent, and leaves them."""
+        """Switches UDP_GRO off if we switched it on, and closes our reference. A forked child shares
+        the option with its parent, and leaves it."""
         if self._socket.fileno() >= 0:
             if not (hasattr(self, "_current") and self._core.in_child()):
                 self._options.restore()

@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _abi, errors
@@ -98,6 +99,7 @@ class Ring:
     _wanted = -1
     _addresses: Any = None
     _with_metadata = True
+    _on_closed: Callable[[], None] | None = None  # called by the thread that closed it
 
     def __init__(
         self,
@@ -388,6 +390,8 @@ class Ring:
             self._core.free()
         finally:
             self._finished.set()
+            if self._on_closed is not None:
+                self._on_closed()
 
     def _end_requests(self) -> None:
         """Ends the requests, so that sockets are closed and nothing more arrives, although the
