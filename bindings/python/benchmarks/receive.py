@@ -28,6 +28,7 @@ import ringmsg.aio
 
 SIZE = 64
 SO_RCVBUFFORCE = 33
+OURS = "ringmsg endpoint"
 
 
 class Queue:
@@ -146,16 +147,17 @@ class Counter(asyncio.DatagramProtocol):
 
 
 async def measure_endpoints(count: int, rounds: int, own: str) -> dict[str, list[float]]:
-    """The loop's own endpoint, and ours in each mode, interleaved."""
+    """The loop's own endpoint and ours, interleaved. (endpoints.py measures more of them.)"""
     loop = asyncio.get_running_loop()
+    kinds = [own, OURS] if own == "uvloop's own" else [own, "asyncio's own, max_size = 65536", OURS]
     queues: dict[str, tuple[Queue, Any, Counter]] = {}
-    for mode in ("", "plain", "coop", "defer"):
+    for kind in kinds:
         queue = Queue()
-        if mode:
-            made: Any = await ringmsg.aio.create_datagram_endpoint(Counter, sock=queue.socket, mode=mode)
-        else:
-            made = await loop.create_datagram_endpoint(Counter, sock=queue.socket)
-        queues[f"ringmsg endpoint, {mode}" if mode else own] = (queue, *made)
+        create: Any = ringmsg.aio.create_datagram_endpoint if kind == OURS else loop.create_datagram_endpoint
+        transport, protocol = await create(Counter, sock=queue.socket)
+        if "max_size" in kind:
+            transport.max_size = 65536
+        queues[kind] = queue, transport, protocol
     rows: dict[str, list[float]] = {name: [] for name in queues}
     for _ in range(rounds + 1):
         for name, (queue, _, protocol) in queues.items():
@@ -173,10 +175,10 @@ async def measure_endpoints(count: int, rounds: int, own: str) -> dict[str, list
 def show(title: str, rows: dict[str, list[float]], results: dict[str, Any]) -> None:
     """A table: median, best, and the ratio to the first row."""
     first = next(iter(rows.values()))
-    print(f"\n{title}\n{'':24}{'median ns':>10}{'best ns':>10}{'ratio':>8}")
+    print(f"\n{title}\n{'':32}{'median ns':>10}{'best ns':>10}{'ratio':>8}")
     for name, values in rows.items():
         ratio = statistics.median(value / base for value, base in zip(values, first))
-        print(f"{name:24}{statistics.median(values):10.0f}{min(values):10.0f}{ratio:8.2f}")
+        print(f"{name:32}{statistics.median(values):10.0f}{min(values):10.0f}{ratio:8.2f}")
         results.setdefault(title, {})[name] = {
             "median_ns": statistics.median(values),
             "best_ns": min(values),

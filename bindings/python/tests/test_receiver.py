@@ -199,19 +199,30 @@ def test_selectors(pair: Pair, mode: str) -> None:
         eventually(lambda: not selector.select(0) or rx.reap(0) is None)
 
 
-def test_options_are_put_back(pair: Pair) -> None:
+def test_close_switches_gro_off_and_leaves_the_other_options(pair: Pair) -> None:
+    """GRO changes what a plain recv returns. The others add control messages, which another process
+    that shares the socket may want."""
     sock = pair.receiver
     sock.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
     options = [(SOL_UDP, UDP_GRO), (socket.SOL_SOCKET, 40), (0, 8), (0, 12), (0, 13), (0, 20), (1, 37)]
-    before = [sock.getsockopt(*option) for option in options]
     wanted = ringmsg.DEFAULT_METADATA | Meta.DESTINATION | Meta.HOP_LIMIT | Meta.TRAFFIC_CLASS
     wanted |= Meta.DESTINATION_PORT | Meta.SOFTWARE_TIMESTAMP
     rx = ringmsg.Receiver(sock, metadata=wanted)
-    assert all(sock.getsockopt(*option) for option in options if option != (SOL_UDP, UDP_GRO))
+    before = [sock.getsockopt(*option) for option in options]
+    assert all(before)
     rx.close()
-    assert [sock.getsockopt(*option) for option in options] == before
+    assert [sock.getsockopt(*option) for option in options] == [0, *before[1:]]
     pair.send_train(bytes(100), 50)
     assert len(sock.recv(1000)) == 50, "GRO is off again"
+
+
+def test_close_leaves_gro_on_over_queued_trains(pair: Pair) -> None:
+    """Another receiver on the same socket could not split what is queued."""
+    rx = ringmsg.Receiver(pair.receiver)  # never reaps
+    pair.send_train(bytes(1000), 100)
+    rx.close()
+    with ringmsg.Receiver(pair.receiver) as other:
+        assert [len(payload) for payload in take(other, 10)] == [100] * 10
 
 
 def test_closing_the_socket_first(pair: Pair) -> None:

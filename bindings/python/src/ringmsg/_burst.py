@@ -45,10 +45,11 @@ class Burst:
 
     def __init__(self) -> None:
         # Untouched pages use no memory.
-        self.memory = (ctypes.c_char * _SIZE)()
+        self.memory: Any = (ctypes.c_char * _SIZE)()
         self._address = ctypes.addressof(self.memory)
         self._slab = Slab(_RECORDS, True)
-        self._caches = {family: _addresses.cache_for(family) for family in (socket.AF_INET, socket.AF_INET6)}
+        families = (int(socket.AF_INET), int(socket.AF_INET6))
+        self._caches = {family: _addresses.cache_for(family) for family in families}
         ip = _abi.PoolConfig(
             buffers=MESSAGES, payload_capacity=PAYLOAD, control_capacity=_CONTROL, name_capacity=_NAME
         )

@@ -33,6 +33,8 @@ class Sending(asyncio.Transport):
         self._protocol_paused = self._closing = False
         self._conn_lost = 0
         self._low_water, self._high_water = _HIGH_WATER // 4, _HIGH_WATER
+        # Other loops are libuv's, which stops watching a descriptor that has an error.
+        self._has_selector = hasattr(loop, "_add_reader")
         self._add_writer = getattr(loop, "_add_writer", loop.add_writer)
         self._remove_writer = getattr(loop, "_remove_writer", loop.remove_writer)
 
@@ -108,6 +110,9 @@ class Sending(asyncio.Transport):
             self._remove_writer(self._sock_fd)
             if self._closing:
                 self._call_connection_lost(None)
+        elif not self._has_selector:
+            self._remove_writer(self._sock_fd)
+            self._add_writer(self._sock_fd, self._sendto_ready)
 
     # --- flow control ------------------------------------------------------------------------
 

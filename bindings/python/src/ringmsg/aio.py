@@ -22,8 +22,6 @@ from ._open import Opener
 __all__ = ["AsyncReceiver", "DatagramTransport", "create_datagram_endpoint", "install", "uninstall"]
 
 _Protocol = TypeVar("_Protocol", bound=asyncio.BaseProtocol)
-
-
 _UNSET: Any = object()
 
 
@@ -55,8 +53,10 @@ async def create_datagram_endpoint(
             more["reuse_address"] = reuse_address  # which some versions of asyncio know
         else:
             _check_reuse_address(reuse_address)
-    opener = Opener(loop, sock is not None, gro)
-    transport, protocol = await opener.open(  # type: ignore[misc]
+    opener: Any = Opener(loop, sock is not None, gro)
+    transport: DatagramTransport
+    protocol: _Protocol
+    transport, protocol = await opener.open(
         protocol_factory,
         local_addr,
         remote_addr,
@@ -97,4 +97,4 @@ def uninstall(loop: asyncio.AbstractEventLoop | None = None) -> None:
     loop = loop or asyncio.get_running_loop()
     installed = vars(loop).get("create_datagram_endpoint")
     if getattr(installed, "func", None) is create_datagram_endpoint:
-        del loop.create_datagram_endpoint  # type: ignore[method-assign]
+        del loop.create_datagram_endpoint
