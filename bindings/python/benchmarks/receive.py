@@ -105,6 +105,15 @@ def drain_datagrams(rx: ringmsg.Receiver) -> int:
     return count
 
 
+def drain_messages(rx: ringmsg.Receiver) -> int:
+    """messages(): payload as bytes and source of each."""
+    count = 0
+    while len(batch := rx.reap(0)):
+        for payload, source in batch.messages():
+            count += 1
+    return count
+
+
 def drain_columns(rx: ringmsg.Receiver) -> int:
     """numpy columns: the sum of the sizes, the highest port."""
     count, total, port = 0, 0, 0
@@ -117,10 +126,14 @@ def drain_columns(rx: ringmsg.Receiver) -> int:
 
 def measure_socket(count: int, rounds: int, new_sources: bool) -> dict[str, list[float]]:
     """Rows of one table, interleaved."""
-    names = ("recvmsg_into", "recvfrom_into", "ringmsg Datagrams", "ringmsg numpy columns")
+    names = ("recvmsg_into", "recvfrom_into", "ringmsg Datagrams", "ringmsg messages()", "ringmsg numpy columns")
     rows: dict[str, list[float]] = {name: [] for name in names}
-    plain, ours, columns = Queue(), Queue(), Queue()
-    with ringmsg.Receiver(ours.socket) as rx, ringmsg.Receiver(columns.socket) as rx_columns:
+    plain, ours, owned, columns = Queue(), Queue(), Queue(), Queue()
+    with (
+        ringmsg.Receiver(ours.socket) as rx,
+        ringmsg.Receiver(owned.socket) as rx_owned,
+        ringmsg.Receiver(columns.socket) as rx_columns,
+    ):
         for _ in range(rounds + 1):
             plain.fill(count, new_sources)
             rows["recvmsg_into"].append(cpu_ns(lambda: drain_recvmsg_into(plain), count))
@@ -128,6 +141,8 @@ def measure_socket(count: int, rounds: int, new_sources: bool) -> dict[str, list
             rows["recvfrom_into"].append(cpu_ns(lambda: drain_recvfrom_into(plain), count))
             ours.fill(count, new_sources)
             rows["ringmsg Datagrams"].append(cpu_ns(lambda: drain_datagrams(rx), count))
+            owned.fill(count, new_sources)
+            rows["ringmsg messages()"].append(cpu_ns(lambda: drain_messages(rx_owned), count))
             columns.fill(count, new_sources)
             rows["ringmsg numpy columns"].append(cpu_ns(lambda: drain_columns(rx_columns), count))
     return {name: values[1:] for name, values in rows.items()}

@@ -40,10 +40,12 @@ class AddressCache4:
     def all_of(self, slab: Slab, count: int) -> list[Any]:
         """The sources of the first records."""
         keys = slab.sources[:count].tolist()
-        sources = list(map(self._known.get, keys))
-        if None in sources:
+        try:
+            return list(map(self._known.__getitem__, keys))
+        except KeyError:
+            sources = list(map(self._known.get, keys))
             self._fill(keys, sources)
-        return sources
+            return sources
 
     def one_of(self, slab: Slab, position: int) -> Any:
         """The source of one record."""
@@ -87,8 +89,10 @@ class AddressCache6:
         """The sources of the first records."""
         metadata = slab.metadata_view[: count * _abi.METADATA_SIZE]
         keys = list(itertools.chain.from_iterable(_KEYS6.iter_unpack(metadata)))
-        sources = list(map(self._known.get, keys))
-        if None in sources:
+        try:
+            return list(map(self._known.__getitem__, keys))
+        except KeyError:
+            sources = list(map(self._known.get, keys))
             for position, source in enumerate(sources):
                 if source is None:
                     sources[position] = self._decode(keys[position])

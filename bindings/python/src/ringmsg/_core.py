@@ -85,6 +85,15 @@ class Slab:
 
 
 _NO_HOLDERS = Slab(1, True).holders()
+_PACKAGE = os.path.dirname(__file__)
+
+
+def _caller_level() -> int:
+    """The ``stacklevel`` with which the caller's caller blames code outside this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and os.path.dirname(frame.f_code.co_filename) == _PACKAGE:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 class Memory(NamedTuple):
@@ -93,6 +102,8 @@ class Memory(NamedTuple):
     base: int
     size: int
     array: Any
+    characters: Any
+    """The same memory; slices of it are copies. To be read under the ring's lock."""
 
     def expose(self) -> Any:
         """A new object that exports it."""
@@ -163,8 +174,10 @@ class Core:
         if memory is None:
             with self.lock:
                 pool = lib.ring_pool(self.handle, number)
-                size = lib.pool_size(pool)
-                memory = self.pools[number] = Memory(lib.pool_base(pool), size, ctypes.c_uint8 * size)
+                base, size = lib.pool_base(pool), lib.pool_size(pool)
+                memory = self.pools[number] = Memory(
+                    base, size, ctypes.c_uint8 * size, (ctypes.c_char * size).from_address(base)
+                )
         return memory
 
     # --- record arrays -----------------------------------------------------------------------
@@ -211,16 +224,17 @@ class Core:
         pinned = sum(pin.buffers for pin in list(self.pins))
         starvations = self.stats().starvations
         grown, self.starvations = starvations > self.starvations, starvations
-        if pinned >= self.buffers and not self.warned or grown and pinned * 2 >= self.buffers:
+        if pinned < self.buffers and not (grown and pinned * 2 >= self.buffers):
+            self.warned = self.warned and pinned * 2 >= self.buffers
+        elif not self.warned:
             self.warned = True
             warnings.warn(
-                f"ringmsg: {len(self.pins)} released batches are still pinned by slices or arrays made from "
-                f"them: {pinned} of {self.buffers} buffers, and the ring runs out of them; copy what you keep",
-                ResourceWarning,
-                stacklevel=5,
+                f"ringmsg: slices of payloads, or arrays over them, keep {pinned} of the ring's {self.buffers} "
+                "buffers: it runs out of them, and receives nothing until they are gone. Keep copies: "
+                "batch.messages(), batch.to_numpy(), or bytes(datagram.payload)",
+                RuntimeWarning,
+                stacklevel=_caller_level(),
             )
-        elif pinned < self.buffers:
-            self.warned = False
 
     # --- the end -----------------------------------------------------------------------------
 

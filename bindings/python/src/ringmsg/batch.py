@@ -6,10 +6,10 @@ import collections
 import ctypes
 import itertools
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
 
-from . import _abi, _addresses, _layout
+from . import _abi, _addresses, _layout, _owned
 from ._abi import lib
 from ._core import Core, Slab
 from .datagram import Datagram
@@ -17,6 +17,7 @@ from .flags import Meta, RecordFlag
 
 if TYPE_CHECKING:
     import numpy
+    import pyarrow
     from typing_extensions import Self
 
 __all__ = ["Batch"]
@@ -36,13 +37,16 @@ _LIVE, _RETIRED, _RELEASED = range(3)
 _exhaust = collections.deque[Any](maxlen=0).extend
 
 
-class Batch:
+class Batch(Sequence[Datagram]):
     """What one reap brought: a sequence of ``Datagram``s.
 
     It holds pool buffers until it is released: when the next batch is taken, at the end of a
-    ``with``, by ``release()``, or, after ``keep()``, when it is garbage. Views that it handed out raise ValueError
-    from then on. Slices and arrays made from them cannot be revoked: the buffers they show stay
-    out of circulation until they are gone, so they never show other data.
+    ``with``, by ``release()``, or, after ``keep()``, when it is garbage. Views that it handed out
+    raise ValueError from then on. Slices and arrays made from them cannot be revoked: the buffers
+    they show stay out of circulation until they are gone, so they never show other data.
+
+    ``messages()``, ``payloads()``, ``to_numpy()``, ``columns()`` and ``to_arrow()`` copy: what they
+    return is yours, and keeps no buffer.
     """
 
     __slots__ = (
@@ -105,18 +109,58 @@ class Batch:
         self._views += views
         return map(Datagram, zip(views, self._sources(), itertools.repeat(self), range(count)))
 
-    def __getitem__(self, index: int) -> Datagram:
+    @overload
+    def __getitem__(self, index: int) -> Datagram: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Datagram]: ...
+    def __getitem__(self, index: int | slice) -> Datagram | list[Datagram]:
         self._check()
         count = self._count
+        if isinstance(index, slice):
+            return [self._datagram(at) for at in range(count)[index]]
         at = index + count if index < 0 else index
         if not 0 <= at < count:
             raise IndexError(f"datagram {index} of a batch of {count}")
-        view = self._part(at, _PAYLOAD)
-        return Datagram((view, self._source_of(at), self, at))
+        return self._datagram(at)
+
+    def _datagram(self, at: int) -> Datagram:
+        return Datagram((self._part(at, _PAYLOAD), self._source_of(at), self, at))
+
+    # --- copies --------------------------------------------------------------------------------
+
+    def messages(self) -> Iterator[tuple[bytes, Any]]:
+        """``(payload, source)`` of each datagram, the payload as bytes: owned data at the least
+        cost. Errors are left out."""
+        return _owned.messages(self)
 
     def payloads(self) -> list[bytes]:
-        """Copies of all payloads, yours to keep."""
-        return [payload.tobytes() for payload, *_ in self]
+        """Copies of all payloads; of an error it is empty."""
+        return _owned.payloads(self)
+
+    def to_numpy(self, dtype: Any = None, *, strict: bool = True) -> Any:
+        """The payloads as one contiguous array.
+
+        With ``dtype``: an array with an element for each datagram, of payloads that have just its
+        size. ValueError for any other payload; ``strict=False`` leaves those, and errors, out.
+        Without: ``(array, lengths)``, a row of bytes for each datagram, zeros behind shorter ones.
+        """
+        return _owned.to_numpy(self, dtype, strict)
+
+    def columns(self, dtype: Any = None, *, source: str = "text", strict: bool = True) -> dict[str, Any]:
+        """A dict of one-dimensional numpy arrays, as ``pandas.DataFrame(...)`` takes it: ``length``,
+        ``error``, what was asked for as ``metadata``, and the fields of ``dtype``, read as by
+        ``to_numpy``.
+
+        ``source="integer"`` gives addresses as numbers (an IPv6 address as ``source_high`` and
+        ``source_low``). Where a datagram brought no value the column has 0, and ``valid`` lacks the
+        ``Meta`` bit.
+        """
+        return _owned.columns(self, dtype, source, strict)
+
+    def to_arrow(self, dtype: Any = None, *, source: str = "text", strict: bool = True) -> pyarrow.Table:
+        """The same as a ``pyarrow.Table``. Without ``dtype`` it has a column ``payload``: of fixed
+        size where all payloads have one."""
+        return _owned.to_arrow(self, dtype, source, strict)
 
     @property
     def records(self) -> numpy.ndarray[Any, Any]:
@@ -290,12 +334,7 @@ class Batch:
         return self._part(position, _CONTROL)
 
     def _sources(self) -> list[Any]:
-        if not self._wanted & Meta.SOURCE:
-            return [None] * self._count
-        if self._addresses is None:
-            return [self._source_of(position) for position in range(self._count)]
-        sources: list[Any] = self._addresses.all_of(self._slab, self._count)
-        return sources
+        return _owned.sources(self)
 
     def _source_of(self, position: int) -> Any:
         if not self._wanted & Meta.SOURCE:
