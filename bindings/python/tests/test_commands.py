@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
+import pty
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -74,6 +77,60 @@ def test_listen(sender: socket.socket) -> None:
     assert "segment_size=20" in lines[1]
     assert re.fullmatch(r"[\d,]+ datagrams/s  [\d,.]+ Mbit/s  [\d.]+ per reap  0 dropped", lines[-1])
     assert "\x1b" not in out, "plain in a pipe"
+
+
+def test_watch(sender: socket.socket) -> None:
+    program = Program("-m", "ringmsg", "watch", "127.0.0.1:0", "--seconds", "1.2", "--interval", "0.4")
+    sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 3)
+    for _ in range(100):
+        sender.sendto(b"x" * 50, program.address)
+    out = program.output()
+    assert "\x1b" not in out, "plain in a pipe"
+    first, last = out.split("\n\n\n")[0], out
+    assert re.search(r"^datagrams .*/s +100$", last, re.MULTILINE)
+    assert re.search(r"^CE +100\.0%  █{32}$", last, re.MULTILINE)
+    assert re.search(r"^batch [\d-]+ +\d+  [█▏▎▍▌▋▊▉]+$", last, re.MULTILINE)
+    for name in ("payload", "dropped", "starved", "errors", "a batch", "CPU each", "rate"):
+        assert f"\n{name} " in first
+
+
+def test_watch_on_a_terminal(sender: socket.socket) -> None:
+    """It draws over the last table, and Ctrl-C ends it without a traceback."""
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "ringmsg", "watch", "127.0.0.1:0", "--interval", "0.1"]
+    environment = {**os.environ, "PYTHONPATH": str(HERE / "src"), "COLUMNS": "60"}
+    # A shell starts background jobs with the signal ignored, and a child would leave it so.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        command, stdout=follower, stderr=follower, cwd=HERE, env=environment, preexec_fn=heed
+    )
+    os.close(follower)
+    seen = ""
+    interrupted = False
+    while True:
+        try:
+            seen += os.read(leader, 4096).decode(errors="replace")
+        except OSError:  # the other end is closed
+            break
+        if seen.count("\x1b[H") >= 3 and not interrupted:
+            interrupted = True
+            process.send_signal(signal.SIGINT)
+    os.close(leader)
+    assert process.wait(10) == 130
+    assert "Traceback" not in seen and "\x1b[K" in seen and "\x1b[J" in seen
+
+
+@pytest.mark.parametrize("command", [["support"], ["listen", "127.0.0.1:0", "--seconds", "1"]])
+def test_a_reader_that_goes_away_causes_no_traceback(command: list[str]) -> None:
+    """As ``| head -0`` does."""
+    readable, writable = os.pipe()
+    os.close(readable)
+    environment = {**os.environ, "PYTHONPATH": str(HERE / "src")}
+    run = [sys.executable, "-m", "ringmsg", *command]
+    process = subprocess.Popen(run, stdout=writable, stderr=subprocess.PIPE, text=True, cwd=HERE, env=environment)
+    os.close(writable)
+    assert process.communicate(timeout=20)[1] == ""
+    assert process.returncode == 128 + signal.SIGPIPE
 
 
 def test_statsd_sink(sender: socket.socket) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import re
 import resource
 import selectors
 import socket
 import struct
 import threading
 import time
+
+from typing import Any
 
 import pytest
 from conftest import SOL_UDP, UDP_GRO, Pair, eventually, needs_an_owner, take
@@ -405,6 +408,26 @@ def test_misuse_raises(pair: Pair) -> None:
     assert caught.value.errno == errno.EINVAL
     with pytest.raises(ValueError):
         ringmsg.Receiver(pair.receiver, batch_size=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "sentence"),
+    [
+        ({"sock": None}, TypeError, "a socket, or its descriptor, is wanted, not None"),
+        ({"sock": "127.0.0.1:9"}, TypeError, "a socket, or its descriptor, is wanted"),
+        ({"metadata": "all"}, TypeError, "a set of ringmsg.Meta flags, as in Meta.SOURCE | Meta.DROPPED, not 'all'"),
+        ({"payload_capacity": -1}, ValueError, "payload_capacity is 0 to 2**31 - 1, not -1"),
+        ({"payload_capacity": "64k"}, TypeError, "payload_capacity is a number, not '64k'"),
+        ({"buffers": 2.5}, TypeError, "buffers is a number, not 2.5"),
+        ({"batch_size": 70000}, ValueError, "batch_size is 1 to 65536, not 70000"),
+    ],
+)
+def test_wrong_arguments_get_a_sentence(
+    pair: Pair, arguments: dict[str, Any], kind: type[Exception], sentence: str
+) -> None:
+    with pytest.raises(kind, match=re.escape(sentence)):
+        ringmsg.Receiver(**{"sock": pair.receiver, **arguments})
+    assert pair.receiver.getsockopt(SOL_UDP, UDP_GRO) == 0, "nothing was left on"
 
 
 def test_after_close(pair: Pair) -> None:

@@ -1,5 +1,6 @@
 """``python -m ringmsg``: what this machine supports, and why.
 ``python -m ringmsg listen HOST:PORT``: shows datagrams as they arrive.
+``python -m ringmsg watch HOST:PORT``: a live table of rates, batch sizes, drops and costs.
 """
 
 from __future__ import annotations
@@ -7,12 +8,14 @@ from __future__ import annotations
 import argparse
 import functools
 import operator
+import os
+import signal
 import socket
 import sys
 import time
 from typing import TextIO
 
-from . import Datagram, Meta, Receiver, describe_support, strerror, version
+from . import Datagram, Meta, Receiver, _watch, describe_support, strerror, version
 from ._abi import lib
 
 NAMES = {name.lower().replace("_", "-"): flag for name, flag in Meta.__members__.items()}
@@ -21,31 +24,57 @@ DIM, BOLD, RED, PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[31m", "\x1b[0m"
 SPECIAL = Meta.MARK | Meta.SOCKET_ERROR | Meta.FLOW_LABEL
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m ringmsg", description="Receive messages with io_uring.")
     parser.add_argument("--version", action="version", version=f"ringmsg {version()} ({lib.path})")
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("support", help="what this machine supports, and why (the default)")
     listen_parser = commands.add_parser("listen", help="show datagrams as they arrive")
-    listen_parser.add_argument("address", metavar="HOST:PORT", help="127.0.0.1:9999, [::1]:9999")
-    listen_parser.add_argument("--gro", action="store_true", help="let the kernel join datagrams into trains (UDP_GRO)")
+    watch_parser = commands.add_parser("watch", help="a live table: rate, batch sizes, drops, starvation, CPU, ECN")
+    for each in (listen_parser, watch_parser):
+        each.add_argument("address", metavar="HOST:PORT", help="127.0.0.1:9999, [::1]:9999")
+        each.add_argument("--gro", action="store_true", help="let the kernel join datagrams into trains (UDP_GRO)")
+        each.add_argument("--mode", default="auto", help="auto, defer, coop, plain, sqpoll")
+        each.add_argument("--seconds", type=float, help="stop after so many seconds")
     listen_parser.add_argument("--metadata", default="", metavar="LIST", help=f"all, or of: {', '.join(NAMES)}")
-    listen_parser.add_argument("--mode", default="auto", help="auto, defer, coop, plain, sqpoll")
     listen_parser.add_argument("--count", type=int, help="stop after so many datagrams")
-    listen_parser.add_argument("--seconds", type=float, help="stop after so many seconds")
     listen_parser.add_argument("--quiet", action="store_true", help="only the line of each second")
-    given = parser.parse_args(arguments)
-    if given.command != "listen":
-        print(describe_support().rstrip())
-        return 0
+    watch_parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="draw so often")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    given = parse(arguments)
     try:
-        return listen(given, sys.stdout)
+        if given.command == "listen":
+            return listen(given, sys.stdout)
+        if given.command == "watch":
+            return watch(given, sys.stdout)
+        print(describe_support().rstrip(), flush=True)
+        return 0
+    except BrokenPipeError:
+        # Whoever read our output has gone, as head does. The interpreter must not flush to it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (OSError, ValueError) as error:
         print(f"ringmsg: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def watch(given: argparse.Namespace, out: TextIO) -> int:
+    """Shows a table of what arrives until told to stop."""
+    metadata = _watch.METADATA | (Meta.SEGMENT_SIZE if given.gro else Meta(0))
+    with open_socket(given.address) as sock, Receiver(sock, metadata=metadata, mode=given.mode) as rx:
+        rx.reap(0)
+        host, port = sock.getsockname()[:2]
+        engine = rx.info.engine.name.lower()
+        print(f"watching {host} port {port}", file=out, flush=True)
+        _watch.run(rx, f"{host} port {port}, {engine}, mode {given.mode}", given.interval, given.seconds, out)
+    return 0
 
 
 def listen(given: argparse.Namespace, out: TextIO) -> int:

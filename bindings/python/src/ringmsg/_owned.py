@@ -13,8 +13,6 @@ from .flags import Meta
 
 if TYPE_CHECKING:
     import numpy
-    import pyarrow
-
     from .batch import Batch
 
 _RESULT = _layout.record("result")
@@ -113,7 +111,8 @@ def _gather(batch: Batch, rows: Any, size: int) -> numpy.ndarray[Any, Any]:
     (memory,) = batch._core.pools.values()
     # An element at every byte of the pool, of which indexing copies those that payloads begin with.
     at_every_byte = numpy.ndarray(memory.size - size + 1, f"V{size}", memory.expose(), strides=(1,))
-    return at_every_byte[records["payload_offset"]].view(numpy.uint8).reshape(-1, size)
+    rows_of_bytes: numpy.ndarray[Any, Any] = at_every_byte[records["payload_offset"]].view(numpy.uint8)
+    return rows_of_bytes.reshape(-1, size)
 
 
 def to_numpy(batch: Batch, dtype: Any, strict: bool) -> Any:
@@ -218,7 +217,7 @@ def _texts(families: Any, addresses: Any) -> Any:
 # --- pyarrow ---------------------------------------------------------------------------------
 
 
-def to_arrow(batch: Batch, dtype: Any, source: str, strict: bool) -> pyarrow.Table:
+def to_arrow(batch: Batch, dtype: Any, source: str, strict: bool) -> Any:
     """See ``Batch.to_arrow``."""
     try:
         import pyarrow

@@ -17,7 +17,6 @@ from .flags import Meta, RecordFlag
 
 if TYPE_CHECKING:
     import numpy
-    import pyarrow
     from typing_extensions import Self
 
 __all__ = ["Batch"]
@@ -157,7 +156,7 @@ class Batch(Sequence[Datagram]):
         """
         return _owned.columns(self, dtype, source, strict)
 
-    def to_arrow(self, dtype: Any = None, *, source: str = "text", strict: bool = True) -> pyarrow.Table:
+    def to_arrow(self, dtype: Any = None, *, source: str = "text", strict: bool = True) -> Any:
         """The same as a ``pyarrow.Table``. Without ``dtype`` it has a column ``payload``: of fixed
         size where all payloads have one."""
         return _owned.to_arrow(self, dtype, source, strict)

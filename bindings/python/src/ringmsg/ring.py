@@ -54,7 +54,20 @@ class RingInfo(NamedTuple):
 
 def descriptor(sock: Any) -> int:
     """The descriptor of a socket, of anything with ``fileno()``, or itself."""
-    return sock if isinstance(sock, int) else int(sock.fileno())
+    if isinstance(sock, int) and not isinstance(sock, bool):
+        return sock
+    if not hasattr(sock, "fileno"):
+        raise TypeError(f"a socket, or its descriptor, is wanted, not {sock!r}")
+    return int(sock.fileno())
+
+
+def unsigned(name: str, value: Any) -> int:
+    """An argument that is a number of bytes or buffers."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} is a number, not {value!r}")
+    if not 0 <= value < 2**31:
+        raise ValueError(f"{name} is 0 to 2**31 - 1, not {value}")
+    return value
 
 
 def nanoseconds(seconds: float | None) -> int:
@@ -116,8 +129,8 @@ class Ring:
         lib.ring_config_init(ctypes.byref(config))
         if mode not in MODES or engine not in ENGINES:
             raise ValueError(f"mode is one of {', '.join(MODES)}; engine is one of {', '.join(ENGINES)}")
-        if not 1 <= batch_size <= 65536:
-            raise ValueError("batch_size is 1 to 65536")
+        if not 1 <= unsigned("batch_size", batch_size) <= 65536:
+            raise ValueError(f"batch_size is 1 to 65536, not {batch_size}")
         config.flags = (MODES[mode] if flags is None else flags) | (Setup.R_DISABLED if disabled else 0)
         config.engine = ENGINES[engine]
         config.sq_entries, config.cq_entries = sq_entries, cq_entries
@@ -198,11 +211,11 @@ class Ring:
             # Room for every option the library decodes, should one be switched on later.
             config.control_capacity = max(config.control_capacity, 512)
         if buffers is not None:
-            config.buffers = buffers
+            config.buffers = unsigned("buffers", buffers)
         if payload_capacity is not None:
-            config.payload_capacity = payload_capacity
+            config.payload_capacity = unsigned("payload_capacity", payload_capacity)
         if control_capacity is not None:
-            config.control_capacity = control_capacity
+            config.control_capacity = unsigned("control_capacity", control_capacity)
         handle = ctypes.c_void_p()
         self._core.call(lib.pool_new, ctypes.byref(config), ctypes.byref(handle))
         assert handle.value is not None
