@@ -171,3 +171,14 @@ def test_types() -> None:
     """mypy --strict finds nothing."""
     run = subprocess.run([sys.executable, "-m", "mypy"], cwd=HERE, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout
+
+
+def test_types_are_complete() -> None:
+    """What pyright knows of a py.typed package: every symbol has a type that is written down."""
+    command = [str(pathlib.Path(sys.executable).with_name("basedpyright")), "--pythonpath", sys.executable]
+    environment = {**os.environ, "PYTHONPATH": str(HERE / "src")}
+    run = subprocess.run(
+        [*command, "--verifytypes", "ringmsg", "--ignoreexternal"],
+        cwd=HERE, env=environment, capture_output=True, text=True,
+    )
+    assert "Type completeness score: 100%" in run.stdout, run.stdout

@@ -59,11 +59,11 @@ class Slab:
     )
 
     def __init__(self, capacity: int, with_metadata: bool) -> None:
-        self.records = (ctypes.c_uint8 * (capacity * _abi.RECORD_SIZE))()
-        self.records_address = ctypes.addressof(self.records)
-        self.records_view = memoryview(self.records).cast("B")
-        self.payload_offsets = _PAYLOAD_OFFSET.column(self.records_view)
-        self.payload_lengths = _PAYLOAD_LENGTH.column(self.records_view)
+        self.records: Any = (ctypes.c_uint8 * (capacity * _abi.RECORD_SIZE))()
+        self.records_address: int = ctypes.addressof(self.records)
+        self.records_view: memoryview = memoryview(self.records).cast("B")
+        self.payload_offsets: memoryview = _PAYLOAD_OFFSET.column(self.records_view)
+        self.payload_lengths: memoryview = _PAYLOAD_LENGTH.column(self.records_view)
         self.metadata: Any = None
         self.metadata_address: int | None = None
         if with_metadata:
@@ -73,8 +73,8 @@ class Slab:
             self.metadata = (ctypes.c_uint8 * (size + 8))()
             self.metadata_address = ctypes.addressof(self.metadata)
             view = memoryview(self.metadata).cast("B")
-            self.metadata_view = view[:size]
-            self.sources = view[shift : size + shift].cast("Q")[:: _abi.METADATA_SIZE // 8]
+            self.metadata_view: memoryview = view[:size]
+            self.sources: Any = view[shift : size + shift].cast("Q")[:: _abi.METADATA_SIZE // 8]
 
     def is_free(self) -> bool:
         """Nobody has an array over this memory: it can be filled again."""
@@ -118,10 +118,12 @@ class Pin:
     payload, a numpy array). When that is gone, they are released."""
 
     def __init__(self, core: Core, slab: Slab, count: int, exporters: Iterable[Any]) -> None:
-        self.core, self.slab, self.count = core, slab, count
+        self.core: Core = core
+        self.slab: Slab = slab
+        self.count: int = count
         spans = slab.records_view[: count * _abi.RECORD_SIZE]
-        self.buffers = len(set(_BUFFERS.iter_unpack(spans)))
-        self.references = [weakref.ref(exporter, self._gone) for exporter in exporters]
+        self.buffers: int = len(set(_BUFFERS.iter_unpack(spans)))
+        self.references: list[weakref.ref[Any]] = [weakref.ref(exporter, self._gone) for exporter in exporters]
 
     def _gone(self, _: Any) -> None:
         if all(reference() is None for reference in self.references):
@@ -137,15 +139,16 @@ class Core:
         handle = ctypes.c_void_p()
         errors.check(lib.ring_new(ctypes.byref(config), ctypes.byref(handle)))
         self.handle = handle.value
-        self.lock = threading.RLock()
-        self.process = os.getpid()
+        self.lock: threading.RLock = threading.RLock()
+        self.process: int = os.getpid()
         self.pins: set[Pin] = set()
         self.kept: weakref.WeakSet[Any] = weakref.WeakSet()  # batches that were detached
         self.slabs: list[Slab] = []
         self.pools: dict[int, Memory] = {}
-        self.closing = False
-        self.starvations = self.buffers = 0
-        self.warned = False
+        self.closing: bool = False
+        self.starvations: int = 0
+        self.buffers: int = 0
+        self.warned: bool = False
 
     def call(self, function: Any, *arguments: Any) -> int:
         """A call that does not sleep. Raises OSError."""

@@ -40,7 +40,7 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
     that one peer sends many datagrams of one size.
     """
 
-    max_size = PAYLOAD
+    max_size: int = PAYLOAD
 
     _sock: Any = None
 
