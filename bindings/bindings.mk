@@ -1,6 +1,7 @@
 # The bindings: included by the Makefile.
 # make test-python  tests the Python package, in a virtual environment of its own (.venv)
 # make bench-python measures it beside socket, asyncio and uvloop
+# make wheels       wheels for glibc 2.17, x86-64 and aarch64, in build/wheels [RUSTC=/usr/bin/rustc]
 # make test-go      tests the Go package; with quic-go, in a nested module
 # make test-sandboxed  tests both where io_uring is forbidden: on the recvmmsg engine
 
@@ -25,7 +26,14 @@ test-python: build $(VENV)/.ready
 	cd $(PYTHON_DIR) && PYTHONPATH=src $(abspath $(VENV))/bin/python -m pytest -q
 
 bench-python: build $(VENV)/.ready
-	PYTHONPATH=$(PYTHON_DIR)/src $(VENV)/bin/python $(PYTHON_DIR)/benchmarks/receive.py
+	for program in receive endpoints objects; do \
+	  PYTHONPATH=$(PYTHON_DIR)/src $(VENV)/bin/python $(PYTHON_DIR)/benchmarks/$$program.py || exit 1; done
+
+WHEEL_TARGETS := x86_64-unknown-linux-gnu.2.17 aarch64-unknown-linux-gnu.2.17
+.PHONY: wheels
+wheels: tools
+	$(call need,$(PYTHON),apt-get install python3 python3-venv)
+	sh $(PYTHON_DIR)/wheels.sh $(PYTHON) $(WHEEL_TARGETS)
 
 $(VENV)/.ready: $(PYTHON_DIR)/tests/requirements.txt
 	$(call need,$(PYTHON),apt-get install python3 python3-venv)

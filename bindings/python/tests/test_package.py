@@ -63,6 +63,22 @@ def test_the_sdist_carries_the_crate(artifacts: pathlib.Path) -> None:
     for needed in ("crate/Cargo.toml", "crate/Cargo.lock", "crate/src/lib.rs", "crate/include/ringmsg.h", "hatch_build.py"):
         assert needed in names
     assert not [name for name in names if "target/" in name or name.endswith((".so", ".pyc"))]
+    assert {"LICENSE-MIT", "LICENSE-APACHE"} <= names
+    with tarfile.open(sdist) as archive:
+        (licence,) = [member for member in archive.getmembers() if member.name.count("/") == 1 and "MIT" in member.name]
+        assert licence.isreg() and licence.size > 500, "no link that points out of the archive"
+
+
+def test_the_wheel_has_licences_and_addresses(artifacts: pathlib.Path) -> None:
+    (wheel,) = artifacts.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = [name for name in archive.namelist() if name.endswith("/METADATA")]
+        text = archive.read(metadata).decode()
+        licences = [name for name in archive.namelist() if "/licenses/" in name and archive.getinfo(name).file_size > 500]
+        library = archive.getinfo("ringmsg/libringmsg.so").file_size
+    assert len(licences) == 2
+    assert "License-Expression: MIT OR Apache-2.0" in text and text.count("\nProject-URL: ") == 4
+    assert library < 1 << 20, "stripped: with debug information it is 3.6 MB"
 
 
 def test_the_wheel_has_the_library_and_a_floor(artifacts: pathlib.Path, tmp_path: pathlib.Path) -> None:
