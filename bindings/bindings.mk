@@ -1,6 +1,7 @@
 # The bindings: included by the Makefile.
 # make test-python  tests the Python package, in a virtual environment of its own (.venv)
 # make bench-python measures it beside socket, asyncio and uvloop
+# make test-clients real programs on the asyncio endpoint, from PyPI, with equal results; ten minutes
 # make wheels       wheels for glibc 2.17, x86-64 and aarch64, in build/wheels [RUSTC=/usr/bin/rustc]
 # make test-go      tests the Go package; with quic-go, in a nested module
 # make test-sandboxed  tests both where io_uring is forbidden: on the recvmmsg engine
@@ -28,6 +29,11 @@ test-python: build $(VENV)/.ready
 bench-python: build $(VENV)/.ready
 	for program in receive endpoints objects; do \
 	  PYTHONPATH=$(PYTHON_DIR)/src $(VENV)/bin/python $(PYTHON_DIR)/benchmarks/$$program.py || exit 1; done
+
+.PHONY: test-clients test-clients-python
+test-clients: test-clients-python
+test-clients-python: build
+	tests/clients/python.sh
 
 WHEEL_TARGETS := x86_64-unknown-linux-gnu.2.17 aarch64-unknown-linux-gnu.2.17
 .PHONY: wheels

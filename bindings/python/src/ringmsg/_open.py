@@ -22,7 +22,10 @@ class Opener:
 
     # A literal address needs no resolver, and so no thread.
     _ensure_resolved = asyncio.BaseEventLoop._ensure_resolved  # type: ignore[attr-defined]
-    open = asyncio.BaseEventLoop.create_datagram_endpoint
+
+    async def open(self, *arguments: Any, **options: Any) -> Any:
+        """Looked up when it is called: tests replace it."""
+        return await asyncio.BaseEventLoop.create_datagram_endpoint(self, *arguments, **options)  # type: ignore[arg-type]
 
     def _make_datagram_transport(
         self,

@@ -53,7 +53,7 @@ async def create_datagram_endpoint(
             more["reuse_address"] = reuse_address  # which some versions of asyncio know
         else:
             _check_reuse_address(reuse_address)
-    opener: Any = Opener(loop, sock is not None, gro)
+    opener = Opener(loop, sock is not None, gro)
     transport: DatagramTransport
     protocol: _Protocol
     transport, protocol = await opener.open(
