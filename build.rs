@@ -13,6 +13,7 @@ const SOURCES: &[&str] = &[
     "src/pool.rs",
     "src/capi/support.rs",
     "src/capi/ring.rs",
+    "src/capi/socket.rs",
     "src/capi/pool.rs",
     "src/capi/submit.rs",
     "src/capi/reap.rs",

@@ -440,7 +440,7 @@ struct ringmsg_stats {
      */
     uint64_t reaps;
     /*
-     * Kernel entries: io_uring_enter(2); with the recvmmsg engine every system call of its. Ring only.
+     * Kernel entries: io_uring_enter(2); with the recvmmsg engine each of its system calls. Ring only.
      */
     uint64_t enters;
     /*

@@ -40,7 +40,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 
 /// The error for a refused call.
 pub(crate) fn refusal(call: Call, errno: i32) -> Error {
-    Error::with(errno, sentence(call, errno, &Facts::gather()))
+    Error::with(errno, format_args!("{}", sentence(call, errno, &Facts::gather())))
 }
 
 fn sentence(call: Call, errno: i32, facts: &Facts) -> String {

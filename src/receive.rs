@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use crate::control;
 use crate::error::{Error, Result, describe};
 use crate::layout::{Header, Layout, Split};
-use crate::reap::Output;
+use crate::reaper::Output;
 use crate::record::*;
 use crate::socket;
 

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::ptr::{NonNull, null_mut};
 
-use ringmsg::capi::{pool::*, reap::*, ring::*, submit::*, support::ringmsg_last_error};
+use ringmsg::capi::{pool::*, reap::*, ring::*, socket::*, submit::*, support::ringmsg_last_error};
 use ringmsg::config::{
     PoolConfig, RINGMSG_SETUP_COOP_TASKRUN, RINGMSG_SETUP_DEFER_TASKRUN, RingConfig, Wait,
 };

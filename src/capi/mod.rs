@@ -1,5 +1,5 @@
-//! The C interface: the only `extern "C"` code. Shims that turn pointers into references and
-//! results into -errno; the functions' contracts are their documentation, which becomes
+//! The C interface: the exported functions. Shims that turn pointers into references and results
+//! into -errno; the functions' contracts are their documentation, which becomes
 //! `include/ringmsg.h`.
 
 use std::ffi::c_int;
@@ -13,16 +13,18 @@ pub mod control;
 pub mod pool;
 pub mod reap;
 pub mod ring;
+pub mod socket;
 pub mod submit;
 pub mod support;
+mod versioned;
 
-/// Who may make a call.
+/// Which thread may make a call.
 enum Caller {
     Anybody,
     Owner,
 }
 
-/// The ring or pool behind a handle from C. (Functions that leave it as it is take `Option<&T>`
+/// The ring or pool behind a handle from C. (Functions that do not change it take `Option<&T>`
 /// instead, which the header shows as const.)
 fn known<'a, T>(handle: Option<NonNull<T>>) -> Option<&'a T> {
     // SAFETY: the header demands a handle that the library gave and whose ring is not freed.
@@ -31,7 +33,7 @@ fn known<'a, T>(handle: Option<NonNull<T>>) -> Option<&'a T> {
 }
 
 fn null(what: &'static str) -> Error {
-    Error::with(libc::EINVAL, format!("{what} is NULL"))
+    Error::with(libc::EINVAL, format_args!("{what} is NULL"))
 }
 
 /// Runs a call on a ring: refuses NULL, foreign, closing and poisoned rings and wrong threads,
@@ -44,7 +46,7 @@ fn with_ring<'a>(
 ) -> c_int {
     let Some(ring) = ring else { return null("ring").into_c() };
     let run = || {
-        let _pass = ring.gate.enter()?;
+        let _inside = ring.gate.enter()?;
         if let Caller::Owner = caller {
             ring.gate.check_owner()?;
         }
@@ -83,7 +85,7 @@ unsafe fn slice<'a, T>(what: &'static str, array: *const T, count: usize) -> Res
     if count > isize::MAX as usize / size_of::<T>() {
         return Err(Error::with(
             libc::EINVAL,
-            format!("{what}: {count} elements are more than memory holds"),
+            format_args!("{what}: {count} elements are more than memory holds"),
         ));
     }
     // SAFETY: not NULL, not too long; the rest is the caller's promise.

@@ -4,17 +4,17 @@ use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-use crate::config::{self, PoolConfig, Wait};
+use crate::config::{PoolConfig, Wait, reserved_is_zero};
 use crate::control;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::reap::Output;
+use crate::reaper::Output;
 use crate::receive::Receive;
 use crate::record::{Metadata, Record};
 use crate::request::RINGMSG_RECV_SPLIT;
 use crate::ring::Ring;
 
-use super::{Caller, known, null, slice, with_ring, without_ring};
+use super::{Caller, known, null, slice, versioned, with_ring, without_ring};
 
 /// Checks the arguments of a reap before anything is done.
 ///
@@ -37,8 +37,8 @@ unsafe fn reap_arguments<'a>(
     let mut waiting = Wait::default();
     if !wait.is_null() {
         // SAFETY: the caller's promise is passed on.
-        waiting = unsafe { config::read(wait) }?;
-        config::reserved_is_zero("ringmsg_wait", &[waiting.reserved])?;
+        waiting = unsafe { versioned::read(wait) }?;
+        reserved_is_zero("ringmsg_wait", &[waiting.reserved])?;
     }
     // SAFETY: the caller promises room for `capacity` elements in each; nothing is assumed
     // about what is in there.
@@ -81,7 +81,7 @@ pub unsafe extern "C" fn ringmsg_reap(
         // SAFETY: the caller's promise is passed on.
         let (mut output, wait) = unsafe { reap_arguments(records, metadata, capacity, wait) }?;
         ring.check_enabled()?;
-        ring.reap(ring.become_reaper()?, &mut output, &wait)
+        ring.become_reaper()?.reap(&mut output, &wait)
     })
 }
 
@@ -139,11 +139,11 @@ pub unsafe extern "C" fn ringmsg_next(
         let reaper = ring.become_reaper()?;
         // SAFETY: as above.
         if ring.release_only(unsafe { slice("done", done, done_count as usize) }?)? {
-            ring.signals.leave_attention();
+            ring.wakeup.leave_work();
         }
         // SAFETY: as above; checked before, so this cannot fail.
         let (mut output, _) = unsafe { reap_arguments(records, metadata, capacity, std::ptr::null()) }?;
-        ring.reap(reaper, &mut output, &wait)
+        reaper.reap(&mut output, &wait)
     })
 }
 
@@ -161,7 +161,7 @@ unsafe fn receive_arguments<'a>(
         return Err(null("slab"));
     }
     // SAFETY: the caller's promise is passed on.
-    let layout = Layout::packed(&unsafe { config::read(layout) }?)?;
+    let layout = Layout::packed(&unsafe { versioned::read(layout) }?)?;
     if flags & !RINGMSG_RECV_SPLIT != 0 {
         return Err(Error::new(libc::EINVAL, "receive: the only flag is RINGMSG_RECV_SPLIT"));
     }

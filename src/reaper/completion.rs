@@ -2,30 +2,37 @@
 
 use std::mem::MaybeUninit;
 
-use super::{Pass, at_hand};
+use super::output::Place;
+use super::pass::{CompletionPass, current_pool};
 use crate::control;
-use crate::descriptors;
+use crate::ids::{BufferId, Generation, PoolId, Slot};
 use crate::layout::{Header, Split, Train};
 use crate::pool::Buffers;
 use crate::record::*;
 use crate::request::*;
+use crate::scm_rights;
 
-impl Pass<'_, '_> {
+impl CompletionPass<'_, '_> {
     /// A completion that filled no published buffer.
-    pub(super) fn received(&mut self, slot: u32, result: i32) {
+    pub(super) fn received(&mut self, slot: Slot, result: i32) {
         self.completions += 1;
-        match self.core.requests.get(slot).form {
-            Form::Multishot => self.multishot_failed(slot, result),
-            Form::Once { buffer } => self.once_done(slot, buffer, result),
-            Form::Caller { .. } => self.caller_done(slot, result),
+        match self.core.requests.get(slot).target {
+            Target::Multishot { pool } => self.multishot_failed(slot, pool, result),
+            Target::Once { pool, buffer } => self.once_done(slot, pool, buffer, result),
+            Target::Caller { .. } => self.caller_done(slot, result),
         }
     }
 
-    /// The record that was just begun is a train's, or the last before the kernel ended the request.
+    /// `record` is a train's, or the last before the kernel ended the request.
     #[inline(never)]
-    pub(super) fn train_or_last(&mut self, slot: u32, split: Option<Split>, more: bool) {
-        // SAFETY: the callers wrote it.
-        let (mut record, metadata) = unsafe { self.out.begun() };
+    pub(super) fn train_or_last(
+        &mut self,
+        slot: Slot,
+        mut record: Record,
+        metadata: Metadata,
+        split: Option<Split>,
+        more: bool,
+    ) {
         let over = !more && request_is_over(self.core.requests.get(slot), &record);
         if over {
             record.flags |= RINGMSG_RECORD_FINAL;
@@ -40,34 +47,32 @@ impl Pass<'_, '_> {
     }
 
     /// A multishot ended without filling a buffer.
-    fn multishot_failed(&mut self, slot: u32, result: i32) {
+    fn multishot_failed(&mut self, slot: Slot, pool_id: PoolId, result: i32) {
         let errno = -result.min(0);
         let now_ns = self.now_ns;
         let request = self.core.requests.get(slot);
-        let (pool_id, cancelled, reports) =
-            (request.pool, request.cancelled, request.has(RINGMSG_RECV_NO_REARM));
-        // Where the kernel runs completions in another thread (SQPOLL, or another armed it) the
-        // pool cannot always tell: buffers may have been published while -ENOBUFS was on its way.
-        let pools_own = request.kind.never_lacks_buffers();
-        if errno == libc::ENOBUFS && (pools_own || self.pool(pool_id).ran_dry()) {
-            let missed = self.pool(pool_id).widen(now_ns);
+        let (is_cancelled, reports_ends) = (request.is_cancelled(), request.has(RINGMSG_RECV_NO_REARM));
+        // Where the kernel runs completions in another thread (SQPOLL, or another thread armed it)
+        // the pool cannot always tell: buffers may have been published while -ENOBUFS was on its way.
+        let must_be_pools = request.kind.never_reports_enobufs();
+        if errno == libc::ENOBUFS && (must_be_pools || self.pool(pool_id).is_exhausted()) {
+            let missed = self.pool(pool_id).widen_window(now_ns);
             // A release may have come before this completion was looked at.
             let refilled = self.pool(pool_id).has_buffers();
-            let stats = &mut self.core.requests.get_mut(slot).stats;
-            if missed {
-                stats.window_misses += 1
-            } else {
-                stats.starvations += 1
+            for stats in [&mut self.core.requests.get_mut(slot).stats, &mut self.core.stats] {
+                stats.window_misses += u64::from(missed);
+                stats.starvations += u64::from(!missed);
             }
-            if cancelled || reports {
-                return self.fail(slot, if cancelled { libc::ECANCELED } else { errno }, true);
+            if is_cancelled || reports_ends {
+                return self.fail(slot, if is_cancelled { libc::ECANCELED } else { errno }, true);
             }
-            // Not armed at once: others may have run out too, and one of them may be first in turn.
+            // Armed at the end of the pass: others may have run out too, and be first in turn.
             self.refilled |= refilled;
             return self.starve(slot);
         }
         let verdict = self.core.requests.get_mut(slot).failed(errno, now_ns);
-        // A cancellation nobody asked for is nobody's business, as long as it is undone.
+        // A cancellation that the caller did not ask for is not reported if the request is armed
+        // again: the arming thread exited.
         if verdict == Verdict::End || errno != libc::ECANCELED {
             self.fail(slot, errno, verdict == Verdict::End);
         }
@@ -79,55 +84,50 @@ impl Pass<'_, '_> {
     }
 
     /// A single-shot into a pool buffer is done.
-    fn once_done(&mut self, slot: u32, buffer: u16, result: i32) {
+    fn once_done(&mut self, slot: Slot, pool_id: PoolId, buffer: BufferId, result: i32) {
         if result < 0 {
-            if self.rearms_unasked(slot, -result) {
+            if self.rearms_after_thread_exit(slot, -result) {
                 return;
             }
-            let pool_id = self.core.requests.get(slot).pool;
-            let buffers = self.pool(pool_id);
-            buffers.give_back(buffer);
-            if buffers.starved > 0 {
-                self.rearm_starved();
-            }
+            self.pool(pool_id).return_buffer(buffer);
+            self.rearm_starved(pool_id);
             return self.fail(slot, -result, true);
         }
-        let request = self.core.requests.get(slot);
-        let pool_id = request.pool;
+        let request = self.core.requests.get_mut(slot);
         // SAFETY: the kernel is done with the request, and has written the lengths back.
         let message = unsafe { &(*request.kernel_side()).message };
         let header: [u32; 4] =
             [message.msg_namelen, message.msg_controllen as u32, result as u32, message.msg_flags as u32];
-        let buffers = self.pool(pool_id);
-        let layout = buffers.layout;
+        let pool = current_pool(&mut self.current_pool, self.ring, &mut self.state.touched, pool_id);
+        let layout = pool.layout;
         // So that the buffer reads like one of a multishot.
         // SAFETY: the buffer is ours since the completion; the header is its first 16 bytes.
-        unsafe { buffers.base().add(layout.start(buffer) as usize).cast().write(header) };
-        let copied = (result as u32).min(layout.payload_capacity);
-        let core = &mut *self.core;
-        let request = core.requests.get_mut(slot);
-        let pool = at_hand(&mut self.at_hand, self.ring, &mut core.touched, pool_id);
-        core.generation = next(core.generation);
-        let Some(place) = self.out.places().next() else { unreachable!("there is room for the record") };
-        let whole = (layout.parts().2 + copied) as i32;
-        let record = deposit(place, pool, request, buffer, whole, core.generation);
-        let split = split_of(request, record);
-        pool.hold(buffer, core.generation, split.map_or(1, |split| split.records));
+        unsafe { pool.base().add(layout.start(buffer.0) as usize).cast().write(header) };
+        let generation = self.state.generation.next();
+        self.state.generation = generation;
+        let whole = (layout.parts().2 + (result as u32).min(layout.payload_capacity)) as i32;
+        let mut places = self.out.places();
+        let Some((place, mut metadata)) = places.next() else { unreachable!("there is room for the record") };
+        let record =
+            *deposit((place, metadata.as_deref_mut()), pool, request, pool_id, buffer, whole, generation);
+        let metadata = metadata.map_or(Metadata::NONE, |metadata| *metadata);
+        let split = split_of(request, &record);
+        pool.hold(buffer, generation, split.map_or(1, |split| split.records));
         request.succeeded();
-        self.train_or_last(slot, split, false);
+        self.train_or_last(slot, record, metadata, split, false);
     }
 
     /// A single-shot into the caller's msghdr is done.
-    fn caller_done(&mut self, slot: u32, result: i32) {
+    fn caller_done(&mut self, slot: Slot, result: i32) {
         if result < 0 {
-            if !self.rearms_unasked(slot, -result) {
+            if !self.rearms_after_thread_exit(slot, -result) {
                 self.fail(slot, -result, true);
             }
             return;
         }
         let request = self.core.requests.get_mut(slot);
-        let Form::Caller { message, name, control, payload } = request.form else {
-            unreachable!("only called for this form")
+        let Target::Caller { message, name, control, payload } = request.target else {
+            unreachable!("only called for this target")
         };
         request.succeeded();
         // SAFETY: the caller keeps its msghdr until this record is handed out.
@@ -163,19 +163,19 @@ impl Pass<'_, '_> {
             let _ = control::decode(control.filled(record.control_length), &mut metadata);
         }
         record.segment_size = metadata.segment_size;
-        self.core.requests.get_mut(slot).state = State::Over;
+        self.core.requests.set_state(slot, State::Over);
         self.emit(slot, &record, &metadata);
     }
 
-    /// The thread that armed a single-shot exited, and the kernel cancelled it: again, then.
-    fn rearms_unasked(&mut self, slot: u32, errno: i32) -> bool {
+    /// Arms a single-shot again if the kernel cancelled it because the arming thread exited.
+    fn rearms_after_thread_exit(&mut self, slot: Slot, errno: i32) -> bool {
         let now_ns = self.now_ns;
-        let unasked = errno == libc::ECANCELED
+        let rearms = errno == libc::ECANCELED
             && self.core.requests.get_mut(slot).failed(errno, now_ns) != Verdict::End;
-        if unasked {
+        if rearms {
             self.rearm(slot);
         }
-        unasked
+        rearms
     }
 }
 
@@ -185,7 +185,7 @@ fn request_is_over(request: &Request, record: &Record) -> bool {
         && record.payload_length == 0
         && record.wire_length == 0
         && record.msg_flags & libc::MSG_ERRQUEUE as u32 == 0;
-    !request.is_multishot() || request.cancelled || request.has(RINGMSG_RECV_NO_REARM) || end_of_stream
+    !request.is_multishot() || request.is_cancelled() || request.has(RINGMSG_RECV_NO_REARM) || end_of_stream
 }
 
 /// How to split the record of a request, if that is asked for and it is a train.
@@ -194,32 +194,30 @@ pub(super) fn split_of(request: &Request, record: &Record) -> Option<Split> {
     if request.has(RINGMSG_RECV_SPLIT) { Split::of(record) } else { None }
 }
 
-/// The generation after this one. 0 is none.
-#[inline]
-pub(super) fn next(generation: u32) -> u32 {
-    generation.wrapping_add(1).max(1)
-}
-
 /// Makes the record of the `result` bytes that the kernel wrote into `buffer`.
 #[inline(always)]
 pub(super) fn deposit<'o>(
-    (place, metadata): (&'o mut MaybeUninit<Record>, Option<&mut Metadata>),
+    (place, metadata): Place<'o>,
     pool: &mut Buffers,
     request: &Request,
-    buffer: u16,
+    pool_id: PoolId,
+    buffer: BufferId,
     result: i32,
-    generation: u32,
+    generation: Generation,
 ) -> &'o mut Record {
-    let start = pool.layout.start(buffer);
+    let start = pool.layout.start(buffer.0);
     // SAFETY: the buffer is ours since its completion; a header is 16 plain bytes.
     let header = unsafe { pool.base().add(start as usize).cast().read() };
-    let record = place.write(Record {
-        user_data: request.user_data,
-        pool: request.pool,
-        buffer,
-        generation,
-        ..pool.layout.record(start, Header::from_bytes(header), result as u32)
-    });
+    let record = MaybeUninit::write(
+        place,
+        Record {
+            user_data: request.user_data,
+            pool: pool_id.0,
+            buffer: buffer.0,
+            generation: generation.0,
+            ..pool.layout.record(start, Header::from_bytes(header), result as u32)
+        },
+    );
     if request.passes_descriptors && record.control_length > 0 {
         move_descriptors(pool, buffer, record);
     }
@@ -227,7 +225,8 @@ pub(super) fn deposit<'o>(
     record
 }
 
-/// Reads the segment size, and the metadata if they are wanted; clears what is stale in between.
+/// Reads the segment size, and the metadata if they are wanted; clears the padding in between,
+/// whose bytes are older than the message.
 #[inline(always)]
 pub(super) fn read_control(pool: &Buffers, record: &mut Record, metadata: Option<&mut Metadata>) {
     // SAFETY: the record's slices lie in the pool, were written by the kernel for this record, do
@@ -243,14 +242,14 @@ pub(super) fn read_control(pool: &Buffers, record: &mut Record, metadata: Option
 }
 
 #[inline(never)]
-fn move_descriptors(pool: &mut Buffers, buffer: u16, record: &Record) {
+fn move_descriptors(pool: &mut Buffers, buffer: BufferId, record: &Record) {
     // SAFETY: as in `read_control`; the slice is not handed out yet, so it may be written.
     let control = unsafe {
         let at = pool.base().add(record.control_offset as usize);
         std::slice::from_raw_parts_mut(at.as_ptr(), record.control_length as usize)
     };
-    match &mut pool.descriptors {
-        Some(descriptors) => descriptors.collect(buffer, control),
-        None => descriptors::close_all(control),
+    match &mut pool.received_fds {
+        Some(received) => received.collect(buffer, control),
+        None => scm_rights::close_in(control),
     }
 }

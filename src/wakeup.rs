@@ -10,28 +10,19 @@ use std::sync::atomic::{
 use once_cell::sync::OnceCell;
 
 use crate::error::Result;
-use crate::fork::Descriptor;
+use crate::sys::fd::OwnedFd;
 
 /// The flags and descriptors of one ring. Everything here is safe in a signal handler.
-pub(crate) struct Signals {
-    /// Written only while the reaper sleeps in the kernel, which watches it.
-    sleeper: Descriptor,
+pub(crate) struct Wakeup {
+    /// Written only while the reaper sleeps in the kernel. The engine polls it there.
+    sleeper: OwnedFd,
     /// What ringmsg_ring_fd() hands out. Created on first use.
-    ready: OnceCell<Descriptor>,
+    ready: OnceCell<OwnedFd>,
     sleeping: AtomicBool,
     /// ringmsg_wake() was called: the current or next reap returns.
     woken: AtomicBool,
     /// There is work for the reaper that no completion will announce.
-    attention: AtomicBool,
-}
-
-fn eventfd() -> Result<Descriptor> {
-    let [eventfd] = Descriptor::open("eventfd", |[fd]| {
-        // SAFETY: no preconditions.
-        *fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        *fd
-    })?;
-    Ok(eventfd)
+    work: AtomicBool,
 }
 
 fn write(fd: RawFd) {
@@ -40,18 +31,18 @@ fn write(fd: RawFd) {
     unsafe { libc::write(fd, (&raw const one).cast(), size_of::<u64>()) };
 }
 
-impl Signals {
+impl Wakeup {
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
-            sleeper: eventfd()?,
+            sleeper: OwnedFd::eventfd()?,
             ready: OnceCell::new(),
             sleeping: AtomicBool::new(false),
             woken: AtomicBool::new(false),
-            attention: AtomicBool::new(false),
+            work: AtomicBool::new(false),
         })
     }
 
-    /// What the engine watches while the reaper sleeps.
+    /// The eventfd that ends the reaper's sleep.
     pub(crate) fn sleeper(&self) -> RawFd {
         self.sleeper.raw()
     }
@@ -61,28 +52,29 @@ impl Signals {
     /// Makes the current or next reap return.
     pub(crate) fn wake(&self) {
         self.woken.store(true, SeqCst);
-        self.rouse();
+        self.wake_reaper();
     }
 
-    /// Makes the reaper look after something, wherever it sleeps. Cheap when it knows already.
-    pub(crate) fn call_for_attention(&self) {
-        if !self.attention.swap(true, SeqCst) {
-            self.rouse();
+    /// Makes the reaper run a pass, wherever it sleeps. Costs no system call if it is due already.
+    pub(crate) fn post_work(&self) {
+        if !self.work.swap(true, SeqCst) {
+            self.wake_reaper();
         }
     }
 
-    /// Ends the reaper's sleep, wherever it sleeps.
-    pub(crate) fn rouse(&self) {
-        // Order: our flag is stored before `sleeping` is read; the reaper stores `sleeping`
-        // before it reads the flags. One of the two sees the other.
+    /// Ends the reaper's sleep, in a reap or in the program's own event loop.
+    pub(crate) fn wake_reaper(&self) {
+        // Order: this thread stores its flag before it loads `sleeping`; the reaper stores
+        // `sleeping` before it loads the flags (`fall_asleep`). All four are SeqCst, so at least
+        // one of the two sees the other's store.
         if self.sleeping.load(SeqCst) {
             write(self.sleeper.raw());
         }
-        self.ring_bell();
+        self.notify_ready_fd();
     }
 
-    /// Makes ring_fd readable, if somebody has it.
-    pub(crate) fn ring_bell(&self) {
+    /// Makes ring_fd readable, if the program has asked for it.
+    pub(crate) fn notify_ready_fd(&self) {
         if let Some(ready) = self.ready.get() {
             write(ready.raw());
         }
@@ -90,18 +82,18 @@ impl Signals {
 
     // --- from the reaper ---------------------------------------------------------------------
 
-    /// Announces that the reaper is about to sleep. False: it has no reason to.
+    /// Announces that the reaper is about to sleep. False: there is something to do first.
     pub(crate) fn fall_asleep(&self) -> bool {
         self.sleeping.store(true, SeqCst);
-        if self.woken.load(SeqCst) || self.attention.load(SeqCst) {
+        if self.woken.load(SeqCst) || self.work.load(SeqCst) {
             self.sleeping.store(false, SeqCst);
             return false;
         }
         true
     }
 
-    pub(crate) fn wake_up(&self) {
-        // Who still sees it asleep writes for nothing.
+    pub(crate) fn stop_sleeping(&self) {
+        // Release: a waker that still reads `sleeping` as true makes one redundant write.
         self.sleeping.store(false, Release);
     }
 
@@ -110,42 +102,42 @@ impl Signals {
         self.woken.load(SeqCst)
     }
 
-    /// Takes the wake, if there is one: it has done its duty once a reap returns.
+    /// Clears the wake, if there is one; it has had its effect once a reap returns.
     #[inline]
     pub(crate) fn take_wake(&self) -> bool {
         self.woken.load(SeqCst) && self.woken.swap(false, SeqCst)
     }
 
     #[inline]
-    pub(crate) fn wants_attention(&self) -> bool {
-        self.attention.load(SeqCst)
+    pub(crate) fn has_work(&self) -> bool {
+        self.work.load(SeqCst)
     }
 
     #[inline]
-    pub(crate) fn take_attention(&self) -> bool {
-        self.attention.load(SeqCst) && self.attention.swap(false, SeqCst)
+    pub(crate) fn take_work(&self) -> bool {
+        self.work.load(SeqCst) && self.work.swap(false, SeqCst)
     }
 
-    /// Notes that something is left for the next reap.
+    /// Leaves work for the next reap.
     #[inline]
-    pub(crate) fn leave_attention(&self) {
-        self.attention.store(true, SeqCst);
+    pub(crate) fn leave_work(&self) {
+        self.work.store(true, SeqCst);
     }
 
     // --- ring_fd -----------------------------------------------------------------------------
 
     pub(crate) fn ready_fd(&self) -> Option<RawFd> {
-        self.ready.get().map(Descriptor::raw)
+        self.ready.get().map(OwnedFd::raw)
     }
 
-    /// ring_fd; made on first use.
+    /// ring_fd; created on first use.
     pub(crate) fn create_ready_fd(&self) -> Result<RawFd> {
-        self.ready.get_or_try_init(eventfd).map(Descriptor::raw)
+        self.ready.get_or_try_init(OwnedFd::eventfd).map(OwnedFd::raw)
     }
 
-    /// Makes ring_fd unreadable. Whether it was readable.
+    /// Makes ring_fd unreadable. Returns whether it was readable.
     #[inline]
-    pub(crate) fn drain_bell(&self) -> bool {
+    pub(crate) fn drain_ready_fd(&self) -> bool {
         let mut count = 0u64;
         if let Some(ready) = self.ready.get() {
             // SAFETY: eight writable bytes; the descriptor does not block.
@@ -154,7 +146,9 @@ impl Signals {
         count > 0
     }
 
-    /// Orders what was written to the ring before what is read from it next.
+    /// Orders the store that switches notifications on before the loads that look for what came
+    /// meanwhile. Pairs with the kernel's barrier between posting a completion and reading the
+    /// flag (io_eventfd_signal).
     #[inline]
     pub(crate) fn fence(&self) {
         fence(SeqCst);

@@ -1,13 +1,13 @@
-//! Who is calling, and whether a ring's owner still lives.
+//! Which thread is calling, and whether a ring's owner is still alive.
 //!
-//! The kernel compares tasks, and a thread id can be used again by a later thread. So threads
-//! are told apart here by a number that is never given twice.
+//! The kernel compares tasks, and a later thread can get the thread id of one that has exited. So
+//! the library numbers threads itself, and never gives a number twice.
 
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The calling thread's number: never 0, and never given to another thread.
+/// The calling thread's number. It is never 0, and no other thread ever gets it.
 #[inline]
 pub(crate) fn current() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -41,7 +41,7 @@ impl Owner {
     /// The calling thread as an owner.
     pub(crate) fn current() -> Self {
         thread_local!(static LIFE: Life = Life(Arc::new(AtomicBool::new(true))));
-        // A thread that is past its thread-locals is as good as gone.
+        // TLS already destroyed: the thread is exiting. Treat it as dead.
         let alive = LIFE.try_with(|life| life.0.clone()).unwrap_or_default();
         // SAFETY: gettid has no preconditions.
         let tid = unsafe { libc::gettid() };
@@ -60,6 +60,22 @@ impl Owner {
     pub(crate) fn tid(&self) -> libc::pid_t {
         self.tid
     }
+}
+
+/// Runs `trial`, which makes and frees io_urings, in a thread of its own. When a ring ends, the
+/// kernel interrupts the threads that used it, some milliseconds later: the caller's next
+/// epoll_wait(2) would fail with EINTR. Where no thread can be had, `trial` runs here.
+pub(crate) fn run_aside<T: Send>(trial: fn() -> T) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("ringmsg-probe".into())
+            .stack_size(256 << 10)
+            .spawn_scoped(scope, trial);
+        match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => trial(),
+        }
+    })
 }
 
 #[cfg(test)]

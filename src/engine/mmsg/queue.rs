@@ -2,10 +2,13 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::Completion;
+use crate::engine::Completion;
 use crate::error::{Error, Result};
 
-/// Who pushes, and who pops, is one at a time: the holder of the engine's lock, and the reaper.
+/// One thread at a time pushes (the holder of the engine's lock), and one pops (the reaper). The
+/// producer stores `tail` with release after it has written entries, and the consumer loads it
+/// with acquire before it reads them; likewise `head`, the other way round, before entries are
+/// overwritten.
 #[derive(Debug)]
 pub(super) struct Queue {
     entries: Box<[[AtomicU64; 2]]>,
@@ -14,8 +17,8 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// A queue of this many completions, a power of two. Programs choose the number, so memory
-    /// may not do for it.
+    /// A queue of this many completions, a power of two. Programs choose the number, so there may
+    /// not be memory for it.
     pub(super) fn new(entries: u32) -> Result<Self> {
         let mut places = Vec::new();
         places.try_reserve_exact(entries as usize).map_err(|_| {
@@ -56,14 +59,14 @@ impl Queue {
         true
     }
 
-    /// To push several, at most `room`, which the reaper sees when this is dropped.
+    /// Pushes several, at most `room`. The reaper sees them when this is dropped.
     #[inline]
     pub(super) fn pushing(&self) -> Pushing<'_> {
         Pushing { queue: self, tail: self.tail.load(Ordering::Relaxed) }
     }
 
-    /// The completions that are there now, taken one by one. The places of those that were taken are free when
-    /// this is dropped; only one may exist.
+    /// The completions that are there now, taken one by one. Their places are free again when this
+    /// is dropped; only one may exist.
     #[inline]
     pub(super) fn popping(&self) -> Popping<'_> {
         let (head, tail) = (self.head.load(Ordering::Relaxed), self.tail.load(Ordering::Acquire));

@@ -1,16 +1,16 @@
-//! The hot window: how many buffers of a pool the kernel gets at a time.
+//! The hot window: how many buffers of a pool are published at a time.
 //!
 //! The kernel fills buffers in the order in which they were published, so a wide window walks
-//! through memory that the caches have forgotten. A narrow one runs dry, which ends the request:
-//! nothing is lost, but two kernel entries are. So the window doubles when it proves too narrow,
-//! halves after a second without that, and never spans more memory than a cache holds: a GRO
-//! train pays for a whole window of them what a datagram of 64 bytes pays for one. (Measured,
-//! trains of 38 KB, drained, ns a datagram: 16 buffers 115, 8 buffers 104, 4 buffers 102.)
+//! through memory that the caches no longer hold. A narrow one runs out of buffers, which ends the
+//! request: nothing is lost, but re-arming takes two kernel entries. So the window doubles when it
+//! proves too narrow, halves after a second without a miss, and never spans more memory than a
+//! cache holds: with GRO trains every buffer of it is 38 KB. (Measured, drained trains, ns a
+//! datagram: 16 buffers 115, 8 buffers 104, 4 buffers 102.)
 
 const START: u32 = 64;
-/// The least that memory may confine it to.
+/// Memory never confines it to fewer.
 const LEAST: u32 = 8;
-/// A part of a second-level cache: the caller's own memory wants the rest.
+/// A part of a second-level cache. The caller's own memory needs the rest.
 const HOT_BYTES: u32 = 256 << 10;
 const REST_NS: u64 = 1_000_000_000;
 
@@ -36,7 +36,7 @@ impl Window {
         self.size
     }
 
-    /// What memory allows.
+    /// The widest window whose memory a cache holds.
     fn bound(&self) -> u32 {
         (HOT_BYTES / self.mean_bytes.max(1)).max(LEAST).min(self.most)
     }
@@ -57,7 +57,7 @@ impl Window {
         self.mean_bytes =
             if self.mean_bytes == 0 { mean } else { self.mean_bytes - self.mean_bytes / 4 + mean / 4 };
         self.batch = self.batch.max(batch);
-        // A reap waits for half of the window at most. Where that much comes, more may.
+        // A reap waits for half of the window at most. If that much came, more may be there.
         if 2 * batch >= self.size {
             self.size = (4 * batch).max(self.size).min(self.most);
             self.changed_ns = now_ns;
