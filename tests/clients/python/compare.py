@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,34 +15,35 @@ HERE = pathlib.Path(__file__).parent
 # the rest takes long or needs more than PyPI has.
 SUITES: dict[str, tuple[str, list[str]]] = {
     "aioquic": ("aioquic-1.7.2", ["tests"]),
-    "zeroconf": ("zeroconf-0.154.0", ["tests", "--no-cov", "--ignore=tests/benchmarks"]),
+    "zeroconf": ("zeroconf-0.154.0", ["tests", "--ignore=tests/benchmarks"]),
     "asyncio-dgram": ("asyncio_dgram-3.0.0", ["test"]),
     "aioice": ("aioice-0.13.0", ["tests"]),
-    "aiocoap": (
-        "aiocoap-0.4.17",
-        [f"tests/test_{name}.py" for name in "server client observe blockwise noncoap_client proxy reverseproxy".split()],
-    ),
     "uvloop": ("uvloop-0.23.0", ["tests/test_udp.py"]),
 }
-PROGRAMS = {"http3": "http3.py", "dns": "dns_garbage.py"}
+PROGRAMS = {"http3": "http3.py", "dns": "dns_garbage.py", "aiocoap": "coap.py"}
 TRIES = 3
 Outcomes = dict[str, str]
 
 
 def pytest(folder: pathlib.Path, what: list[str], installed: bool) -> tuple[Outcomes, int]:
-    """Each test's outcome, and how many endpoints were ours."""
+    """Each test's outcome, and how many endpoints were ours. The tests run in a folder of their own:
+    beside the source of a package they would find that instead of the package."""
     with tempfile.TemporaryDirectory() as temporary:
+        tests = what[0].split("/")[0]
+        shutil.copytree(folder / tests, pathlib.Path(temporary, tests))
         report, endpoints = pathlib.Path(temporary, "report.xml"), pathlib.Path(temporary, "endpoints")
         plugin = ["-p", "installed_everywhere"] if installed else []
         options = ["-q", "-o", "addopts=", "-p", "no:cacheprovider", f"--junitxml={report}", *plugin]
-        given = [argument for argument in what if argument != "--no-cov"]
-        subprocess.run(
-            [sys.executable, "-m", "pytest", *options, *given],
-            cwd=folder,
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *what],
+            cwd=temporary,
             env={**os.environ, "RINGMSG_ENDPOINTS_FILE": str(endpoints)},
             capture_output=True,
+            text=True,
             timeout=900,
         )
+        if not report.exists():
+            raise SystemExit(f"{folder.name}: pytest ended without a report:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
         outcomes = {}
         for case in xml.etree.ElementTree.parse(report).iter("testcase"):
             kinds = {child.tag for child in case} & {"failure", "error", "skipped"}

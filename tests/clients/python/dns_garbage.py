@@ -62,5 +62,7 @@ async def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "ringmsg":
-        import installed_everywhere  # noqa: F401
+        import installed_everywhere
     asyncio.run(main())
+    if sys.argv[1] == "ringmsg":
+        assert installed_everywhere.Counter.endpoints > 0

@@ -7,6 +7,7 @@ import asyncio.constants
 import asyncio.selector_events
 import collections
 import logging
+import socket
 from typing import Any
 
 _HIGH_WATER = 64 * 1024
@@ -63,6 +64,12 @@ class Sending(asyncio.Transport):
             if addr not in (None, self._address):
                 raise ValueError(f"Invalid address: must be None or {self._address}")
             addr = self._address
+        if not self._has_selector:
+            if self._sock is None:
+                _log.warning("sendto() on a transport that was closed")
+                return
+            if addr is not None and self._sock.family != socket.AF_UNIX:
+                _check_numeric(self._sock.family, addr)
         if self._conn_lost and self._address:
             if self._conn_lost >= asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
                 _log.warning("socket.send() raised exception.")
@@ -196,3 +203,32 @@ class Sending(asyncio.Transport):
             self._stop_reading()
         self._conn_lost += 1
         self._loop.call_soon(self._call_connection_lost, error)
+
+
+_numeric: set[tuple[int, Any]] = set()
+
+
+def _check_numeric(family: int, addr: Any) -> None:
+    """uvloop refuses host names, which asyncio resolves while the loop stands still."""
+    host = addr[0] if isinstance(addr, tuple) and addr else None
+    if not isinstance(host, str) or (family, host) in _numeric or host in ("", "<broadcast>"):
+        return
+    if not _is_literal(family, host):
+        other = socket.AF_INET if family == socket.AF_INET6 else socket.AF_INET6
+        if _is_literal(other, host):
+            raise ValueError(f"{host}: socket family mismatch")
+        raise ValueError(f"{host}: a DNS lookup is needed; give a numeric address")
+    if len(_numeric) >= _MOST_REMEMBERED:
+        _numeric.clear()
+    _numeric.add((family, host))
+
+
+_MOST_REMEMBERED = 4096
+
+
+def _is_literal(family: int, host: str) -> bool:
+    try:
+        socket.inet_pton(family, host.split("%")[0])
+    except OSError:
+        return False
+    return True
