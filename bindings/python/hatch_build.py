@@ -14,7 +14,17 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 # What cargo needs; the same list as `include` in Cargo.toml, and that file.
-CRATE = ["Cargo.toml", "Cargo.lock", "build.rs", "cbindgen.toml", "src", "include", "README.md", "LICENSE-MIT", "LICENSE-APACHE"]
+CRATE = [
+    "Cargo.toml",
+    "Cargo.lock",
+    "build.rs",
+    "cbindgen.toml",
+    "src",
+    "include",
+    "README.md",
+    "LICENSE-MIT",
+    "LICENSE-APACHE",
+]
 # As `make build` does: where an rlib is asked for too, cargo builds without LTO.
 LIBRARY = ["rustc", "--release", "--locked", "--lib", "--crate-type", "cdylib,staticlib"]
 SHARED = ["rustc", "--release", "--locked", "--lib", "--crate-type", "cdylib"]
@@ -51,7 +61,9 @@ class CargoHook(BuildHookInterface):
         other = os.environ.get("RINGMSG_WHEEL_TARGET")
         if other is None:
             cargo(crate, [*SHARED, *STRIPPED], target)
-            return target / "release/libringmsg.so", sysconfig.get_platform().replace("-", "_").replace(".", "_")
+            return target / "release/libringmsg.so", sysconfig.get_platform().replace("-", "_").replace(
+                ".", "_"
+            )
         cargo(crate, [*SHARED, "--target", other, *STRIPPED], target, "cargo-zigbuild")
         triple = other.split(".")[0]
         return target / triple / "release/libringmsg.so", f"linux_{triple.split('-')[0]}"
@@ -62,5 +74,9 @@ def cargo(crate: pathlib.Path, command: list[str], target: pathlib.Path, program
     found = os.environ.get("CARGO") if program == "cargo" else None
     found = found or shutil.which(program)
     if found is None:
-        raise RuntimeError(f"ringmsg: building from source needs {program} (Rust 1.85 or later): https://rustup.rs")
-    subprocess.run([found, *command], cwd=crate, env={**os.environ, "CARGO_TARGET_DIR": str(target)}, check=True)
+        raise RuntimeError(
+            f"ringmsg: building from source needs {program} (Rust 1.85 or later): https://rustup.rs"
+        )
+    subprocess.run(
+        [found, *command], cwd=crate, env={**os.environ, "CARGO_TARGET_DIR": str(target)}, check=True
+    )

@@ -124,7 +124,10 @@ def show(case: str, rows: dict[str, list[float]], results: dict[str, Any]) -> No
     for kind, values in rows.items():
         ratios = sorted(mine / theirs for mine, theirs in zip(ours, values))
         low, middle, high = statistics.quantiles(ratios, n=4)
-        print(f"{case:14}{kind:22}{statistics.median(values):8.0f} ns   ringmsg is {middle:.2f} ({low:.2f}-{high:.2f})")
+        print(
+            f"{case:14}{kind:22}{statistics.median(values):8.0f} ns"
+            f"   ringmsg is {middle:.2f} ({low:.2f}-{high:.2f})"
+        )
         results.setdefault(case, {})[kind] = {"ns": values, "ratio": middle, "quartiles": [low, high]}
 
 

@@ -74,7 +74,10 @@ def measure(new_sources: bool, rounds: int) -> None:
     first = spent["datagrams"]
     for name, values in spent.items():
         ratios = statistics.quantiles([value / base for value, base in zip(values, first)], n=4)
-        print(f"  {name:18}{statistics.median(values):6.0f} ns  {ratios[1]:.2f} ({ratios[0]:.2f}-{ratios[2]:.2f})")
+        print(
+            f"  {name:18}{statistics.median(values):6.0f} ns"
+            f"  {ratios[1]:.2f} ({ratios[0]:.2f}-{ratios[2]:.2f})"
+        )
 
 
 def main() -> None:

@@ -126,7 +126,13 @@ def drain_columns(rx: ringmsg.Receiver) -> int:
 
 def measure_socket(count: int, rounds: int, new_sources: bool) -> dict[str, list[float]]:
     """Rows of one table, interleaved."""
-    names = ("recvmsg_into", "recvfrom_into", "ringmsg Datagrams", "ringmsg messages()", "ringmsg numpy columns")
+    names = (
+        "recvmsg_into",
+        "recvfrom_into",
+        "ringmsg Datagrams",
+        "ringmsg messages()",
+        "ringmsg numpy columns",
+    )
     rows: dict[str, list[float]] = {name: [] for name in names}
     plain, ours, owned, columns = Queue(), Queue(), Queue(), Queue()
     with (
@@ -216,7 +222,11 @@ def main() -> None:
     )
     for title, new in (("sources repeat", False), ("each source is new", True)):
         show(title, measure_socket(given.datagrams, given.rounds, new), results)
-    show("under asyncio", asyncio.run(measure_endpoints(given.datagrams, given.rounds, "asyncio's own")), results)
+    show(
+        "under asyncio",
+        asyncio.run(measure_endpoints(given.datagrams, given.rounds, "asyncio's own")),
+        results,
+    )
     loop = uvloop.new_event_loop()
     rows = loop.run_until_complete(measure_endpoints(given.datagrams, given.rounds, "uvloop's own"))
     loop.close()

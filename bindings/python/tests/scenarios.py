@@ -366,7 +366,9 @@ async def flow_control(create: Create, log: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as there:
         there.bind(folder + "/b")
         there.setblocking(False)
-        transport, protocol = await create(lambda: Protocol(log), remote_addr=folder + "/b", family=socket.AF_UNIX)
+        transport, protocol = await create(
+            lambda: Protocol(log), remote_addr=folder + "/b", family=socket.AF_UNIX
+        )
         transport.set_write_buffer_limits(high=5000)
         log.append(transport.get_write_buffer_limits())
         for number in range(80):
@@ -387,7 +389,9 @@ async def flow_control(create: Create, log: list[Any]) -> None:
 async def abort_drops_what_waits(create: Create, log: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as there:
         there.bind(folder + "/b")
-        transport, protocol = await create(lambda: Protocol(log), remote_addr=folder + "/b", family=socket.AF_UNIX)
+        transport, protocol = await create(
+            lambda: Protocol(log), remote_addr=folder + "/b", family=socket.AF_UNIX
+        )
         for _ in range(1000):
             transport.sendto(b"x" * 500)
         transport.abort()

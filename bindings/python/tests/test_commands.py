@@ -29,7 +29,12 @@ class Program:
     def __init__(self, *arguments: str) -> None:
         environment = {**os.environ, "PYTHONPATH": str(HERE / "src"), "PYTHONWARNINGS": "error"}
         self.process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            [sys.executable, *arguments],
+            cwd=HERE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
         assert self.process.stdout is not None
         first = self.process.stdout.readline()
@@ -127,7 +132,9 @@ def test_a_reader_that_goes_away_causes_no_traceback(command: list[str]) -> None
     os.close(readable)
     environment = {**os.environ, "PYTHONPATH": str(HERE / "src")}
     run = [sys.executable, "-m", "ringmsg", *command]
-    process = subprocess.Popen(run, stdout=writable, stderr=subprocess.PIPE, text=True, cwd=HERE, env=environment)
+    process = subprocess.Popen(
+        run, stdout=writable, stderr=subprocess.PIPE, text=True, cwd=HERE, env=environment
+    )
     os.close(writable)
     assert process.communicate(timeout=20)[1] == ""
     assert process.returncode == 128 + signal.SIGPIPE
@@ -179,6 +186,17 @@ def test_types_are_complete() -> None:
     environment = {**os.environ, "PYTHONPATH": str(HERE / "src")}
     run = subprocess.run(
         [*command, "--verifytypes", "ringmsg", "--ignoreexternal"],
-        cwd=HERE, env=environment, capture_output=True, text=True,
+        cwd=HERE,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert "Type completeness score: 100%" in run.stdout, run.stdout
+
+
+def test_style() -> None:
+    """Formatted, lines of at most 110 columns, nothing unused."""
+    ruff = pathlib.Path(sys.executable).with_name("ruff")
+    for command in (["format", "--check"], ["check", "--select", "E501,F,W,I", "--ignore", "F841"]):
+        run = subprocess.run([ruff, *command, "."], cwd=HERE, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr

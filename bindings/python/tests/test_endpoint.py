@@ -195,7 +195,9 @@ def test_an_exception_in_a_burst_goes_to_the_handler_and_the_next_datagram_is_de
 
 @pytest.mark.parametrize("loop_kind", LOOPS)
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_interrupts_leave_the_loop_and_nothing_else_is_lost(loop_kind: str, kind: type[BaseException]) -> None:
+def test_interrupts_leave_the_loop_and_nothing_else_is_lost(
+    loop_kind: str, kind: type[BaseException]
+) -> None:
     """As from a callback of the loop: run_forever() raises, and can be continued."""
 
     class Interrupting(Numbers):
@@ -319,7 +321,9 @@ def test_gro_that_somebody_else_switched_on() -> None:
 
     async def work() -> None:
         shared = peer()
-        transport, protocol = await ringmsg.aio.create_datagram_endpoint(lambda: Protocol(log), sock=shared.dup())
+        transport, protocol = await ringmsg.aio.create_datagram_endpoint(
+            lambda: Protocol(log), sock=shared.dup()
+        )
         shared.setsockopt(*UDP_GRO, 1)
         with peer() as sender:
             send_train(sender, shared.getsockname(), bytes(1000), 300)
@@ -390,7 +394,9 @@ def test_errors_that_stay_queued_do_not_end_receiving(loop_kind: str) -> None:
 
     async def work() -> None:
         with peer() as there:
-            transport, protocol = await ringmsg.aio.create_datagram_endpoint(Logging, remote_addr=there.getsockname())
+            transport, protocol = await ringmsg.aio.create_datagram_endpoint(
+                Logging, remote_addr=there.getsockname()
+            )
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR
             there.connect(there.getsockname())
             transport.sendto(b"to nobody")
@@ -417,7 +423,9 @@ def test_ipv6_and_unix_bursts(tmp_path: Any) -> None:
             self.got.append((data, addr))
 
     async def work(family: int, here: Any, there: Any) -> None:
-        transport, protocol = await ringmsg.aio.create_datagram_endpoint(Sources, local_addr=here, family=family)
+        transport, protocol = await ringmsg.aio.create_datagram_endpoint(
+            Sources, local_addr=here, family=family
+        )
         with socket.socket(family, socket.SOCK_DGRAM) as sender:
             sender.bind(there)
             sender.setblocking(False)
@@ -549,7 +557,9 @@ def test_reuse_address_as_the_loop_has_it() -> None:
 
 def test_a_forgotten_transport_warns() -> None:
     async def work() -> None:
-        transport, _ = await ringmsg.aio.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0))
+        transport, _ = await ringmsg.aio.create_datagram_endpoint(
+            asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+        )
         await asyncio.sleep(0)
         transport.pause_reading()
         with pytest.warns(ResourceWarning, match="unclosed transport <DatagramTransport fd="):

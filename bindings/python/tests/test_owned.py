@@ -44,7 +44,10 @@ def test_messages(pair: Pair) -> None:
 
 @pytest.mark.parametrize("family", [socket.AF_INET6, socket.AF_UNIX])
 def test_messages_of_other_families(family: int, tmp_path: Any) -> None:
-    with socket.socket(family, socket.SOCK_DGRAM) as receiver, socket.socket(family, socket.SOCK_DGRAM) as sender:
+    with (
+        socket.socket(family, socket.SOCK_DGRAM) as receiver,
+        socket.socket(family, socket.SOCK_DGRAM) as sender,
+    ):
         for sock, name in ((receiver, "a"), (sender, "b")):
             sock.bind(("::1", 0) if family == socket.AF_INET6 else f"{tmp_path}/{name}")
         with ringmsg.Receiver(receiver) as rx:
@@ -208,7 +211,9 @@ def test_several_pools(pair: Pair) -> None:
                 batch = ring.reap(5)
                 seen += batch.messages()
                 assert [bytes(row) for row in batch.to_numpy()[0]] == batch.payloads()
-        assert sorted(seen) == sorted([(b"abc", pair.sender.getsockname()), (b"def", other.sender.getsockname())] * 5)
+        assert sorted(seen) == sorted(
+            [(b"abc", pair.sender.getsockname()), (b"def", other.sender.getsockname())] * 5
+        )
     other.close()
 
 

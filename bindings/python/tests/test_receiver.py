@@ -12,7 +12,6 @@ import socket
 import struct
 import threading
 import time
-
 from typing import Any
 
 import pytest
@@ -45,7 +44,8 @@ def test_what_was_not_asked_for_is_none(pair: Pair) -> None:
         pair.send(b"x")
         (datagram,) = rx.reap(5)
         assert bytes(datagram.payload) == b"x"
-        for name in "source destination interface_index traffic_class ecn hop_limit timestamp_ns dropped segment_size".split():
+        names = "source destination interface_index traffic_class ecn hop_limit timestamp_ns dropped segment_size"
+        for name in names.split():
             assert getattr(datagram, name) is None, name
         with pytest.raises(ValueError, match="without metadata"):
             datagram.batch.metadata
@@ -307,9 +307,10 @@ def test_recvmsg_unix_descriptors() -> None:
 
 
 def test_unix_names(tmp_path: os.PathLike[str]) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, socket.socket(
-        socket.AF_UNIX, socket.SOCK_DGRAM
-    ) as sender:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
+    ):
         sock.bind(f"{tmp_path}/receiver")
         sender.bind(f"{tmp_path}/sender")
         with ringmsg.Receiver(sock) as rx:
@@ -415,7 +416,11 @@ def test_misuse_raises(pair: Pair) -> None:
     [
         ({"sock": None}, TypeError, "a socket, or its descriptor, is wanted, not None"),
         ({"sock": "127.0.0.1:9"}, TypeError, "a socket, or its descriptor, is wanted"),
-        ({"metadata": "all"}, TypeError, "a set of ringmsg.Meta flags, as in Meta.SOURCE | Meta.DROPPED, not 'all'"),
+        (
+            {"metadata": "all"},
+            TypeError,
+            "a set of ringmsg.Meta flags, as in Meta.SOURCE | Meta.DROPPED, not 'all'",
+        ),
         ({"payload_capacity": -1}, ValueError, "payload_capacity is 0 to 2**31 - 1, not -1"),
         ({"payload_capacity": "64k"}, TypeError, "payload_capacity is a number, not '64k'"),
         ({"buffers": 2.5}, TypeError, "buffers is a number, not 2.5"),

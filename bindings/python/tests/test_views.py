@@ -164,7 +164,9 @@ def test_columns(pair: Pair) -> None:
 def test_pins_that_starve_warn(pair: Pair) -> None:
     with ringmsg.Receiver(pair.receiver, buffers=4) as rx:
         pinned = []
-        with pytest.warns(RuntimeWarning, match=r"keep [34] of the ring's 4 buffers.*batch.messages\(\)") as caught:
+        with pytest.warns(
+            RuntimeWarning, match=r"keep [34] of the ring's 4 buffers.*batch.messages\(\)"
+        ) as caught:
             for _ in range(4):
                 pair.send(b"x")
                 pinned.append(rx.reap(5)[0].payload[:])

@@ -78,7 +78,10 @@ async def main() -> None:
         if len(seen) == NOTIFICATIONS:
             break
     ticking.cancel()
-    print(f"{small.count(b'nothing')} small, {changed}, large {large == LARGE}, in order {seen == sorted(set(seen))}")
+    print(
+        f"{small.count(b'nothing')} small, {changed}, large {large == LARGE}, "
+        f"in order {seen == sorted(set(seen))}"
+    )
     await client.shutdown()
     await server.shutdown()
     if sys.argv[1] == "ringmsg":

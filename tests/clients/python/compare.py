@@ -43,7 +43,9 @@ def pytest(folder: pathlib.Path, what: list[str], installed: bool) -> tuple[Outc
             timeout=900,
         )
         if not report.exists():
-            raise SystemExit(f"{folder.name}: pytest ended without a report:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
+            raise SystemExit(
+                f"{folder.name}: pytest ended without a report:\n{run.stdout[-2000:]}{run.stderr[-2000:]}"
+            )
         outcomes = {}
         for case in xml.etree.ElementTree.parse(report).iter("testcase"):
             kinds = {child.tag for child in case} & {"failure", "error", "skipped"}
@@ -67,7 +69,9 @@ def suite(name: str, sources: pathlib.Path) -> bool:
         ours |= pytest(where, again, installed=True)[0]
         different = [test for test in different if own.get(test) != ours.get(test)]
     counts = {kind: list(own.values()).count(kind) for kind in sorted(set(own.values()))}
-    print(f"{name}: {len(own)} tests, {counts}; {endpoints} endpoints were ringmsg's; {len(different)} differ")
+    print(
+        f"{name}: {len(own)} tests, {counts}; {endpoints} endpoints were ringmsg's; {len(different)} differ"
+    )
     for test in sorted(different):
         print(f"  {test}: {own.get(test)}, on ringmsg {ours.get(test)}")
     return not different and endpoints > 0 and counts.get("passed", 0) > 0
@@ -83,7 +87,8 @@ def program(name: str) -> bool:
         outputs.append((run.returncode, run.stdout))
         if run.returncode:
             print(run.stderr[-2000:], file=sys.stderr)
-    print(f"{name}: {outputs[0][1].strip()}; {'equal' if outputs[0] == outputs[1] else f'on ringmsg {outputs[1]}'}")
+    verdict = "equal" if outputs[0] == outputs[1] else f"on ringmsg {outputs[1]}"
+    print(f"{name}: {outputs[0][1].strip()}; {verdict}")
     return outputs[0] == outputs[1] and outputs[0][0] == 0
 
 

@@ -54,7 +54,10 @@ async def main() -> None:
             vandal.sendto(junk)
         answered += sum(await asyncio.gather(*(ask(number) for number in range(start, start + 30))))
     await asyncio.sleep(0.05)
-    print(f"{answered} of {QUERIES} answered, {len(exceptions)} of {unparsable} exceptions: {sorted(set(exceptions))}")
+    print(
+        f"{answered} of {QUERIES} answered, "
+        f"{len(exceptions)} of {unparsable} exceptions: {sorted(set(exceptions))}"
+    )
     vandal.close()
     server.close()
     await asyncio.sleep(0.05)

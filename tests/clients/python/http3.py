@@ -80,7 +80,12 @@ class Client(QuicConnectionProtocol):
 
     async def fetch(self) -> tuple[int, str]:
         stream = self._quic.get_next_available_stream_id()
-        headers = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"localhost"), (b":path", b"/")]
+        headers = [
+            (b":method", b"GET"),
+            (b":scheme", b"https"),
+            (b":authority", b"localhost"),
+            (b":path", b"/"),
+        ]
         self.http.send_headers(stream, headers, end_stream=True)
         self.transmit()
         await asyncio.wait_for(self.done, 400)
@@ -97,13 +102,17 @@ class Relay:
 
     async def open(self) -> int:
         loop = asyncio.get_running_loop()
-        self.inside, _ = await loop.create_datagram_endpoint(lambda: Side(self.to_server), local_addr=("127.0.0.1", 0))
+        self.inside, _ = await loop.create_datagram_endpoint(
+            lambda: Side(self.to_server), local_addr=("127.0.0.1", 0)
+        )
         await self.rebind()
         return int(self.inside.get_extra_info("sockname")[1])
 
     async def rebind(self) -> None:
         loop, before = asyncio.get_running_loop(), self.outside
-        self.outside, _ = await loop.create_datagram_endpoint(lambda: Side(self.to_client), remote_addr=self.server)
+        self.outside, _ = await loop.create_datagram_endpoint(
+            lambda: Side(self.to_client), remote_addr=self.server
+        )
         if before is not None:
             before.close()
 

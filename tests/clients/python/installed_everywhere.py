@@ -9,9 +9,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import uvloop
-
 import ringmsg.aio
+import uvloop
 from ringmsg import _endpoint
 
 

@@ -23,13 +23,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("support", help="what this machine supports, and why (the default)")
     listen_parser = commands.add_parser("listen", help="show datagrams as they arrive")
-    watch_parser = commands.add_parser("watch", help="a live table: rate, batch sizes, drops, starvation, CPU, ECN")
+    watch_parser = commands.add_parser(
+        "watch", help="a live table: rate, batch sizes, drops, starvation, CPU, ECN"
+    )
     for each in (listen_parser, watch_parser):
         each.add_argument("address", metavar="HOST:PORT", help="127.0.0.1:9999, [::1]:9999")
-        each.add_argument("--gro", action="store_true", help="let the kernel join datagrams into trains (UDP_GRO)")
+        each.add_argument(
+            "--gro", action="store_true", help="let the kernel join datagrams into trains (UDP_GRO)"
+        )
         each.add_argument("--mode", default="auto", help="auto, defer, coop, plain, sqpoll")
         each.add_argument("--seconds", type=float, help="stop after so many seconds")
-    listen_parser.add_argument("--metadata", default="", metavar="LIST", help=f"all, or of: {', '.join(NAMES)}")
+    listen_parser.add_argument(
+        "--metadata", default="", metavar="LIST", help=f"all, or of: {', '.join(NAMES)}"
+    )
     listen_parser.add_argument("--count", type=int, help="stop after so many datagrams")
     listen_parser.add_argument("--quiet", action="store_true", help="only the line of each second")
     watch_parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="draw so often")

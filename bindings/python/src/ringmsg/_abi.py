@@ -8,7 +8,18 @@ classes below state the layout, and the tests compare it with the header's.
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
+from ctypes import (
+    c_char_p,
+    c_int,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint8,
+    c_uint16,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from typing import Any
 
 from . import _loader
@@ -128,8 +139,8 @@ class Stats(Sized):
     _fields_ = [("size", c_uint32), ("reserved", c_uint32)] + [
         (name, c_uint64)
         for name in (
-            "records datagrams payload_bytes reaps enters wakes rearms starvations window_misses cq_overflows "
-            "truncated control_truncated zero_length errors socket_drops buffers_held buffers_published"
+            "records datagrams payload_bytes reaps enters wakes rearms starvations window_misses "
+            "cq_overflows truncated control_truncated zero_length errors socket_drops buffers_held buffers_published"
         ).split()
     ]
 
@@ -219,7 +230,9 @@ class Library:
             try:
                 function = getattr(dll, f"ringmsg_{name}")
             except AttributeError:
-                raise ImportError(f"ringmsg: {self.path} has no ringmsg_{name}(): not this package's library") from None
+                raise ImportError(
+                    f"ringmsg: {self.path} has no ringmsg_{name}(): not this package's library"
+                ) from None
             function.restype = result
             function.argtypes = arguments
             setattr(self, name, function)

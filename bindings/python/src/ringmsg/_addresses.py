@@ -74,7 +74,9 @@ class AddressCache4:
         fields = _KEY4.iter_unpack(struct.pack(f"={len(keys)}Q", *keys))
         # An error has no source, and nobody sends from 0.0.0.0:0.
         return [
-            (f"{octets[a]}.{octets[b]}.{octets[c]}.{octets[d]}", port) if family == 2 and (a or port) else None
+            (f"{octets[a]}.{octets[b]}.{octets[c]}.{octets[d]}", port)
+            if family == 2 and (a or port)
+            else None
             for family, port, a, b, c, d in fields
         ]
 

@@ -123,7 +123,9 @@ class Pin:
         self.count: int = count
         spans = slab.records_view[: count * _abi.RECORD_SIZE]
         self.buffers: int = len(set(_BUFFERS.iter_unpack(spans)))
-        self.references: list[weakref.ref[Any]] = [weakref.ref(exporter, self._gone) for exporter in exporters]
+        self.references: list[weakref.ref[Any]] = [
+            weakref.ref(exporter, self._gone) for exporter in exporters
+        ]
 
     def _gone(self, _: Any) -> None:
         if all(reference() is None for reference in self.references):
@@ -232,8 +234,8 @@ class Core:
         elif not self.warned:
             self.warned = True
             warnings.warn(
-                f"ringmsg: slices of payloads, or arrays over them, keep {pinned} of the ring's {self.buffers} "
-                "buffers: it runs out of them, and receives nothing until they are gone. Keep copies: "
+                f"ringmsg: slices of payloads, or arrays over them, keep {pinned} of the ring's "
+                f"{self.buffers} buffers: it runs out of them, and receives nothing until they are gone. Keep copies: "
                 "batch.messages(), batch.to_numpy(), or bytes(datagram.payload)",
                 RuntimeWarning,
                 stacklevel=_caller_level(),

@@ -325,7 +325,9 @@ def _ignore(transport: DatagramTransport) -> None:
 def _is_from_one_peer(pairs: list[tuple[Any, Any]]) -> bool:
     """The burst begins as a train does: with datagrams of one size from one source."""
     size, source = len(pairs[0][0]), pairs[0][1]
-    return all(data.__class__ is bytes and len(data) == size and addr == source for data, addr in pairs[1:_ENOUGH])
+    return all(
+        data.__class__ is bytes and len(data) == size and addr == source for data, addr in pairs[1:_ENOUGH]
+    )
 
 
 def _claim_descriptor(loop: asyncio.AbstractEventLoop, fd: int, transport: DatagramTransport) -> None:

@@ -19,14 +19,17 @@ SPECIAL = Meta.MARK | Meta.SOCKET_ERROR | Meta.FLOW_LABEL
 
 def listen(given: argparse.Namespace, out: TextIO) -> int:
     """Shows what arrives until told to stop."""
-    with open_socket(given.address) as sock, Receiver(
-        sock, metadata=wanted(given.metadata, given.gro, sock.family), mode=given.mode
-    ) as rx:
+    with (
+        open_socket(given.address) as sock,
+        Receiver(sock, metadata=wanted(given.metadata, given.gro, sock.family), mode=given.mode) as rx,
+    ):
         listener = Listener(rx, out, given.quiet)
         host, port = sock.getsockname()[:2]
         print(f"listening on {host} port {port}, mode {given.mode}", file=out, flush=True)
         end = None if given.seconds is None else time.monotonic() + given.seconds
-        while (given.count is None or listener.datagrams < given.count) and (end is None or time.monotonic() < end):
+        while (given.count is None or listener.datagrams < given.count) and (
+            end is None or time.monotonic() < end
+        ):
             left = 1.0 if end is None else min(1.0, max(0.0, end - time.monotonic()))
             for datagram in rx.reap(min(left, listener.left())):
                 listener.show(datagram)
@@ -42,7 +45,9 @@ def open_socket(address: str) -> socket.socket:
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit():
         raise ValueError(f"{address!r} is not HOST:PORT")
-    found = socket.getaddrinfo(host.strip("[]") or None, int(port), type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+    found = socket.getaddrinfo(
+        host.strip("[]") or None, int(port), type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+    )
     family, kind, protocol, _, name = found[0]
     sock = socket.socket(family, kind, protocol)
     try:
@@ -99,8 +104,8 @@ class Listener:
         """The metadata that came."""
         parts = []
         for name in (
-            "destination interface_index ecn traffic_class hop_limit timestamp_ns hardware_timestamp_ns segment_size "
-            "dropped flow_label mark"
+            "destination interface_index ecn traffic_class hop_limit timestamp_ns "
+            "hardware_timestamp_ns segment_size dropped flow_label mark"
         ).split():
             value = getattr(datagram, name)
             if value is not None:
@@ -119,9 +124,10 @@ class Listener:
         now, before = self.rx.stats, self.before
         datagrams, reaps = now.datagrams - before.datagrams, max(1, now.reaps - before.reaps)
         drops = now.socket_drops - before.socket_drops
-        rate = datagrams / elapsed if elapsed > 0 else 0.0
+        elapsed = max(elapsed, 1e-9)
+        megabits = (now.payload_bytes - before.payload_bytes) * 8e-6 / elapsed
         self.say(
-            f"{rate:,.0f} datagrams/s  {(now.payload_bytes - before.payload_bytes) * 8e-6 / max(elapsed, 1e-9):,.1f} Mbit/s  "
+            f"{datagrams / elapsed:,.0f} datagrams/s  {megabits:,.1f} Mbit/s  "
             f"{datagrams / reaps:.1f} per reap  {drops} dropped",
             RED if drops else BOLD,
         )

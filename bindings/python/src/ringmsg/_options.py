@@ -41,7 +41,9 @@ def socket_enable(sock: socket.socket | int, metadata: Meta) -> None:
     """Sets the socket options that make the kernel send ``metadata`` with every datagram. All of
     them or, on OSError, none. (``Receiver`` does it by itself.)"""
     if not isinstance(metadata, int):
-        raise TypeError(f"metadata is a set of ringmsg.Meta flags, as in Meta.SOURCE | Meta.DROPPED, not {metadata!r}")
+        raise TypeError(
+            f"metadata is a set of ringmsg.Meta flags, as in Meta.SOURCE | Meta.DROPPED, not {metadata!r}"
+        )
     errors.check(lib.socket_enable(sock if isinstance(sock, int) else sock.fileno(), metadata))
 
 

@@ -13,6 +13,7 @@ from .flags import Meta
 
 if TYPE_CHECKING:
     import numpy
+
     from .batch import Batch
 
 _RESULT = _layout.record("result")

@@ -88,9 +88,16 @@ class Watcher:
             ("starved", f"{now.starvations - before.starvations:,}", f"{now.starvations:,}"),
             ("errors", f"{now.errors - before.errors:,}", f"{now.errors:,}"),
             ("a batch", f"{datagrams / max(batches, 1):.1f}", ""),
-            ("CPU each", f"{cpu / datagrams * 1e9:,.0f} ns" if datagrams else "-", f"{cpu / elapsed:.0%} of one"),
+            (
+                "CPU each",
+                f"{cpu / datagrams * 1e9:,.0f} ns" if datagrams else "-",
+                f"{cpu / elapsed:.0%} of one",
+            ),
         ]
-        lines = [f"{self.title}  {time.monotonic() - self.started:.0f} s", f"{'':12}{'now':>16}{'in all':>16}"]
+        lines = [
+            f"{self.title}  {time.monotonic() - self.started:.0f} s",
+            f"{'':12}{'now':>16}{'in all':>16}",
+        ]
         lines += [f"{name:12}{value:>16}{total:>16}" for name, value, total in rows]
         lines += ["", f"rate        {sparkline(self.rates)}", "", *self._marks(), "", *self._sizes()]
         self.before, self.shown_at, self.cpu_before = now, time.monotonic(), time.thread_time()
@@ -101,7 +108,10 @@ class Watcher:
     def _marks(self) -> list[str]:
         """ECN marks of the interval."""
         total = max(sum(self.marks), 1)
-        return [f"{name:12}{count / total:>15.1%}  {bar(count / total)}" for name, count in zip(ECN_NAMES, self.marks)]
+        return [
+            f"{name:12}{count / total:>15.1%}  {bar(count / total)}"
+            for name, count in zip(ECN_NAMES, self.marks)
+        ]
 
     def _sizes(self) -> list[str]:
         """A histogram of batch sizes."""
@@ -117,7 +127,10 @@ class Watcher:
     def _colored(self, line: str) -> str:
         if line.startswith(self.title):
             return f"{_BOLD}{line}{_PLAIN}"
-        is_trouble = line.startswith(("dropped", "starved", "errors", "CE ")) and line.split()[1] not in ("0", "0.0%")
+        is_trouble = line.startswith(("dropped", "starved", "errors", "CE ")) and line.split()[1] not in (
+            "0",
+            "0.0%",
+        )
         return f"{_RED}{line}{_PLAIN}" if is_trouble else line
 
 

@@ -74,10 +74,13 @@ async def create_datagram_endpoint(
 def _check_reuse_address(value: bool | None) -> None:
     """As uvloop has it."""
     if value:
-        raise ValueError("Passing `reuse_address=True` is no longer supported, as the usage of SO_REUSEPORT in UDP "
-                         "poses a significant security concern.")
+        raise ValueError(
+            "Passing `reuse_address=True` is no longer supported, as the usage of SO_REUSEPORT in UDP "
+            "poses a significant security concern."
+        )
     warnings.warn(
-        "The *reuse_address* parameter has been deprecated as of 3.5.10 and is scheduled for removal in 3.11.",
+        "The *reuse_address* parameter has been deprecated as of 3.5.10 and is scheduled for removal "
+        "in 3.11.",
         DeprecationWarning,
         stacklevel=3,
     )

@@ -55,7 +55,9 @@ class Datagram(tuple[memoryview, Any, "Batch", int]):
     __slots__ = ()
 
     payload: memoryview = _field(0, "The bytes, in place. Empty for an error.")
-    source: Any = _field(1, "The sender as socket gives it: (host, port), (host, port, flowinfo, scope), a path.")
+    source: Any = _field(
+        1, "The sender as socket gives it: (host, port), (host, port, flowinfo, scope), a path."
+    )
     batch: Batch = _field(2, "The batch this belongs to.")
     position: int = _field(3, "Its place in the batch.")
 

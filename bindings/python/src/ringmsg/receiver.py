@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 import struct
-import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -37,9 +36,9 @@ class Receiver(Ring):
     ``sock``: a bound or connected socket (or a descriptor), which stays yours. ``metadata``: what
     is to be known of each datagram; the socket options that takes are switched on. They stay on,
     since others may share the socket, but for UDP_GRO (``Meta.SEGMENT_SIZE``), which ``close()``
-    switches off as soon as nothing is queued. ``split``: the trains that the kernel's GRO makes are taken apart again, one
-    ``Datagram`` each; False: a train is one, with its ``segment_size``. ``buffers``: how many
-    datagrams (or trains) can be held at once, a power of two up to 32768. ``batch_size``: the
+    switches off unless data is queued. ``split``: the trains that the kernel's GRO makes are taken
+    apart again, one ``Datagram`` each; False: a train is one, with its ``segment_size``.
+    ``buffers``: how many datagrams (or trains) can be held at once, a power of two up to 32768. ``batch_size``: the
     most that one batch holds. ``payload_capacity``: bytes a buffer holds; the default has room
     for anything.
 
@@ -84,7 +83,9 @@ class Receiver(Ring):
         self._is_ip = sock.family in (socket.AF_INET, socket.AF_INET6)
         udp = self._is_ip and sock.type == socket.SOCK_DGRAM and sock.proto in (0, socket.IPPROTO_UDP)
         if metadata is not None and not isinstance(metadata, int):
-            raise TypeError(f"metadata is a set of ringmsg.Meta flags, as in Meta.SOURCE | Meta.DROPPED, not {metadata!r}")
+            raise TypeError(
+                f"metadata is a set of ringmsg.Meta flags, as in Meta.SOURCE | Meta.DROPPED, not {metadata!r}"
+            )
         wanted = DEFAULT_METADATA if metadata is None else Meta(metadata)
         if metadata is None and not udp:
             wanted &= ~Meta.SEGMENT_SIZE
