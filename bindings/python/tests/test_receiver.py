@@ -44,9 +44,10 @@ def test_what_was_not_asked_for_is_none(pair: Pair) -> None:
         pair.send(b"x")
         (datagram,) = rx.reap(5)
         assert bytes(datagram.payload) == b"x"
-        names = "source destination interface_index traffic_class ecn hop_limit timestamp_ns dropped segment_size"
+        names = "source destination interface_index traffic_class ecn hop_limit timestamp_ns dropped"
         for name in names.split():
             assert getattr(datagram, name) is None, name
+        assert datagram.segment_size is None
         with pytest.raises(ValueError, match="without metadata"):
             datagram.batch.metadata
 

@@ -140,7 +140,8 @@ class Stats(Sized):
         (name, c_uint64)
         for name in (
             "records datagrams payload_bytes reaps enters wakes rearms starvations window_misses "
-            "cq_overflows truncated control_truncated zero_length errors socket_drops buffers_held buffers_published"
+            "cq_overflows truncated control_truncated zero_length errors socket_drops "
+            "buffers_held buffers_published"
         ).split()
     ]
 

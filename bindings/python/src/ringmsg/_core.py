@@ -235,8 +235,8 @@ class Core:
             self.warned = True
             warnings.warn(
                 f"ringmsg: slices of payloads, or arrays over them, keep {pinned} of the ring's "
-                f"{self.buffers} buffers: it runs out of them, and receives nothing until they are gone. Keep copies: "
-                "batch.messages(), batch.to_numpy(), or bytes(datagram.payload)",
+                f"{self.buffers} buffers: it runs out of them, and receives nothing until they are gone. "
+                "Keep copies: batch.messages(), batch.to_numpy(), or bytes(datagram.payload)",
                 RuntimeWarning,
                 stacklevel=_caller_level(),
             )

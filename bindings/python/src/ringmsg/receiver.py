@@ -38,9 +38,9 @@ class Receiver(Ring):
     since others may share the socket, but for UDP_GRO (``Meta.SEGMENT_SIZE``), which ``close()``
     switches off unless data is queued. ``split``: the trains that the kernel's GRO makes are taken
     apart again, one ``Datagram`` each; False: a train is one, with its ``segment_size``.
-    ``buffers``: how many datagrams (or trains) can be held at once, a power of two up to 32768. ``batch_size``: the
-    most that one batch holds. ``payload_capacity``: bytes a buffer holds; the default has room
-    for anything.
+    ``buffers``: how many datagrams (or trains) can be held at once, a power of two up to 32768.
+    ``batch_size``: the most that one batch holds. ``payload_capacity``: bytes a buffer holds; the
+    default has room for anything.
 
     The first thread that reaps becomes the owner (see ``Ring``), so a receiver can be made in
     one thread and used in another. ``close()``, ``wake()`` and ``stats`` are for any thread.
