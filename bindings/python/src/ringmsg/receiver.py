@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import _abi, _addresses, _layout, _options, errors
+from ._arguments import descriptor
 from .batch import Batch
 from .datagram import Datagram
 from .flags import Meta, RecordFlag, RecvFlag
-from .ring import Ring, descriptor
+from .ring import Ring
 
 if TYPE_CHECKING:
     from typing_extensions import Self

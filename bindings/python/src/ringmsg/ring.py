@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import math
 import os
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _abi, errors
 from ._abi import lib
+from ._arguments import ENGINES, MODES, descriptor, nanoseconds, unsigned
 from ._core import Core, Slab, Stats
 from .batch import Batch
 from .flags import Engine, Feature, RecvFlag, Setup
@@ -27,15 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "Ring", "RingInfo"]
 
-MODES = {
-    "auto": Setup.AUTO,
-    "plain": Setup(0),
-    "coop": Setup.COOP_TASKRUN | Setup.TASKRUN_FLAG,
-    "defer": Setup.DEFER_TASKRUN,
-    "sqpoll": Setup.SQPOLL,
-}
-ENGINES = {"auto": Engine.AUTO, "io_uring": Engine.IO_URING, "recvmmsg": Engine.RECVMMSG}
-_FOR_EVER = -1
 _rings: weakref.WeakSet[Ring] = weakref.WeakSet()
 
 
@@ -50,33 +41,6 @@ class RingInfo(NamedTuple):
     cq_entries: int
     owner_thread: int
     """``threading.get_native_id()`` of the owner; 0: not bound, or not enabled yet."""
-
-
-def descriptor(sock: Any) -> int:
-    """The descriptor of a socket, of anything with ``fileno()``, or itself."""
-    if isinstance(sock, int) and not isinstance(sock, bool):
-        return sock
-    if not hasattr(sock, "fileno"):
-        raise TypeError(f"a socket, or its descriptor, is wanted, not {sock!r}")
-    return int(sock.fileno())
-
-
-def unsigned(name: str, value: Any) -> int:
-    """An argument that is a number of bytes or buffers."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} is a number, not {value!r}")
-    if not 0 <= value < 2**31:
-        raise ValueError(f"{name} is 0 to 2**31 - 1, not {value}")
-    return value
-
-
-def nanoseconds(seconds: float | None) -> int:
-    """A time-out in the library's unit; None and infinity: no limit."""
-    if seconds is None or seconds == math.inf:
-        return _FOR_EVER
-    if seconds != seconds or seconds < 0:
-        raise ValueError("a timeout is None, or a number of seconds from 0")
-    return min(int(seconds * 1e9), 2**62)
 
 
 class Pool:
