@@ -14,8 +14,8 @@ from typing import Any
 Create = Callable[..., Awaitable[tuple[Any, Any]]]
 Scenario = Callable[[Create, list[Any]], Awaitable[None]]
 SCENARIOS: dict[str, Scenario] = {}
-# Where uvloop's own endpoint does otherwise than asyncio's: how. Under uvloop ours follows asyncio's
-# all the same, but where programs written for uvloop would break.
+# Where uvloop's own endpoint does otherwise than asyncio's: how. Under uvloop ours follows
+# asyncio's all the same, but where programs written for uvloop would break.
 UVLOOP_DIFFERS: dict[str, str] = {}
 UVLOOP_FOLLOWED: set[str] = set()
 

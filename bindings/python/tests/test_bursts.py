@@ -266,7 +266,8 @@ def test_gro_is_not_switched_off_over_queued_trains() -> None:
 
 @pytest.mark.parametrize("loop_kind", LOOPS)
 def test_errors_that_stay_queued_do_not_end_receiving(loop_kind: str) -> None:
-    """With IP_RECVERR poll(2) reports POLLERR until the error queue is read; libuv gives up on that."""
+    """With IP_RECVERR poll(2) reports POLLERR until the error queue is read; libuv gives up on
+    that."""
 
     class Logging(Numbers):
         def error_received(self, exc: Exception) -> None:

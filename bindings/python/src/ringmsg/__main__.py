@@ -53,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(describe_support().rstrip(), flush=True)
         return 0
     except BrokenPipeError:
-        # Whoever read our output has gone, as head does. The interpreter must not flush to it again.
+        # Whoever read our output has gone, as head does. The interpreter must not flush to it
+        # again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (OSError, ValueError) as error:
@@ -64,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def watch(given: argparse.Namespace, out: TextIO) -> int:
-    """Shows a table of what arrives until told to stop."""
+    """Shows a live table until the time is over, or Ctrl-C."""
     metadata = _watch.METADATA | (Meta.SEGMENT_SIZE if given.gro else Meta(0))
     with open_socket(given.address) as sock, Receiver(sock, metadata=metadata, mode=given.mode) as rx:
         rx.reap(0)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ._core import Slab
 
 CACHE_LIMIT = 16384
-# What tells a source: valid, family, source_port, source, source_scope.
+# The fields that identify a source: valid, family, source_port, source, source_scope.
 _KEY6, _KEYS6 = _layout.until(_abi.Metadata, "source_scope")
 _KEY4 = struct.Struct("=HH4B")  # family, source_port, source
 _OCTETS = [str(octet) for octet in range(256)]
@@ -30,8 +30,8 @@ def text(family: int, address: bytes, port: int, scope: int = 0) -> tuple[Any, .
 
 
 class AddressCache4:
-    """Source addresses of an IPv4 socket by family, port and address as one number. Peers send
-    more than once, and making the text of an address costs a third of receiving."""
+    """Source addresses of an IPv4 socket, by family, port and address as one number. Formatting an
+    address costs a third of receiving a datagram, and most peers send more than once."""
 
     def __init__(self) -> None:
         self._known: dict[int, Any] = {}
@@ -61,7 +61,7 @@ class AddressCache4:
             decoded = self._decode(missing)
             for position, source in zip(gaps, decoded):
                 sources[position] = source
-        # Remembering costs as well: while nobody comes twice, only a sample is remembered.
+        # Storing costs as well: while no address repeats, only every eighth is stored.
         sample = 1 if self._any_known else 8
         self._any_known = missing is not keys
         if len(self._known) >= CACHE_LIMIT:
@@ -72,7 +72,7 @@ class AddressCache4:
     def _decode(keys: list[int]) -> list[Any]:
         octets = _OCTETS
         fields = _KEY4.iter_unpack(struct.pack(f"={len(keys)}Q", *keys))
-        # An error has no source, and nobody sends from 0.0.0.0:0.
+        # An error has no source; its family and port are 0.
         return [
             (f"{octets[a]}.{octets[b]}.{octets[c]}.{octets[d]}", port)
             if family == 2 and (a or port)

@@ -56,7 +56,8 @@ class AsyncReceiver:
         return await self._next(timeout)
 
     async def _next(self, timeout: float | None) -> Batch:
-        """No datagram is lost when the task is cancelled: nothing is taken before the last await."""
+        """No datagram is lost when the task is cancelled: nothing is taken before the last
+        await."""
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         while True:

@@ -64,8 +64,8 @@ class Burst:
         self._receive = lib.receive
 
     def receive(self, fd: int, family: int) -> list[tuple[Any, Any]]:
-        """The datagrams that the socket holds, of at most MESSAGES messages, with their sources. GRO
-        trains are split. An OSError takes a datagram's place where one came between them; it is
+        """The datagrams that the socket holds, of at most MESSAGES messages, with their sources.
+        GRO trains are split. An OSError takes a datagram's place where one came between them; it is
         raised if nothing else came: EAGAIN, or the socket's own error."""
         slab = self._slab
         cache = self._caches.get(family)

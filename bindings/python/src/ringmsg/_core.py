@@ -43,8 +43,8 @@ _FAMILY = _layout.metadata("family")
 
 
 class Slab:
-    """The arrays that one call fills: records, and metadata unless nobody wants them. And views
-    of the columns that are read of every datagram."""
+    """The arrays that one call fills: records and, if requested, metadata; and views of the
+    columns that are read for every datagram."""
 
     __slots__ = (
         "metadata",
@@ -68,7 +68,7 @@ class Slab:
         self.metadata_address: int | None = None
         if with_metadata:
             # family, source_port, and an IPv4 source are eight bytes, but not on a multiple of
-            # eight: they are read through a view that begins with the first of them.
+            # eight: a view that begins with the first of them reads all three as one number.
             size, shift = capacity * _abi.METADATA_SIZE, _FAMILY.offset
             self.metadata = (ctypes.c_uint8 * (size + 8))()
             self.metadata_address = ctypes.addressof(self.metadata)
@@ -77,7 +77,7 @@ class Slab:
             self.sources: Any = view[shift : size + shift].cast("Q")[:: _abi.METADATA_SIZE // 8]
 
     def is_free(self) -> bool:
-        """Nobody has an array over this memory: it can be filled again."""
+        """No array refers to this memory: it can be filled again."""
         return self.holders() <= _NO_HOLDERS
 
     def holders(self) -> int:
@@ -188,15 +188,15 @@ class Core:
     # --- record arrays -----------------------------------------------------------------------
 
     def take_slab(self, capacity: int, with_metadata: bool) -> Slab:
-        """Arrays that can be filled."""
+        """Arrays to which no numpy array refers."""
         for index, slab in enumerate(self.slabs):
             if slab.is_free():
                 del self.slabs[index]
                 return slab
         return Slab(capacity, with_metadata)
 
-    def give_slab(self, slab: Slab) -> None:
-        """Takes arrays back. Those that somebody still looks at wait for their turn."""
+    def return_slab(self, slab: Slab) -> None:
+        """Takes arrays back. They are reused once no numpy array refers to them."""
         if slab not in self.slabs:
             self.slabs.insert(0, slab)
             del self.slabs[4:]
@@ -247,8 +247,8 @@ class Core:
         return self.process != os.getpid()
 
     def free(self) -> None:
-        """Frees the ring, or leaves that to the last pin. The caller sees to it that nobody is in
-        a reap."""
+        """Frees the ring, or leaves that to the last pin. The caller ensures that no thread is in a
+        reap."""
         with self.lock:
             self.closing = True
             if self.pins and not self.in_child():

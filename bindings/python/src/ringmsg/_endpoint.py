@@ -20,10 +20,10 @@ from ._flow import Sending
 
 # Datagrams handed to the protocol in one turn of the loop, so that others get theirs.
 TURN = 64
-# When to try whether there is a burst. The clock is read after every LOOK_EVERY datagrams; that many
-# within LOOK_NS are a reason to try. ENOUGH datagrams in one call are a burst, and the next call is
-# made the same way. After a call that brought fewer, twice as many reasons are needed for the next
-# try, up to PATIENCE_MAX: then tries cost less than a hundredth of what lone datagrams do.
+# When to try whether there is a burst. The clock is read after every LOOK_EVERY datagrams; that
+# many within LOOK_NS are a reason to try. ENOUGH datagrams in one call are a burst, and the next
+# call is made the same way. After a call that brought fewer, twice as many reasons are needed for
+# the next try, up to PATIENCE_MAX: then tries cost less than a hundredth of what lone datagrams do.
 _LOOK_EVERY = 4
 _LOOK_NS = 160_000
 _ENOUGH = 4
@@ -138,15 +138,16 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         self._protocol.datagram_received(data, addr)
 
     def _read_failed(self, error: OSError) -> None:
-        """The socket had an error, or nothing: somebody else took it, or it has a queued error."""
+        """recv failed: the socket had an error, or another process had taken the datagram."""
         if not self._has_selector:
             self._watch_through_epoll()
         if not isinstance(error, (BlockingIOError, InterruptedError)):
             self._protocol.error_received(error)
 
     def _watch_through_epoll(self) -> None:
-        """libuv gives a descriptor up for good once poll(2) says POLLERR, which an ICMP error does, and
-        a queued error until somebody reads it. An epoll that holds the socket is only readable."""
+        """Watches an epoll instance that holds the socket. libuv stops watching a descriptor once
+        poll(2) reports POLLERR, as it does after an ICMP error and while the error queue has an
+        entry; an epoll instance only becomes readable."""
         if self._epoll is None and self.is_reading():
             self._remove_reader(self._read_fd)
             self._epoll = select.epoll()
@@ -198,7 +199,8 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         self._receive_alone(self._recvfrom_into)
 
     def _recvfrom_into(self) -> tuple[bytes, Any, int]:
-        """Into the loop's slab: an allocation of 256 KiB for each datagram costs more than it does."""
+        """Into the loop's slab: an allocation of 256 KiB for each datagram costs more than it
+        does."""
         if self._burst is None:
             self._burst = burst_of(self._loop)
         memory = self._burst.memory
@@ -208,9 +210,9 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
     # --- reading: bursts ---------------------------------------------------------------------
 
     def _read_burst(self) -> None:
-        """Takes all that is there."""
+        """Receives all that the socket holds."""
         if self._pending is not None:
-            return  # its turn is coming
+            return  # _hand_over is scheduled
         if self._burst is None:
             self._burst = burst_of(self._loop)
         try:
@@ -244,9 +246,9 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         self._hand_over()
 
     def _hand_over(self) -> None:
-        """One turn of the loop: hands datagrams to the protocol, until it closes or pauses. What is
-        left waits for the next turn. An exception leaves to the loop's handler, as from a call of
-        its own; the datagrams behind it come in the next turn all the same."""
+        """Hands datagrams to the protocol, at most TURN in one turn of the loop, until it closes or
+        pauses. An exception propagates to the loop's handler, as if each datagram had its own
+        callback; the remaining datagrams follow in the next turn."""
         pairs = self._pending
         if pairs is None or self._paused:
             self._handing_over = False

@@ -18,7 +18,7 @@ SPECIAL = Meta.MARK | Meta.SOCKET_ERROR | Meta.FLOW_LABEL
 
 
 def listen(given: argparse.Namespace, out: TextIO) -> int:
-    """Shows what arrives until told to stop."""
+    """Prints datagrams until the time is over, the count is reached, or Ctrl-C."""
     with (
         open_socket(given.address) as sock,
         Receiver(sock, metadata=wanted(given.metadata, given.gro, sock.family), mode=given.mode) as rx,

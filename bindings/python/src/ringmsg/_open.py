@@ -10,8 +10,9 @@ from ._endpoint import DatagramTransport
 
 
 class Opener:
-    """Takes the loop's place in asyncio's ``create_datagram_endpoint``. What that makes of addresses,
-    families, arguments and errors is asyncio's own, under every loop; the transport is ours."""
+    """Takes the loop's place in asyncio's ``create_datagram_endpoint``. What that makes of
+    addresses, families, arguments and errors is asyncio's own, under every loop; the transport is
+    ours."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, has_socket: bool, gro: bool) -> None:
         self._loop, self._has_socket, self._gro = loop, has_socket, gro

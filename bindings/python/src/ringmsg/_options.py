@@ -67,9 +67,9 @@ def switch_gro_on(sock: socket.socket) -> bool:
 def switch_gro_off(sock: socket.socket) -> bool:
     """Switches UDP_GRO off, unless data is queued; whether it is off.
 
-    Once it is off, the kernel delivers trains that are queued as one payload, and says nothing of
-    their size: nobody who shares the socket could split them. So the queue is looked at before and
-    after. GRO stays on where it is never empty: whoever receives with control messages can go on.
+    Once it is off, the kernel delivers a queued train as one payload without a segment size, which
+    no process that shares the socket could split. So the queue is checked before and after. GRO
+    stays on if the queue is never empty: a receiver that reads control messages still works.
     """
     try:
         for _ in range(_TRIES):
@@ -114,7 +114,7 @@ class Options:
     def restore(self) -> None:
         """Switches UDP_GRO off if ``enable`` switched it on, since it changes what a plain recv
         returns. Options that only add control messages stay on: another process may share the
-        socket and want them."""
+        socket and depend on them."""
         if self._gro_is_ours:
             switch_gro_off(self._socket)
             self._gro_is_ours = False

@@ -44,7 +44,7 @@ async def create_datagram_endpoint(
 
     Protocols run unchanged: ``datagram_received`` gets ``bytes`` and the address, at most 64 times
     in one turn of the loop. ``gro=False`` leaves UDP_GRO as it is: for sockets that are shared with
-    programs that read them by a plain ``recv``, and could not tell a train from a datagram.
+    programs that read them by a plain ``recv``, which cannot distinguish a train from a datagram.
     """
     loop = loop or asyncio.get_running_loop()
     more: dict[str, Any] = {}
@@ -87,16 +87,16 @@ def _check_reuse_address(value: bool | None) -> None:
 
 
 def install(loop: asyncio.AbstractEventLoop | None = None, *, gro: bool = True) -> None:
-    """From now on ``loop.create_datagram_endpoint`` is this module's, for code that calls the loop's
-    method. ``uninstall()`` undoes it."""
+    """From now on ``loop.create_datagram_endpoint`` is this module's, for code that calls the
+    loop's method. ``uninstall()`` undoes it."""
     loop = loop or asyncio.get_running_loop()
     stand_in = functools.partial(create_datagram_endpoint, loop=loop, gro=gro)
     loop.create_datagram_endpoint = stand_in  # type: ignore[method-assign]
 
 
 def uninstall(loop: asyncio.AbstractEventLoop | None = None) -> None:
-    """Gives the loop its own ``create_datagram_endpoint`` back. Endpoints that were made stay as they
-    are. Does nothing where ``install()`` was not called."""
+    """Gives the loop its own ``create_datagram_endpoint`` back. Endpoints that were made stay as
+    they are. Does nothing where ``install()`` was not called."""
     loop = loop or asyncio.get_running_loop()
     installed = vars(loop).get("create_datagram_endpoint")
     if getattr(installed, "func", None) is create_datagram_endpoint:

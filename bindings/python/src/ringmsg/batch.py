@@ -29,7 +29,7 @@ _PAYLOAD = _layout.record("payload_offset"), _layout.record("payload_length")
 _CONTROL = _layout.record("control_offset"), _layout.record("control_length")
 _NAME = _layout.record("name_offset"), _layout.record("name_length")
 
-# How often a batch that was lost is handed out again.
+# How often a discarded batch is handed out again.
 _MOST_LOSSES = 8
 # A batch's life: its views are good; they are revoked; its buffers are back, or pinned.
 _LIVE, _RETIRED, _RELEASED = range(3)
@@ -51,7 +51,7 @@ class Batch(Sequence[Datagram]):
     __slots__ = (
         "__weakref__",
         "_addresses",
-        "_claimed",
+        "_release_pending",
         "_core",
         "_count",
         "_exporters",
@@ -78,7 +78,7 @@ class Batch(Sequence[Datagram]):
         self._wanted, self._addresses = wanted, addresses
         self._state = _LIVE
         self._losses = 0
-        self._kept = self._claimed = self._pinned = False
+        self._kept = self._release_pending = self._pinned = False
         self._seen = True
         self._many_pools = len(core.pools) != 1
         self._exporters: dict[int, Any] = {}
@@ -146,9 +146,9 @@ class Batch(Sequence[Datagram]):
         return _owned.to_numpy(self, dtype, strict)
 
     def columns(self, dtype: Any = None, *, source: str = "text", strict: bool = True) -> dict[str, Any]:
-        """A dict of one-dimensional numpy arrays, as ``pandas.DataFrame(...)`` takes it: ``length``,
-        ``error``, what was asked for as ``metadata``, and the fields of ``dtype``, read as by
-        ``to_numpy``.
+        """A dict of one-dimensional numpy arrays, as ``pandas.DataFrame(...)`` takes it:
+        ``length``, ``error``, what was asked for as ``metadata``, and the fields of ``dtype``, read
+        as by ``to_numpy``.
 
         ``source="integer"`` gives addresses as numbers (an IPv6 address as ``source_high`` and
         ``source_low``). Where a datagram brought no value the column has 0, and ``valid`` lacks the
@@ -186,13 +186,13 @@ class Batch(Sequence[Datagram]):
         pools = self._pools() or list(self._core.pools)
         if len(pools) != 1:
             raise ValueError(f"the batch has records of {len(pools)} pools: use buffers[pool]")
-        return self._hand_out(self._memory(pools[0])[:])
+        return self._track(self._memory(pools[0])[:])
 
     @property
     def buffers(self) -> dict[int, memoryview]:
         """The memory of each pool that occurs in the batch, by the records' ``pool``."""
         self._check()
-        return {pool: self._hand_out(self._memory(pool)[:]) for pool in self._pools()}
+        return {pool: self._track(self._memory(pool)[:]) for pool in self._pools()}
 
     def __repr__(self) -> str:
         state = "" if self._state == _LIVE else ", released"
@@ -202,7 +202,7 @@ class Batch(Sequence[Datagram]):
 
     @property
     def released(self) -> bool:
-        """Whether its buffers were given back."""
+        """Whether its buffers were released."""
         return self._state != _LIVE
 
     def keep(self) -> Self:
@@ -220,41 +220,43 @@ class Batch(Sequence[Datagram]):
         self._seen = True
         core = self._core
         with core.lock:
-            if self._claimed or self._state == _RELEASED:
+            if self._release_pending or self._state == _RELEASED:
                 return
             self._retire()
             if not self._pinned:
                 core.release(self._slab, self._held)
             self._state = _RELEASED
             if not self._pinned:
-                core.give_slab(self._slab)
+                core.return_slab(self._slab)
 
     def _was_lost(self) -> bool:
-        """Nobody ever looked at it, and the ring finds that nobody has it: it was lost on its way
-        to the caller. (Who throws batches away unseen stops getting them again after a while.)"""
-        if self._seen or self._claimed or self._state != _LIVE or not self._count:
+        """The batch was never used and has no reference left: an exception such as Ctrl-C discarded
+        it before the caller could store it. (A caller that discards batches on purpose gets each
+        of them again a few times only.)"""
+        if self._seen or self._release_pending or self._state != _LIVE or not self._count:
             return False
         self._losses += 1
         return self._losses <= _MOST_LOSSES
 
-    def _claim(self) -> int:
-        """The ring's next call is going to release it, unless somebody else has or will: how many
-        records that are."""
+    def _begin_release(self) -> int:
+        """The ring's next call will release the batch, unless it is kept or released already.
+        Returns the number of records to release."""
         with self._core.lock:
             if self._kept or self._state == _RELEASED:
                 return 0
-            self._claimed = True
+            self._release_pending = True
             self._retire()
             return 0 if self._pinned else self._held
 
     def _release_confirmed(self, again: bool = False) -> None:
-        """That call has returned. ``again``: or was interrupted, perhaps before it began."""
+        """The call that releases the batch has returned. ``again``: it was interrupted, perhaps
+        before it released anything."""
         with self._core.lock:
-            if self._claimed and self._state != _RELEASED and not self._pinned:
+            if self._release_pending and self._state != _RELEASED and not self._pinned:
                 if again:
                     self._core.release(self._slab, self._held)
                 self._state = _RELEASED
-                self._core.give_slab(self._slab)
+                self._core.return_slab(self._slab)
 
     def __enter__(self) -> Self:
         return self
@@ -290,8 +292,8 @@ class Batch(Sequence[Datagram]):
             raise ValueError("the batch was released")
 
     def _memory(self, number: int) -> memoryview:
-        """A view of a pool. Each batch has its own exporter: how many refer to that one tells
-        whether anything derived from this batch is still alive."""
+        """A view of a pool. Each batch has its own exporter, whose reference count shows whether
+        anything derived from this batch is still alive."""
         root = self._roots.get(number)
         if root is None:
             exporter = self._core.learn_pool(number).expose()
@@ -299,7 +301,7 @@ class Batch(Sequence[Datagram]):
             root = self._roots[number] = memoryview(exporter).cast("B").toreadonly()
         return root
 
-    def _hand_out(self, view: memoryview) -> memoryview:
+    def _track(self, view: memoryview) -> memoryview:
         self._views.append(view)
         return view
 
@@ -323,11 +325,11 @@ class Batch(Sequence[Datagram]):
     def _part(self, position: int, part: tuple[_layout.Field, _layout.Field]) -> memoryview:
         """A part of the message that a record describes."""
         if not self._record(_FLAGS, position) & RecordFlag.BUFFER:
-            return self._hand_out(memoryview(b""))
+            return self._track(memoryview(b""))
         offset, length = part
         start = self._record(offset, position)
         memory = self._memory(self._record(_POOL, position))
-        return self._hand_out(memory[start : start + self._record(length, position)])
+        return self._track(memory[start : start + self._record(length, position)])
 
     def _control_of(self, position: int) -> memoryview:
         return self._part(position, _CONTROL)

@@ -1,4 +1,4 @@
-"""One datagram of a batch: common fields at hand, rare ones decoded on access."""
+"""One datagram of a batch: payload and source in a tuple, the rest decoded on access."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class Datagram(tuple[memoryview, Any, "Batch", int]):
 
     @property
     def user_data(self) -> int:
-        """What was given when the request was submitted."""
+        """The ``user_data`` of the request."""
         return self._record(_USER_DATA)
 
     @property

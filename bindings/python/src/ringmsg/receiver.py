@@ -65,7 +65,7 @@ class Receiver(Ring):
         self._options = _options.Options(self._socket)
         self._started = False
         self._end: BaseException | None = None
-        self._rest: Iterator[Datagram] = iter(())  # what recvmsg() has not yet given out
+        self._rest: Iterator[Datagram] = iter(())  # datagrams that recvmsg() has not returned yet
         try:
             self._hidden = self._enable(metadata, split)
             super().__init__(mode, engine, disabled=True, batch_size=batch_size)
@@ -79,7 +79,7 @@ class Receiver(Ring):
             self._addresses = _addresses.cache_for(self._socket.family)
 
     def _enable(self, metadata: Meta | None, split: bool) -> set[tuple[int, int]]:
-        """Switches the options on. Returns the control messages that nobody asked for."""
+        """Switches the options on. Returns the control messages that the caller did not request."""
         sock = self._socket
         self._is_ip = sock.family in (socket.AF_INET, socket.AF_INET6)
         udp = self._is_ip and sock.type == socket.SOCK_DGRAM and sock.proto in (0, socket.IPPROTO_UDP)
@@ -145,8 +145,8 @@ class Receiver(Ring):
         ``timeout``: seconds to wait for the first; None: no limit; 0: do not block. After it, or
         a ``wake()``, the batch is empty. ``linger``: seconds to wait for more once there is one,
         at most 0.01; None: as the arrival rate suggests. ``spin``: seconds to poll before
-        sleeping, which saves the time a wake-up takes. Signal handlers run, and the wait goes on;
-        if one raises (Ctrl-C), what had arrived comes with the next reap.
+        sleeping, which saves the time a wake-up takes. Signal handlers run, and the wait
+        continues; if one raises (Ctrl-C), what had arrived comes with the next reap.
 
         EOFError: a stream is at its end. OSError: EBADF after ``close()``; PermissionError in
         another thread than the owner; what ended the request.
@@ -223,8 +223,8 @@ class Receiver(Ring):
             self._restore_socket()
 
     def _restore_socket(self) -> None:
-        """Switches UDP_GRO off if we switched it on, and closes our reference. A forked child shares
-        the option with its parent, and leaves it."""
+        """Switches UDP_GRO off if we switched it on, and closes our reference. A forked child
+        shares the option with its parent, and leaves it."""
         if self._socket.fileno() >= 0:
             if not (hasattr(self, "_current") and self._core.in_child()):
                 self._options.restore()

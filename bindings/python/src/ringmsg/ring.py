@@ -1,4 +1,4 @@
-"""Rings and pools: the library as it is, for those who want more than a ``Receiver``."""
+"""Rings and pools: the interface below ``Receiver``."""
 
 from __future__ import annotations
 
@@ -227,8 +227,8 @@ class Ring:
         ``timeout``: seconds to wait for a first record; None: no limit; 0: do not block. After
         it, or a wake, the batch is empty. ``linger``: seconds to wait for more once there is one,
         at most 0.01; None: as the arrival rate suggests. ``spin``: seconds to poll before
-        sleeping. Signal handlers run, and the wait goes on; if one raises (Ctrl-C), records that
-        had arrived come with the next reap.
+        sleeping. Signal handlers run, and the wait continues; if one raises (Ctrl-C), records
+        that had arrived come with the next reap.
         """
         if (linger is not None and not linger >= 0) or not spin >= 0:
             raise ValueError("linger and spin are numbers of seconds from 0")
@@ -254,13 +254,13 @@ class Ring:
                 lost = self._recover()
                 if lost is not None:
                     return lost
-            # The attribute and getrefcount's argument: nobody else has the batch any more.
+            # Two references: the attribute and getrefcount's argument. The caller has none.
             if sys.getrefcount(self._current) <= 2 and self._current._was_lost():
                 return self._current
             core, current = self._core, self._current
             if core.pins:
                 core.warn_if_starved()
-            done = current._claim()
+            done = current._begin_release()
             slab = self._open = core.take_slab(self._batch_size, self._with_metadata)
             self._begun = current._number + 1
             count = self._call(current._slab.records_address, done, slab, capacity)
@@ -274,7 +274,7 @@ class Ring:
                 self._finish()
 
     def _call(self, done_address: int, done: int, slab: Slab, capacity: int) -> int:
-        """Signal handlers run when the library's call returns; then the wait goes on."""
+        """Calls ringmsg_next. After a signal the handlers run and the wait continues."""
         wait = self._wait
         deadline = time.monotonic_ns() + wait.timeout_ns if wait.timeout_ns > 0 else 0
         while True:
@@ -298,9 +298,9 @@ class Ring:
                 wait.timeout_ns = max(0, deadline - time.monotonic_ns())
 
     def _recover(self) -> Batch | None:
-        """After a call whose result was lost: a KeyboardInterrupt is raised as soon as a call
-        returns, and takes its result away. The library's own count tells how many records are
-        in the arrays."""
+        """Recovers a call whose result was discarded: Python raises KeyboardInterrupt as soon as a
+        ctypes call returns, before its result is stored. The library's own counter gives the
+        number of records in the arrays."""
         current = self._current
         lost = self._core.records_total() - current._total
         current._release_confirmed(again=True)
@@ -312,7 +312,7 @@ class Ring:
         return batch
 
     def _batch(self, count: int) -> Batch:
-        """What the last call brought."""
+        """The batch of the last call."""
         total = self._current._total + count
         batch = Batch(self._core, self._open, self._begun, count, total, self._wanted, self._addresses)
         if count:
@@ -358,7 +358,7 @@ class Ring:
                 return
             self._closed = True
         try:
-            self._current._claimed = False
+            self._current._release_pending = False
             self._current.release()
             for batch in list(self._core.kept):
                 batch.release()
