@@ -4,7 +4,7 @@ buffer (``transport.max_size = 65536``) that makes it an honest baseline.
     python benchmarks/endpoints.py [--rounds N] [--json FILE]
 
 *lone*: another process sends one datagram every 200 us. *burst of N*: N datagrams lie in the queue
-when the loop looks. *trains*: 8 UDP_SEGMENT trains of 32 x 1200 bytes do. Rows are measured in turn;
+when the loop looks. *trains*: 8 UDP_SEGMENT trains of 32 x 1200 bytes do. *set-up*: making an endpoint. Rows are measured in turn;
 a ratio is the median of the ratios within a round, with quartiles.
 """
 
@@ -30,6 +30,7 @@ import ringmsg.aio
 SIZE = 64
 SO_RCVBUFFORCE = 33
 PAUSE = 200e-6
+OURS = "ringmsg"
 
 
 class Counter(asyncio.DatagramProtocol):
@@ -76,7 +77,7 @@ def send_trains(sender: socket.socket, count: int) -> None:
 async def open_endpoint(kind: str) -> tuple[Any, Counter, socket.socket]:
     """An endpoint of that kind, and a socket that sends to it."""
     loop = asyncio.get_running_loop()
-    create = ringmsg.aio.create_datagram_endpoint if kind == "ringmsg" else loop.create_datagram_endpoint
+    create = ringmsg.aio.create_datagram_endpoint if kind == OURS else loop.create_datagram_endpoint
     transport, protocol = await create(Counter, local_addr=("127.0.0.1", 0))
     if kind == "max_size = 65536":
         transport.max_size = 65536  # type: ignore[attr-defined]
@@ -118,9 +119,27 @@ async def measure(case: str, count: int, kinds: list[str], rounds: int) -> dict[
     return rows
 
 
+async def measure_setup(kinds: list[str], rounds: int) -> dict[str, list[float]]:
+    """ns of making an endpoint, of 200 that exist at once."""
+    loop = asyncio.get_running_loop()
+    rows: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for number in range(rounds + 1):
+        for kind in kinds:
+            create = ringmsg.aio.create_datagram_endpoint if kind == OURS else loop.create_datagram_endpoint
+            start = time.thread_time_ns()
+            made = [await create(asyncio.DatagramProtocol, remote_addr=("127.0.0.1", 9)) for _ in range(200)]
+            spent = time.thread_time_ns() - start
+            for transport, _ in made:
+                transport.close()
+            await asyncio.sleep(0.01)
+            if number:
+                rows[kind].append(spent / len(made))
+    return rows
+
+
 def show(case: str, rows: dict[str, list[float]], results: dict[str, Any]) -> None:
     """ns, and the ratios of our row to the others."""
-    ours = rows["ringmsg"]
+    ours = rows[OURS]
     for kind, values in rows.items():
         ratios = sorted(mine / theirs for mine, theirs in zip(ours, values))
         low, middle, high = statistics.quantiles(ratios, n=4)
@@ -141,8 +160,8 @@ def main() -> None:
     print(f"ringmsg {ringmsg.version()}, Python {platform.python_version()}, Linux {platform.release()}")
     results: dict[str, Any] = {}
     loops: dict[str, tuple[Callable[[], asyncio.AbstractEventLoop], list[str]]] = {
-        "asyncio": (asyncio.new_event_loop, ["as it ships", "max_size = 65536", "ringmsg"]),
-        "uvloop": (uvloop.new_event_loop, ["uvloop's own", "ringmsg"]),
+        "asyncio": (asyncio.new_event_loop, ["as it ships", "max_size = 65536", OURS]),
+        "uvloop": (uvloop.new_event_loop, ["uvloop's own", OURS]),
     }
     for name, (new_loop, kinds) in loops.items():
         print(f"\nunder {name}")
@@ -151,6 +170,9 @@ def main() -> None:
             if case.startswith(given.case):
                 rows = loop.run_until_complete(measure(case, count, kinds, given.rounds))
                 show(case, rows, results.setdefault(name, {}))
+        if "set-up".startswith(given.case):
+            rows = loop.run_until_complete(measure_setup([kinds[0], OURS], given.rounds))
+            show("set-up", rows, results.setdefault(name, {}))
         loop.close()
     if given.json:
         with open(given.json, "w") as file:
