@@ -146,6 +146,27 @@ def test_pausing_within_a_burst() -> None:
     run(work())
 
 
+def test_another_protocol_from_the_next_datagram_on() -> None:
+    class Handing(Numbers):
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            super().datagram_received(data, addr)
+            if others and len(self.got) == 10:
+                self.transport.set_protocol(others[0])
+
+    others: list[Any] = []
+
+    async def work() -> None:
+        transport, protocol, sender = await in_bursts(Handing)
+        others.append(Numbers())
+        send_many(sender, name(transport), 40)
+        await until(lambda: len(protocol.got) + len(others[0].got) == 40)
+        assert (protocol.got, others[0].got) == (list(range(10)), list(range(10, 40)))
+        transport.close()
+        await others[0].lost
+
+    run(work())
+
+
 def test_at_most_64_in_a_turn_of_the_loop() -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()

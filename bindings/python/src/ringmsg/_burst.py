@@ -63,7 +63,7 @@ class Burst:
         self._ip, self._other = ctypes.addressof(ip), ctypes.addressof(other)
         self._receive = lib.receive
 
-    def receive(self, fd: int, family: int) -> list[tuple[Any, Any]]:
+    def receive(self, fd: int, family: int) -> tuple[list[Any], list[Any]]:
         """The datagrams that the socket holds, of at most MESSAGES messages, with their sources.
         GRO trains are split. An OSError takes a datagram's place where one came between them; it is
         raised if nothing else came: EAGAIN, or the socket's own error."""
@@ -86,9 +86,9 @@ class Burst:
         spans = zip(slab.payload_offsets[:count].tolist(), lengths)
         data: list[Any] = [memory[start : start + length] for start, length in spans]
         sources = self._names(count) if cache is None else cache.all_of(slab, count)
-        if 0 in lengths:
+        if not all(lengths):
             self._mark_errors(data)
-        return list(zip(data, sources))
+        return data, sources
 
     def _names(self, count: int) -> list[Any]:
         memory = self.memory
@@ -104,9 +104,10 @@ class Burst:
                 data[position] = OSError(-result, os.strerror(-result))
 
 
-def split(train: bytes, size: int, source: Any) -> list[tuple[Any, Any]]:
-    """The datagrams of a GRO train."""
-    return [(train[start : start + size], source) for start in range(0, len(train), size)]
+def split(train: bytes, size: int, source: Any) -> tuple[list[Any], list[Any]]:
+    """The datagrams of a GRO train, and their sources."""
+    data: list[Any] = [train[start : start + size] for start in range(0, len(train), size)]
+    return data, [source] * len(data)
 
 
 _bursts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Burst] = weakref.WeakKeyDictionary()

@@ -83,7 +83,10 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         self._read_other: Callable[[DatagramTransport], None] | None = self._read_alone
         # Datagrams that were received and not handed over; whether _hand_over is scheduled or runs.
         self._pending: Any = None
+        self._pending_data: Any = None
         self._handing_over = False
+        # _deliver stops and looks why: closed, paused, another protocol.
+        self._interrupted = False
         self._epoll: select.epoll | None = None
         self._read_fd = self._sock_fd
         self._add_reader = getattr(loop, "_add_reader", loop.add_reader)
@@ -178,7 +181,7 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
             return
         if 0 < size < len(data):
             self._read_other = DatagramTransport._read_burst
-            self._take(split(data, size, addr))
+            self._take(*split(data, size, addr))
             return
         self._until_look -= 1
         if not self._until_look:
@@ -216,20 +219,20 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         if self._burst is None:
             self._burst = burst_of(self._loop)
         try:
-            pairs = self._burst.receive(self._sock_fd, self._family)
+            data, sources = self._burst.receive(self._sock_fd, self._family)
         except OSError as error:
             if isinstance(error, BlockingIOError):
                 self._end_bursts()
             self._read_failed(error)
             return
-        count = len(pairs)
+        count = len(data)
         if count < _ENOUGH:
             self._end_bursts()
         else:
             self._patience = 1
-            if self._may_use_gro and count >= MESSAGES // 8 and _is_from_one_peer(pairs):
+            if self._may_use_gro and count >= MESSAGES // 8 and _is_from_one_peer(data, sources):
                 self._switch_gro_on()
-        self._take(pairs)
+        self._take(data, sources)
 
     def _end_bursts(self) -> None:
         self._patience = min(2 * self._patience, _PATIENCE_MAX)
@@ -241,8 +244,10 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
             self._gro_is_ours = True
             self._read_alone = _READ_MESSAGE
 
-    def _take(self, pairs: list[tuple[Any, Any]]) -> None:
-        self._pending = iter(pairs)
+    def _take(self, data: list[Any], sources: list[Any]) -> None:
+        # How many are left only a list's own iterator knows.
+        self._pending_data = iter(data)
+        self._pending = zip(self._pending_data, sources)
         self._hand_over()
 
     def _hand_over(self) -> None:
@@ -255,19 +260,33 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
             return
         self._handing_over = True
         try:
-            for data, addr in itertools.islice(pairs, TURN):
-                if data.__class__ is bytes:
-                    self._protocol.datagram_received(data, addr)
-                else:
-                    self._protocol.error_received(data)
-                if self._closing or self._paused:
-                    break
+            turn = itertools.islice(pairs, TURN)
+            while self._deliver(turn):
+                pass
         finally:
             self._handing_over = False
-            if self._pending is not None and pairs.__length_hint__() == 0:
+            if self._pending is not None and self._pending_data.__length_hint__() == 0:
                 self._pending = None
             elif self._pending is not None and not self._paused:
                 self._schedule_hand_over()
+
+    def _deliver(self, pairs: Any) -> bool:
+        """Hands datagrams to the protocol that is set now. True: another was set."""
+        self._interrupted = False
+        protocol = self._protocol
+        for data, addr in pairs:
+            if data.__class__ is bytes:
+                protocol.datagram_received(data, addr)
+            else:
+                protocol.error_received(data)
+            if self._interrupted:
+                return not (self._closing or self._paused)
+        return False
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Hands datagrams to another protocol from now on."""
+        super().set_protocol(protocol)
+        self._interrupted = True
 
     def _schedule_hand_over(self) -> None:
         if not self._handing_over:
@@ -283,7 +302,7 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
     def pause_reading(self) -> None:
         """Hands nothing more to the protocol until ``resume_reading()``."""
         if self.is_reading():
-            self._paused = True
+            self._paused = self._interrupted = True
             self._remove_reader(self._read_fd)
 
     def resume_reading(self) -> None:
@@ -298,7 +317,7 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
     # --- the end -----------------------------------------------------------------------------
 
     def _stop_reading(self) -> None:
-        self._closing = True
+        self._closing = self._interrupted = True
         self._read_other = _ignore
         self._pending = None
         self._remove_reader(self._read_fd)
@@ -324,12 +343,12 @@ def _ignore(transport: DatagramTransport) -> None:
     """For an event that was on its way when the transport was closed."""
 
 
-def _is_from_one_peer(pairs: list[tuple[Any, Any]]) -> bool:
+def _is_from_one_peer(data: list[Any], sources: list[Any]) -> bool:
     """The burst begins as a train does: with datagrams of one size from one source."""
-    size, source = len(pairs[0][0]), pairs[0][1]
-    return all(
-        data.__class__ is bytes and len(data) == size and addr == source for data, addr in pairs[1:_ENOUGH]
-    )
+    first = data[:_ENOUGH]
+    if sources[:_ENOUGH] != [sources[0]] * _ENOUGH:
+        return False
+    return all(payload.__class__ is bytes and len(payload) == len(first[0]) for payload in first)
 
 
 def _claim_descriptor(loop: asyncio.AbstractEventLoop, fd: int, transport: DatagramTransport) -> None:
