@@ -4,8 +4,9 @@ buffer (``transport.max_size = 65536``) that makes it an honest baseline.
     python benchmarks/endpoints.py [--rounds N] [--json FILE]
 
 *lone*: another process sends one datagram every 200 us. *burst of N*: N datagrams lie in the queue
-when the loop looks. *trains*: 8 UDP_SEGMENT trains of 32 x 1200 bytes do. *set-up*: making an endpoint. Rows are measured in turn;
-a ratio is the median of the ratios within a round, with quartiles.
+when the loop looks. *trains*: 8 UDP_SEGMENT trains of 32 x 1200 bytes do. *set-up*: making an
+endpoint. Rows are measured in turn; a ratio is the median of the ratios within a round, with
+quartiles.
 """
 
 from __future__ import annotations
