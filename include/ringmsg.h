@@ -5,7 +5,7 @@
  * The model. A *ring* (an io_uring) holds *pools* of buffers and *requests*. A multishot
  * request is armed once for a socket; from then on every call of ringmsg_next() returns many
  * *records*: 64 bytes each, with offsets into the pool for payload, control messages and source
- * address, and, if wanted, 96 bytes of decoded metadata. Records hold their buffer until they
+ * address, and, if wanted, 128 bytes of decoded metadata. Records hold their buffer until they
  * are released.
  *
  *     struct ringmsg_ring *ring;
@@ -164,7 +164,8 @@
 #define RINGMSG_RECORD_FINAL (1u << 1)
 
 /*
- * The payload was cut: wire_length says how long it was.
+ * The payload was cut. wire_length says how long it was; of ringmsg_recvmsg() only if MSG_TRUNC is
+ * among its msg_flags.
  */
 #define RINGMSG_RECORD_TRUNCATED (1u << 2)
 
@@ -239,8 +240,9 @@
 #define RINGMSG_META_DESTINATION_PORT (1u << 9)
 
 /*
- * The record carries a queued socket error (IP_RECVERR with MSG_ERRQUEUE). Its name, and so the
- * source in its metadata, is where the datagram that failed was sent.
+ * The record comes from the socket's error queue (MSG_ERRQUEUE): an error, or a note about a
+ * datagram that was sent (a transmit timestamp, a zero-copy completion). Its name, and so the
+ * source in its metadata, is where that datagram was sent.
  */
 #define RINGMSG_META_SOCKET_ERROR (1u << 10)
 
@@ -258,6 +260,16 @@
  * The local IPv4 address to reply from is known (IP_PKTINFO's ipi_spec_dst).
  */
 #define RINGMSG_META_LOCAL_V4 (1u << 13)
+
+/*
+ * The packet's priority is known (SO_RCVPRIORITY, kernel 6.15).
+ */
+#define RINGMSG_META_PRIORITY (1u << 14)
+
+/*
+ * The router or host that sent the ICMP error is known.
+ */
+#define RINGMSG_META_OFFENDER (1u << 15)
 
 /*
  * One record per datagram instead of one per GRO train.
@@ -440,7 +452,8 @@ struct ringmsg_stats {
      */
     uint64_t reaps;
     /*
-     * Kernel entries: io_uring_enter(2); with the recvmmsg engine each of its system calls. Ring only.
+     * Kernel entries: io_uring_enter(2); with the recvmmsg engine each of its system calls. Ring
+     * only.
      */
     uint64_t enters;
     /*
@@ -577,7 +590,8 @@ struct ringmsg_record {
      */
     uint32_t name_length;
     /*
-     * Payload bytes before truncation.
+     * Payload bytes before truncation. Of ringmsg_recvmsg() without MSG_TRUNC in msg_flags: the
+     * bytes that were copied, as recvmsg(2) returns them.
      */
     uint32_t wire_length;
     /*
@@ -611,8 +625,8 @@ struct ringmsg_record {
 };
 
 /*
- * What the control messages and the source address say, decoded: 96 bytes. A field means
- * something only if its bit is set in `valid`; the others are 0.
+ * What the control messages and the source address say, decoded: 128 bytes. A field means
+ * something only if its bit is set in `valid`; otherwise its value is not defined.
  */
 struct ringmsg_metadata {
     /*
@@ -665,7 +679,7 @@ struct ringmsg_metadata {
      */
     uint32_t dropped;
     /*
-     * The errno of a queued error (IP_RECVERR), positive.
+     * ee_errno of a queued error, positive; 0 for a note, which is no error.
      */
     int32_t socket_error;
     /*
@@ -688,6 +702,41 @@ struct ringmsg_metadata {
      * ipi_spec_dst: the local IPv4 address to reply from.
      */
     uint8_t local_v4[4];
+    /*
+     * SO_PRIORITY of the packet.
+     */
+    uint32_t priority;
+    /*
+     * ee_info, with SOCKET_ERROR: the next hop's MTU (EMSGSIZE), the first number of a zero-copy
+     * range, the kind of a timestamp (SCM_TSTAMP_*).
+     */
+    uint32_t error_info;
+    /*
+     * ee_data, with SOCKET_ERROR: the id of a timestamp (SOF_TIMESTAMPING_OPT_ID), the last number
+     * of a zero-copy range.
+     */
+    uint32_t error_data;
+    /*
+     * ee_origin, with SOCKET_ERROR: SO_EE_ORIGIN_* (linux/errqueue.h).
+     */
+    uint8_t error_origin;
+    /*
+     * ee_type, with SOCKET_ERROR: the ICMP type.
+     */
+    uint8_t error_type;
+    /*
+     * ee_code, with SOCKET_ERROR: the ICMP code; of a zero-copy note 1 if the kernel copied.
+     */
+    uint8_t error_code;
+    /*
+     * 0
+     */
+    uint8_t reserved8;
+    /*
+     * With OFFENDER: the sender of the ICMP error. IPv4 in the first four bytes; on an IPv6 socket
+     * as ::ffff:a.b.c.d.
+     */
+    uint8_t offender[16];
     /*
      * 0
      */
@@ -804,8 +853,8 @@ size_t ringmsg_last_error(char *buf,
 
 /*
  * ringmsg_query_support: tells what this kernel and this sandbox offer, by trying: engines,
- * setup flags, features, and the reason when io_uring is refused. Makes and frees some rings for that,
- * which takes about a millisecond.
+ * setup flags, features, and the reason when io_uring is refused. Makes and frees some rings for
+ * that, which takes about a millisecond.
  *
  * Ownership: `out` is the caller's; its `size` must be set.
  * Threads: any.
@@ -929,9 +978,11 @@ int ringmsg_ring_free(struct ringmsg_ring *ring);
 
 /*
  * ringmsg_socket_enable: sets the socket options that make the kernel send `metadata` (a set of
- * RINGMSG_META_*) with every datagram. On IPv6 sockets it sets both levels, since an IPv4
- * datagram there brings its own. SO_TIMESTAMPING keeps what is set already. SEGMENT_SIZE
- * switches GRO on (UDP_GRO): from then on a plain recv(2) sees trains too.
+ * RINGMSG_META_*) with every datagram. It takes every kind of socket that can report them: UDP,
+ * UDP-Lite, raw and ping sockets of both families; other families report drops, timestamps, mark
+ * and priority. On IPv6 sockets it sets both levels, since an IPv4 datagram there brings its own; a
+ * level that the socket does not have is skipped. SO_TIMESTAMPING keeps what is set already.
+ * SEGMENT_SIZE switches GRO on (UDP_GRO): from then on a plain recv(2) sees trains too.
  *
  * Threads: any.
  * Returns: 0; -EINVAL (unknown bits); -EBADF, -ENOTSOCK; -EOPNOTSUPP or -ENOPROTOOPT (this
@@ -940,6 +991,23 @@ int ringmsg_ring_free(struct ringmsg_ring *ring);
  */
 int ringmsg_socket_enable(int fd,
                           uint32_t metadata);
+
+/*
+ * ringmsg_socket_disable: switches off exactly the socket options behind `metadata`, for everybody
+ * who shares the socket through dup(2), fork(2) or SCM_RIGHTS. (DESTINATION, INTERFACE and LOCAL_V4
+ * share one option; so do SOCKET_ERROR and OFFENDER.)
+ *
+ * SEGMENT_SIZE is switched off only while nothing is queued at the socket: a plain recv(2) would
+ * see a queued train as one datagram. The order that works is: receive until -EAGAIN, call this,
+ * and begin again if it returns -EAGAIN.
+ *
+ * Threads: any.
+ * Returns: 0; -EAGAIN (SEGMENT_SIZE while datagrams are queued: it is still on, and so is the
+ * rest); -EINVAL (unknown bits); -EBADF, -ENOTSOCK; -EOPNOTSUPP (this kind of socket has no such
+ * thing).
+ */
+int ringmsg_socket_disable(int fd,
+                           uint32_t metadata);
 
 /*
  * ringmsg_pool_config_init: fills in the size and the defaults: 256 buffers for the longest
@@ -1009,7 +1077,8 @@ uint16_t ringmsg_pool_id(const struct ringmsg_pool *pool);
  * ringmsg_pool_base: where the offsets in records count from. The same for the pool's life.
  *
  * Ownership: the library's: read the slices of records you hold; nothing else is stable.
- * Threads: any. Returns: the address; NULL for NULL, when the pool is freed, and after fork.
+ * Threads: any. Returns: the address; NULL for NULL, when the pool is freed, and after
+ * fork.
  */
 const uint8_t *ringmsg_pool_base(const struct ringmsg_pool *pool);
 
@@ -1176,8 +1245,8 @@ int ringmsg_release(struct ringmsg_ring *ring,
  *
  * Ownership, Threads: as ringmsg_release() and ringmsg_reap().
  * Returns: as ringmsg_reap(); -EINVAL also when a record of `done` is not held. On success,
- * with -EINTR, -ECANCELED and -EBADR, and when the kernel refuses to wait, `done` is released; with
- * every other error nothing was done.
+ * with -EINTR, -ECANCELED and -EBADR, and when the kernel refuses to wait, `done` is released;
+ * with every other error nothing was done.
  */
 int ringmsg_next(struct ringmsg_ring *ring,
                  const struct ringmsg_record *done,
@@ -1289,11 +1358,13 @@ RINGMSG_ASSERT_(offsetof(struct ringmsg_record, payload_offset) == 16);
 RINGMSG_ASSERT_(offsetof(struct ringmsg_record, wire_length) == 40);
 RINGMSG_ASSERT_(offsetof(struct ringmsg_record, pool) == 52);
 RINGMSG_ASSERT_(offsetof(struct ringmsg_record, segments) == 62);
-RINGMSG_ASSERT_(sizeof(struct ringmsg_metadata) == 96);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_metadata) == 128);
 RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, source) == 8);
 RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, destination_port) == 48);
 RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, software_timestamp_ns) == 64);
-RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, reserved) == 92);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, error_info) == 96);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, offender) == 108);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, reserved) == 124);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_ring_config) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_ring_info) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_support) == 64);

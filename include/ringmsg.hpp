@@ -187,6 +187,13 @@ inline void socket_enable(int fd, std::uint32_t metadata, on_error fail = {})
     fail(ringmsg_socket_enable(fd, metadata));
 }
 
+/// Switches off exactly the options behind `metadata`, for everybody who shares the socket. GRO only
+/// while nothing is queued: see ringmsg_socket_disable().
+inline void socket_disable(int fd, std::uint32_t metadata, on_error fail = {})
+{
+    fail(ringmsg_socket_disable(fd, metadata));
+}
+
 /// How a ring is to be made; begins with the defaults.
 struct ring_config : ringmsg_ring_config {
     ring_config() noexcept : ringmsg_ring_config{} { ringmsg_ring_config_init(this); }

@@ -172,7 +172,7 @@ impl Request {
             user_data: 0,
             socket: SocketId(0),
             fd: -1,
-            kind: Kind { domain: 0, kind: 0 },
+            kind: Kind { domain: 0, kind: 0, protocol: 0 },
             msg_flags: 0,
             flags: 0,
             cancellation: Cancellation::None,
@@ -330,7 +330,7 @@ mod tests {
     use super::*;
 
     fn request(kind: i32) -> Request {
-        Request { kind: Kind { domain: libc::AF_INET, kind }, ..Request::vacant().unwrap() }
+        Request { kind: Kind { domain: libc::AF_INET, kind, protocol: 0 }, ..Request::vacant().unwrap() }
     }
 
     #[test]

@@ -11,8 +11,18 @@ use crate::sys::sockopt;
 
 /// asm-generic/socket.h; libc has not got it.
 const SO_MEMINFO: i32 = 55;
-/// Which word of SO_MEMINFO counts drops (linux/sock_diag.h).
+/// Words of SO_MEMINFO (linux/sock_diag.h).
+const SK_MEMINFO_RMEM_ALLOC: usize = 0;
 const SK_MEMINFO_DROPS: usize = 8;
+
+fn meminfo(fd: RawFd) -> Option<[u32; 16]> {
+    sockopt::get(fd, libc::SOL_SOCKET, SO_MEMINFO).ok()
+}
+
+/// Bytes of socket buffers that are queued at `fd`.
+pub(crate) fn queued_bytes(fd: RawFd) -> u32 {
+    meminfo(fd).map_or(0, |info| info[SK_MEMINFO_RMEM_ALLOC])
+}
 
 pub(crate) fn bad_descriptor(fd: RawFd, error: &std::io::Error) -> Error {
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
@@ -29,12 +39,17 @@ pub(crate) fn type_of(fd: RawFd) -> Result<i32> {
 pub(crate) struct Kind {
     pub domain: i32,
     pub kind: i32,
+    pub protocol: i32,
 }
 
 impl Kind {
     pub(crate) fn of(fd: RawFd) -> Result<Self> {
         let read = |name| sockopt::get::<i32>(fd, libc::SOL_SOCKET, name).map_err(|e| bad_descriptor(fd, &e));
-        Ok(Self { kind: read(libc::SO_TYPE)?, domain: read(libc::SO_DOMAIN)? })
+        Ok(Self {
+            kind: read(libc::SO_TYPE)?,
+            domain: read(libc::SO_DOMAIN)?,
+            protocol: read(libc::SO_PROTOCOL)?,
+        })
     }
 
     /// Result 0 is the end, and any error is the end.
@@ -60,6 +75,11 @@ impl Kind {
     /// Its messages can carry descriptors.
     pub(crate) fn passes_descriptors(&self) -> bool {
         self.domain == libc::AF_UNIX
+    }
+
+    /// Its datagrams have ports. (Raw and ping sockets have none.)
+    pub(crate) fn has_ports(&self) -> bool {
+        self.kind != libc::SOCK_RAW && !matches!(self.protocol, libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6)
     }
 
     pub(crate) fn is_ip(&self) -> bool {
@@ -96,8 +116,7 @@ impl Socket {
 
     /// The kernel's drop counter now: 32 bits, wraps.
     pub(crate) fn drops(&self) -> u32 {
-        sockopt::get::<[u32; 16]>(self.fd(), libc::SOL_SOCKET, SO_MEMINFO)
-            .map_or(self.drops_before, |info| info[SK_MEMINFO_DROPS])
+        meminfo(self.fd()).map_or(self.drops_before, |info| info[SK_MEMINFO_DROPS])
     }
 
     /// Drops since the ring has held the socket.
@@ -149,8 +168,8 @@ impl Sockets {
         Ok(self.vacant[self.vacant.len() - 1])
     }
 
-    /// One request fewer. Returns the socket if that was the last: the caller drops it, which closes
-    /// it, and may block, without holding a lock.
+    /// One request fewer. Returns the socket if that was the last: the caller drops it, which
+    /// closes it, and may block, without holding a lock.
     pub(crate) fn release(&mut self, id: SocketId) -> Option<Socket> {
         let socket = self.get_mut(id);
         socket.requests -= 1;

@@ -7,7 +7,7 @@ use crate::config::PoolConfig;
 use crate::control;
 use crate::error::{Error, Result, describe};
 use crate::record::*;
-use crate::socket::Kind;
+use crate::socket::{self, Kind};
 use crate::sys::sockopt::{get, is_on, set};
 
 // asm-generic/socket.h and linux/in6.h; libc has not got them all.
@@ -106,8 +106,8 @@ pub(crate) fn size_pool(config: &mut PoolConfig, fd: RawFd) -> Result<()> {
     if kind.is_ip() {
         // Not every kernel answers getsockopt(UDP_GRO), so there is always room for its message.
         space += control::space(size_of::<i32>()) + space_of(fd, IP_CMSG_OPTIONS);
-        // And for IP_RECVERR's (sock_extended_err, the offender's sockaddr): the error queue uses it
-        // for transmit timestamps too, with that option off.
+        // And for IP_RECVERR's (sock_extended_err, the offender's sockaddr): the error queue uses
+        // it for transmit timestamps too, with that option off.
         space += control::space(16 + if kind.domain == libc::AF_INET6 { 28 } else { 16 });
     }
     if !kind.is_ip() {
@@ -135,34 +135,56 @@ const SOF_TIMESTAMPING_RX_SOFTWARE: i32 = 1 << 3;
 const SOF_TIMESTAMPING_SOFTWARE: i32 = 1 << 4;
 const SOF_TIMESTAMPING_RAW_HARDWARE: i32 = 1 << 6;
 
-/// The options that metadata bits need: (bits, level, option, value to OR in).
-const ENABLERS: &[(u32, i32, i32, i32)] = {
+/// A socket option that some metadata need.
+struct MetadataOption {
+    metadata: u32,
+    level: i32,
+    option: i32,
+    /// The bits to set in the option's value.
+    value: i32,
+}
+
+const METADATA_OPTIONS: &[MetadataOption] = {
+    const fn of(metadata: u32, level: i32, option: i32, value: i32) -> MetadataOption {
+        MetadataOption { metadata, level, option, value }
+    }
     const PACKET: u32 = RINGMSG_META_DESTINATION | RINGMSG_META_INTERFACE;
+    const ERROR: u32 = RINGMSG_META_SOCKET_ERROR | RINGMSG_META_OFFENDER;
     const SOFTWARE: i32 = SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
     const HARDWARE: i32 = SOF_TIMESTAMPING_RX_HARDWARE | SOF_TIMESTAMPING_RAW_HARDWARE;
     const SOCKET: i32 = libc::SOL_SOCKET;
+    const V4: i32 = libc::SOL_IP;
+    const V6: i32 = libc::SOL_IPV6;
     &[
-        (PACKET | RINGMSG_META_LOCAL_V4, libc::SOL_IP, libc::IP_PKTINFO, 1),
-        (PACKET, libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 1),
-        (RINGMSG_META_TRAFFIC_CLASS, libc::SOL_IP, libc::IP_RECVTOS, 1),
-        (RINGMSG_META_TRAFFIC_CLASS, libc::SOL_IPV6, libc::IPV6_RECVTCLASS, 1),
-        (RINGMSG_META_HOP_LIMIT, libc::SOL_IP, libc::IP_RECVTTL, 1),
-        (RINGMSG_META_HOP_LIMIT, libc::SOL_IPV6, libc::IPV6_RECVHOPLIMIT, 1),
-        (RINGMSG_META_SEGMENT_SIZE, libc::SOL_UDP, libc::UDP_GRO, 1),
-        (RINGMSG_META_DROPPED, SOCKET, libc::SO_RXQ_OVFL, 1),
-        (RINGMSG_META_SOFTWARE_TIMESTAMP, SOCKET, libc::SO_TIMESTAMPING, SOFTWARE),
-        (RINGMSG_META_HARDWARE_TIMESTAMP, SOCKET, libc::SO_TIMESTAMPING, HARDWARE),
-        (RINGMSG_META_DESTINATION_PORT, libc::SOL_IP, libc::IP_RECVORIGDSTADDR, 1),
-        (RINGMSG_META_DESTINATION_PORT, libc::SOL_IPV6, libc::IPV6_RECVORIGDSTADDR, 1),
-        (RINGMSG_META_SOCKET_ERROR, libc::SOL_IP, libc::IP_RECVERR, 1),
-        (RINGMSG_META_SOCKET_ERROR, libc::SOL_IPV6, libc::IPV6_RECVERR, 1),
-        (RINGMSG_META_MARK, SOCKET, SO_RCVMARK, 1),
-        (RINGMSG_META_FLOW_LABEL, libc::SOL_IPV6, libc::IPV6_FLOWINFO, 1),
+        of(PACKET | RINGMSG_META_LOCAL_V4, V4, libc::IP_PKTINFO, 1),
+        of(PACKET, V6, libc::IPV6_RECVPKTINFO, 1),
+        of(RINGMSG_META_TRAFFIC_CLASS, V4, libc::IP_RECVTOS, 1),
+        of(RINGMSG_META_TRAFFIC_CLASS, V6, libc::IPV6_RECVTCLASS, 1),
+        of(RINGMSG_META_HOP_LIMIT, V4, libc::IP_RECVTTL, 1),
+        of(RINGMSG_META_HOP_LIMIT, V6, libc::IPV6_RECVHOPLIMIT, 1),
+        of(RINGMSG_META_SEGMENT_SIZE, libc::SOL_UDP, libc::UDP_GRO, 1),
+        of(RINGMSG_META_DROPPED, SOCKET, libc::SO_RXQ_OVFL, 1),
+        of(RINGMSG_META_SOFTWARE_TIMESTAMP, SOCKET, libc::SO_TIMESTAMPING, SOFTWARE),
+        of(RINGMSG_META_HARDWARE_TIMESTAMP, SOCKET, libc::SO_TIMESTAMPING, HARDWARE),
+        of(RINGMSG_META_DESTINATION_PORT, V4, libc::IP_RECVORIGDSTADDR, 1),
+        of(RINGMSG_META_DESTINATION_PORT, V6, libc::IPV6_RECVORIGDSTADDR, 1),
+        of(ERROR, V4, libc::IP_RECVERR, 1),
+        of(ERROR, V6, libc::IPV6_RECVERR, 1),
+        of(RINGMSG_META_MARK, SOCKET, SO_RCVMARK, 1),
+        of(RINGMSG_META_FLOW_LABEL, V6, libc::IPV6_FLOWINFO, 1),
+        of(RINGMSG_META_PRIORITY, SOCKET, SO_RCVPRIORITY, 1),
     ]
 };
 
-/// Switches on the options that make the kernel send `metadata`: all of them, or none.
-pub(crate) fn enable(fd: RawFd, metadata: u32) -> Result<()> {
+/// The metadata that need no option, and those of sockets of every family.
+const OF_EVERY_FAMILY: u32 = RINGMSG_META_SOURCE
+    | RINGMSG_META_DROPPED
+    | RINGMSG_META_SOFTWARE_TIMESTAMP
+    | RINGMSG_META_HARDWARE_TIMESTAMP
+    | RINGMSG_META_MARK
+    | RINGMSG_META_PRIORITY;
+
+fn check_metadata(fd: RawFd, metadata: u32) -> Result<Kind> {
     if metadata & !META_ALL != 0 {
         return Err(Error::with(
             libc::EINVAL,
@@ -170,40 +192,133 @@ pub(crate) fn enable(fd: RawFd, metadata: u32) -> Result<()> {
         ));
     }
     let kind = Kind::of(fd)?;
-    let needs_ip = !(RINGMSG_META_SOURCE
-        | RINGMSG_META_DROPPED
-        | RINGMSG_META_SOFTWARE_TIMESTAMP
-        | RINGMSG_META_HARDWARE_TIMESTAMP
-        | RINGMSG_META_MARK);
-    if !kind.is_ip() && metadata & needs_ip != 0 {
+    if !kind.is_ip() && metadata & !OF_EVERY_FAMILY != 0 {
         return Err(Error::new(
             libc::EOPNOTSUPP,
             "socket: this metadata exists on AF_INET and AF_INET6 sockets only",
         ));
     }
-    let mut undo: Vec<(i32, i32, i32)> = Vec::new();
-    for &(bits, level, option, value) in ENABLERS {
-        // IPv6 sockets get both levels: an IPv4 datagram on a dual-stack socket brings its
-        // traffic class and hop limit through the IPv4 options only.
-        let elsewhere = level == libc::SOL_IPV6 && kind.domain != libc::AF_INET6;
-        if metadata & bits == 0 || (elsewhere && bits != RINGMSG_META_FLOW_LABEL) {
-            continue;
-        }
-        let before = get::<[i32; 2]>(fd, level, option).map_or(0, |value| value[0]);
-        if before & value == value {
-            continue;
-        }
-        if let Err(error) = set(fd, level, option, before | value) {
-            for &(level, option, before) in undo.iter().rev() {
-                let _ = set(fd, level, option, before);
+    if metadata & RINGMSG_META_DESTINATION_PORT != 0 && !kind.has_ports() {
+        return Err(Error::new(libc::EOPNOTSUPP, "socket: raw and ping sockets have no ports"));
+    }
+    Ok(kind)
+}
+
+/// The options for `metadata` on a socket of this kind. IPv6 sockets get both levels: an IPv4
+/// datagram on a dual-stack socket brings its traffic class and hop limit through the IPv4 options
+/// only.
+fn options_for(metadata: u32, kind: Kind) -> impl Iterator<Item = &'static MetadataOption> {
+    METADATA_OPTIONS.iter().filter(move |option| {
+        let elsewhere = option.level == libc::SOL_IPV6 && kind.domain != libc::AF_INET6;
+        metadata & option.metadata != 0 && !elsewhere
+    })
+}
+
+/// A socket does not have this level, or this option: IPv6 raw sockets have no IPv4 options.
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP))
+}
+
+fn value_of(fd: RawFd, option: &MetadataOption) -> i32 {
+    get::<[i32; 2]>(fd, option.level, option.option).map_or(0, |value| value[0])
+}
+
+/// Switches on the options that make the kernel send `metadata`: all of them, or none. A level that
+/// the socket does not have is skipped, as long as another level provides the metadata.
+pub(crate) fn enable(fd: RawFd, metadata: u32) -> Result<()> {
+    let kind = check_metadata(fd, metadata)?;
+    let mut undo = [(0, 0, 0); METADATA_OPTIONS.len()];
+    let mut changed = 0;
+    let mut provided = RINGMSG_META_SOURCE;
+    let mut failed = None;
+    for option in options_for(metadata, kind) {
+        let before = value_of(fd, option);
+        if before & option.value != option.value {
+            match set(fd, option.level, option.option, before | option.value) {
+                Ok(()) => {
+                    undo[changed] = (option.level, option.option, before);
+                    changed += 1;
+                }
+                Err(error) if is_missing(&error) => {
+                    failed.get_or_insert((option.metadata, error));
+                    continue;
+                }
+                Err(error) => {
+                    provided = 0;
+                    failed = Some((option.metadata, error));
+                    break;
+                }
             }
-            let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            return Err(Error::with(
-                errno,
-                format_args!("socket: {}: {}; nothing was switched on", option_name(bits), describe(errno)),
-            ));
         }
-        undo.push((level, option, before));
+        provided |= option.metadata;
+    }
+    if metadata & !provided == 0 {
+        return Ok(());
+    }
+    for &(level, option, before) in undo[..changed].iter().rev() {
+        let _ = set(fd, level, option, before);
+    }
+    let missing = metadata & !provided;
+    let (bits, errno) = match failed {
+        Some((bits, error)) => (bits, error.raw_os_error().unwrap_or(libc::EIO)),
+        // No level of this socket has it: FLOW_LABEL on AF_INET.
+        None => (missing, libc::ENOPROTOOPT),
+    };
+    Err(Error::with(
+        errno,
+        format_args!("socket: {}: {}; nothing was switched on", option_name(bits), describe(errno)),
+    ))
+}
+
+/// Switches off the options that make the kernel send `metadata`, for everybody who shares the
+/// socket.
+pub(crate) fn disable(fd: RawFd, metadata: u32) -> Result<()> {
+    let kind = check_metadata(fd, metadata)?;
+    let is_gro = |option: &&MetadataOption| option.metadata == RINGMSG_META_SEGMENT_SIZE;
+    // First what may be refused.
+    if let Some(gro) = options_for(metadata, kind).find(is_gro) {
+        disable_gro(fd, gro)?;
+    }
+    for option in options_for(metadata, kind).filter(|option| !is_gro(option)) {
+        let before = value_of(fd, option);
+        if before & option.value == 0 {
+            continue;
+        }
+        match set(fd, option.level, option.option, before & !option.value) {
+            Err(error) if !is_missing(&error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                let name = option_name(option.metadata);
+                return Err(Error::with(errno, format_args!("socket: {name}: {}", describe(errno))));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// UDP_GRO goes off only while nothing is queued: a plain receive would see a queued train as one
+/// datagram, without its segment size.
+fn disable_gro(fd: RawFd, gro: &MetadataOption) -> Result<()> {
+    const QUEUED: Error = Error::new(
+        libc::EAGAIN,
+        "socket: RINGMSG_META_SEGMENT_SIZE: datagrams are queued, and trains among them would be \
+         merged; receive until -EAGAIN, then try again (GRO is still on)",
+    );
+    if !is_on(fd, gro.level, gro.option) {
+        return Ok(());
+    }
+    if socket::queued_bytes(fd) > 0 {
+        return Err(QUEUED);
+    }
+    let switch = |value| {
+        set(fd, gro.level, gro.option, value)
+            .map_err(|error| Error::from_io("socket: RINGMSG_META_SEGMENT_SIZE", &error))
+    };
+    switch(0)?;
+    if socket::queued_bytes(fd) > 0 {
+        // It may have arrived before: the kernel builds trains until it sees the option off.
+        switch(1)?;
+        return Err(QUEUED);
     }
     Ok(())
 }
@@ -217,9 +332,11 @@ fn option_name(bits: u32) -> &'static str {
         RINGMSG_META_SOFTWARE_TIMESTAMP => "RINGMSG_META_SOFTWARE_TIMESTAMP",
         RINGMSG_META_HARDWARE_TIMESTAMP => "RINGMSG_META_HARDWARE_TIMESTAMP",
         RINGMSG_META_DESTINATION_PORT => "RINGMSG_META_DESTINATION_PORT",
-        RINGMSG_META_SOCKET_ERROR => "RINGMSG_META_SOCKET_ERROR",
         RINGMSG_META_MARK => "RINGMSG_META_MARK (SO_RCVMARK, kernel 5.19, CAP_NET_ADMIN)",
         RINGMSG_META_FLOW_LABEL => "RINGMSG_META_FLOW_LABEL (IPv6 sockets only)",
+        RINGMSG_META_PRIORITY => "RINGMSG_META_PRIORITY (SO_RCVPRIORITY, kernel 6.15)",
+        RINGMSG_META_LOCAL_V4 => "RINGMSG_META_LOCAL_V4",
+        bits if bits & RINGMSG_META_SOCKET_ERROR != 0 => "RINGMSG_META_SOCKET_ERROR or _OFFENDER",
         _ => "RINGMSG_META_DESTINATION or _INTERFACE",
     }
 }

@@ -19,7 +19,8 @@ pub struct Stats {
     pub payload_bytes: u64,
     /// Calls of ringmsg_reap() and ringmsg_next(). Ring only.
     pub reaps: u64,
-    /// Kernel entries: io_uring_enter(2); with the recvmmsg engine each of its system calls. Ring only.
+    /// Kernel entries: io_uring_enter(2); with the recvmmsg engine each of its system calls. Ring
+    /// only.
     pub enters: u64,
     /// Wake-ups: waits that ended before their time-out, and ringmsg_wake() calls that ended
     /// a reap before it slept. Ring only.

@@ -70,6 +70,7 @@ c_programs! {
     shortage
     signals
     single_shot
+    socket_options
     storm
     streams
     struct_sizes

@@ -124,7 +124,8 @@ pub extern "C" fn ringmsg_pool_id(pool: Option<&Pool>) -> u16 {
 /// ringmsg_pool_base: where the offsets in records count from. The same for the pool's life.
 ///
 /// **Ownership:** the library's: read the slices of records you hold; nothing else is stable.
-/// **Threads:** any. **Returns:** the address; NULL for NULL, when the pool is freed, and after fork.
+/// **Threads:** any. **Returns:** the address; NULL for NULL, when the pool is freed, and after
+/// fork.
 #[unsafe(no_mangle)]
 pub extern "C" fn ringmsg_pool_base(pool: Option<&Pool>) -> *const u8 {
     pool.map_or(std::ptr::null(), Pool::base)

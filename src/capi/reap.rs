@@ -116,8 +116,8 @@ pub unsafe extern "C" fn ringmsg_release(
 ///
 /// **Ownership, Threads:** as ringmsg_release() and ringmsg_reap().
 /// **Returns:** as ringmsg_reap(); -EINVAL also when a record of `done` is not held. On success,
-/// with -EINTR, -ECANCELED and -EBADR, and when the kernel refuses to wait, `done` is released; with
-/// every other error nothing was done.
+/// with -EINTR, -ECANCELED and -EBADR, and when the kernel refuses to wait, `done` is released;
+/// with every other error nothing was done.
 ///
 /// # Safety
 /// `done` is readable for `done_count` elements; the rest as for ringmsg_reap().

@@ -307,7 +307,8 @@ impl Uring {
     /// eventfd for them (it would write twice for a deferred one: when queued, and when posted).
     #[inline]
     pub(crate) fn announce(&self, eventfd: RawFd, announce: Announce) -> bool {
-        // Where registering fails, ring_fd stays readable, which costs empty wake-ups but no record.
+        // Where registering fails, ring_fd stays readable, which costs empty wake-ups but no
+        // record.
         match announce {
             Announce::Off => {
                 let _ = self.register_eventfd(eventfd);

@@ -51,8 +51,8 @@ impl Holders {
             && place.is_some_and(|(word, bit)| self.segments[word] & bit != 0)
     }
 
-    /// Takes off the claims of the first of `records`, which is held, and of those of its train that
-    /// follow, as far as they are held. Returns how many these are.
+    /// Takes off the claims of the first of `records`, which is held, and of those of its train
+    /// that follow, as far as they are held. Returns how many these are.
     #[inline(never)]
     pub(super) fn release_run(&mut self, records: &[Record]) -> usize {
         let first = u32::from(records[0].segment);

@@ -53,7 +53,8 @@ impl CompletionPass<'_, '_> {
         let request = self.core.requests.get(slot);
         let (is_cancelled, reports_ends) = (request.is_cancelled(), request.has(RINGMSG_RECV_NO_REARM));
         // Where the kernel runs completions in another thread (SQPOLL, or another thread armed it)
-        // the pool cannot always tell: buffers may have been published while -ENOBUFS was on its way.
+        // the pool cannot always tell: buffers may have been published while -ENOBUFS was on its
+        // way.
         let must_be_pools = request.kind.never_reports_enobufs();
         if errno == libc::ENOBUFS && (must_be_pools || self.pool(pool_id).is_exhausted()) {
             let missed = self.pool(pool_id).widen_window(now_ns);

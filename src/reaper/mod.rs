@@ -85,8 +85,8 @@ impl<'a> Reaper<'a> {
         }
         let deadline = Deadline::after(wait.timeout_ns);
         let mut linger_us = self.linger_us(wait);
-        // Where a wait takes more than one system call, signals are blocked outside of them, so that
-        // each falls into one and ends it.
+        // Where a wait takes more than one system call, signals are blocked outside of them, so
+        // that each falls into one and ends it.
         let sleeps_twice = linger_us > 0 && !self.engine.traits().min_wait;
         let blocked = (wait.spin_us > 0 || sleeps_twice).then(Blocked::all);
         if let Some(blocked) = blocked.as_ref().filter(|_| wait.spin_us > 0) {
@@ -159,8 +159,8 @@ impl<'a> Reaper<'a> {
         }
     }
 
-    /// Looks after pools on which a request was armed since the last pass: they may have few buffers
-    /// published, and a wait for a batch must not wait for more.
+    /// Looks after pools on which a request was armed since the last pass: they may have few
+    /// buffers published, and a wait for a batch must not wait for more.
     fn look_after_pools(&mut self, out: &mut Output<'_>) {
         if !self.ring.pools_to_look_after.is_empty() {
             self.ring.wakeup.leave_work();
@@ -192,9 +192,9 @@ impl<'a> Reaper<'a> {
         }
     }
 
-    /// Runs deferred task work until a completion appears. Does not loop on IORING_SQ_TASKRUN: Linux
-    /// 7.3 can leave it set with nothing behind it (when a receive that yields after 33 datagrams is
-    /// queued and run in the same pass).
+    /// Runs deferred task work until a completion appears. Does not loop on IORING_SQ_TASKRUN:
+    /// Linux 7.3 can leave it set with nothing behind it (when a receive that yields after 33
+    /// datagrams is queued and run in the same pass).
     fn run_deferred(&self) -> bool {
         self.engine.poll();
         if !self.engine.ready() && self.engine.pending() {

@@ -101,9 +101,9 @@ impl CompletionPass<'_, '_> {
         self.rearm(slot);
     }
 
-    /// Arms what waits for buffers of a pool, if there are some now. The one that is armed first may
-    /// get all of them: a kernel without a limit (6.1) receives from a flooded socket as long as
-    /// there are any. So another request is the first each time.
+    /// Arms what waits for buffers of a pool, if there are some now. The one that is armed first
+    /// may get all of them: a kernel without a limit (6.1) receives from a flooded socket as long
+    /// as there are any. So another request is the first each time.
     pub(super) fn rearm_starved(&mut self, id: PoolId) {
         let pool = current_pool(&mut self.current_pool, self.ring, &mut self.state.touched, id);
         let waiting = pool.starved.len();
@@ -134,7 +134,8 @@ impl CompletionPass<'_, '_> {
 
     /// Some kernels (6.18.15 and 7.3.4; not 6.12.117, 7.0.13) lose the end of a local stream that
     /// comes right behind its last data: they take what they have received for all there is, and
-    /// nothing more happens on the socket. A request that is cancelled and armed again finds the end.
+    /// nothing more happens on the socket. A request that is cancelled and armed again finds the
+    /// end.
     #[inline(never)]
     pub(super) fn look_for_end(&mut self, slot: Slot) {
         let request = self.core.requests.get(slot);

@@ -46,8 +46,8 @@ impl Deadline {
 }
 
 impl Reaper<'_> {
-    /// Polls for up to `spin_us` before sleeping: a wake-up is what costs latency. Returns whether a
-    /// signal ended it.
+    /// Polls for up to `spin_us` before sleeping: a wake-up is what costs latency. Returns whether
+    /// a signal ended it.
     pub(super) fn spin(
         &mut self,
         out: &mut Output<'_>,

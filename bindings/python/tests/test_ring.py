@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import socket
 import threading
 
 import pytest
-from conftest import Pair, needs_an_owner, take
+from conftest import SOL_UDP, UDP_GRO, Pair, needs_an_owner, take
 
 import ringmsg
-from ringmsg import RecordFlag, Ring
+from ringmsg import Meta, RecordFlag, Ring
 
 
 def test_a_ring_with_two_pools(pair: Pair, mode: str) -> None:
@@ -63,3 +64,36 @@ def test_info_and_stats(pair: Pair) -> None:
         assert rx.info.flags & ringmsg.Setup.DEFER_TASKRUN and rx.info.engine == ringmsg.Engine.IO_URING
         assert (rx.stats.datagrams, rx.stats.payload_bytes) == (1, 3)
         assert rx.request_stats().datagrams == 1
+
+
+def test_the_error_queue(pair: Pair, mode: str) -> None:
+    """A refused datagram: its ICMP error, with who sent it."""
+    sock = pair.sender
+    ringmsg.socket_enable(sock, Meta.SOCKET_ERROR)
+    pair.receiver.connect(pair.receiver.getsockname())  # hears nobody but itself
+    with Ring(mode) as ring:
+        pool = ring.pool(sock, buffers=4)
+        ring.recvmsg_multishot(pool, sock, msg_flags=socket.MSG_ERRQUEUE)
+        sock.send(b"to nobody")
+        found = []
+        while not found:
+            found = [datagram.queued_error for datagram in ring.reap(5) if datagram.queued_error]
+        (error,) = found
+        assert (error.errno, error.origin, error.type, error.code) == (errno.ECONNREFUSED, 2, 3, 3)
+        assert error.offender == "127.0.0.1"
+
+
+def test_socket_disable(pair: Pair) -> None:
+    """Exactly the named options; UDP_GRO only while nothing is queued."""
+    ringmsg.socket_enable(pair.receiver, Meta.HOP_LIMIT | Meta.TRAFFIC_CLASS | Meta.SEGMENT_SIZE)
+    ringmsg.socket_disable(pair.receiver, Meta.HOP_LIMIT)
+    assert [pair.receiver.getsockopt(0, option) for option in (12, 13)] == [0, 1]
+    pair.send_train(bytes(100), 50)
+    with pytest.raises(BlockingIOError):
+        ringmsg.socket_disable(pair.receiver, Meta.SEGMENT_SIZE)
+    assert pair.receiver.getsockopt(SOL_UDP, UDP_GRO) == 1
+    pair.receiver.recv(1000)
+    ringmsg.socket_disable(pair.receiver, Meta.SEGMENT_SIZE)
+    assert pair.receiver.getsockopt(SOL_UDP, UDP_GRO) == 0
+    with pytest.raises(TypeError, match="a set of ringmsg.Meta flags"):
+        ringmsg.socket_disable(pair.receiver, "all")  # type: ignore[arg-type]

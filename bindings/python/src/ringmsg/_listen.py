@@ -13,8 +13,8 @@ from . import Datagram, Meta, Receiver, strerror
 
 NAMES = {name.lower().replace("_", "-"): flag for name, flag in Meta.__members__.items()}
 DIM, BOLD, RED, PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[31m", "\x1b[0m"
-# What "all" leaves out: it needs privileges, another request, or IPv6.
-SPECIAL = Meta.MARK | Meta.SOCKET_ERROR | Meta.FLOW_LABEL
+# What "all" leaves out: it needs privileges, another request, a new kernel, or IPv6.
+SPECIAL = Meta.MARK | Meta.SOCKET_ERROR | Meta.OFFENDER | Meta.PRIORITY | Meta.FLOW_LABEL
 
 
 def listen(given: argparse.Namespace, out: TextIO) -> int:

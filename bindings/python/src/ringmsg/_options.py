@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import socket
-import struct
 
 from . import errors
 from ._abi import lib
 from .flags import Meta
 
-__all__ = ["Options", "socket_enable"]
+__all__ = ["Options", "socket_disable", "socket_enable"]
 
-_SO_RXQ_OVFL, _SO_TIMESTAMPING, _SO_MEMINFO, _SO_RCVMARK = 40, 37, 55, 75
+_SO_RXQ_OVFL, _SO_TIMESTAMPING, _SO_RCVMARK, _SO_RCVPRIORITY = 40, 37, 75, 82
 SOL_UDP, UDP_GRO = 17, 104
-_MEMINFO = struct.Struct("=9I")
 _IP = socket.IPPROTO_IP
 _V6 = socket.IPPROTO_IPV6
 
@@ -34,23 +32,31 @@ _OPTIONS: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {
     (socket.SOL_SOCKET, _SO_RXQ_OVFL): ((socket.SOL_SOCKET, _SO_RXQ_OVFL),),
     (socket.SOL_SOCKET, _SO_TIMESTAMPING): ((socket.SOL_SOCKET, _SO_TIMESTAMPING),),
     (socket.SOL_SOCKET, _SO_RCVMARK): ((socket.SOL_SOCKET, 36),),  # SO_MARK
+    (socket.SOL_SOCKET, _SO_RCVPRIORITY): ((socket.SOL_SOCKET, 12),),  # SO_PRIORITY
 }
 
 
 def socket_enable(sock: socket.socket | int, metadata: Meta) -> None:
     """Sets the socket options that make the kernel send ``metadata`` with every datagram. All of
     them or, on OSError, none. (``Receiver`` does it by itself.)"""
+    check_metadata(metadata)
+    errors.check(lib.socket_enable(sock if isinstance(sock, int) else sock.fileno(), metadata))
+
+
+def socket_disable(sock: socket.socket | int, metadata: Meta) -> None:
+    """Clears the socket options that ``metadata`` names, for all who share the socket.
+    BlockingIOError: ``Meta.SEGMENT_SIZE`` (UDP_GRO), while data is queued. Once GRO is off the
+    kernel delivers a queued train as one payload without a segment size, which nobody could split."""
+    check_metadata(metadata)
+    errors.check(lib.socket_disable(sock if isinstance(sock, int) else sock.fileno(), metadata))
+
+
+def check_metadata(metadata: object) -> None:
+    """Refuses what is no set of flags."""
     if not isinstance(metadata, int):
         raise TypeError(
             f"metadata is a set of ringmsg.Meta flags, as in Meta.SOURCE | Meta.DROPPED, not {metadata!r}"
         )
-    errors.check(lib.socket_enable(sock if isinstance(sock, int) else sock.fileno(), metadata))
-
-
-def _holds_data(sock: socket.socket) -> bool:
-    """Whether anything is queued."""
-    queued: int = _MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))[0]
-    return queued > 0
 
 
 def switch_gro_on(sock: socket.socket) -> bool:
@@ -65,21 +71,16 @@ def switch_gro_on(sock: socket.socket) -> bool:
 
 
 def switch_gro_off(sock: socket.socket) -> bool:
-    """Switches UDP_GRO off, unless data is queued; whether it is off.
-
-    Once it is off, the kernel delivers a queued train as one payload without a segment size, which
-    no process that shares the socket could split. So the queue is checked before and after. GRO
-    stays on if the queue is never empty: a receiver that reads control messages still works.
-    """
-    try:
-        for _ in range(_TRIES):
-            if not _holds_data(sock):
-                sock.setsockopt(SOL_UDP, UDP_GRO, 0)
-                if not _holds_data(sock):
-                    return True
-                sock.setsockopt(SOL_UDP, UDP_GRO, 1)
-    except OSError:
-        pass  # the socket can no longer be changed
+    """Switches UDP_GRO off, unless data is queued; whether it is off. It stays on if the queue is
+    never empty: a receiver that reads control messages still works."""
+    for _ in range(_TRIES):
+        try:
+            socket_disable(sock, Meta.SEGMENT_SIZE)
+            return True
+        except BlockingIOError:
+            continue  # data was queued
+        except OSError:
+            break  # the socket can no longer be changed
     return False
 
 

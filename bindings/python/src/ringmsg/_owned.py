@@ -32,6 +32,7 @@ _COLUMNS = (
     (Meta.HARDWARE_TIMESTAMP, "hardware_timestamp_ns", "hardware_timestamp_ns"),
     (Meta.MARK, "mark", "mark"),
     (Meta.FLOW_LABEL, "flow_label", "flow_label"),
+    (Meta.PRIORITY, "priority", "priority"),
 )
 
 

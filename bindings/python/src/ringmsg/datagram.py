@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _addresses, _control, _layout
 from .flags import Meta, RecordFlag
@@ -12,7 +12,7 @@ from .flags import Meta, RecordFlag
 if TYPE_CHECKING:
     from .batch import Batch
 
-__all__ = ["Datagram"]
+__all__ = ["Datagram", "QueuedError"]
 
 # Fields of a record and of its metadata, read when they are asked for.
 _RESULT, _FLAGS, _MSG_FLAGS = _layout.record("result"), _layout.record("flags"), _layout.record("msg_flags")
@@ -35,6 +35,12 @@ _SOFTWARE_NS = _metadata(Meta.SOFTWARE_TIMESTAMP, "software_timestamp_ns")
 _HARDWARE_NS = _metadata(Meta.HARDWARE_TIMESTAMP, "hardware_timestamp_ns")
 _DROPPED, _MARK = _metadata(Meta.DROPPED, "dropped"), _metadata(Meta.MARK, "mark")
 _FLOW_LABEL = _metadata(Meta.FLOW_LABEL, "flow_label")
+_PRIORITY = _metadata(Meta.PRIORITY, "priority")
+_SOCKET_ERROR = _metadata(Meta.SOCKET_ERROR, "socket_error")
+_ERROR_FIELDS = [
+    _metadata(Meta.SOCKET_ERROR, f"error_{name}") for name in ("origin", "type", "code", "info", "data")
+]
+_OFFENDER = _metadata(Meta.OFFENDER, "offender")
 
 try:
     from _collections import _tuplegetter as _field  # type: ignore[import-not-found]
@@ -42,6 +48,23 @@ except ImportError:  # another Python than CPython
 
     def _field(index: int, doc: str) -> Any:
         return property(operator.itemgetter(index), doc=doc)
+
+
+class QueuedError(NamedTuple):
+    """``struct sock_extended_err``."""
+
+    errno: int
+    """0 for timestamps and zero-copy notices, which are no errors."""
+    origin: int
+    """``SO_EE_ORIGIN_*``: 1 local, 2 ICMP, 3 ICMPv6, 4 timestamp, 5 zero-copy."""
+    type: int
+    code: int
+    info: int
+    """The next hop's MTU; the first number of a zero-copy range."""
+    data: int
+    """A timestamp's id; the last number of a zero-copy range."""
+    offender: str | None
+    """The router or host that sent the ICMP error."""
 
 
 class Datagram(tuple[memoryview, Any, "Batch", int]):
@@ -129,6 +152,24 @@ class Datagram(tuple[memoryview, Any, "Batch", int]):
     def flow_label(self) -> int | None:
         """The IPv6 flow label."""
         return self._integer(_FLOW_LABEL)
+
+    @property
+    def priority(self) -> int | None:
+        """SO_PRIORITY of the packet (Linux 6.14)."""
+        return self._integer(_PRIORITY)
+
+    @property
+    def queued_error(self) -> QueuedError | None:
+        """An entry of the socket's error queue: what a request with ``MSG_ERRQUEUE`` receives."""
+        number = self._integer(_SOCKET_ERROR)
+        if number is None:
+            return None
+        batch, position = self.batch, self.position
+        origin, kind, code, info, data = (batch._metadata(field, position) for field in _ERROR_FIELDS)
+        offender = batch._metadata(_OFFENDER, position)
+        family = batch._metadata(_FAMILY, position)
+        router = None if offender is None else _addresses.text(family, offender, 0)[0]
+        return QueuedError(number, origin, kind, code, info, data, router)
 
     def _integer(self, field: tuple[int, _layout.Field]) -> int | None:
         value: int | None = self.batch._metadata(field, self.position)

@@ -83,10 +83,8 @@ class Receiver(Ring):
         sock = self._socket
         self._is_ip = sock.family in (socket.AF_INET, socket.AF_INET6)
         udp = self._is_ip and sock.type == socket.SOCK_DGRAM and sock.proto in (0, socket.IPPROTO_UDP)
-        if metadata is not None and not isinstance(metadata, int):
-            raise TypeError(
-                f"metadata is a set of ringmsg.Meta flags, as in Meta.SOURCE | Meta.DROPPED, not {metadata!r}"
-            )
+        if metadata is not None:
+            _options.check_metadata(metadata)
         wanted = DEFAULT_METADATA if metadata is None else Meta(metadata)
         if metadata is None and not udp:
             wanted &= ~Meta.SEGMENT_SIZE
