@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["request", "probe"],
     &["ring"],
     &["reaper"],
-    &["arm", "release", "teardown"],
+    &["arm", "receive", "release", "teardown"],
     &["capi"],
 ];
 

@@ -181,7 +181,8 @@ unsafe fn receive_arguments<'a>(
              capacity rounded up to 8",
         ));
     }
-    // SAFETY: not NULL; the caller promises `slab_size` writable bytes, of which these are the first.
+    // SAFETY: not NULL; the caller promises `slab_size` writable bytes, of which `needed` are the
+    // first.
     let slab = unsafe { std::slice::from_raw_parts_mut(slab.cast::<u8>(), needed) };
     Ok(Receive { fd, slab, layout, split })
 }
