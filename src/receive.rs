@@ -67,8 +67,8 @@ impl Receive<'_> {
         }
         // Descriptors that come along are the caller's, who has no other way to ask for this.
         let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC | libc::MSG_CMSG_CLOEXEC;
-        // SAFETY: `asked` messages are prepared. They point into the slab, which is borrowed, and to
-        // `parts`.
+        // SAFETY: `asked` messages are prepared. They point into the slab, which is borrowed, and
+        // to `parts`.
         let came = unsafe {
             libc::recvmmsg(
                 self.fd,
