@@ -533,7 +533,8 @@ static void bad_arguments(void)
     close(fd), close(sender), close(pipes[0]), close(pipes[1]), close(ends[0]), close(ends[1]);
 }
 
-/* The kernel steps over the padding behind a control message; what was there before is not shown. */
+/* The kernel steps over the padding behind a control message; what was there before
+ * is not shown. */
 static void nothing_older_shows_in_control_messages(void)
 {
     int fd = bound_udp(AF_INET), sender = sender_to(fd);

@@ -39,7 +39,10 @@ class AddressCache4:
 
     def all_of(self, slab: Slab, count: int) -> list[Any]:
         """The sources of the first records."""
-        keys = slab.sources[:count].tolist()
+        return self.of_keys(slab.sources[:count].tolist())
+
+    def of_keys(self, keys: list[int]) -> list[Any]:
+        """The sources that these numbers are."""
         try:
             return list(map(self._known.__getitem__, keys))
         except KeyError:
@@ -78,6 +81,19 @@ class AddressCache4:
             if family == 2 and (a or port)
             else None
             for family, port, a, b, c, d in fields
+        ]
+
+
+class NameCache4(AddressCache4):
+    """The same for the first eight bytes of a ``sockaddr_in``, whose port is in network order."""
+
+    @staticmethod
+    def _decode(keys: list[int]) -> list[Any]:
+        octets, ntohs = _OCTETS, socket.ntohs
+        fields = _KEY4.iter_unpack(struct.pack(f"={len(keys)}Q", *keys))
+        return [
+            (f"{octets[a]}.{octets[b]}.{octets[c]}.{octets[d]}", ntohs(port))
+            for _, port, a, b, c, d in fields
         ]
 
 
