@@ -2,11 +2,11 @@
  *
  * ringmsg: receive messages with io_uring, as batches of flat records.
  *
- * The model. A *ring* (an io_uring) holds *pools* of buffers and *requests*. A multishot
- * request is armed once for a socket; from then on every call of ringmsg_next() returns many
+ * The model. A *ring* (an io_uring) holds *pools* of buffers and *requests*. A multishot request
+ * is armed once for a socket. From then on every call of ringmsg_next() returns a batch of
  * *records*: 64 bytes each, with offsets into the pool for payload, control messages and source
- * address, and, if wanted, 128 bytes of decoded metadata. Records hold their buffer until they
- * are released.
+ * address, and, on request, 128 bytes of decoded metadata. A record holds its buffer until it is
+ * released.
  *
  *     struct ringmsg_ring *ring;
  *     struct ringmsg_pool *pool;
@@ -19,53 +19,64 @@
  *     ringmsg_pool_config_for_socket(&config, fd);
  *     ringmsg_pool_new(ring, &config, &pool);
  *     ringmsg_recvmsg_multishot(ring, pool, fd, 0, 0, 0);
- *     while ((n = ringmsg_next(ring, records, n, records, NULL, 256, NULL)) >= 0)
+ *     do {
+ *         n = ringmsg_next(ring, records, (uint32_t)n, records, NULL, 256, NULL);
  *         for (int i = 0; i < n; i++)
  *             use(ringmsg_pool_base(pool) + records[i].payload_offset, records[i].payload_length);
+ *     } while (n >= 0 || n == -EINTR);
+ *     fprintf(stderr, "ringmsg_next: %s\n", ringmsg_strerror(n));
  *
- * Errors. Functions return a value >= 0, or -errno; errno itself tells nothing, and a call may
- * change it. On failure nothing was done and no output was written. ringmsg_last_error() has the
- * sentence.
+ * Errors. Functions return a value >= 0, or -errno. The errno variable has no meaning after a
+ * call, and a call may change it. A call that fails has no effect and writes no output, unless
+ * its comment says otherwise. ringmsg_last_error() explains the failure in a sentence.
  *
- * Structs that begin with `size` may grow: set it (the _init functions do), and older and newer
- * programs and libraries understand each other. Unknown flags and reserved fields that are not
- * zero are -EINVAL. Records and metadata never change size.
+ * Structs that begin with `size` may grow in later versions. Set `size` (the _init functions do
+ * it), and programs and libraries of different versions work together. Unknown flags and nonzero
+ * reserved fields are refused with -EINVAL. Records and metadata never change their size.
  *
- * Threads. A ring whose granted flags hold SINGLE_ISSUER or DEFER_TASKRUN (AUTO may take it) is
- * bound: functions marked [owner] are for the thread that created or enabled it; from another
- * they return -EPERM, and -EOWNERDEAD when that thread has exited. Other rings take every call
- * from any thread; one may be in reap at a time. ringmsg_release(), _wake(), _stats(), _info()
- * and _ring_free() are for any thread on every ring. No lock is held while a call sleeps.
+ * Threads. A ring is bound if its granted flags include SINGLE_ISSUER or DEFER_TASKRUN, which
+ * AUTO may select. Only the thread that created or enabled a bound ring may call the functions
+ * marked [owner]. They return -EPERM in another thread, and -EOWNERDEAD after that thread has
+ * exited. Any thread may call any function of other rings, but only one may reap at a time. On
+ * every ring any thread may call ringmsg_release(), _wake(), _stats(), _info() and _ring_free().
+ * No call holds a lock while it sleeps.
  *
- * Fork. A child gets -EPERM from its parent's ring, and may only free it. (What vfork(2), or a
- * bare clone(2), makes is not noticed.)
+ * Fork. In a child, calls on the parent's ring return -EPERM, except ringmsg_ring_free(). (The
+ * library does not notice children of vfork(2) or of clone(2) without libc.)
  *
- * An error inside the library poisons the ring, whose calls then return -ENOTRECOVERABLE; it
- * never unwinds into the caller.
+ * An internal error of the library poisons the ring: its calls then return -ENOTRECOVERABLE. A
+ * panic never unwinds into the caller.
  *
- * Misuse. Caught, and answered with an error: NULL; a ring freed twice (unless a new one has its
- * address by then); a pool freed twice, or used after it was freed (unless a new one of the ring has its place
- * by then), or of another ring; records that
- * are released twice, stale, twisted or of a freed pool (nothing is released then); calls from the
- * wrong thread, from two threads in reap, from a forked child, on a ring that is being freed.
- * What no library can catch: a ring's or pool's handle used after its ring was freed; an address
+ * Misuse. The library detects these faults and returns an error: NULL; a ring that is freed
+ * twice; a pool that is freed twice, used after it was freed, or of another ring; records that
+ * are released twice, stale, altered, or of a freed pool (then no record is released); calls from
+ * the wrong thread, from two threads in a reap, from a forked child, and on a ring that is being
+ * freed. (A freed ring or pool is not detected once a new one has its address.)
+ *
+ * No library can detect these: a ring or pool that is used after its ring was freed; an address
  * that never was a handle; arrays shorter than their count; a msghdr or iovec of
- * ringmsg_recvmsg() that goes away before its record; a payload read after its release (it may
- * show a later message, never another pool's or process's memory).
+ * ringmsg_recvmsg() that is freed before its record is reaped; a payload that is read after its
+ * release (it may show a later message, but never memory of another pool or process).
  */
 
 
 #ifndef RINGMSG_H
 #define RINGMSG_H
 
-/* Made from src/ by build.rs: edit there, then `make header`. */
+/* Generated from src/ by build.rs: edit src/, then run `make header`. */
 
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
-/* This header's version; ringmsg_version() is the library's. */
+/* The version of this header. ringmsg_version() returns that of the library. */
 #define RINGMSG_VERSION "0.1.0"
+
+/* struct ringmsg_ring_info and ringmsg_ring_info() have one name, as stat(2) and its struct do. */
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#endif
 
 
 /*
@@ -109,8 +120,11 @@
 #define RINGMSG_SETUP_AUTO (1u << 31)
 
 /*
- * io_uring where multishot recvmsg works, else RINGMSG_ENGINE_RECVMMSG. Setup flags that the
- * latter has no use for are then not granted: ringmsg_ring_info() tells.
+ * io_uring where multishot recvmsg works, and where a ring and a pool have memory; else
+ * RINGMSG_ENGINE_RECVMMSG, which does not grant setup flags that mean nothing to it.
+ * ringmsg_ring_info() says which engine it is, ringmsg_describe_support() why. If io_uring has no
+ * memory for a pool (RLIMIT_MEMLOCK) before anything is armed and before ringmsg_ring_fd() was
+ * called, the ring changes its engine.
  */
 #define RINGMSG_ENGINE_AUTO 0
 
@@ -149,7 +163,7 @@
 #define RINGMSG_LINGER_AUTO 4294967295u
 
 /*
- * The longest linger, in microseconds.
+ * The longest linger, in microseconds. More is -EINVAL.
  */
 #define RINGMSG_LINGER_MAX_US 10000
 
@@ -753,8 +767,9 @@ struct ringmsg_wait {
     uint32_t size;
     /*
      * How long to wait for a second record once there is reason to expect one, in
-     * microseconds: an upper bound, at most 10 ms. RINGMSG_LINGER_AUTO follows the arrival
-     * rate. Plain and COOP rings ignore it: it costs there.
+     * microseconds: an upper bound, at most 10 ms (RINGMSG_LINGER_MAX_US; more is -EINVAL).
+     * RINGMSG_LINGER_AUTO follows the arrival rate. Ignored by plain and COOP rings, where
+     * lingering wastes CPU.
      */
     uint32_t linger_us;
     /*
@@ -1213,7 +1228,8 @@ int ringmsg_wake(const struct ringmsg_ring *ring);
  * Returns: how many records; 0 after the timeout or a wake; -EINTR on a signal; -ECANCELED
  * when the ring is being freed; -EBADR (the kernel had no memory for completions and dropped some:
  * datagrams are lost, requests may have ended unseen, and it stays so: free the ring); -EBUSY
- * (another thread is in reap); -EINVAL (NULL `records`, capacity 0, bad `wait`); -EBADFD (not
+ * (another thread is in reap); -EINVAL (NULL `records`, capacity 0 or from 2^31 on, bad `wait`, a
+ * linger above 10 ms); -EBADFD (not
  * enabled); -EPERM, -EOWNERDEAD. Records win over every other outcome.
  */
 int ringmsg_reap(struct ringmsg_ring *ring,
@@ -1232,8 +1248,8 @@ int ringmsg_reap(struct ringmsg_ring *ring,
  * not taken are closed.
  * Threads: any, on every ring. From another thread than the one that reaps it costs no
  * system call unless a request waits for a buffer.
- * Returns: 0; -EINVAL (NULL; a record that is not held: released before, twice in this
- * array, of a freed pool; then none is released); -EPERM (after fork); -ECANCELED.
+ * Returns: 0; -EINVAL (NULL; a count from 2^31 on; a record that is not held: released before,
+ * twice in this array, of a freed pool; then none is released); -EPERM (after fork); -ECANCELED.
  */
 int ringmsg_release(struct ringmsg_ring *ring,
                     const struct ringmsg_record *records,
@@ -1241,7 +1257,8 @@ int ringmsg_release(struct ringmsg_ring *ring,
 
 /*
  * ringmsg_next: releases `done`, then reaps, in one call: the loop of a receiver. `done` may be
- * the front of `records`.
+ * the front of `records`, and `done_count` the result of the call before, also a negative one:
+ * from 2^31 on it is taken as 0.
  *
  * Ownership, Threads: as ringmsg_release() and ringmsg_reap().
  * Returns: as ringmsg_reap(); -EINVAL also when a record of `done` is not held. On success,
@@ -1346,7 +1363,7 @@ int ringmsg_control_decode(const void *control,
 
 #endif  /* RINGMSG_H */
 
-/* One truth about the layout, checked in every program that includes this. */
+/* The layout, checked in every program that includes this header. */
 #if defined(__cplusplus) && __cplusplus >= 201103L
 #define RINGMSG_ASSERT_(what) static_assert(what, #what)
 #elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
@@ -1373,4 +1390,8 @@ RINGMSG_ASSERT_(sizeof(struct ringmsg_wait) == 24);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_stats) == 144);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_cmsg) == 16);
 #undef RINGMSG_ASSERT_
+#endif
+
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic pop
 #endif

@@ -23,8 +23,11 @@ pub const RINGMSG_SETUP_DEFER_TASKRUN: u32 = 1u32 << 13;
 /// may bind the ring to its thread: ringmsg_ring_info() tells.
 pub const RINGMSG_SETUP_AUTO: u32 = 1u32 << 31;
 
-/// io_uring where multishot recvmsg works, else RINGMSG_ENGINE_RECVMMSG. Setup flags that the
-/// latter has no use for are then not granted: ringmsg_ring_info() tells.
+/// io_uring where multishot recvmsg works, and where a ring and a pool have memory; else
+/// RINGMSG_ENGINE_RECVMMSG, which does not grant setup flags that mean nothing to it.
+/// ringmsg_ring_info() says which engine it is, ringmsg_describe_support() why. If io_uring has no
+/// memory for a pool (RLIMIT_MEMLOCK) before anything is armed and before ringmsg_ring_fd() was
+/// called, the ring changes its engine.
 pub const RINGMSG_ENGINE_AUTO: u32 = 0;
 /// io_uring: kernel 6.0 or later, unless a sandbox forbids it.
 pub const RINGMSG_ENGINE_IO_URING: u32 = 1;
@@ -45,7 +48,7 @@ pub const RINGMSG_LINGER_AUTO_WITHIN: u32 = 1u32 << 31;
 /// long as a good batch takes, and at most 100 us.
 pub const RINGMSG_LINGER_AUTO: u32 = 0xffff_ffffu32;
 
-/// The longest linger, in microseconds.
+/// The longest linger, in microseconds. More is -EINVAL.
 pub const RINGMSG_LINGER_MAX_US: u32 = 10_000;
 
 /// How a ring is to be made. Fill with ringmsg_ring_config_init().
@@ -144,8 +147,9 @@ pub struct Wait {
     /// sizeof(struct ringmsg_wait)
     pub size: u32,
     /// How long to wait for a second record once there is reason to expect one, in
-    /// microseconds: an upper bound, at most 10 ms. RINGMSG_LINGER_AUTO follows the arrival
-    /// rate. Plain and COOP rings ignore it: it costs there.
+    /// microseconds: an upper bound, at most 10 ms (RINGMSG_LINGER_MAX_US; more is -EINVAL).
+    /// RINGMSG_LINGER_AUTO follows the arrival rate. Ignored by plain and COOP rings, where
+    /// lingering wastes CPU.
     pub linger_us: u32,
     /// How long to wait for a first record, in ns; negative: no limit; 0: do not block.
     pub timeout_ns: i64,

@@ -24,9 +24,7 @@ impl Error {
     /// An error whose sentence names the values at fault. Where there is no memory for all of the
     /// sentence, it is cut.
     pub fn with(errno: c_int, sentence: Arguments<'_>) -> Self {
-        let mut text = Text(String::new());
-        let _ = text.write_fmt(sentence);
-        Self { errno, sentence: Cow::Owned(text.0) }
+        Self { errno, sentence: Cow::Owned(written(sentence)) }
     }
 
     /// The system call `what` failed just now; its errno becomes ours.
@@ -54,14 +52,14 @@ impl Error {
     /// `ringmsg_last_error`. This is the only place where errno and sentence are separated.
     pub(crate) fn into_c(self) -> c_int {
         let Self { errno, sentence } = self;
-        // TLS already destroyed: the thread is exiting, and cannot ask for the sentence any more.
-        let _ = LAST.try_with(|last| *last.borrow_mut() = sentence);
+        LAST.with_borrow_mut(|last| last.set(&sentence));
         -errno
     }
 }
 
 /// A string that stops growing, instead of aborting, when there is no memory.
-struct Text(String);
+#[derive(Debug, Default)]
+pub(crate) struct Text(pub String);
 
 impl Write for Text {
     fn write_str(&mut self, part: &str) -> std::fmt::Result {
@@ -71,19 +69,47 @@ impl Write for Text {
     }
 }
 
+/// What `format!` makes, cut where there is no memory for all of it.
+pub(crate) fn written(text: Arguments<'_>) -> String {
+    let mut string = Text::default();
+    let _ = string.write_fmt(text);
+    string.0
+}
+
+/// The sentence of a thread's last failure. A buffer of fixed size, which needs no destructor: so
+/// keeping a sentence allocates nothing.
+struct Last {
+    bytes: [u8; 1024],
+    length: usize,
+}
+
+impl Last {
+    fn set(&mut self, sentence: &str) {
+        self.length = fitting(sentence, self.bytes.len());
+        self.bytes[..self.length].copy_from_slice(&sentence.as_bytes()[..self.length]);
+    }
+
+    fn get(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+}
+
 thread_local! {
-    static LAST: RefCell<Cow<'static, str>> = const { RefCell::new(Cow::Borrowed("")) };
+    static LAST: RefCell<Last> = const { RefCell::new(Last { bytes: [0; 1024], length: 0 }) };
 }
 
 /// Runs `read` on the sentence of this thread's last failure; on "" if there was none.
 pub(crate) fn with_last<R>(read: impl FnOnce(&str) -> R) -> R {
-    let mut read = Some(read);
-    let result = LAST.try_with(|last| read.take().map(|read| read(&last.borrow())));
-    match (result, read) {
-        (Ok(Some(result)), _) => result,
-        (_, Some(read)) => read(""),
-        _ => unreachable!("`read` is either taken and run, or still there"),
+    LAST.with_borrow(|last| read(last.get()))
+}
+
+/// The length of the longest beginning of `text`, of whole characters, that fits into `room` bytes.
+pub(crate) fn fitting(text: &str, room: usize) -> usize {
+    let mut length = text.len().min(room);
+    while !text.is_char_boundary(length) {
+        length -= 1;
     }
+    length
 }
 
 /// The text of an errno, whatever its sign.

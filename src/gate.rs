@@ -72,6 +72,11 @@ impl Gate {
         self.bound.load(Ordering::Acquire)
     }
 
+    /// The ring has changed its engine, and with it whether it belongs to one thread.
+    pub(crate) fn set_bound(&self, bound: bool) {
+        self.bound.store(bound, Ordering::Release);
+    }
+
     /// Lets the owner through, and everybody where there is none.
     #[inline]
     pub(crate) fn check_owner(&self) -> Result<()> {
@@ -100,9 +105,9 @@ impl Gate {
         }
     }
 
-    /// The calling thread becomes the owner.
-    pub(crate) fn own(&self) {
-        let _ = self.owner.set(Owner::current());
+    /// The ring belongs to `owner` from now on.
+    pub(crate) fn own(&self, owner: Owner) {
+        let _ = self.owner.set(owner);
     }
 
     pub(crate) fn owner(&self) -> Option<&Owner> {

@@ -87,17 +87,15 @@ impl Setup {
     }
 
     /// The setups of io_uring to try for `config`, best first.
-    pub(crate) fn candidates(config: &RingConfig) -> Result<Vec<Setup>> {
+    pub(crate) fn candidates(config: &RingConfig) -> Result<impl Iterator<Item = Setup> + use<>> {
         let setup = Self::check(config)?;
-        if config.flags & RINGMSG_SETUP_AUTO == 0 {
-            return Ok(vec![setup]);
-        }
+        let is_open = config.flags & (TASKWORK | RINGMSG_SETUP_SQPOLL) == 0;
         // Every candidate keeps the flags that were asked for beside AUTO.
-        let choices: &[u32] = match config.flags & (TASKWORK | RINGMSG_SETUP_SQPOLL) {
-            0 => &[DEFER, RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG, 0],
-            _ => &[0],
+        let choices: &[u32] = match config.flags & RINGMSG_SETUP_AUTO != 0 && is_open {
+            true => &[DEFER, RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG, 0],
+            false => &[0],
         };
-        Ok(choices.iter().map(|&more| Setup { flags: setup.flags | more, ..setup }).collect())
+        Ok(choices.iter().map(move |&more| Setup { flags: setup.flags | more, ..setup }))
     }
 
     /// The setup that `config` asks for by name, for io_uring.

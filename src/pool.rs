@@ -16,6 +16,7 @@ mod fewest;
 mod holders;
 mod window;
 
+pub(crate) use buffer_ring::BufferRing;
 pub(crate) use buffers::Buffers;
 pub(crate) use fewest::FewestPublished;
 

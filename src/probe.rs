@@ -5,25 +5,38 @@ use std::fmt::Write;
 use crate::config::*;
 use crate::diagnosis;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Text};
+use crate::ids::PoolId;
 use crate::mode::Setup;
+use crate::pool::{BufferRing, POOLS_MAX};
 use crate::sys::thread::run_aside;
 
-/// Why AUTO does not take an io_uring that can be had.
-pub(crate) const NO_MULTISHOT: Error =
-    Error::new(libc::EOPNOTSUPP, "io_uring: this kernel has no multishot recvmsg (6.0 has it)");
+/// Returns the engine if it has what AUTO needs: multishot recvmsg, and memory for a default pool,
+/// which counts against RLIMIT_MEMLOCK as the ring does.
+pub(crate) fn check_usable(engine: Engine) -> Result<Engine> {
+    if !engine.has_multishot() {
+        return Err(Error::new(
+            libc::EOPNOTSUPP,
+            "io_uring: this kernel has no multishot recvmsg (6.0 has it)",
+        ));
+    }
+    let (trial, count) = (PoolId(POOLS_MAX as u16), PoolConfig::default().buffers);
+    let buffers = BufferRing::new(count)?;
+    engine.register_pool(trial, buffers.entries(), count as u16)?;
+    engine.unregister_pool(trial)?;
+    Ok(engine)
+}
 
 /// Tries everything once. About a millisecond.
 pub(crate) fn query() -> Support {
     run_aside(try_all)
 }
 
-/// Whether io_uring works here, with multishot recvmsg; and if not, why.
-pub(crate) fn multishot() -> Result<()> {
-    run_aside(|| {
-        let engine = try_flags(0)?;
-        if engine.has_multishot() { Ok(()) } else { Err(NO_MULTISHOT) }
-    })
+/// Whether AUTO takes io_uring here; and if not, why.
+pub(crate) fn usable() -> Result<()> {
+    // As large as a ring by default: a smaller one may be had where that one is refused.
+    run_aside(|| check_usable(Engine::new(Setup::check(&RingConfig { flags: 0, ..RingConfig::default() })?)?))
+        .map(drop)
 }
 
 fn try_all() -> Support {
@@ -75,7 +88,7 @@ fn try_flags(flags: u32) -> Result<Engine> {
 /// The same for a person.
 pub(crate) fn describe() -> String {
     let support = query();
-    let mut text = String::new();
+    let mut text = Text::default();
     let version = support.kernel_version;
     let _ = writeln!(
         text,
@@ -85,10 +98,10 @@ pub(crate) fn describe() -> String {
         version >> 8 & 0xff,
         version & 0xff
     );
-    if let Err(error) = multishot() {
+    if let Err(error) = usable() {
         let _ = writeln!(text, "engine: AUTO takes recvmmsg (epoll and recvmmsg), with the same records");
         let _ = writeln!(text, "why not io_uring: {}", error.sentence());
-        return text;
+        return text.0;
     }
     let has = |flag: u32| support.setup_flags & flag != 0;
     let (mode, why) = if has(RINGMSG_SETUP_DEFER_TASKRUN) {
@@ -104,5 +117,5 @@ pub(crate) fn describe() -> String {
         0 => writeln!(text, "minimum wait: no (6.12 has it; lingering costs a second kernel entry here)"),
         _ => writeln!(text, "minimum wait: yes"),
     };
-    text
+    text.0
 }

@@ -15,6 +15,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use once_cell::sync::OnceCell;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::*;
@@ -41,7 +42,7 @@ use crate::wakeup::Wakeup;
 /// from any thread.
 pub struct Ring {
     pub(crate) gate: Gate,
-    engine: Engine,
+    engines: Engines,
     pub(crate) pools: Pools,
     /// Pools that the next pass looks after: buffers came back that a request waits for, or the
     /// first request was armed.
@@ -54,6 +55,14 @@ pub struct Ring {
     pub(crate) sockets: Mutex<Sockets>,
     core: Mutex<Core>,
     pub(crate) reaper: Mutex<ReaperState>,
+}
+
+/// The engine; and the one that took its place, if that happened: see `Ring::change_engine`.
+struct Engines {
+    first: Engine,
+    second: OnceCell<Engine>,
+    /// The setup of the second, where the program left the choice to the library.
+    alternative: Option<Setup>,
 }
 
 /// What the ring's lock guards.
@@ -102,7 +111,9 @@ impl ReaperState {
 
 /// The parts that teardown takes apart.
 pub(crate) struct Parts {
+    /// The engine in use, and one that is not any more.
     pub engine: Engine,
+    pub former: Option<Engine>,
     pub pools: Pools,
     pub core: Core,
     pub sockets: Sockets,
@@ -114,23 +125,29 @@ impl Ring {
     pub(crate) fn new(config: &RingConfig) -> Result<Box<Self>> {
         reserved_is_zero("ringmsg_ring_config", &config.reserved)?;
         match config.engine {
-            RINGMSG_ENGINE_RECVMMSG => Self::with_engine(Engine::new(Setup::recvmmsg(config)?)?),
-            RINGMSG_ENGINE_IO_URING => Self::with_engine(io_uring(config)?),
-            RINGMSG_ENGINE_AUTO => Self::with_engine(match io_uring(config).and_then(with_multishot) {
-                Err(error) if is_refused(&error) => Engine::new(Setup::recvmmsg(config)?)?,
-                engine => engine?,
-            }),
+            RINGMSG_ENGINE_RECVMMSG => Self::with_engine(Engine::new(Setup::recvmmsg(config)?)?, None),
+            RINGMSG_ENGINE_IO_URING => Self::with_engine(io_uring(config)?, None),
+            RINGMSG_ENGINE_AUTO => {
+                let recvmmsg = Setup::recvmmsg(config)?;
+                match io_uring(config).and_then(probe::check_usable) {
+                    Err(error) if is_refused(&error) => Self::with_engine(Engine::new(recvmmsg)?, None),
+                    engine => Self::with_engine(engine?, Some(recvmmsg)),
+                }
+            }
             other => Err(Error::with(libc::EINVAL, format_args!("ring: there is no engine {other}"))),
         }
     }
 
-    fn with_engine(engine: Engine) -> Result<Box<Self>> {
+    fn with_engine(engine: Engine, alternative: Option<Setup>) -> Result<Box<Self>> {
         let wakeup = Wakeup::new()?;
         let setup = *engine.setup();
-        let owner = (setup.bound() && !setup.disabled()).then(Owner::current);
+        let owner = match setup.bound() && !setup.disabled() {
+            true => Some(Owner::current()?),
+            false => None,
+        };
         try_box(Self {
             gate: Gate::new(setup.bound(), owner),
-            engine,
+            engines: Engines { first: engine, second: OnceCell::new(), alternative },
             pools: Pools::new()?,
             pools_to_look_after: PoolSet::default(),
             wakeup,
@@ -150,9 +167,14 @@ impl Ring {
     }
 
     pub(crate) fn into_parts(self: Box<Self>) -> Parts {
-        let Self { engine, pools, core, sockets, reaper, .. } = *self;
+        let Self { engines, pools, core, sockets, reaper, .. } = *self;
+        let (engine, former) = match engines.second.into_inner() {
+            Some(second) => (second, Some(engines.first)),
+            None => (engines.first, None),
+        };
         Parts {
             engine,
+            former,
             pools,
             core: core.into_inner(),
             sockets: sockets.into_inner(),
@@ -167,7 +189,7 @@ impl Ring {
 
     #[inline]
     pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
+        self.engines.second.get().unwrap_or(&self.engines.first)
     }
 
     #[inline]
@@ -191,8 +213,9 @@ impl Ring {
         if self.enabled.load(Ordering::Acquire) {
             return Err(Error::new(libc::EBADFD, "ring: it is enabled already"));
         }
+        let owner = Owner::current()?;
         self.engine().enable()?;
-        self.gate.own();
+        self.gate.own(owner);
         self.enabled.store(true, Ordering::Release);
         Ok(())
     }
@@ -312,12 +335,56 @@ impl Ring {
     // --- pools -------------------------------------------------------------------------------
 
     pub(crate) fn new_pool(&self, config: &PoolConfig) -> Result<&Pool> {
-        let buffers = Buffers::new(Layout::new(config)?, self.traits().window_max)?;
-        let mut core = self.core();
-        let owner = std::ptr::from_ref(self).cast();
-        self.pools.add(&mut core.pool_ids, owner, buffers, |id, buffers| {
-            self.engine().register_pool(id, buffers.ring_entries(), buffers.layout.buffers as u16)
-        })
+        let layout = Layout::new(config)?;
+        match self.add_pool(layout) {
+            Err((error, true)) if error.errno() == libc::ENOMEM && self.change_engine()? => {
+                self.add_pool(layout).map_err(|(error, _)| error)
+            }
+            added => added.map_err(|(error, _)| error),
+        }
+    }
+
+    /// On failure also returns whether the engine refused the pool.
+    fn add_pool(&self, layout: Layout) -> std::result::Result<&Pool, (Error, bool)> {
+        let mut refused = false;
+        let mut add = || {
+            let buffers = Buffers::new(layout, self.traits().window_max)?;
+            let mut core = self.core();
+            let owner = std::ptr::from_ref(self).cast();
+            self.pools.add(&mut core.pool_ids, owner, buffers, |id, buffers| {
+                let registered = register(self.engine(), id, buffers);
+                refused = registered.is_err();
+                registered
+            })
+        };
+        add().map_err(|error| (error, refused))
+    }
+
+    /// Goes on with the recvmmsg engine where io_uring has no memory for a pool (RLIMIT_MEMLOCK),
+    /// as long as nobody can have noticed which engine it is: the program left the choice to the
+    /// library, nothing was armed, no thread is in reap, and ring_fd was not asked for. The former
+    /// engine stays, idle, until the ring is freed. False: it cannot be changed.
+    fn change_engine(&self) -> Result<bool> {
+        let Some(setup) = self.engines.alternative else { return Ok(false) };
+        let Some(mut reaper) = self.reaper.try_lock() else { return Ok(false) };
+        let core = self.core();
+        let is_used = core.requests.slots() > 0 || self.wakeup.ready_fd().is_some();
+        if is_used || self.engines.second.get().is_some() {
+            return Ok(false);
+        }
+        let second = Engine::new(setup)?;
+        for pool in self.pools.iter() {
+            if let Some(buffers) = pool.lock() {
+                register(&second, pool.id(), &buffers)?;
+            }
+        }
+        for pool in self.pools.iter().filter(|pool| pool.lock().is_some()) {
+            // Its memory must not be pinned by an engine that is not used.
+            let _ = self.engines.first.unregister_pool(pool.id());
+        }
+        reaper.wakeup_polled = false;
+        self.gate.set_bound(setup.bound());
+        Ok(self.engines.second.set(second).is_ok())
     }
 
     pub(crate) fn free_pool(&self, pool: &Pool) -> Result<()> {
@@ -395,18 +462,18 @@ fn io_uring(config: &RingConfig) -> Result<Engine> {
     Err(refused.expect("there is at least one candidate"))
 }
 
-/// Refuses an io_uring that cannot do what AUTO needs.
-fn with_multishot(engine: Engine) -> Result<Engine> {
-    if engine.has_multishot() { Ok(engine) } else { Err(probe::NO_MULTISHOT) }
+fn register(engine: &Engine, id: PoolId, buffers: &Buffers) -> Result<()> {
+    engine.register_pool(id, buffers.ring_entries(), buffers.layout.buffers as u16)
 }
 
 /// Whether AUTO is to take the other engine: an administrator, a filter or a security module
-/// refuses io_uring, or this kernel has none, or none with multishot recvmsg. (-EINVAL can also
-/// mean that the kernel lacks a flag that was asked for by name: then the caller must know.)
+/// refuses io_uring, or this kernel has none, or none with multishot recvmsg, or there is no memory
+/// for it (RLIMIT_MEMLOCK). (-EINVAL can also mean that the kernel lacks a flag that was asked for
+/// by name: then the caller must know.)
 fn is_refused(error: &Error) -> bool {
     match error.errno() {
-        libc::EPERM | libc::ENOSYS | libc::EACCES | libc::EOPNOTSUPP => true,
-        libc::EINVAL => probe::multishot().is_err(),
+        libc::EPERM | libc::ENOSYS | libc::EACCES | libc::EOPNOTSUPP | libc::ENOMEM => true,
+        libc::EINVAL => probe::usable().is_err(),
         _ => false,
     }
 }

@@ -17,6 +17,7 @@ use crate::pool::{Buffers, Pool, Pools};
 use crate::request::{NOT_FILLED, Request, State, Target};
 use crate::ring::{Core, Parts, Ring};
 use crate::scm_rights;
+use crate::sys::memory::try_vec;
 
 /// How long to wait for calls that are inside.
 const CALLS: Duration = Duration::from_secs(5);
@@ -49,7 +50,9 @@ pub(crate) fn free(ring: Box<Ring>) -> Result<()> {
 }
 
 fn take_apart(parts: Parts, may_enter: bool) -> Result<()> {
-    let Parts { engine, pools, core, sockets, wakeup_polled } = parts;
+    let Parts { engine, former, pools, core, sockets, wakeup_polled } = parts;
+    // It has no request, and no pool.
+    drop(former);
     // Dropped only below, where the kernel no longer uses them: not by an error inside the library,
     // whose unwinding would unmap what an armed request still points to.
     let pools = ManuallyDrop::new(pools);
@@ -169,7 +172,8 @@ fn close_unreported_descriptors(pools: &Pools, core: &Core) {
         }
     }
     for mut buffers in pools.iter().filter_map(Pool::lock).filter(|buffers| buffers.received_fds.is_some()) {
-        let given: Vec<BufferId> = buffers.in_kernel().collect();
+        let Ok(mut given) = try_vec(buffers.published as usize) else { continue };
+        given.extend(buffers.in_kernel());
         for buffer in given {
             let length = header_of(&buffers, buffer).control;
             close_descriptors(&mut buffers, buffer, length);

@@ -1,11 +1,10 @@
-//! The rules of the house that a compiler does not check: which module may use which, and how wide
-//! a comment may be.
+//! Rules that no compiler checks: which module may use which, and how wide a comment may be.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The floors of `src`, the lowest first. A module uses modules of lower floors only.
-const FLOORS: &[&[&str]] = &[
+/// The layers of `src`, the lowest first. A module uses modules of lower layers only.
+const LAYERS: &[&[&str]] = &[
     &["error", "ids"],
     &["sys", "slot_list", "config", "record"],
     &["control", "layout", "stats", "mode", "linger", "diagnosis", "socket"],
@@ -38,14 +37,14 @@ fn files_below(folder: &str, extensions: &[&str]) -> Vec<PathBuf> {
     found
 }
 
-/// The module that a file holds, as a path: `pool::buffers` for src/pool/buffers.rs.
+/// The module in a file, as a path: `pool::buffers` for src/pool/buffers.rs.
 fn module_of(file: &Path) -> String {
     let inside = file.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
     let path = inside.with_extension("").to_str().unwrap().replace('/', "::");
     path.strip_suffix("::mod").unwrap_or(&path).to_owned()
 }
 
-/// What a module imports from this crate: the paths behind `crate::`, the tests left out.
+/// The paths behind `crate::` that a module imports, without those of its tests.
 fn imports(file: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(file).unwrap();
     let code = text.split("#[cfg(test)]").next().unwrap();
@@ -61,7 +60,7 @@ fn imports(file: &Path) -> Vec<String> {
     found
 }
 
-/// The longest beginning of `path` that is a module.
+/// The longest prefix of `path` that is a module.
 fn resolve<'m>(path: &str, modules: &'m BTreeSet<String>) -> Option<&'m String> {
     let mut path = path;
     loop {
@@ -91,13 +90,13 @@ fn graph() -> BTreeMap<String, BTreeSet<String>> {
     graph
 }
 
-fn room(module: &str) -> &str {
+fn top_module(module: &str) -> &str {
     module.split("::").next().unwrap()
 }
 
-fn floor(module: &str) -> usize {
-    let found = FLOORS.iter().position(|floor| floor.contains(&room(module)));
-    found.unwrap_or_else(|| panic!("src/{} stands on no floor of tests/architecture.rs", room(module)))
+fn layer(module: &str) -> usize {
+    let found = LAYERS.iter().position(|layer| layer.contains(&top_module(module)));
+    found.unwrap_or_else(|| panic!("src/{} is in no layer of tests/architecture.rs", top_module(module)))
 }
 
 #[test]
@@ -105,7 +104,7 @@ fn no_import_points_upwards() {
     for (module, used) in graph() {
         for other in used {
             assert!(
-                room(&module) == room(&other) || floor(&module) > floor(&other),
+                top_module(&module) == top_module(&other) || layer(&module) > layer(&other),
                 "{module} uses {other}, which is not below it"
             );
         }
@@ -113,13 +112,14 @@ fn no_import_points_upwards() {
 }
 
 #[test]
-fn no_modules_use_each_other_in_a_circle() {
+fn no_modules_use_each_other_in_a_cycle() {
     let mut graph = graph();
-    // Takes away modules that use none of those that are left; what cannot go is in a circle.
+    // Repeatedly removes the modules that use none of the others. If none can be removed, there is
+    // a cycle.
     while !graph.is_empty() {
         let free: Vec<String> =
             graph.iter().filter(|(_, used)| used.is_empty()).map(|(module, _)| module.clone()).collect();
-        assert!(!free.is_empty(), "these modules are in a circle, or use one: {:?}", graph.keys());
+        assert!(!free.is_empty(), "these modules are in a cycle or use one: {:?}", graph.keys());
         for module in &free {
             graph.remove(module);
         }

@@ -9,6 +9,7 @@ use crate::arm::RecvArgs;
 use crate::error::Result;
 use crate::pool::Pool;
 use crate::ring::Ring;
+use crate::sys::cancel::NotCancelled;
 
 use super::{Caller, known, null, with_ring};
 
@@ -155,6 +156,7 @@ pub extern "C" fn ringmsg_submit(ring: Option<NonNull<Ring>>) -> c_int {
 pub extern "C" fn ringmsg_wake(ring: Option<&Ring>) -> c_int {
     // Not `with_ring`: keeping a sentence may allocate, which a signal handler must not.
     let Some(ring) = ring else { return -libc::EINVAL };
+    let _not_cancelled = NotCancelled::begin();
     match ring.gate.enter() {
         Ok(_inside) => {
             ring.wakeup.wake();

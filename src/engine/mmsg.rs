@@ -15,7 +15,7 @@ use std::time::Duration;
 use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
 
-use super::{Completion, Receive, Token, Traits};
+use super::{Announce, Completion, Receive, Token, Traits};
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, Slot};
 use crate::mode::Setup;
@@ -56,6 +56,8 @@ pub(crate) struct Mmsg {
     state: Mutex<State>,
     /// `poll` would find something, whether or not epoll knows.
     backlog: AtomicBool,
+    /// epoll's events were fetched, all of them, since a reap began.
+    events_fetched: AtomicBool,
     /// Sockets that epoll's interest list must gain or lose.
     changes: AtomicU32,
     /// When the first pause is over; NEVER: there is none.
@@ -97,6 +99,7 @@ impl Mmsg {
                 batch: Batch::new()?,
             }),
             backlog: AtomicBool::new(false),
+            events_fetched: AtomicBool::new(false),
             changes: AtomicU32::new(0),
             next_pause_ns: AtomicU64::new(NEVER),
             enters: Tally::default(),
@@ -346,6 +349,15 @@ impl Mmsg {
         })?;
         self.time_pauses()?;
         Ok(outer.fd())
+    }
+
+    /// Its descriptor is readable by itself; but an edge-triggered loop sees only new events.
+    #[inline]
+    pub(crate) fn announce(&self, announce: Announce) {
+        match announce {
+            Announce::Off => self.begin_silence(),
+            Announce::On { .. } => self.end_silence(),
+        }
     }
 
     // --- buffer groups -----------------------------------------------------------------------

@@ -383,8 +383,10 @@ impl Engine {
     pub(crate) fn announce(&self, eventfd: RawFd, announce: Announce) -> bool {
         match self {
             Engine::Uring(engine) => engine.announce(eventfd, announce),
-            // Its descriptor is readable by itself.
-            Engine::Mmsg(_) => true,
+            Engine::Mmsg(engine) => {
+                engine.announce(announce);
+                true
+            }
         }
     }
 

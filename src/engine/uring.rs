@@ -17,6 +17,7 @@ use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::{Announce, Completion, KernelTime, Receive, Sleep, Token, Traits, Waited};
+use crate::diagnosis::{self, Call};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::mode::Setup;
@@ -350,11 +351,7 @@ impl Uring {
         // `unregister_pool` or the end of the ring.
         unsafe { self.ring.submitter().register_buf_ring_with_flags(address, count, group(pool), 0) }.map_err(
             |error| match error.raw_os_error() {
-                Some(libc::ENOMEM) => Error::new(
-                    libc::ENOMEM,
-                    "pool: the kernel has no memory for the buffer ring; a smaller pool, or a \
-                     larger RLIMIT_MEMLOCK, may help",
-                ),
+                Some(libc::ENOMEM) => diagnosis::refusal(Call::RegisterPool, libc::ENOMEM),
                 _ => Error::from_io("IORING_REGISTER_PBUF_RING", &error),
             },
         )

@@ -1,10 +1,12 @@
 //! The operating system's side of the library: descriptors, fork(2), memory, signals, clocks,
 //! threads. Nothing here knows of rings.
 
+pub(crate) mod cancel;
 pub(crate) mod clock;
 pub(crate) mod fd;
 pub(crate) mod fork;
 pub(crate) mod hash;
+mod life;
 pub(crate) mod memory;
 pub(crate) mod signals;
 pub(crate) mod sockopt;

@@ -4,8 +4,10 @@
 //! the library numbers threads itself, and never gives a number twice.
 
 use std::cell::Cell;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::life::Life;
+use crate::error::Result;
 
 /// The calling thread's number. It is never 0, and no other thread ever gets it.
 #[inline]
@@ -25,27 +27,15 @@ pub(crate) fn current() -> u64 {
 pub(crate) struct Owner {
     number: u64,
     tid: libc::pid_t,
-    alive: Arc<AtomicBool>,
-}
-
-/// Cleared by the thread's own exit, through the destructor of its thread-local.
-struct Life(Arc<AtomicBool>);
-
-impl Drop for Life {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
-    }
+    life: Life,
 }
 
 impl Owner {
     /// The calling thread as an owner.
-    pub(crate) fn current() -> Self {
-        thread_local!(static LIFE: Life = Life(Arc::new(AtomicBool::new(true))));
-        // TLS already destroyed: the thread is exiting. Treat it as dead.
-        let alive = LIFE.try_with(|life| life.0.clone()).unwrap_or_default();
+    pub(crate) fn current() -> Result<Self> {
         // SAFETY: gettid has no preconditions.
         let tid = unsafe { libc::gettid() };
-        Self { number: current(), tid, alive }
+        Ok(Self { number: current(), tid, life: Life::of_current_thread()? })
     }
 
     #[inline]
@@ -54,7 +44,7 @@ impl Owner {
     }
 
     pub(crate) fn is_alive(&self) -> bool {
-        self.alive.load(Ordering::Acquire)
+        self.life.is_alive()
     }
 
     pub(crate) fn tid(&self) -> libc::pid_t {
@@ -64,18 +54,33 @@ impl Owner {
 
 /// Runs `trial`, which makes and frees io_urings, in a thread of its own. When a ring ends, the
 /// kernel interrupts the threads that used it, some milliseconds later: the caller's next
-/// epoll_wait(2) would fail with EINTR. Where no thread can be had, `trial` runs here.
-pub(crate) fn run_aside<T: Send>(trial: fn() -> T) -> T {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("ringmsg-probe".into())
-            .stack_size(256 << 10)
-            .spawn_scoped(scope, trial);
-        match thread {
-            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(_) => trial(),
+/// epoll_wait(2) would fail with EINTR. Where no thread can be had, `trial` runs here. (Not
+/// std::thread, which aborts without memory.)
+pub(crate) fn run_aside<T>(trial: fn() -> T) -> T {
+    struct Aside<T> {
+        trial: fn() -> T,
+        outcome: Option<std::thread::Result<T>>,
+    }
+    extern "C" fn run<T>(aside: *mut libc::c_void) -> *mut libc::c_void {
+        // SAFETY: the spawning thread waits, and touches nothing of it until this one has ended.
+        let aside = unsafe { &mut *aside.cast::<Aside<T>>() };
+        aside.outcome = Some(std::panic::catch_unwind(aside.trial));
+        std::ptr::null_mut()
+    }
+    let mut aside = Aside { trial, outcome: None };
+    let mut thread = std::mem::MaybeUninit::uninit();
+    // SAFETY: `run` gets what it expects, which outlives the thread: it is joined here.
+    unsafe {
+        let argument = (&raw mut aside).cast();
+        if libc::pthread_create(thread.as_mut_ptr(), std::ptr::null(), run::<T>, argument) == 0 {
+            libc::pthread_join(thread.assume_init(), std::ptr::null_mut());
         }
-    })
+    }
+    match aside.outcome {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(panic)) => std::panic::resume_unwind(panic),
+        None => trial(),
+    }
 }
 
 #[cfg(test)]
@@ -85,13 +90,13 @@ mod tests {
     #[test]
     fn an_owner_is_known_by_its_thread_and_dies_with_it() {
         let owner = std::thread::spawn(|| {
-            let owner = Owner::current();
+            let owner = Owner::current().unwrap();
             assert!(owner.is_current() && owner.is_alive());
             owner
         });
         let owner = owner.join().unwrap();
         assert!(!owner.is_current());
         assert!(!owner.is_alive());
-        assert!(Owner::current().is_current());
+        assert!(Owner::current().unwrap().is_current());
     }
 }

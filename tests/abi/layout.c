@@ -1,5 +1,5 @@
-/* What programs are compiled against: values and places that never change. A difference here
- * breaks every program that exists; add lines, never change one. */
+/* The values and offsets that programs are compiled against. They never change: a difference here
+ * breaks every existing program. Add lines, and never change one. */
 #include <ringmsg.h>
 
 #define VALUE(name, value) _Static_assert((name) == (value), #name)
@@ -172,7 +172,8 @@ PLACE(ringmsg_cmsg, offset, 8, 4);
 PLACE(ringmsg_cmsg, length, 12, 4);
 WHOLE(ringmsg_cmsg, 16);
 
-/* The functions' types: a pointer of the declared type takes each, or this does not compile. */
+/* The types of the functions: each is assigned to a pointer of the declared type, or this does not
+ * compile. */
 #define TYPE(result, name, ...)                     \
     extern result (*const check_##name)(__VA_ARGS__); \
     result (*const check_##name)(__VA_ARGS__) = ringmsg_##name

@@ -304,7 +304,7 @@ static void an_error_of_the_socket_is_returned_once(void)
 {
     int fd = bound_udp(AF_INET), peer = bound_udp(AF_INET);
     connect_to(fd, peer);
-    hear_nobody(peer);
+    refuse_senders(peer);
     layout = layout_for(fd, 4);
     SYS(send(fd, "to nobody", 9, 0));
     REFUSED(receive(fd, 4, 0), ECONNREFUSED);
@@ -322,7 +322,7 @@ static void an_error_behind_data_is_not_lost(void)
         layout = layout_for(fd, BUFFERS);
         for (int i = 0; i < count; i++)
             SYS(send(peer, "x", 1, 0));
-        hear_nobody(peer);
+        refuse_senders(peer);
         SYS(send(fd, "to nobody", 9, 0));
         int came = 0, refused = 0;
         for (int n; (n = receive(fd, 200, 0)) != -EAGAIN;) {
@@ -347,7 +347,7 @@ static void the_error_queue_is_left_alone(void)
     connect_to(peer, fd);
     layout = layout_for(fd, 4);
     SYS(send(peer, "data", 4, 0));
-    hear_nobody(peer);
+    refuse_senders(peer);
     SYS(send(fd, "to nobody", 9, 0));
     REFUSED(receive(fd, 4, 0), ECONNREFUSED); /* what IP_RECVERR leaves pending */
     EQUAL(receive(fd, 4, 0), 1);

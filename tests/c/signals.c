@@ -1,10 +1,11 @@
-/* Signals that come while a reap waits, and wakes from their handlers. */
+/* A signal ends a waiting reap with -EINTR and loses nothing, and ringmsg_wake may be called from a
+ * handler. */
 #include "waiting.h"
 
 static void wake_in_handler(int signal)
 {
     (void)signal;
-    ringmsg_wake(it.ring);
+    ringmsg_wake(fixture.ring);
 }
 
 static volatile sig_atomic_t handled;
@@ -38,39 +39,39 @@ static void a_wake_from_a_signal_handler_ends_a_reap(void)
     int64_t us;
     set_up(16);
     reaper = pthread_self();
-    struct ringmsg_wait forever = waiting(FOREVER, 0);
+    struct ringmsg_wait forever = wait_with(FOREVER, 0);
     for (int flags = 0; flags <= SA_RESTART; flags += SA_RESTART) {
         on_signal(wake_in_handler, flags);
         pthread_t thread = start(signal_later, 30);
         EQUAL(timed_reap(&forever, &us), 0);
-        CHECK(since_start_us() >= 20000);
+        COMPARE(since_start_us(), >=, 20000);
         pthread_join(thread, NULL);
     }
     tear_down();
 }
 
-static void a_signal_is_eintr_and_harms_nothing(void)
+static void a_signal_gives_eintr_and_loses_nothing(void)
 {
     int64_t us;
     set_up(16);
     reaper = pthread_self();
-    struct ringmsg_wait forever = waiting(FOREVER, 0);
+    struct ringmsg_wait forever = wait_with(FOREVER, 0);
     for (int flags = 0; flags <= SA_RESTART; flags += SA_RESTART) {
         on_signal(just_note, flags);
         pthread_t thread = start(signal_later, 30);
         REFUSED(timed_reap(&forever, &us), EINTR);
-        CHECK(since_start_us() >= 20000);
+        COMPARE(since_start_us(), >=, 20000);
         pthread_join(thread, NULL);
-        /* next has released by then what it was given. */
+        /* ringmsg_next releases its records before it waits. */
         send_some(1);
-        struct ringmsg_record done = reap_one(it.ring);
+        struct ringmsg_record done = reap_one(fixture.ring);
         thread = start(signal_later, 30);
-        REFUSED(ringmsg_next(it.ring, &done, 1, records, NULL, CAPACITY, &forever), EINTR);
-        EQUAL(stats_of(it.ring).buffers_held, 0);
+        REFUSED(ringmsg_next(fixture.ring, &done, 1, records, NULL, CAPACITY, &forever), EINTR);
+        EQUAL(stats_of(fixture.ring).buffers_held, 0);
         pthread_join(thread, NULL);
     }
     EQUAL(handled, 4);
-    /* Records win over a signal, too. */
+    /* A reap with records returns them, although a signal has arrived. */
     send_some(1);
     sleep_ms(10);
     raise(SIGUSR1);
@@ -85,14 +86,14 @@ static void *send_empty_and_signal(void *unused)
 {
     (void)unused;
     for (int i = 0; i < EMPTY; i++) {
-        WAIT_FOR(i - arrived <= 4);
-        EQUAL(SYS(send(it.sender, "", 0, 0)), 0);
+        WAIT_UNTIL(i - arrived <= 4);
+        EQUAL(SYS(send(fixture.sender, "", 0, 0)), 0);
         pthread_kill(reaper, SIGUSR1);
     }
     return NULL;
 }
 
-/* Each zero-length datagram ends the request in the kernel: signals meet the re-arm. */
+/* Each zero-length datagram ends the request in the kernel, so signals arrive during the re-arm. */
 static void signals_during_rearms_lose_nothing(void)
 {
     int interrupted = 0;
@@ -101,13 +102,13 @@ static void signals_during_rearms_lose_nothing(void)
     on_signal(just_note, 0);
     arrived = 0;
     pthread_t thread = start(send_empty_and_signal, 0);
-    struct ringmsg_wait wait = waiting(2000, 0);
+    struct ringmsg_wait wait = wait_with(2000, 0);
     while (arrived < EMPTY) {
-        int n = ringmsg_reap(it.ring, records, NULL, CAPACITY, &wait);
+        int n = ringmsg_reap(fixture.ring, records, NULL, CAPACITY, &wait);
         interrupted += n == -EINTR;
         if (n == -EINTR)
             continue;
-        CHECK(n > 0);
+        COMPARE(n, >, 0);
         for (int i = 0; i < n; i++) {
             EQUAL(records[i].result, 0);
             EQUAL(records[i].flags, RINGMSG_RECORD_BUFFER);
@@ -116,13 +117,14 @@ static void signals_during_rearms_lose_nothing(void)
         arrived += n;
     }
     pthread_join(thread, NULL);
-    EQUAL(stats_of(it.ring).rearms, is_recvmmsg() ? 0 : EMPTY);
-    CHECK(handled > 0);
+    EQUAL(stats_of(fixture.ring).rearms, is_recvmmsg() ? 0 : EMPTY);
+    COMPARE(handled, >, 0);
     printf("  %d reaps interrupted, %d signals\n", interrupted, (int)handled);
     tear_down();
 }
 
-/* Not each: one that comes between two system calls of the recvmmsg engine is seen by nobody. */
+/* Not every signal has this effect: one that arrives between two system calls of the recvmmsg
+ * engine does not interrupt either. */
 static void a_signal_during_a_linger_is_eintr(void)
 {
     enum { REAPS = 20 };
@@ -131,16 +133,17 @@ static void a_signal_during_a_linger_is_eintr(void)
     set_up(16);
     reaper = pthread_self();
     on_signal(just_note, 0);
-    struct ringmsg_wait wait = waiting(100 * TEST_PATIENCE, 10000);
+    struct ringmsg_wait wait = wait_with(100 * TEST_TIME_FACTOR, 10000);
     for (int i = 0; i < REAPS; i++) {
         pthread_t thread = start(signal_later, 4);
         interrupted += timed_reap(&wait, &us) == -EINTR;
         pthread_join(thread, NULL);
     }
-    CHECK(interrupted > REAPS / 2);
+    COMPARE(interrupted, >, REAPS / 2);
     tear_down();
 }
 
-TESTS(TEST(a_wake_from_a_signal_handler_ends_a_reap), TEST(a_signal_during_a_linger_is_eintr),
-      TEST_SQPOLL_TOO(a_signal_is_eintr_and_harms_nothing),
+TESTS(TEST(a_wake_from_a_signal_handler_ends_a_reap),
+      TEST(a_signal_during_a_linger_is_eintr),
+      TEST_SQPOLL_TOO(a_signal_gives_eintr_and_loses_nothing),
       TEST_SQPOLL_TOO(signals_during_rearms_lose_nothing))

@@ -4,7 +4,8 @@
 # every loop. Their results must be equal. Not part of `make test`: it takes some ten minutes, and
 # needs PyPI.
 #
-#   tests/clients/python.sh [NAME...]   aioquic zeroconf asyncio-dgram aioice uvloop http3 dns aiocoap
+#   tests/clients/python.sh [NAME...]   aioquic zeroconf asyncio-dgram aioice uvloop http3 dns
+#                                      aiocoap
 set -eu
 cd "$(dirname "$0")/../.."
 root=$(pwd)

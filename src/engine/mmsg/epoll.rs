@@ -15,7 +15,7 @@ const READABLE: i32 =
     libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLERR | libc::EPOLLHUP | libc::EPOLLRDHUP | libc::EPOLLET;
 /// The data of an event that belongs to no socket.
 const WAKER: u64 = u64::MAX;
-/// How many events are fetched at a time; the others come next time.
+/// How many events are fetched with one system call.
 const EVENTS: usize = 64;
 
 /// epoll_pwait2(2) is unavailable (before 5.11, or behind a seccomp filter).
@@ -32,6 +32,11 @@ pub(super) struct Events {
 impl Events {
     pub(super) fn new() -> Self {
         Self { events: [const { MaybeUninit::uninit() }; EVENTS], count: 0 }
+    }
+
+    /// Whether there may be more than these.
+    pub(super) fn is_full(&self) -> bool {
+        self.count == EVENTS
     }
 
     /// The numbers of the sockets among them.

@@ -92,9 +92,7 @@ impl Mmsg {
         let fetched = self.epoll.wait(&mut events, self.until_pause_ends(timeout), signals);
         let mut state = self.state.lock();
         self.enters.add_one();
-        for socket in events.sockets() {
-            state.sockets.mark_readable(socket);
-        }
+        self.mark_readable(&mut state, events);
         self.end_pauses(&mut state);
         self.receive_readable(&mut state);
         drop(state);
@@ -103,6 +101,44 @@ impl Mmsg {
             Ok(_) => Waited::Woken,
             Err(libc::EINTR) => Waited::Interrupted,
             Err(errno) => Waited::Refused(errno),
+        }
+    }
+
+    /// Marks the sockets of `events` as readable, and of those that did not fit into it: epoll's own
+    /// list is empty afterwards, so whatever comes next raises an edge.
+    fn mark_readable(&self, state: &mut State, mut events: Events) {
+        loop {
+            for socket in events.sockets() {
+                state.sockets.mark_readable(socket);
+            }
+            if !events.is_full() {
+                break;
+            }
+            let _ = self.epoll.wait(&mut events, Some(Duration::ZERO), None);
+            self.enters.add_one();
+        }
+        self.events_fetched.store(true, Ordering::Relaxed);
+    }
+
+    /// A reap begins: events that nobody fetched may be there, whose edge the program has seen.
+    #[inline]
+    pub(super) fn begin_silence(&self) {
+        self.events_fetched.store(false, Ordering::Relaxed);
+    }
+
+    /// A reap ends: no such event stays in epoll, where it would raise no other edge. What was
+    /// fetched and not received is pending.
+    pub(super) fn end_silence(&self) {
+        if self.events_fetched.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut events = Events::new();
+        let _ = self.epoll.wait(&mut events, Some(Duration::ZERO), None);
+        let mut state = self.state.lock();
+        self.enters.add_one();
+        self.mark_readable(&mut state, events);
+        if state.sockets.readable() > 0 {
+            self.backlog.store(true, Ordering::Relaxed);
         }
     }
 

@@ -1,6 +1,8 @@
 //! Creating an io_uring, and finding out what it can do.
 
-use io_uring::{IoUring, Probe, opcode};
+use std::os::fd::AsRawFd;
+
+use io_uring::{IoUring, opcode};
 
 use super::ENTER_GETEVENTS;
 use crate::config::*;
@@ -22,13 +24,49 @@ pub(crate) fn build(setup: &Setup) -> Result<(IoUring, bool)> {
         // A ring that is not enabled answers -EBADFD: the call is allowed.
         _ => {}
     }
-    let mut probe = Probe::new();
-    let multishot = match ring.submitter().register_probe(&mut probe) {
-        Err(error) if is_blocked(&error) => return Err(refused(Call::Register)(error)),
-        Err(_) => false,
-        Ok(()) => probe.is_supported(opcode::SendZc::CODE),
+    match has_opcode(&ring, opcode::SendZc::CODE) {
+        Err(error) if is_blocked(&error) => Err(refused(Call::Register)(error)),
+        answer => Ok((ring, answer.unwrap_or(false))),
+    }
+}
+
+/// struct io_uring_probe, with room for OPCODES opcodes.
+#[repr(C)]
+struct Probe {
+    last_opcode: u8,
+    count: u8,
+    reserved: [u16; 7],
+    opcodes: [ProbedOpcode; OPCODES],
+}
+
+/// struct io_uring_probe_op
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct ProbedOpcode {
+    opcode: u8,
+    reserved: u8,
+    flags: u16,
+    reserved2: u32,
+}
+
+const OPCODES: usize = 128;
+const REGISTER_PROBE: u32 = 8;
+const OPCODE_SUPPORTED: u16 = 1 << 0;
+
+/// IORING_REGISTER_PROBE. (The io-uring crate's own probe is allocated, and aborts without memory.)
+fn has_opcode(ring: &IoUring, opcode: u8) -> std::io::Result<bool> {
+    let mut probe =
+        Probe { last_opcode: 0, count: 0, reserved: [0; 7], opcodes: [ProbedOpcode::default(); OPCODES] };
+    // SAFETY: the probe is writable, and has room for as many opcodes as is said.
+    let registered = unsafe {
+        let (fd, place) = (ring.as_raw_fd(), &raw mut probe);
+        libc::syscall(libc::SYS_io_uring_register, fd, REGISTER_PROBE, place, OPCODES)
     };
-    Ok((ring, multishot))
+    if registered < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    let probed = &probe.opcodes[..usize::from(probe.count).min(OPCODES)];
+    Ok(probed.iter().any(|probed| probed.opcode == opcode && probed.flags & OPCODE_SUPPORTED != 0))
 }
 
 fn builder(setup: &Setup) -> io_uring::Builder {

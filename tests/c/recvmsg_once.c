@@ -1,4 +1,5 @@
-/* ringmsg_recvmsg_once(): a single-shot whose record reads like one of a multishot. */
+/* ringmsg_recvmsg_once() receives one message into a pool, and its record equals that of a
+ * multishot, with FINAL set. */
 #include "test.h"
 
 static struct ringmsg_record reap_with(struct ringmsg_ring *ring, struct ringmsg_metadata *metadata)
@@ -9,50 +10,53 @@ static struct ringmsg_record reap_with(struct ringmsg_ring *ring, struct ringmsg
     return record;
 }
 
-static void same_bytes(struct ringmsg_ring *ring, const struct ringmsg_record *a, uint32_t a_at,
+static void check_same_bytes(struct ringmsg_ring *ring, const struct ringmsg_record *a, uint32_t a_at,
                        const struct ringmsg_record *b, uint32_t b_at, uint32_t length)
 {
     const uint8_t *a_base = ringmsg_pool_base(ringmsg_ring_pool(ring, a->pool));
     const uint8_t *b_base = ringmsg_pool_base(ringmsg_ring_pool(ring, b->pool));
-    CHECK(memcmp(a_base + a_at, b_base + b_at, length) == 0);
+    SAME_BYTES(a_base + a_at, b_base + b_at, length);
 }
 
-/* One datagram, looked at by a single-shot (MSG_PEEK), then received by a multishot. */
-static void compare(struct ringmsg_ring *ring, struct ringmsg_pool *once, struct ringmsg_pool *lasting, int fd,
-                    int sender, size_t size)
+/* Receives one datagram by a single-shot with MSG_PEEK and then by a multishot, and compares the
+ * two records. */
+static void compare(struct ringmsg_ring *ring, struct ringmsg_pool *once,
+                    struct ringmsg_pool *multishot, int fd, int sender, size_t size)
 {
     static char data[3000];
-    struct ringmsg_metadata seen_metadata, wanted_metadata;
+    struct ringmsg_metadata actual_metadata, expected_metadata;
     memset(data, (int)size, sizeof data);
     EQUAL(SYS(send(sender, data, size, 0)), size);
     OK(ringmsg_recvmsg_once(ring, once, fd, MSG_PEEK, 0, 1));
-    struct ringmsg_record seen = reap_with(ring, &seen_metadata);
-    OK(ringmsg_recvmsg_multishot(ring, lasting, fd, 0, 0, 2));
-    struct ringmsg_record wanted = reap_with(ring, &wanted_metadata);
+    struct ringmsg_record actual = reap_with(ring, &actual_metadata);
+    OK(ringmsg_recvmsg_multishot(ring, multishot, fd, 0, 0, 2));
+    struct ringmsg_record expected = reap_with(ring, &expected_metadata);
     OK(ringmsg_cancel(ring, 2));
     EQUAL(reap_one(ring).flags, RINGMSG_RECORD_FINAL);
 
-    EQUAL(seen.user_data, 1);
-    EQUAL(seen.flags, wanted.flags | RINGMSG_RECORD_FINAL);
-    EQUAL(seen.result, wanted.result);
-    EQUAL(seen.payload_length, wanted.payload_length);
-    EQUAL(seen.control_length, wanted.control_length);
-    EQUAL(seen.name_length, wanted.name_length);
-    EQUAL(seen.wire_length, wanted.wire_length);
-    EQUAL(seen.msg_flags, wanted.msg_flags);
-    EQUAL(seen.segment_size, wanted.segment_size);
-    EQUAL(seen.segments, wanted.segments);
-    CHECK(memcmp(&seen_metadata, &wanted_metadata, sizeof seen_metadata) == 0);
-    same_bytes(ring, &seen, seen.payload_offset, &wanted, wanted.payload_offset, seen.payload_length);
-    same_bytes(ring, &seen, seen.control_offset, &wanted, wanted.control_offset, seen.control_length);
-    same_bytes(ring, &seen, seen.name_offset, &wanted, wanted.name_offset, seen.name_length);
-    EQUAL(seen.wire_length, size);
-    OK(ringmsg_release(ring, &seen, 1));
-    OK(ringmsg_release(ring, &wanted, 1));
+    EQUAL(actual.user_data, 1);
+    EQUAL(actual.flags, expected.flags | RINGMSG_RECORD_FINAL);
+    EQUAL(actual.result, expected.result);
+    EQUAL(actual.payload_length, expected.payload_length);
+    EQUAL(actual.control_length, expected.control_length);
+    EQUAL(actual.name_length, expected.name_length);
+    EQUAL(actual.wire_length, expected.wire_length);
+    EQUAL(actual.msg_flags, expected.msg_flags);
+    EQUAL(actual.segment_size, expected.segment_size);
+    EQUAL(actual.segments, expected.segments);
+    SAME_BYTES(&actual_metadata, &expected_metadata, sizeof actual_metadata);
+    check_same_bytes(ring, &actual, actual.payload_offset, &expected, expected.payload_offset,
+                     actual.payload_length);
+    check_same_bytes(ring, &actual, actual.control_offset, &expected, expected.control_offset,
+                     actual.control_length);
+    check_same_bytes(ring, &actual, actual.name_offset, &expected, expected.name_offset, actual.name_length);
+    EQUAL(actual.wire_length, size);
+    OK(ringmsg_release(ring, &actual, 1));
+    OK(ringmsg_release(ring, &expected, 1));
 }
 
-/* In pools of every size, so that payload, name and control messages are cut as well. */
-static void its_record_reads_like_a_multishots(void)
+/* Pools of every size, so that payload, name and control messages are truncated as well. */
+static void its_record_equals_that_of_a_multishot(void)
 {
     const uint32_t payloads[] = {8, 104, 2048}, names[] = {0, 8, 16, 128}, controls[] = {0, 24, 56, 512};
     const size_t sizes[] = {0, 1, 8, 9, 100, 1472};
@@ -60,26 +64,26 @@ static void its_record_reads_like_a_multishots(void)
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
     OK(ringmsg_socket_enable(receiver, RINGMSG_META_DESTINATION | RINGMSG_META_TRAFFIC_CLASS |
                                            RINGMSG_META_HOP_LIMIT | RINGMSG_META_SOFTWARE_TIMESTAMP));
-    sleep_ms(20); /* the kernel switches timestamps on behind our back */
+    sleep_ms(20); /* the kernel enables timestamps in the background */
     for (size_t i = 0; i < 3 * 4 * 4; i++) {
         struct ringmsg_pool_config config;
-        struct ringmsg_pool *once, *lasting;
+        struct ringmsg_pool *once, *multishot;
         ringmsg_pool_config_init(&config);
         config.buffers = 4;
         config.payload_capacity = payloads[i % 3];
         config.name_capacity = names[i / 3 % 4];
         config.control_capacity = controls[i / 12];
         OK(ringmsg_pool_new(ring, &config, &once));
-        OK(ringmsg_pool_new(ring, &config, &lasting));
+        OK(ringmsg_pool_new(ring, &config, &multishot));
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
-            compare(ring, once, lasting, receiver, sender, sizes[s]);
+            compare(ring, once, multishot, receiver, sender, sizes[s]);
         OK(ringmsg_pool_free(once));
-        OK(ringmsg_pool_free(lasting));
+        OK(ringmsg_pool_free(multishot));
     }
     OK(ringmsg_ring_free(ring));
 }
 
-static void it_needs_an_unpublished_buffer(void)
+static void a_single_shot_needs_an_unpublished_buffer(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
@@ -93,14 +97,14 @@ static void it_needs_an_unpublished_buffer(void)
         SYS(send(sender, "x", 1, 0));
         records[i] = reap_one(ring);
     }
-    REFUSED(ringmsg_recvmsg_once(ring, pool, receiver, 0, 0, 3), ENOBUFS); /* both are held */
+    REFUSED(ringmsg_recvmsg_once(ring, pool, receiver, 0, 0, 3), ENOBUFS); /* both buffers are held */
     OK(ringmsg_release(ring, records, 1));
     OK(ringmsg_recvmsg_once(ring, pool, receiver, 0, 0, 3));
     OK(ringmsg_cancel(ring, 3));
     EQUAL(reap_one(ring).result, -ECANCELED);
     OK(ringmsg_release(ring, records + 1, 1));
 
-    /* A multishot publishes them all, and gives them back when it is over. */
+    /* A multishot publishes every buffer, and takes the unused ones back when it ends. */
     OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 4));
     EQUAL(stats_of(ring).buffers_published, 2);
     REFUSED(ringmsg_recvmsg_once(ring, pool, receiver, 0, 0, 5), ENOBUFS);
@@ -110,15 +114,16 @@ static void it_needs_an_unpublished_buffer(void)
     EQUAL(stats_of(ring).buffers_published, 0);
     OK(ringmsg_recvmsg_once(ring, pool, receiver, MSG_DONTWAIT, 0, 5));
     final = reap_one(ring);
-    EQUAL(final.flags, RINGMSG_RECORD_FINAL); /* an error holds no buffer */
+    EQUAL(final.flags, RINGMSG_RECORD_FINAL); /* an error record holds no buffer */
     EQUAL(final.result, -EAGAIN);
     EQUAL(stats_of(ring).buffers_held, 0);
     OK(ringmsg_pool_free(pool));
     OK(ringmsg_ring_free(ring));
 }
 
-/* A multishot that starves for what single-shots have taken lives again when those are done. */
-static void its_buffers_feed_a_starved_multishot(void)
+/* A multishot that is starved because single-shots have taken the buffers is armed again when those
+ * end. */
+static void a_finished_single_shot_feeds_a_starved_multishot(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
@@ -137,7 +142,7 @@ static void its_buffers_feed_a_starved_multishot(void)
         messages += record.user_data == 2;
         OK(ringmsg_release(ring, &record, 1));
     }
-    /* The same with data in place of a cancellation. */
+    /* The same, with single-shots that end with data or an error. */
     OK(ringmsg_cancel(ring, 2));
     EQUAL(reap_one(ring).user_data, 2);
     OK(ringmsg_recvmsg_once(ring, pool, receiver, MSG_DONTWAIT, 0, 1));
@@ -154,7 +159,7 @@ static void its_buffers_feed_a_starved_multishot(void)
     OK(ringmsg_ring_free(ring));
 }
 
-static void it_splits_trains(void)
+static void a_single_shot_splits_trains(void)
 {
     enum { SEGMENT = 100, SEGMENTS = 5, LAST = 30 };
     struct ringmsg_ring *ring = make_ring();
@@ -174,8 +179,9 @@ static void it_splits_trains(void)
         EQUAL(records[i].segment, i);
         EQUAL(records[i].segments, SEGMENTS);
         EQUAL(records[i].segment_size, SEGMENT);
-        EQUAL(records[i].flags, RINGMSG_RECORD_BUFFER | RINGMSG_RECORD_SEGMENT | (is_last ? RINGMSG_RECORD_FINAL : 0));
-        CHECK(memcmp(payload_of(ring, &records[i]), train + i * SEGMENT, records[i].payload_length) == 0);
+        EQUAL(records[i].flags, RINGMSG_RECORD_BUFFER | RINGMSG_RECORD_SEGMENT |
+                                    (is_last ? RINGMSG_RECORD_FINAL : 0));
+        SAME_BYTES(payload_of(ring, &records[i]), train + i * SEGMENT, records[i].payload_length);
     }
     REFUSED(ringmsg_cancel(ring, 1), ENOENT);
     OK(ringmsg_release(ring, records, SEGMENTS));
@@ -190,8 +196,9 @@ static void it_splits_trains(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* What is queued is served by one reap that does not block, if the data is there. */
-static void one_reap_submits_and_returns_what_is_there(void)
+/* One reap that does not block submits all queued requests and returns those whose data is
+ * available. */
+static void one_reap_submits_and_returns_available_data(void)
 {
     enum { MANY = 32 };
     struct ringmsg_ring *ring = make_ring();
@@ -204,12 +211,15 @@ static void one_reap_submits_and_returns_what_is_there(void)
     }
     uint64_t before = stats_of(ring).enters;
     EQUAL(reap_ms(ring, records, MANY, 0), MANY);
-    /* recvmsg takes one at a time; epoll is told of the socket, waited for, and told that it is done. */
-    CHECK(stats_of(ring).enters - before <= (is_recvmmsg() ? MANY + 3 : 2));
+    /* One recvmsg(2) per message; epoll_ctl adds the socket, epoll_wait waits, epoll_ctl removes
+     * it. */
+    COMPARE(stats_of(ring).enters - before, <=, (is_recvmmsg() ? MANY + 3 : 2));
     OK(ringmsg_release(ring, records, MANY));
     OK(ringmsg_ring_free(ring));
 }
 
-TESTS(TEST(its_record_reads_like_a_multishots), TEST(it_needs_an_unpublished_buffer),
-      TEST(its_buffers_feed_a_starved_multishot), TEST(it_splits_trains),
-      TEST(one_reap_submits_and_returns_what_is_there))
+TESTS(TEST(its_record_equals_that_of_a_multishot),
+      TEST(a_single_shot_needs_an_unpublished_buffer),
+      TEST(a_finished_single_shot_feeds_a_starved_multishot),
+      TEST(a_single_shot_splits_trains),
+      TEST(one_reap_submits_and_returns_available_data))

@@ -1,8 +1,9 @@
-/* Faults of the kernel, without a hook in the library: its io_uring_enter(2) goes through
- * syscall(3), and the program's own comes before libc's. Enters fail as told; completions that
- * the kernel posted are changed before the library looks. Include before test.h. */
-#ifndef RINGMSG_TEST_INJECT_H
-#define RINGMSG_TEST_INJECT_H
+/* Injects kernel faults without a hook in the library. The library enters the kernel through
+ * syscall(3), and the definition in this program takes precedence over libc's. It makes
+ * io_uring_enter(2) fail as configured in `inject`, and changes completions after the kernel has
+ * posted them and before the library reads them. Include this file before test.h. */
+#ifndef RINGMSG_TEST_FAULT_INJECTION_H
+#define RINGMSG_TEST_FAULT_INJECTION_H
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -15,17 +16,17 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-enum { SUBMITS = 1, WAITS = 2, LOOKS = 4, ALL_ENTERS = 7 };
+enum { SUBMITTING_ENTERS = 1, WAITING_ENTERS = 2, NONBLOCKING_ENTERS = 4, ALL_ENTERS = 7 };
 
 static struct injection {
-    int kinds;                 /* of enters that fail */
-    int times;                 /* so many of them; < 0: all */
-    int error;                 /* with this errno */
-    int failed;                /* so many have */
-    int stuck_ms;              /* the next wait does not return for so long */
-    int from, to;              /* completions with this result get that one */
-    int changed;               /* so many did */
-    int drop_finals;           /* so many ends of multishots are dropped, as without memory */
+    int kinds;                 /* which kinds of enters fail */
+    int times;                 /* how many of them fail; < 0: all */
+    int error;                 /* the errno they fail with */
+    int failed;                /* how many have failed */
+    int stuck_ms;              /* the next wait returns this much later */
+    int from, to;              /* a completion with result `from` gets result `to` */
+    int changed;               /* how many completions were changed */
+    int drop_finals;           /* how many FINAL completions to drop, as without memory */
 } inject;
 
 static struct io_uring_params inject_params;
@@ -36,7 +37,7 @@ static uint32_t *ring_word(uint32_t offset)
     return (uint32_t *)(void *)(inject_rings + offset);
 }
 
-/* The first ring's mapping of this process. */
+/* Finds the first ring that this process has mapped. */
 static void find_rings(void)
 {
     char line[256];
@@ -50,7 +51,8 @@ static void find_rings(void)
         fclose(maps);
 }
 
-/* In DEFER mode completions are posted during an enter only: here none comes in between. */
+/* Rewrites posted completions. In DEFER mode the kernel posts completions only during an enter, so
+ * none arrives meanwhile. */
 static void change_completions(void)
 {
     const struct io_cqring_offsets *at = &inject_params.cq_off;
@@ -68,7 +70,8 @@ static void change_completions(void)
         if (inject.drop_finals > 0 && entry->res > 0 && entry->user_data >> 32 == 0 &&
             (entry->flags & IORING_CQE_F_MORE) == 0) {
             inject.drop_finals--;
-            entry->user_data = 2ull << 32; /* a cancellation was carried out: of no consequence */
+            /* Reads as the completion of a cancel request, which the library ignores. */
+            entry->user_data = 2ull << 32;
             entry->flags = 0;
             __atomic_add_fetch(ring_word(at->overflow), 1, __ATOMIC_RELEASE);
             inject.changed++;
@@ -76,7 +79,8 @@ static void change_completions(void)
     }
 }
 
-/* The library's calls come here. Not all pass six arguments: what is read of the others goes nowhere. */
+/* Receives the library's system calls. Not every call passes six arguments; the kernel ignores what
+ * is read beyond them. */
 __attribute__((no_sanitize_address)) long syscall(long number, ...)
 {
     static long (*next)(long, ...);
@@ -89,17 +93,17 @@ __attribute__((no_sanitize_address)) long syscall(long number, ...)
     if (next == NULL)
         *(void **)&next = dlsym(RTLD_NEXT, "syscall");
     if (number == SYS_io_uring_enter) {
-        int kind = given[1] > 0 ? SUBMITS : given[2] > 0 ? WAITS : LOOKS;
+        int kind = given[1] > 0 ? SUBMITTING_ENTERS : given[2] > 0 ? WAITING_ENTERS : NONBLOCKING_ENTERS;
         if ((inject.kinds & kind) != 0 && inject.times != 0) {
             inject.times -= inject.times > 0;
             inject.failed++;
             errno = inject.error;
             return -1;
         }
-        if (kind == WAITS && inject.stuck_ms > 0) {
-            struct timespec nap = {inject.stuck_ms / 1000, inject.stuck_ms % 1000 * 1000000L};
+        if (kind == WAITING_ENTERS && inject.stuck_ms > 0) {
+            struct timespec delay = {inject.stuck_ms / 1000, inject.stuck_ms % 1000 * 1000000L};
             inject.stuck_ms = 0;
-            nanosleep(&nap, NULL);
+            nanosleep(&delay, NULL);
         }
     }
     long result = next(number, given[0], given[1], given[2], given[3], given[4], given[5]);

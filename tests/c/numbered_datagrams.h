@@ -1,17 +1,18 @@
-/* Datagrams that hold a number, so that loss, repetition and disorder show. */
-#ifndef RINGMSG_TEST_NUMBERS_H
-#define RINGMSG_TEST_NUMBERS_H
+/* Datagrams that hold a sequence number, so that loss, duplication and reordering are detected. */
+#ifndef RINGMSG_TEST_NUMBERED_DATAGRAMS_H
+#define RINGMSG_TEST_NUMBERED_DATAGRAMS_H
 
 #include "test.h"
 
-/* Sends the numbers from `first` up to, without, `end`. */
+/* Sends the numbers from `first` to `end` - 1. */
 __attribute__((unused)) static void send_numbers(int sender, uint32_t first, uint32_t end)
 {
     for (uint32_t number = first; number < end; number++)
         EQUAL(SYS(send(sender, &number, sizeof number, 0)), sizeof number);
 }
 
-/* Checks that the records hold the numbers from `next` on; the number that must come then. */
+/* Checks that the records hold consecutive numbers from `next` on. Returns the number that
+ * follows. */
 __attribute__((unused)) static uint32_t
 check_numbers(struct ringmsg_ring *ring, const struct ringmsg_record *records, int n, uint32_t next)
 {
@@ -25,8 +26,9 @@ check_numbers(struct ringmsg_ring *ring, const struct ringmsg_record *records, i
     return next;
 }
 
-/* Reaps without releasing until `records` holds `count` records or nothing comes for 200 ms. */
-__attribute__((unused)) static int hold_up_to(struct ringmsg_ring *ring, struct ringmsg_record *records, int count)
+/* Reaps without releasing until `records` holds `count` records or no record arrives for 200 ms. */
+__attribute__((unused)) static int hold_up_to(struct ringmsg_ring *ring,
+                                              struct ringmsg_record *records, int count)
 {
     int held = 0;
     while (held < count) {
