@@ -55,7 +55,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     out = tmp_path_factory.mktemp("dist")
     # Cargo's work is kept between runs, or each would compile every crate again.
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", str(ROOT) + "/target")) / "from-sdist"
-    # Files of an sdist are of 2020 unless this is set, and cargo takes what it built earlier for newer.
+    # Without this the files of an sdist are of 2020, and cargo takes an earlier build for newer.
     now = str(int(time.time()))
     building = environment(CARGO_TARGET_DIR=str(target), SOURCE_DATE_EPOCH=now)
     check([sys.executable, "-m", "build", "--outdir", out, HERE], env=building)
