@@ -224,7 +224,7 @@ impl Request {
             msg_flags: self.msg_flags,
             poll_first: self.has(RINGMSG_RECV_POLL_FIRST),
             pool: self.target.pool().filter(|_| self.is_multishot()),
-            waits_for_all: self.kind.is_connection() && self.msg_flags & libc::MSG_WAITALL as u32 != 0,
+            waits_for_all: self.msg_flags & libc::MSG_WAITALL as u32 != 0,
             ends_when_empty: self.kind.is_connection() || self.has(RINGMSG_RECV_NO_REARM),
         }
     }
@@ -304,7 +304,23 @@ pub(crate) fn check_flags(what: &str, given: u32, allowed: u32) -> Result<()> {
 pub(crate) const MULTISHOT_MSG_FLAGS: u32 =
     (libc::MSG_ERRQUEUE | libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC) as u32;
 
-pub(crate) fn check_msg_flags(given: i32, multishot: bool, kind: Kind) -> Result<u32> {
+/// Refuses or takes off MSG_WAITALL where the engines would not do what recvmsg(2) does: they
+/// receive again and append, so after MSG_PEEK they would append the bytes they have already, and
+/// on a socket with messages the next message.
+pub(crate) fn check_waits_for_all(given: i32, kind: Kind) -> Result<u32> {
+    let peeks = given & libc::MSG_PEEK != 0;
+    match (given & libc::MSG_WAITALL != 0, kind.has_messages()) {
+        (true, false) if peeks => Err(Error::new(
+            libc::EINVAL,
+            "recvmsg: MSG_WAITALL with MSG_PEEK would repeat the first bytes; peek without MSG_WAITALL",
+        )),
+        (true, true) => Ok((given & !libc::MSG_WAITALL) as u32),
+        _ => Ok(given as u32),
+    }
+}
+
+/// Refuses the flags of a pool form that do not work with one.
+pub(crate) fn check_msg_flags(given: i32, multishot: bool, kind: Kind) -> Result<()> {
     let given = given as u32;
     if multishot && given & !MULTISHOT_MSG_FLAGS != 0 {
         return Err(Error::with(
@@ -322,7 +338,7 @@ pub(crate) fn check_msg_flags(given: i32, multishot: bool, kind: Kind) -> Result
             "recvmsg: MSG_TRUNC on a stream throws the bytes away instead of delivering them",
         ));
     }
-    Ok(given)
+    Ok(())
 }
 
 #[cfg(test)]

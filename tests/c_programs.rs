@@ -74,6 +74,7 @@ c_programs! {
     ring_fd_steady_state
     sandbox
     scm_rights
+    shared_socket
     signals
     socket_options
     starvation

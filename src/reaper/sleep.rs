@@ -67,7 +67,7 @@ impl Reaper<'_> {
             }
             std::hint::spin_loop();
         }
-        false
+        blocked.is_pending()
     }
 
     /// How long to linger for a batch.

@@ -25,8 +25,8 @@ impl Blocked {
     }
 
     /// Whether a signal is pending that will run a handler, stop or end the process as soon as
-    /// the mask from before is in force again. The kernel keeps a blocked signal pending even if
-    /// it is to be ignored, so the dispositions of pending ones are asked for.
+    /// the mask from before is in force again. One that the process ignores is taken off instead:
+    /// the kernel keeps it pending while it is blocked, and would end the next sleep with it.
     pub(crate) fn is_pending(&self) -> bool {
         let mut pending = MaybeUninit::uninit();
         // SAFETY: the set is writable; sigpending initialises it.
@@ -37,12 +37,18 @@ impl Blocked {
             pending.assume_init()
         };
         // SAFETY: both sets are initialised, and the numbers are those of signals.
-        let is_due = |signal| unsafe {
-            libc::sigismember(&pending, signal) == 1
-                && libc::sigismember(&self.before, signal) == 0
-                && !is_ignored(signal)
+        let was_blocked_here = |signal: &i32| unsafe {
+            libc::sigismember(&pending, *signal) == 1 && libc::sigismember(&self.before, *signal) == 0
         };
-        (1..=libc::SIGRTMAX()).any(is_due)
+        let mut is_due = false;
+        for signal in (1..=libc::SIGRTMAX()).filter(was_blocked_here) {
+            if is_ignored(signal) {
+                take_off(signal);
+            } else {
+                is_due = true;
+            }
+        }
+        is_due
     }
 }
 
@@ -50,6 +56,18 @@ impl Drop for Blocked {
     fn drop(&mut self) {
         // SAFETY: the set is the one that was in force.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut()) };
+    }
+}
+
+/// Takes a blocked signal off the pending ones, if it is pending.
+fn take_off(signal: i32) {
+    let mut set = MaybeUninit::uninit();
+    let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the set is initialised before it is read, and the call waits for nothing.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), signal);
+        libc::sigtimedwait(set.as_ptr(), std::ptr::null_mut(), &at_once);
     }
 }
 
@@ -79,22 +97,25 @@ mod tests {
         unsafe { libc::pthread_kill(libc::pthread_self(), signal) };
     }
 
+    fn is_pending_anywhere(signal: i32) -> bool {
+        let mut pending = MaybeUninit::uninit();
+        // SAFETY: sigpending initialises the set, which is then read.
+        unsafe {
+            libc::sigpending(pending.as_mut_ptr());
+            libc::sigismember(pending.as_ptr(), signal) == 1
+        }
+    }
+
     #[test]
-    fn a_pending_signal_counts_unless_it_is_ignored() {
+    fn a_pending_signal_counts_and_an_ignored_one_is_taken_off() {
         let blocked = Blocked::all();
         assert!(!blocked.is_pending());
         raise(libc::SIGURG); // ignored by default
         assert!(!blocked.is_pending());
+        assert!(!is_pending_anywhere(libc::SIGURG));
         raise(libc::SIGUSR1);
         assert!(blocked.is_pending());
-        // Take it, or it would end the process when the mask is restored.
-        let mut set = MaybeUninit::uninit();
-        // SAFETY: the set is initialised before it is used; SIGUSR1 is pending, so this returns.
-        unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            libc::sigaddset(set.as_mut_ptr(), libc::SIGUSR1);
-            libc::sigwaitinfo(set.as_ptr(), std::ptr::null_mut());
-        }
+        take_off(libc::SIGUSR1); // or it would end the process when the mask is restored
         assert!(!blocked.is_pending());
     }
 }

@@ -123,27 +123,89 @@ static void signals_during_rearms_lose_nothing(void)
     tear_down();
 }
 
-/* Not every signal has this effect: one that arrives between two system calls of the recvmmsg
- * engine does not interrupt either. */
-static void a_signal_during_a_linger_is_eintr(void)
+static void *signal_after_us(void *us)
 {
-    enum { REAPS = 20 };
-    int interrupted = 0;
-    int64_t us;
+    usleep((useconds_t)(intptr_t)us);
+    pthread_kill(reaper, SIGUSR1);
+    return NULL;
+}
+
+/* Every signal ends the reap, at whatever moment it arrives: signals are blocked between the system
+ * calls of one wait, so that each interrupts one of them, or is found pending. */
+static void every_signal_ends_a_reap_with(struct ringmsg_wait wait)
+{
+    enum { REAPS = 100 };
     set_up(16);
     reaper = pthread_self();
     on_signal(just_note, 0);
-    struct ringmsg_wait wait = wait_with(100 * TEST_TIME_FACTOR, 10000);
     for (int i = 0; i < REAPS; i++) {
-        pthread_t thread = start(signal_later, 4);
-        interrupted += timed_reap(&wait, &us) == -EINTR;
+        pthread_t thread = start(signal_after_us, 1000 + i * 7919 % 4000);
+        int64_t start_ns = now_ns();
+        EQUAL(ringmsg_reap(fixture.ring, records, NULL, CAPACITY, &wait), -EINTR);
+        COMPARE(now_ns() - start_ns, <, 1000000000ll * TEST_TIME_FACTOR);
         pthread_join(thread, NULL);
+        EQUAL(handled, i + 1);
     }
-    COMPARE(interrupted, >, REAPS / 2);
+    tear_down();
+}
+
+static void a_signal_during_a_linger_is_eintr(void)
+{
+    every_signal_ends_a_reap_with(wait_with(5000, 10000));
+}
+
+static void a_signal_during_a_spin_is_eintr(void)
+{
+    struct ringmsg_wait wait = wait_with(5000, 0);
+    wait.spin_us = 10000; /* all of them arrive during the spin */
+    every_signal_ends_a_reap_with(wait);
+}
+
+static void a_signal_between_the_spin_and_the_sleep_is_eintr(void)
+{
+    struct ringmsg_wait wait = wait_with(5000, 10000);
+    wait.spin_us = 2500; /* some arrive during the spin, some after it */
+    every_signal_ends_a_reap_with(wait);
+}
+
+/* A signal that the process ignores ends no reap, as it ends no other system call. */
+static void an_ignored_signal_ends_no_spin(void)
+{
+    int64_t us;
+    set_up(16);
+    reaper = pthread_self();
+    on_signal(SIG_IGN, 0);
+    struct ringmsg_wait wait = wait_with(30, 0);
+    wait.spin_us = 20000;
+    pthread_t thread = start(signal_after_us, 5000);
+    EQUAL(timed_reap(&wait, &us), 0);
+    pthread_join(thread, NULL);
+    tear_down();
+}
+
+/* The mask that was in force is in force again afterwards. */
+static void a_spin_restores_the_signal_mask(void)
+{
+    sigset_t blocked, before, after;
+    int64_t us;
+    set_up(16);
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGUSR2);
+    pthread_sigmask(SIG_SETMASK, &blocked, NULL);
+    pthread_sigmask(SIG_SETMASK, NULL, &before);
+    struct ringmsg_wait wait = wait_with(5, 2000);
+    wait.spin_us = 1000;
+    raise(SIGUSR2); /* it stays pending: the program has blocked it */
+    EQUAL(timed_reap(&wait, &us), 0);
+    pthread_sigmask(SIG_SETMASK, NULL, &after);
+    for (int signal = 1; signal < SIGRTMAX; signal++)
+        EQUAL(sigismember(&after, signal), sigismember(&before, signal));
     tear_down();
 }
 
 TESTS(TEST(a_wake_from_a_signal_handler_ends_a_reap),
-      TEST(a_signal_during_a_linger_is_eintr),
+      TEST(a_signal_during_a_linger_is_eintr), TEST(a_signal_during_a_spin_is_eintr),
+      TEST(a_signal_between_the_spin_and_the_sleep_is_eintr), TEST(an_ignored_signal_ends_no_spin),
+      TEST(a_spin_restores_the_signal_mask),
       TEST_SQPOLL_TOO(a_signal_gives_eintr_and_loses_nothing),
       TEST_SQPOLL_TOO(signals_during_rearms_lose_nothing))
