@@ -2,6 +2,8 @@
 #
 # make test-python        tests the Python package, in a virtual environment (.venv)
 # make bench-python       measures the Python package beside socket, asyncio and uvloop
+# make test-clients       runs real programs on the asyncio endpoint: PyPI, about ten minutes
+# make wheels             builds wheels for glibc 2.17, x86-64 and aarch64 [RUSTC=/usr/bin/rustc]
 # make test-go            tests the Go package, also with quic-go in a nested module
 # make test-sandboxed     tests both packages where a seccomp filter forbids io_uring, on recvmmsg
 
@@ -26,7 +28,19 @@ test-python: build $(VENV)/.ready
 	cd $(PYTHON_DIR) && PYTHONPATH=src $(abspath $(VENV))/bin/python -m pytest -q
 
 bench-python: build $(VENV)/.ready
-	PYTHONPATH=$(PYTHON_DIR)/src $(VENV)/bin/python $(PYTHON_DIR)/benchmarks/receive.py
+	for program in receive endpoints objects; do \
+	  PYTHONPATH=$(PYTHON_DIR)/src $(VENV)/bin/python $(PYTHON_DIR)/benchmarks/$$program.py || exit 1; done
+
+.PHONY: test-clients test-clients-python
+test-clients: test-clients-python
+test-clients-python: build
+	tests/clients/python.sh
+
+WHEEL_TARGETS := x86_64-unknown-linux-gnu.2.17 aarch64-unknown-linux-gnu.2.17
+.PHONY: wheels
+wheels: tools
+	$(call need,$(PYTHON),apt-get install python3 python3-venv)
+	sh $(PYTHON_DIR)/wheels.sh $(PYTHON) $(WHEEL_TARGETS)
 
 $(VENV)/.ready: $(PYTHON_DIR)/tests/requirements.txt
 	$(call need,$(PYTHON),apt-get install python3 python3-venv)

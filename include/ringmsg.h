@@ -1286,6 +1286,44 @@ int ringmsg_next(struct ringmsg_ring *ring,
                  const struct ringmsg_wait *wait);
 
 /*
+ * ringmsg_receive: takes the messages that a socket holds now, by recvmmsg(2), into memory of the
+ * caller: no ring, no pool, no state. The records are those of a reap, with user_data 0, pool
+ * RINGMSG_POOL_NONE and without RINGMSG_RECORD_BUFFER: there is nothing to release. Their offsets
+ * count from `slab`.
+ *
+ * `layout` says how the slab is divided: `buffers`, any number of them, of [16-byte header][name]
+ * [control messages][payload], one right behind the other, each capacity rounded up to 8 bytes.
+ * The slab has at least `buffers` x (16 + name + control + payload) bytes, in all below 4 GiB.
+ * ringmsg_pool_config_for_socket() sizes a layout.
+ *
+ * At most as many messages are taken as the layout has buffers, and as `records` has room. With
+ * RINGMSG_RECV_SPLIT a GRO train becomes one record for each datagram; one that does not fit into
+ * what the other messages leave of `records` stays whole, as one record with its segment_size.
+ *
+ * It never blocks, whatever the socket's O_NONBLOCK says. An error that the socket holds (such as
+ * -ECONNREFUSED) is returned once, by the call that meets it first; the kernel keeps one that it
+ * meets behind data for the next call, and where it does not, a record with this result comes
+ * behind the data. At the end of a seqpacket socket comes one empty record.
+ *
+ * Ownership: slab and arrays are the caller's; the next call with the same slab overwrites
+ * what records point to. Descriptors in control messages (SCM_RIGHTS, SCM_PIDFD) are the
+ * caller's, as in the system call, and are close-on-exec.
+ * Threads: any, also in a forked child. Allocates nothing.
+ * Returns: how many records, at least 1; -EAGAIN (the socket holds nothing); -EINVAL (NULL
+ * `slab`, `layout` or `records`; bad `layout`; a slab that is too small; unknown flags; SPLIT
+ * without control space for a segment size; `capacity` or `buffers` 0 or from 2^31 on);
+ * -EOPNOTSUPP (a stream); -EBADF, -ENOTSOCK; the socket's own error.
+ */
+int ringmsg_receive(int fd,
+                    void *slab,
+                    size_t slab_size,
+                    const struct ringmsg_pool_config *layout,
+                    struct ringmsg_record *records,
+                    struct ringmsg_metadata *metadata,
+                    uint32_t capacity,
+                    uint32_t flags);
+
+/*
  * ringmsg_take_fds: hands over descriptors that arrived with `record` (SCM_RIGHTS, SCM_PIDFD),
  * in the order in which they came, close-on-exec. The control slice shows -1 in their place.
  * What is not taken is closed on release. (With ringmsg_recvmsg() they are in the caller's

@@ -436,5 +436,21 @@ fn decode_known_name(name: &[u8], out: &mut Metadata) -> Option<()> {
     Some(())
 }
 
+/// Reads what the kernel has just written for one message: source address and control messages.
+/// Returns the segment size of a GRO train, or 0; fills in `metadata`, which is empty, if that is
+/// wanted; zeroes the padding between control messages.
+#[inline(always)]
+pub fn read_message(name: &[u8], control: &mut [u8], metadata: Option<&mut Metadata>) -> u32 {
+    match metadata {
+        Some(metadata) => {
+            decode_name(name, metadata);
+            decode_and_clear(control, metadata);
+            metadata.segment_size
+        }
+        None if control.is_empty() => 0,
+        None => segment_size_and_clear(control),
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -51,6 +51,7 @@ mod mode;
 mod pool;
 mod probe;
 mod reaper;
+mod receive;
 mod release;
 mod request;
 mod ring;

@@ -394,3 +394,41 @@ fn without_memory_every_call_is_enomem() {
         }
     }
 }
+
+/// Data, trains, nothing to receive, and errors: ringmsg_receive has no set-up that could allocate.
+#[test]
+fn receiving_without_a_ring() {
+    let (socket, peer) = udp_pair();
+    let theirs = peer.local_addr().unwrap();
+    ok(ringmsg_socket_enable(socket.as_raw_fd(), RINGMSG_META_SEGMENT_SIZE));
+    let layout =
+        PoolConfig { buffers: 8, payload_capacity: 2048, control_capacity: 64, ..PoolConfig::default() };
+    let mut slab = vec![0u8; 8 * (16 + 128 + 64 + 2048)];
+    let (mut records, mut metadata) = ([Record::default(); 8], [Metadata::default(); 8]);
+    let mut receive = || {
+        let (slab, size) = (slab.as_mut_ptr().cast(), slab.len());
+        // SAFETY: slab and arrays are as long as is said.
+        unsafe {
+            let (records, metadata) = (records.as_mut_ptr(), metadata.as_mut_ptr());
+            ringmsg_receive(socket.as_raw_fd(), slab, size, &layout, records, metadata, 8, SPLIT)
+        }
+    };
+    let allocations = allocations_of(|| {
+        for _ in 0..50 {
+            for _ in 0..10 {
+                peer.send(b"a datagram").unwrap();
+            }
+            assert_eq!((receive(), receive(), receive()), (8, 2, -libc::EAGAIN));
+        }
+    });
+    assert_eq!(allocations, 0);
+    socket.connect(theirs).unwrap();
+    peer.connect(theirs).unwrap(); // hears nobody but itself
+    let allocations = allocations_of(|| {
+        for _ in 0..50 {
+            socket.send(b"to nobody").unwrap();
+            assert_eq!(receive(), -libc::ECONNREFUSED);
+        }
+    });
+    assert_eq!(allocations, 0);
+}

@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["request", "probe"],
     &["ring"],
     &["reaper"],
-    &["arm", "release", "teardown"],
+    &["arm", "receive", "release", "teardown"],
     &["capi"],
 ];
 

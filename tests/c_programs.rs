@@ -63,6 +63,7 @@ c_programs! {
     memlock
     metadata
     msg_waitall
+    receive
     recvmmsg_faults
     recvmsg
     recvmsg_once

@@ -239,13 +239,7 @@ pub(super) fn read_control(pool: &Buffers, record: &mut Record, metadata: Option
             std::slice::from_raw_parts_mut(at(record.control_offset), record.control_length as usize),
         )
     };
-    if let Some(metadata) = metadata {
-        control::decode_name(name, metadata);
-        control::decode_and_clear(control, metadata);
-        record.segment_size = metadata.segment_size;
-    } else if !control.is_empty() {
-        record.segment_size = control::segment_size_and_clear(control);
-    }
+    record.segment_size = control::read_message(name, control, metadata);
 }
 
 #[inline(never)]

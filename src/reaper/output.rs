@@ -29,7 +29,7 @@ impl<'a> Output<'a> {
         self.records.len() - self.filled
     }
 
-    pub(super) fn wants_metadata(&self) -> bool {
+    pub(crate) fn wants_metadata(&self) -> bool {
         self.metadata.is_some()
     }
 
@@ -50,7 +50,7 @@ impl<'a> Output<'a> {
 
     /// The next `count` records: `first` and the segments after it, all of its length.
     #[inline]
-    pub(super) fn push_segments(&mut self, first: &Record, metadata: &Metadata, count: usize) {
+    pub(crate) fn push_segments(&mut self, first: &Record, metadata: &Metadata, count: usize) {
         let places = self.filled..self.filled + count;
         let mut record = *first;
         for place in &mut self.records[places.clone()] {
@@ -68,7 +68,7 @@ impl<'a> Output<'a> {
 
     /// The next record, with this metadata.
     #[inline]
-    pub(super) fn push(&mut self, record: &Record, metadata: &Metadata) {
+    pub(crate) fn push(&mut self, record: &Record, metadata: &Metadata) {
         if let Some(array) = self.metadata.as_deref_mut() {
             array[self.filled].write(*metadata);
         }
