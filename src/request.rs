@@ -255,7 +255,11 @@ impl Request {
             libc::ENOTSOCK | libc::EFAULT | libc::EINVAL | libc::EBADF => Verdict::End,
             _ if is_icmp(errno) => Verdict::Rearm,
             _ if self.fails_too_often(now_ns) => {
-                if is_icmp_or_policy(errno) { Verdict::Pause } else { Verdict::End }
+                if is_icmp_or_policy(errno) {
+                    Verdict::Pause
+                } else {
+                    Verdict::End
+                }
             }
             libc::ENOMEM => Verdict::Pause,
             _ => Verdict::Rearm,
