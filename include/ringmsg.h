@@ -995,8 +995,8 @@ int ringmsg_ring_free(struct ringmsg_ring *ring);
  * ringmsg_socket_enable: sets the socket options that make the kernel send `metadata` (a set of
  * RINGMSG_META_*) with every datagram. It takes every kind of socket that can report them: UDP,
  * UDP-Lite, raw and ping sockets of both families; other families report drops, timestamps, mark
- * and priority. On IPv6 sockets it sets both levels, since an IPv4 datagram there brings its own; a
- * level that the socket does not have is skipped. SO_TIMESTAMPING keeps what is set already.
+ * and priority. On IPv6 sockets it sets both levels, since an IPv4 datagram there brings its own;
+ * a level that the socket does not have is skipped. SO_TIMESTAMPING keeps what is set already.
  * SEGMENT_SIZE switches GRO on (UDP_GRO): from then on a plain recv(2) sees trains too.
  *
  * Threads: any.
@@ -1009,8 +1009,8 @@ int ringmsg_socket_enable(int fd,
 
 /*
  * ringmsg_socket_disable: switches off exactly the socket options behind `metadata`, for everybody
- * who shares the socket through dup(2), fork(2) or SCM_RIGHTS. (DESTINATION, INTERFACE and LOCAL_V4
- * share one option; so do SOCKET_ERROR and OFFENDER.)
+ * who shares the socket through dup(2), fork(2) or SCM_RIGHTS. (DESTINATION, INTERFACE and
+ * LOCAL_V4 share one option; so do SOCKET_ERROR and OFFENDER.)
  *
  * SEGMENT_SIZE is switched off only while nothing is queued at the socket: a plain recv(2) would
  * see a queued train as one datagram. The order that works is: receive until -EAGAIN, call this,
@@ -1123,9 +1123,10 @@ size_t ringmsg_pool_size(const struct ringmsg_pool *pool);
  * the record is reaped or ringmsg_ring_free() has returned 0. Descriptors in it are the
  * caller's. (Languages whose memory moves use ringmsg_recvmsg_once().)
  * Threads: [owner].
- * Returns: 0; -EINVAL (NULL, unknown flags: POLL_FIRST and NO_REARM are known; MSG_WAITALL with
- * MSG_PEEK on a stream: the kernel's io_uring repeats the first bytes); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the
- * kernel cannot take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+ * Returns: 0; -EINVAL (NULL, unknown flags: POLL_FIRST and NO_REARM are known; MSG_WAITALL
+ * with MSG_PEEK on a stream: the kernel's io_uring repeats the first bytes); -EBADF, -ENOTSOCK;
+ * -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the kernel cannot
+ * take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
  */
 int ringmsg_recvmsg(struct ringmsg_ring *ring,
                     int fd,
@@ -1162,14 +1163,13 @@ int ringmsg_recvmsg_once(struct ringmsg_ring *ring,
  * `pool` and becomes a record, or, with RINGMSG_RECV_SPLIT, a record for each datagram of a
  * GRO train. The request submits itself.
  *
- * It is never silently dead. When the kernel ends it (buffers used up, a zero-length datagram,
- * an ICMP error, a full completion queue) it is armed again, at once or as soon as a buffer is
+ * It is never silently dead. When the kernel ends it (buffers used up, a zero-length datagram, an
+ * ICMP error, a full completion queue) it is armed again, at once or as soon as a buffer is
  * released. On datagram sockets errors are records and the request goes on, but for ENOTSOCK,
- * EFAULT, EINVAL, and sixteen failures without data within 10 ms. ICMP errors never end it. Sixteen
- * EACCES or EOPNOTSUPP, which may come from a peer's ICMP errors or from a security module, make it
- * try once a millisecond. On stream and seqpacket
- * sockets result 0 is the end, and so is any error. Closing `fd` does not end it:
- * ringmsg_cancel() does.
+ * EFAULT, EINVAL, and sixteen failures without data within 10 ms. ICMP errors never end it.
+ * Sixteen EACCES or EOPNOTSUPP, which may come from a peer's ICMP errors or from a security
+ * module, make it try once a millisecond. On stream and seqpacket sockets result 0 is the end, and
+ * so is any error. Closing `fd` does not end it: ringmsg_cancel() does.
  *
  * On a socket that other rings or processes receive from, too, cancel before the thread stops
  * reaping: in plain and COOP mode and with SQPOLL the kernel receives for whatever is armed, and

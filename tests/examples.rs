@@ -33,8 +33,8 @@ struct Programs {
 #[derive(Clone, Copy)]
 struct Variant<'a> {
     folder: &'a Path,
-    /// Under a filter that allows the system calls that docs/security.md lists for these engines, and
-    /// those of the program itself.
+    /// Under a filter that allows the system calls that docs/security.md lists for these engines,
+    /// and those of the program itself.
     engines: Option<&'a [&'a str]>,
 }
 

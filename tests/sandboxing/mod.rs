@@ -1,5 +1,5 @@
-//! System calls by name: the list in docs/security.md, seccomp filters that allow a list and nothing
-//! else, and a trace(2) of what a program calls, by ptrace(2).
+//! System calls by name: the list in docs/security.md, seccomp filters that allow a list and
+//! nothing else, and a trace(2) of what a program calls, by ptrace(2).
 #![allow(dead_code)] // each test program uses a part of this
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,9 +38,9 @@ pub fn documented() -> BTreeMap<String, BTreeSet<String>> {
     section.split("\n## ").next().unwrap().lines().filter_map(row).collect()
 }
 
-/// Makes `command` run under a filter that kills the process at the first system call that is not in
-/// `allowed`, and answers EPERM to those in `refused`. Names that this processor does not have are
-/// skipped.
+/// Makes `command` run under a filter that kills the process at the first system call that is not
+/// in `allowed`, and answers EPERM to those in `refused`. Names that this processor does not have
+/// are skipped.
 pub fn filter<'a>(
     command: &mut Command,
     numbers: &Numbers,
@@ -77,8 +77,8 @@ pub fn filter<'a>(
 }
 
 /// Runs `command` to its end, and returns the numbers of the system calls that its threads made
-/// between one call of getppid(2) and the next. (Not those of its children.) An error where ptrace(2)
-/// is not to be had.
+/// between one call of getppid(2) and the next. (Not those of its children.) An error where
+/// ptrace(2) is not to be had.
 pub fn traced_between_getppids(command: &mut Command, getppid: u32) -> io::Result<BTreeSet<u32>> {
     let ask_to_be_traced = || {
         // SAFETY: no pointers.
