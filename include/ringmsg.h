@@ -42,7 +42,11 @@
  * No call holds a lock while it sleeps.
  *
  * Fork. In a child, calls on the parent's ring return -EPERM, except ringmsg_ring_free(). (The
- * library does not notice children of vfork(2) or of clone(2) without libc.)
+ * library does not notice children of vfork(2) or of clone(2) without libc.) fork(2) may be called
+ * in a signal handler.
+ *
+ * pthread_cancel(3) takes effect when a call returns, not during it, so it does not end a thread
+ * that sleeps in a reap: call ringmsg_wake() as well.
  *
  * An internal error of the library poisons the ring: its calls then return -ENOTRECOVERABLE. A
  * panic never unwinds into the caller.
@@ -869,7 +873,7 @@ size_t ringmsg_last_error(char *buf,
 /*
  * ringmsg_query_support: tells what this kernel and this sandbox offer, by trying: engines,
  * setup flags, features, and the reason when io_uring is refused. Makes and frees some rings for
- * that, which takes about a millisecond.
+ * that, which takes about a millisecond, in a thread that has ended when the call returns.
  *
  * Ownership: `out` is the caller's; its `size` must be set.
  * Threads: any.
@@ -943,6 +947,9 @@ int ringmsg_ring_info(const struct ringmsg_ring *ring,
  * would return something. Right for level- and edge-triggered loops that reap with timeout 0;
  * never read or write it. (The ring's own descriptor would not do: in DEFER mode it wakes
  * nobody.)
+ *
+ * The first call in a process on a ring in DEFER mode starts a thread, and waits for its end: it
+ * finds out how this kernel reports to an eventfd.
  *
  * Ownership: the library's, made on first use; do not close it.
  * Threads: any.
@@ -1195,7 +1202,9 @@ int ringmsg_recvmsg_multishot(struct ringmsg_ring *ring,
 /*
  * ringmsg_cancel: ends every request with `user_data`. Each answers with exactly one FINAL
  * record: its own result if that came first, else -ECANCELED. Datagrams that are still in the
- * socket stay there.
+ * socket stay there. With the last request of a socket the ring closes its reference, in the reap
+ * that returns the record: if `fd` is closed by then, that is the last close, which waits on a TCP
+ * socket with SO_LINGER.
  *
  * Threads: [owner].
  * Returns: 0: the FINAL records are on their way; -ENOENT (no such request); -EINVAL

@@ -135,7 +135,9 @@ pub extern "C" fn ringmsg_recvmsg_multishot(
 
 /// ringmsg_cancel: ends every request with `user_data`. Each answers with exactly one FINAL
 /// record: its own result if that came first, else -ECANCELED. Datagrams that are still in the
-/// socket stay there.
+/// socket stay there. With the last request of a socket the ring closes its reference, in the reap
+/// that returns the record: if `fd` is closed by then, that is the last close, which waits on a TCP
+/// socket with SO_LINGER.
 ///
 /// **Threads:** [owner].
 /// **Returns:** 0: the FINAL records are on their way; -ENOENT (no such request); -EINVAL
