@@ -12,6 +12,7 @@ use std::ptr::NonNull;
 use super::buffer_ring::BufferRing;
 use super::holders::Holders;
 use super::window::Window;
+use crate::control::Row;
 use crate::error::{Error, Result};
 use crate::ids::{BufferId, Generation, PoolId};
 use crate::layout::{HEADER, Layout};
@@ -52,6 +53,8 @@ pub(crate) struct Buffers {
     pub starved: SlotList,
     /// How often starved requests were armed again: whose turn it is to be the first.
     pub starved_turn: u32,
+    /// The control messages that the last messages had.
+    pub row: Row,
     /// Descriptors that came in control messages, while their record is held.
     pub received_fds: Option<ReceivedFds>,
 }
@@ -83,6 +86,7 @@ impl Buffers {
             requests: 0,
             starved: SlotList::default(),
             starved_turn: 0,
+            row: Row::NONE,
             received_fds: None,
         })
     }

@@ -33,13 +33,12 @@ impl<'a> Output<'a> {
         self.metadata.is_some()
     }
 
-    /// The places of the records that are still to come, and of their metadata, if they are wanted.
+    /// The places of the records that are still to come, and of their metadata. `METADATA`: they
+    /// are wanted.
     #[inline]
-    pub(super) fn places(&mut self) -> Places<'_> {
-        Places {
-            records: self.records[self.filled..].iter_mut(),
-            metadata: self.metadata.as_deref_mut().map(|array| array[self.filled..].iter_mut()),
-        }
+    pub(super) fn places<const METADATA: bool>(&mut self) -> Places<'_, METADATA> {
+        let metadata = self.metadata.as_deref_mut().map_or(&mut [][..], |array| &mut array[self.filled..]);
+        Places { records: self.records[self.filled..].iter_mut(), metadata: metadata.iter_mut() }
     }
 
     /// Hands out `count` records, which were written to their places.
@@ -78,26 +77,19 @@ impl<'a> Output<'a> {
 }
 
 /// See `Output::places`.
-pub(super) struct Places<'o> {
+pub(super) struct Places<'o, const METADATA: bool> {
     records: std::slice::IterMut<'o, MaybeUninit<Record>>,
-    metadata: Option<std::slice::IterMut<'o, MaybeUninit<Metadata>>>,
+    metadata: std::slice::IterMut<'o, MaybeUninit<Metadata>>,
 }
 
 /// Where a record goes, and its metadata, which are emptied.
 pub(super) type Place<'o> = (&'o mut MaybeUninit<Record>, Option<&'o mut Metadata>);
 
-impl<'o> Places<'o> {
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.records.as_slice().is_empty()
-    }
-
-    #[inline]
+impl<'o, const METADATA: bool> Places<'o, METADATA> {
+    #[inline(always)]
     pub(super) fn next(&mut self) -> Option<Place<'o>> {
-        let metadata = match &mut self.metadata {
-            Some(places) => Some(places.next()?.write(Metadata::NONE)),
-            None => None,
-        };
-        Some((self.records.next()?, metadata))
+        let record = self.records.next()?;
+        let metadata = if METADATA { Some(self.metadata.next()?.write(Metadata::NONE)) } else { None };
+        Some((record, metadata))
     }
 }
