@@ -16,6 +16,7 @@ const MISSES: u32 = 16;
 /// What a chunk of a control slice holds where `mask` has ones: headers, and zeros in the padding.
 /// `mask` leaves the data out.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(32))]
 struct Pattern {
     expected: [u64; WORDS],
     mask: [u64; WORDS],
@@ -37,11 +38,11 @@ impl Pattern {
 
     /// Adds to `differences` the bits in which a chunk differs.
     #[inline(always)]
-    fn compare(&self, chunk: &[u8], differences: [u64; WORDS]) -> [u64; WORDS] {
-        std::array::from_fn(|i| {
+    fn compare(&self, chunk: &[u8], differences: &mut [u64; WORDS]) {
+        for i in 0..WORDS {
             let word = u64::from_ne_bytes(chunk[8 * i..][..8].try_into().expect("8 bytes"));
-            differences[i] | ((word & self.mask[i]) ^ self.expected[i])
-        })
+            differences[i] |= (word & self.mask[i]) ^ self.expected[i];
+        }
     }
 }
 
@@ -129,16 +130,17 @@ impl Row {
     /// and there is nothing in its padding.
     #[inline(always)]
     pub fn is_of(&self, control: &[u8]) -> bool {
-        let mut differences = match control.last_chunk::<CHUNK>() {
-            Some(last) => self.last.compare(last, [0; WORDS]),
+        let mut differences = [0; WORDS];
+        match control.last_chunk::<CHUNK>() {
+            Some(last) => self.last.compare(last, &mut differences),
             None => {
                 let mut last = [0; CHUNK];
                 last[CHUNK - control.len()..].copy_from_slice(control);
-                self.last.compare(&last, [0; WORDS])
+                self.last.compare(&last, &mut differences);
             }
-        };
+        }
         for (chunk, pattern) in control.chunks_exact(CHUNK).zip(&self.chunks) {
-            differences = pattern.compare(chunk, differences);
+            pattern.compare(chunk, &mut differences);
         }
         differences == [0; WORDS]
     }

@@ -263,33 +263,63 @@ impl Buffers {
     #[inline]
     pub(crate) fn release(&mut self, id: PoolId, records: &[Record]) -> Option<usize> {
         let free_before = self.free.len();
-        let mut done = 0;
+        let mut done = self.release_singles(id, records);
         while let Some(record) = records.get(done) {
-            let mut released = 1;
-            if record.flags & RINGMSG_RECORD_BUFFER != 0 {
-                if record.pool != id.0 {
-                    break;
-                }
-                let holders = self.holders.get_mut(usize::from(record.buffer));
-                let holders = holders.filter(|holders| holders.has(record));
-                let Some(holders) = holders else {
-                    self.uncommitted += self.free.len() - free_before;
-                    self.undo_release(&records[..done]);
-                    return None;
-                };
-                if record.segments > 1 {
-                    released = holders.release_run(&records[done..]);
-                } else {
-                    holders.flip(record.segment);
-                }
-                if holders.is_empty() {
-                    self.free.push(BufferId(record.buffer));
-                }
+            if record.flags & RINGMSG_RECORD_BUFFER == 0 {
+                done += 1;
+                continue;
+            }
+            if record.pool != id.0 {
+                break;
+            }
+            let released = self.release_train(&records[done..]);
+            if released == 0 {
+                self.uncommitted += self.free.len() - free_before;
+                self.undo_release(&records[..done]);
+                return None;
             }
             done += released;
+            done += self.release_singles(id, &records[done..]);
         }
         self.uncommitted += self.free.len() - free_before;
         Some(done)
+    }
+
+    /// Releases the records at the front of `records` that hold a buffer of this pool alone.
+    /// Returns how many these are.
+    #[inline]
+    fn release_singles(&mut self, id: PoolId, records: &[Record]) -> usize {
+        let mut places = self.free.spare_capacity_mut().iter_mut();
+        let mut released = 0;
+        for record in records {
+            if record.flags & RINGMSG_RECORD_BUFFER == 0 || record.pool != id.0 {
+                break;
+            }
+            let Some(holders) = self.holders.get_mut(usize::from(record.buffer)) else { break };
+            if !holders.release_single(record) {
+                break;
+            }
+            // There is a place for every buffer of the pool.
+            let Some(place) = places.next() else { break };
+            place.write(BufferId(record.buffer));
+            released += 1;
+        }
+        // SAFETY: so many places behind the last were written.
+        unsafe { self.free.set_len(self.free.len() + released) };
+        released
+    }
+
+    /// Releases the first of `records`, of this pool, and those of its train that follow. Returns
+    /// how many these are; 0: the first is not held.
+    fn release_train(&mut self, records: &[Record]) -> usize {
+        let record = &records[0];
+        let holders = self.holders.get_mut(usize::from(record.buffer));
+        let Some(holders) = holders.filter(|holders| holders.has(record)) else { return 0 };
+        let released = holders.release_run(records);
+        if holders.is_empty() {
+            self.free.push(BufferId(record.buffer));
+        }
+        released
     }
 
     /// Undoes `release` for `records`, all of this pool.

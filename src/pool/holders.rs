@@ -51,6 +51,17 @@ impl Holders {
             && place.is_some_and(|(word, bit)| self.segments[word] & bit != 0)
     }
 
+    /// Takes off the claim of `record` if it holds the buffer alone, and is no part of a train.
+    #[inline(always)]
+    pub(super) fn release_single(&mut self, record: &Record) -> bool {
+        let is_single = (record.segment, record.segments) == (0, 1);
+        if !is_single || self.generation.0 != record.generation || self.segments[0] != 1 {
+            return false;
+        }
+        self.segments[0] = 0;
+        true
+    }
+
     /// Takes off the claims of the first of `records`, which is held, and of those of its train
     /// that follow, as far as they are held. Returns how many these are.
     #[inline(never)]

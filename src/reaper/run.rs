@@ -50,10 +50,11 @@ impl CompletionPass<'_, '_> {
         let mut next = places.next();
         while let Some((place, mut metadata)) = next {
             generation = generation.next();
-            let deposit = Deposit { request, pool_id, buffer, result: completion.result, generation };
-            let segment_size = deposit.plain(pool, place, metadata.as_deref_mut());
+            let result = completion.result;
+            let deposit = || Deposit { request, pool_id, buffer, result, generation };
+            let segment_size = deposit().plain(pool, place, metadata.as_deref_mut());
             if segment_size.is_none() {
-                place.write(deposit.any(pool, metadata.as_deref_mut()));
+                place.write(deposit().any(pool, metadata.as_deref_mut()));
             }
             // SAFETY: one of the two has written it.
             let record = unsafe { place.assume_init_ref() };
