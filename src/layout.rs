@@ -145,8 +145,6 @@ impl Header {
 
 /// Flags of the request that the kernel echoes in msg_flags.
 const ECHOED: u32 = libc::MSG_CMSG_CLOEXEC as u32;
-/// Flags that say that something is missing.
-const CUT: u32 = (libc::MSG_TRUNC | libc::MSG_CTRUNC) as u32;
 
 impl Layout {
     /// The record of a message that the kernel wrote into the buffer at `start`, reporting
@@ -158,20 +156,19 @@ impl Layout {
         self.place(start, filled, header.flags)
     }
 
-    /// The same for a message as most are: with a payload, of which nothing is missing. None: it is
-    /// another one. The lengths of name and control messages are not looked at: the caller knows
+    /// The same for a message as most are: with a payload, of which nothing is missing, and without
+    /// flags. None: it is another one. The lengths of name and control messages are not looked at: the caller knows
     /// that they fit.
     #[inline(always)]
     pub fn whole_record(&self, start: u32, header: Header, result: u32) -> Option<Record> {
         let payload = result.wrapping_sub(self.payload_at);
-        let cut = (payload ^ header.payload) | (header.flags & CUT);
-        // Wraps around for an empty payload, and is too long then.
-        if cut != 0 || payload.wrapping_sub(1) >= self.payload_capacity {
+        // An empty payload wraps around, and is too long then.
+        if (payload ^ header.payload) | header.flags != 0 || payload.wrapping_sub(1) >= self.payload_capacity {
             return None;
         }
-        let Header { name, control, flags, .. } = header;
+        let Header { name, control, .. } = header;
         let filled = Filled { name, control, payload, wire: payload, flags: RINGMSG_RECORD_BUFFER };
-        Some(self.place(start, filled, flags))
+        Some(self.place(start, filled, 0))
     }
 
     /// The record of parts of these lengths.

@@ -49,15 +49,21 @@ impl Pattern {
 /// Where the data of usual control messages are. 0: there is no such message.
 #[derive(Debug, Clone, Copy, Default)]
 struct Usual {
-    packet_info_v4: usize,
-    traffic_class_v4: usize,
-    packet_info_v6: usize,
-    traffic_class_v6: usize,
+    packet_info_v4: u16,
+    traffic_class_v4: u16,
+    packet_info_v6: u16,
+    traffic_class_v6: u16,
     /// Of both families.
-    hop_limit: usize,
-    dropped: usize,
-    segment_size: usize,
-    timestamp: usize,
+    hop_limit: u16,
+    dropped: u16,
+    segment_size: u16,
+    timestamp: u16,
+}
+
+/// Two lengths as one number, for one comparison.
+#[inline(always)]
+fn lengths(name: u32, control: u32) -> u64 {
+    u64::from(name) | u64::from(control) << 32
 }
 
 impl Usual {
@@ -82,7 +88,8 @@ impl Usual {
             _ => return None,
         };
         // Of two that tell the same, the last one counts.
-        (*place == 0).then(|| *place = message.offset)?;
+        (*place == 0).then_some(())?;
+        *place = message.offset.try_into().ok()?;
         Some(self)
     }
 }
@@ -90,14 +97,14 @@ impl Usual {
 /// See the module.
 #[derive(Debug)]
 pub struct Row {
-    name_length: u32,
-    control_length: u32,
+    /// Of the name and of the control messages.
+    lengths: u64,
     /// The whole chunks of the slice, and its last bytes. (A slice that is shorter than a chunk is
     /// compared as if zeros were before it.)
     chunks: [Pattern; CHUNKS],
     last: Pattern,
     /// Where the segment size is; 0: the row has none.
-    segment_size_at: usize,
+    segment_size_at: u16,
     /// What the messages are, if all are usual, and no two tell the same.
     usual: Option<Usual>,
     /// Then: what they tell, and the family of the name and of the destination.
@@ -109,8 +116,7 @@ pub struct Row {
 impl Row {
     /// The row of no message.
     pub const NONE: Self = Self {
-        name_length: u32::MAX,
-        control_length: u32::MAX,
+        lengths: u64::MAX,
         chunks: [Pattern::NONE; CHUNKS],
         last: Pattern::NONE,
         segment_size_at: 0,
@@ -123,7 +129,7 @@ impl Row {
     /// Whether a message with name and control messages of these lengths can have this row.
     #[inline(always)]
     pub fn has_lengths(&self, name: u32, control: u32) -> bool {
-        (self.name_length, self.control_length) == (name, control)
+        self.lengths == lengths(name, control)
     }
 
     /// Whether a message that `has_lengths` has this row: then `segment_size` and `decode` read it,
@@ -150,7 +156,7 @@ impl Row {
     pub fn segment_size(&self, control: &[u8]) -> u32 {
         match self.segment_size_at {
             0 => 0,
-            at => take(control, at).map_or(0, |size| i32::from_ne_bytes(size).max(0) as u32),
+            at => take(control, at.into()).map_or(0, |size| i32::from_ne_bytes(size).max(0) as u32),
         }
     }
 
@@ -178,36 +184,36 @@ impl Row {
         out.family = self.family;
         self.decode_usual_name(name, out)?;
         if usual.packet_info_v4 != 0 {
-            let data: [u8; 12] = take(control, usual.packet_info_v4)?;
+            let data: [u8; 12] = take(control, usual.packet_info_v4.into())?;
             out.interface_index = u32::from_ne_bytes(take(&data, 0)?);
             out.local_v4 = take(&data, 4)?;
             out.destination[..4].copy_from_slice(&data[8..]);
         }
         if usual.packet_info_v6 != 0 {
-            let data: [u8; 20] = take(control, usual.packet_info_v6)?;
+            let data: [u8; 20] = take(control, usual.packet_info_v6.into())?;
             out.destination = take(&data, 0)?;
             out.interface_index = u32::from_ne_bytes(take(&data, 16)?);
         }
         if usual.traffic_class_v4 != 0 {
-            out.traffic_class = *control.get(usual.traffic_class_v4)?;
+            out.traffic_class = *control.get(usize::from(usual.traffic_class_v4))?;
         }
         if usual.traffic_class_v6 != 0 {
-            out.traffic_class = i32::from_ne_bytes(take(control, usual.traffic_class_v6)?) as u8;
+            out.traffic_class = i32::from_ne_bytes(take(control, usual.traffic_class_v6.into())?) as u8;
         }
         if usual.hop_limit != 0 {
-            out.hop_limit = i32::from_ne_bytes(take(control, usual.hop_limit)?) as u8;
+            out.hop_limit = i32::from_ne_bytes(take(control, usual.hop_limit.into())?) as u8;
         }
         if usual.dropped != 0 {
-            out.dropped = u32::from_ne_bytes(take(control, usual.dropped)?);
+            out.dropped = u32::from_ne_bytes(take(control, usual.dropped.into())?);
         }
         if usual.segment_size != 0 {
             out.segment_size =
-                u32::try_from(i32::from_ne_bytes(take(control, usual.segment_size)?)).ok()?;
+                u32::try_from(i32::from_ne_bytes(take(control, usual.segment_size.into())?)).ok()?;
             // Without one the field is not valid.
             (out.segment_size > 0).then_some(())?;
         }
         if usual.timestamp != 0 {
-            out.software_timestamp_ns = super::time::<i64>(control.get(usual.timestamp..)?, 0, 1)?;
+            out.software_timestamp_ns = super::time::<i64>(control.get(usize::from(usual.timestamp)..)?, 0, 1)?;
         }
         Some(())
     }
@@ -233,7 +239,7 @@ impl Row {
     #[inline(never)]
     pub fn learn(&mut self, name: &[u8], control: &[u8]) {
         let misses = self.misses.wrapping_add(1);
-        if self.name_length == u32::MAX || misses % MISSES == 0 {
+        if self.lengths == u64::MAX || misses % MISSES == 0 {
             *self = Self::of(name, control).unwrap_or(Self::NONE);
         }
         self.misses = misses;
@@ -246,8 +252,7 @@ impl Row {
             return None;
         }
         let mut row = Self {
-            name_length: name.len().try_into().ok()?,
-            control_length: control.len().try_into().ok()?,
+            lengths: lengths(name.len().try_into().ok()?, control.len().try_into().ok()?),
             ..Self::NONE
         };
         // With room for zeros before it.
@@ -268,7 +273,7 @@ impl Row {
             match (message.level, message.kind, message.length) {
                 (libc::SOL_SOCKET, libc::SCM_RIGHTS | super::SCM_PIDFD, _) => return None,
                 (libc::SOL_UDP, libc::UDP_GRO, 4) if row.segment_size_at == 0 => {
-                    row.segment_size_at = data.start;
+                    row.segment_size_at = data.start.try_into().ok()?;
                 }
                 // Two of them, or one that is cut.
                 (libc::SOL_UDP, libc::UDP_GRO, _) => return None,

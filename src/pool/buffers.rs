@@ -249,11 +249,16 @@ impl Buffers {
 
     // --- holding and releasing ---------------------------------------------------------------
 
-    /// `segments` records now hold `buffer`.
+    /// `segments` records now hold `buffer`, which the caller counts in `held`.
     #[inline]
     pub(crate) fn hold(&mut self, buffer: BufferId, generation: Generation, segments: u32) {
         self.holders[buffer.index()] = Holders::new(segments, generation);
-        self.held += 1;
+    }
+
+    /// The same for one record.
+    #[inline(always)]
+    pub(crate) fn hold_single(&mut self, buffer: BufferId, generation: Generation) {
+        self.holders[buffer.index()].hold_single(generation);
     }
 
     /// Takes the claims of `records` off their buffers, up to the first record of another pool than

@@ -112,6 +112,7 @@ impl CompletionPass<'_, '_> {
         let record = deposit.any(pool, self.out.wants_metadata().then_some(&mut metadata));
         let split = split_of(request, &record);
         pool.hold(buffer, generation, split.map_or(1, |split| split.records));
+        pool.held += 1;
         request.succeeded();
         self.train_or_last(slot, record, metadata, split, false);
     }

@@ -51,16 +51,18 @@ impl<'a> Output<'a> {
     #[inline]
     pub(crate) fn push_segments(&mut self, first: &Record, metadata: &Metadata, count: usize) {
         let places = self.filled..self.filled + count;
-        let mut record = *first;
-        for place in &mut self.records[places.clone()] {
-            place.write(record);
-            record.payload_offset = record.payload_offset.wrapping_add(record.payload_length);
-            record.segment = record.segment.wrapping_add(1);
+        let records = &mut self.records[places.clone()];
+        repeat(records, first);
+        let (mut payload_offset, mut segment) = (first.payload_offset, first.segment);
+        for record in records {
+            // SAFETY: `repeat` has written every one of them.
+            let record = unsafe { record.assume_init_mut() };
+            (record.payload_offset, record.segment) = (payload_offset, segment);
+            payload_offset = payload_offset.wrapping_add(first.payload_length);
+            segment = segment.wrapping_add(1);
         }
         if let Some(array) = self.metadata.as_deref_mut() {
-            for place in &mut array[places] {
-                place.write(*metadata);
-            }
+            repeat(&mut array[places], metadata);
         }
         self.filled += count;
     }
@@ -73,6 +75,20 @@ impl<'a> Output<'a> {
         }
         self.records[self.filled].write(*record);
         self.filled += 1;
+    }
+}
+
+/// Writes `value` to every place: one copy doubles what is written, so that memcpy can use the
+/// processor's wide registers.
+#[inline]
+fn repeat<T: Copy>(places: &mut [MaybeUninit<T>], value: &T) {
+    let Some(first) = places.first_mut() else { return };
+    first.write(*value);
+    let mut written = 1;
+    while written < places.len() {
+        let count = written.min(places.len() - written);
+        places.copy_within(..count, written);
+        written += count;
     }
 }
 

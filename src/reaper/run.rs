@@ -60,7 +60,10 @@ impl CompletionPass<'_, '_> {
             let record = unsafe { place.assume_init_ref() };
             let is_plain = segment_size == Some(0);
             let split = if is_plain { None } else { split_of(request, record) };
-            pool.hold(buffer, generation, split.map_or(1, |split| split.records));
+            match split {
+                None => pool.hold_single(buffer, generation),
+                Some(split) => pool.hold(buffer, generation, split.records),
+            }
             if split.is_some() || !completion.more() {
                 special = Some((split, *record, metadata.map_or(Metadata::NONE, |metadata| *metadata)));
                 break;
@@ -96,6 +99,7 @@ impl CompletionPass<'_, '_> {
         let special_bytes = special.as_ref().map_or(0, |(_, record, _)| u64::from(record.payload_length));
         let drawn = records as u32 + specials;
         pool.filled(drawn, bytes + special_bytes);
+        pool.held += drawn;
         self.completions += drawn;
         self.out.advance(records as usize);
         let looks_for_end = request.kind.is_local_stream() && completion.more();
