@@ -2,48 +2,20 @@
 //! the same places. A message is compared with the row as a whole instead of being walked through,
 //! and its data are read where the row has them. Pure; no unsafe; fuzzed.
 
-use super::{AF_INET, AF_INET6, Message, decode, decode_name, message_at, take};
+use super::{AF_INET, AF_INET6, HEADER, Message, SCM_PIDFD, align, decode, decode_name, message_at, take};
 use crate::record::*;
 
-/// Rows are compared by so many bytes at once.
-const CHUNK: usize = 32;
-const WORDS: usize = CHUNK / 8;
-/// The longest row that is remembered, in chunks.
-const CHUNKS: usize = 4;
+/// The most control messages in a row.
+const MESSAGES: usize = 6;
 /// A pool whose messages have different rows learns the latest one only now and then.
 const MISSES: u32 = 16;
 
-/// What a chunk of a control slice holds where `mask` has ones: headers, and zeros in the padding.
-/// `mask` leaves the data out.
+/// One message of a row: where it is, its header, and where its data end.
 #[derive(Debug, Clone, Copy)]
-#[repr(align(32))]
-struct Pattern {
-    expected: [u64; WORDS],
-    mask: [u64; WORDS],
-}
-
-impl Pattern {
-    const NONE: Self = Self { expected: [0; WORDS], mask: [0; WORDS] };
-
-    fn of(expected: &[u8], mask: &[u8]) -> Self {
-        let words = |bytes: &[u8]| {
-            let mut words = [0; WORDS];
-            for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-                *word = u64::from_ne_bytes(bytes.try_into().expect("chunks of 8 bytes"));
-            }
-            words
-        };
-        Self { expected: words(expected), mask: words(mask) }
-    }
-
-    /// Adds to `differences` the bits in which a chunk differs.
-    #[inline(always)]
-    fn compare(&self, chunk: &[u8], differences: &mut [u64; WORDS]) {
-        for i in 0..WORDS {
-            let word = u64::from_ne_bytes(chunk[8 * i..][..8].try_into().expect("8 bytes"));
-            differences[i] |= (word & self.mask[i]) ^ self.expected[i];
-        }
-    }
+struct Place {
+    at: u16,
+    data_end: u16,
+    header: [u8; HEADER],
 }
 
 /// Where the data of usual control messages are. 0: there is no such message.
@@ -99,10 +71,11 @@ impl Usual {
 pub struct Row {
     /// Of the name and of the control messages.
     lengths: u64,
-    /// The whole chunks of the slice, and its last bytes. (A slice that is shorter than a chunk is
-    /// compared as if zeros were before it.)
-    chunks: [Pattern; CHUNKS],
-    last: Pattern,
+    places: [Place; MESSAGES],
+    messages: usize,
+    /// Every message so far had this row. Then nothing was ever written to its padding: it is as
+    /// zero as it was mapped.
+    is_only: bool,
     /// Where the segment size is; 0: the row has none.
     segment_size_at: u16,
     /// What the messages are, if all are usual, and no two tell the same.
@@ -117,8 +90,9 @@ impl Row {
     /// The row of no message.
     pub const NONE: Self = Self {
         lengths: u64::MAX,
-        chunks: [Pattern::NONE; CHUNKS],
-        last: Pattern::NONE,
+        places: [Place { at: 0, data_end: 0, header: [0; HEADER] }; MESSAGES],
+        messages: 0,
+        is_only: false,
         segment_size_at: 0,
         usual: None,
         valid: 0,
@@ -136,19 +110,21 @@ impl Row {
     /// and there is nothing in its padding.
     #[inline(always)]
     pub fn is_of(&self, control: &[u8]) -> bool {
-        let mut differences = [0; WORDS];
-        match control.last_chunk::<CHUNK>() {
-            Some(last) => self.last.compare(last, &mut differences),
-            None => {
-                let mut last = [0; CHUNK];
-                last[CHUNK - control.len()..].copy_from_slice(control);
-                self.last.compare(&last, &mut differences);
+        for place in &self.places[..self.messages] {
+            let at = usize::from(place.at);
+            if control.get(at..at + HEADER) != Some(&place.header[..]) {
+                return false;
             }
         }
-        for (chunk, pattern) in control.chunks_exact(CHUNK).zip(&self.chunks) {
-            pattern.compare(chunk, &mut differences);
-        }
-        differences == [0; WORDS]
+        self.is_only || self.padding_is_zero(control)
+    }
+
+    #[inline(never)]
+    fn padding_is_zero(&self, control: &[u8]) -> bool {
+        self.places[..self.messages].iter().all(|place| {
+            let end = usize::from(place.data_end);
+            control[end..align(end).min(control.len())].iter().all(|&byte| byte == 0)
+        })
     }
 
     /// The segment size of a message with this row; 0: none.
@@ -238,42 +214,40 @@ impl Row {
     /// Remembers the row of a message that had another one, if it can be.
     #[inline(never)]
     pub fn learn(&mut self, name: &[u8], control: &[u8]) {
-        let misses = self.misses.wrapping_add(1);
-        if self.lengths == u64::MAX || misses % MISSES == 0 {
-            *self = Self::of(name, control).unwrap_or(Self::NONE);
+        let is_first = self.misses == 0 && self.lengths == u64::MAX;
+        if self.lengths == u64::MAX || self.misses % MISSES == 0 {
+            *self = Self { misses: self.misses, ..Self::of(name, control).unwrap_or(Self::NONE) };
         }
-        self.misses = misses;
+        self.is_only = is_first;
+        self.misses = self.misses.wrapping_add(1).max(1);
     }
 
     /// The row of a message. None for one that cannot be remembered: it is too long, malformed,
     /// cut, or brings descriptors.
     fn of(name: &[u8], control: &[u8]) -> Option<Self> {
-        if control.len() > CHUNK * CHUNKS {
-            return None;
-        }
-        let mut row = Self {
-            lengths: lengths(name.len().try_into().ok()?, control.len().try_into().ok()?),
-            ..Self::NONE
-        };
-        // With room for zeros before it.
-        let mut mask = [0xff; CHUNK + CHUNK * CHUNKS];
-        let mut expected = [0; CHUNK + CHUNK * CHUNKS];
-        let end = CHUNK + control.len();
-        let (mask, expected) = (&mut mask[..end], &mut expected[..end]);
         let mut metadata = Metadata::NONE;
         decode_name(name, &mut metadata);
         decode(control, &mut metadata).ok()?;
-        (row.valid, row.family) = (metadata.valid, metadata.family);
+        let mut row = Self {
+            lengths: lengths(name.len().try_into().ok()?, control.len().try_into().ok()?),
+            valid: metadata.valid,
+            family: metadata.family,
+            ..Self::NONE
+        };
         let mut usual = Some(Usual::default());
         let mut at = 0;
         while let Some(message) = message_at(control, at).ok()? {
-            let data = message.offset..message.offset + message.length;
-            expected[CHUNK + at..CHUNK + data.start].copy_from_slice(&control[at..data.start]);
-            mask[CHUNK + data.start..CHUNK + data.end].fill(0);
+            let data_end = message.offset + message.length;
+            *row.places.get_mut(row.messages)? = Place {
+                at: at.try_into().ok()?,
+                data_end: data_end.try_into().ok()?,
+                header: *control[at..].first_chunk()?,
+            };
+            row.messages += 1;
             match (message.level, message.kind, message.length) {
-                (libc::SOL_SOCKET, libc::SCM_RIGHTS | super::SCM_PIDFD, _) => return None,
+                (libc::SOL_SOCKET, libc::SCM_RIGHTS | SCM_PIDFD, _) => return None,
                 (libc::SOL_UDP, libc::UDP_GRO, 4) if row.segment_size_at == 0 => {
-                    row.segment_size_at = data.start.try_into().ok()?;
+                    row.segment_size_at = message.offset.try_into().ok()?;
                 }
                 // Two of them, or one that is cut.
                 (libc::SOL_UDP, libc::UDP_GRO, _) => return None,
@@ -283,11 +257,6 @@ impl Row {
             at = message.end();
         }
         row.usual = usual;
-        row.last = Pattern::of(&expected[control.len()..], &mask[control.len()..]);
-        let whole = expected[CHUNK..].chunks_exact(CHUNK).zip(mask[CHUNK..].chunks_exact(CHUNK));
-        for (chunk, (expected, mask)) in row.chunks.iter_mut().zip(whole) {
-            *chunk = Pattern::of(expected, mask);
-        }
         Some(row)
     }
 }

@@ -107,9 +107,11 @@ impl CompletionPass<'_, '_> {
         let generation = self.state.generation.next();
         self.state.generation = generation;
         let whole = (layout.parts().2 + (result as u32).min(layout.payload_capacity)) as i32;
-        let mut metadata = Metadata::NONE;
         let deposit = Deposit { request, pool_id, buffer, result: whole, generation };
-        let record = deposit.any(pool, self.out.wants_metadata().then_some(&mut metadata));
+        let (mut place, mut metadata) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        let wanted = self.out.wants_metadata().then_some(&mut metadata);
+        let (&mut record, metadata) = deposit.write(pool, &mut place, wanted);
+        let metadata = metadata.map_or(Metadata::NONE, |metadata| *metadata);
         let split = split_of(request, &record);
         pool.hold(buffer, generation, split.map_or(1, |split| split.records));
         pool.held += 1;
@@ -205,20 +207,36 @@ pub(super) struct Deposit<'r> {
 }
 
 impl Deposit<'_> {
-    /// Writes the record of a message as most are: whole, not empty, with the row of control
-    /// messages that the pool remembers. Returns its segment size. None, and nothing is written:
-    /// this is another one.
+    /// Writes the record, and its metadata if there is a place for them.
     #[inline(always)]
-    pub(super) fn plain(
+    pub(super) fn write<'o>(
+        self,
+        pool: &mut Buffers,
+        place: &'o mut MaybeUninit<Record>,
+        mut metadata: Option<&'o mut MaybeUninit<Metadata>>,
+    ) -> (&'o mut Record, Option<&'o mut Metadata>) {
+        if self.write_plain::<true>(pool, place, metadata.as_deref_mut()).is_none() {
+            let metadata = metadata.as_mut().map(|place| place.write(Metadata::NONE));
+            place.write(self.any(pool, metadata));
+        }
+        // SAFETY: one of the two has written them.
+        unsafe { (place.assume_init_mut(), metadata.map(|place| place.assume_init_mut())) }
+    }
+
+    /// The same for a message as most are: whole, not empty, with the row of control messages that
+    /// the pool remembers, and, without `TRAINS`, of one datagram. Returns how long the payload is.
+    /// None, and nothing is written: this is another one.
+    #[inline(always)]
+    pub(super) fn write_plain<const TRAINS: bool>(
         self,
         pool: &Buffers,
         place: &mut MaybeUninit<Record>,
-        metadata: Option<&mut Metadata>,
+        metadata: Option<&mut MaybeUninit<Metadata>>,
     ) -> Option<u32> {
         let (layout, row) = (&pool.layout, &pool.row);
         let start = layout.start(self.buffer.0);
         let header = self.header(pool, start);
-        if !row.has_lengths(header.name, header.control) || self.request.passes_descriptors {
+        if !row.has_lengths(header.name, header.control) {
             return None;
         }
         let record = layout.whole_record(start, header, self.result as u32)?;
@@ -227,17 +245,20 @@ impl Deposit<'_> {
         if !row.is_of(control) {
             return None;
         }
-        if let Some(metadata) = metadata {
-            row.decode(name, control, metadata);
-        }
         let segment_size = row.segment_size(control);
+        if !TRAINS && segment_size != 0 {
+            return None;
+        }
+        if let Some(metadata) = metadata {
+            row.decode(name, control, metadata.write(Metadata::NONE));
+        }
         place.write(self.of_request(Record { segment_size, ..record }));
-        Some(segment_size)
+        Some(record.payload_length)
     }
 
     /// Makes the record.
     #[inline(never)]
-    pub(super) fn any(self, pool: &mut Buffers, metadata: Option<&mut Metadata>) -> Record {
+    fn any(self, pool: &mut Buffers, metadata: Option<&mut Metadata>) -> Record {
         let start = pool.layout.start(self.buffer.0);
         let header = self.header(pool, start);
         let mut record = self.of_request(pool.layout.record(start, header, self.result as u32));

@@ -1,6 +1,6 @@
 //! The caller's arrays, and how far they are filled.
 
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, take};
 
 use crate::record::{Metadata, Record};
 
@@ -38,7 +38,7 @@ impl<'a> Output<'a> {
     #[inline]
     pub(super) fn places<const METADATA: bool>(&mut self) -> Places<'_, METADATA> {
         let metadata = self.metadata.as_deref_mut().map_or(&mut [][..], |array| &mut array[self.filled..]);
-        Places { records: self.records[self.filled..].iter_mut(), metadata: metadata.iter_mut() }
+        Places { records: &mut self.records[self.filled..], metadata }
     }
 
     /// Hands out `count` records, which were written to their places.
@@ -94,18 +94,31 @@ fn repeat<T: Copy>(places: &mut [MaybeUninit<T>], value: &T) {
 
 /// See `Output::places`.
 pub(super) struct Places<'o, const METADATA: bool> {
-    records: std::slice::IterMut<'o, MaybeUninit<Record>>,
-    metadata: std::slice::IterMut<'o, MaybeUninit<Metadata>>,
+    records: &'o mut [MaybeUninit<Record>],
+    metadata: &'o mut [MaybeUninit<Metadata>],
 }
 
-/// Where a record goes, and its metadata, which are emptied.
-pub(super) type Place<'o> = (&'o mut MaybeUninit<Record>, Option<&'o mut Metadata>);
+/// Where a record goes, and its metadata, if they are wanted.
+pub(super) type Place<'p> = (&'p mut MaybeUninit<Record>, Option<&'p mut MaybeUninit<Metadata>>);
 
-impl<'o, const METADATA: bool> Places<'o, METADATA> {
+impl<const METADATA: bool> Places<'_, METADATA> {
     #[inline(always)]
-    pub(super) fn next(&mut self) -> Option<Place<'o>> {
-        let record = self.records.next()?;
-        let metadata = if METADATA { Some(self.metadata.next()?.write(Metadata::NONE)) } else { None };
-        Some((record, metadata))
+    pub(super) fn room(&self) -> usize {
+        self.records.len()
+    }
+
+    #[inline(always)]
+    pub(super) fn first(&mut self) -> Option<Place<'_>> {
+        let metadata = if METADATA { Some(self.metadata.first_mut()?) } else { None };
+        Some((self.records.first_mut()?, metadata))
+    }
+
+    /// The first place is taken.
+    #[inline(always)]
+    pub(super) fn advance(&mut self) {
+        self.records = take(&mut self.records).get_mut(1..).unwrap_or_default();
+        if METADATA {
+            self.metadata = take(&mut self.metadata).get_mut(1..).unwrap_or_default();
+        }
     }
 }

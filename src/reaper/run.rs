@@ -2,38 +2,37 @@
 
 use super::completion::{Deposit, split_of};
 use super::emit::count_unusual;
+use super::output::Places;
 use super::pass::{CompletionPass, current_pool};
 use crate::engine::Completion;
-use crate::ids::{BufferId, Slot};
+use crate::ids::{BufferId, Generation, PoolId, Slot};
+use crate::pool::Buffers;
 use crate::record::Metadata;
-use crate::request::Target;
+use crate::request::{Request, Target};
 use crate::stats::Stats;
 
 impl CompletionPass<'_, '_> {
-    /// Takes `completion`, which filled `buffer`, and those behind it that are data of the same
+    /// Takes `first`, which filled a buffer, and those behind it that are data of the same
     /// multishot: what they have in common is looked up once, and counted at the end. Returns the
     /// completion that came instead, if one did. There is room for a record.
     #[inline]
     pub(super) fn run_of_data(
         &mut self,
         slot: Slot,
-        completion: Completion,
-        buffer: BufferId,
+        first: Completion,
         ready: &mut impl Iterator<Item = Completion>,
     ) -> Option<Completion> {
         // Two loops, neither of which asks for each datagram what the caller wants.
         match self.out.wants_metadata() {
-            true => self.run_of_records::<true>(slot, completion, buffer, ready),
-            false => self.run_of_records::<false>(slot, completion, buffer, ready),
+            true => self.take_run::<true>(slot, first, ready),
+            false => self.take_run::<false>(slot, first, ready),
         }
     }
 
-    #[inline(always)]
-    fn run_of_records<const METADATA: bool>(
+    fn take_run<const METADATA: bool>(
         &mut self,
         slot: Slot,
-        mut completion: Completion,
-        mut buffer: BufferId,
+        first: Completion,
         ready: &mut impl Iterator<Item = Completion>,
     ) -> Option<Completion> {
         let request = self.core.requests.get_mut(slot);
@@ -41,74 +40,111 @@ impl CompletionPass<'_, '_> {
             unreachable!("only multishots fill published buffers")
         };
         let pool = current_pool(&mut self.current_pool, self.ring, &mut self.state.touched, pool_id);
-        let mut places = self.out.places::<METADATA>();
-        let mut generation = self.state.generation;
-        let (mut records, mut more_datagrams, mut bytes) = (0u64, 0, 0);
-        // What the run ends with: a train, or the last record before the kernel ended the request;
-        // or a completion of something else.
-        let (mut special, mut other) = (None, None);
-        let mut next = places.next();
-        while let Some((place, mut metadata)) = next {
-            generation = generation.next();
-            let result = completion.result;
-            let deposit = || Deposit { request, pool_id, buffer, result, generation };
-            let segment_size = deposit().plain(pool, place, metadata.as_deref_mut());
-            if segment_size.is_none() {
-                place.write(deposit().any(pool, metadata.as_deref_mut()));
-            }
-            // SAFETY: one of the two has written it.
-            let record = unsafe { place.assume_init_ref() };
-            let is_plain = segment_size == Some(0);
-            let split = if is_plain { None } else { split_of(request, record) };
-            match split {
-                None => pool.hold_single(buffer, generation),
-                Some(split) => pool.hold(buffer, generation, split.records),
-            }
+        let places = self.out.places::<METADATA>();
+        let generation = self.state.generation;
+        let mut run = Run { request, pool, pool_id, places, generation, bytes: 0 };
+        let room = run.places.room();
+        let (mut more_datagrams, mut unusual) = (0, None);
+        // A train, or the last record before the kernel ended the request.
+        let mut special = None;
+        let mut next = Some(first);
+        let other = loop {
+            let Some(completion) = next.and_then(|next| run.take_plain(next, ready)) else { break None };
+            let Some(buffer) = completion.buffer_like(&first) else { break Some(completion) };
+            let deposit = run.deposit(completion.result, buffer);
+            run.generation = deposit.generation;
+            let Some((place, metadata)) = run.places.first() else { unreachable!("there is room") };
+            let (record, metadata) = deposit.write(run.pool, place, metadata);
+            let split = split_of(request, record);
+            run.pool.hold(buffer, run.generation, split.map_or(1, |split| split.records));
             if split.is_some() || !completion.more() {
-                special = Some((split, *record, metadata.map_or(Metadata::NONE, |metadata| *metadata)));
-                break;
+                let metadata = metadata.map_or(Metadata::NONE, |metadata| *metadata);
+                special = Some((split, *record, metadata, completion.more()));
+                break None;
             }
-            records += 1;
-            bytes += u64::from(record.payload_length);
-            if !is_plain {
-                let mut counted = Stats::default();
-                let datagrams = count_unusual(&mut counted, request.kind.is_connection(), record);
-                more_datagrams += datagrams as i64 - 1;
-                request.stats.add_request(&counted);
-                self.core.stats.add_request(&counted);
-            }
-            next = places.next();
-            if next.is_none() {
-                break;
-            }
-            let Some(another) = ready.next() else { break };
-            match another.buffer_like(&completion) {
-                Some(its_buffer) => (completion, buffer) = (another, its_buffer),
-                None => {
-                    other = Some(another);
-                    break;
-                }
-            }
-        }
+            run.bytes += u64::from(record.payload_length);
+            let counted = unusual.get_or_insert_with(Stats::default);
+            more_datagrams += count_unusual(counted, request.kind.is_connection(), record) as i64 - 1;
+            run.places.advance();
+            next = if run.places.room() > 0 { ready.next() } else { None };
+        };
+        let records = (room - run.places.room()) as u32;
+        let Run { generation, bytes, .. } = run;
         self.state.generation = generation;
         request.succeeded();
-        let datagrams = records.wrapping_add_signed(more_datagrams);
-        request.stats.add_data(records, datagrams, bytes);
-        self.core.stats.add_data(records, datagrams, bytes);
-        let specials = u32::from(special.is_some());
-        let special_bytes = special.as_ref().map_or(0, |(_, record, _)| u64::from(record.payload_length));
-        let drawn = records as u32 + specials;
+        let datagrams = u64::from(records).wrapping_add_signed(more_datagrams);
+        for stats in [&mut request.stats, &mut self.core.stats] {
+            stats.add_data(records.into(), datagrams, bytes);
+            if let Some(unusual) = &unusual {
+                stats.add_request(unusual);
+            }
+        }
+        let special_bytes = special.as_ref().map_or(0, |(_, record, ..)| u64::from(record.payload_length));
+        let drawn = records + u32::from(special.is_some());
         pool.filled(drawn, bytes + special_bytes);
-        pool.held += drawn;
         self.completions += drawn;
         self.out.advance(records as usize);
-        let looks_for_end = request.kind.is_local_stream() && completion.more();
-        if let Some((split, record, metadata)) = special {
-            self.train_or_last(slot, record, metadata, split, completion.more());
+        let looks_for_end = request.kind.is_local_stream() && special.is_none_or(|(.., more)| more);
+        if let Some((split, record, metadata, more)) = special {
+            self.train_or_last(slot, record, metadata, split, more);
         }
         if looks_for_end && self.engine.traits().loses_stream_end {
             self.look_for_end(slot);
         }
         other
+    }
+}
+
+/// Consecutive completions of one multishot, on their way to records.
+struct Run<'r, 'o, const METADATA: bool> {
+    request: &'r Request,
+    pool: &'r mut Buffers,
+    pool_id: PoolId,
+    places: Places<'o, METADATA>,
+    generation: Generation,
+    /// Of the payloads.
+    bytes: u64,
+}
+
+impl<'r, const METADATA: bool> Run<'r, '_, METADATA> {
+    /// What the next completion brought into `buffer`.
+    #[inline(always)]
+    fn deposit(&self, result: i32, buffer: BufferId) -> Deposit<'r> {
+        let generation = self.generation.next();
+        Deposit { request: self.request, pool_id: self.pool_id, buffer, result, generation }
+    }
+
+    /// Makes records of whole datagrams with the row of control messages that the pool remembers:
+    /// of `completion`, and of those behind it that are `ready`. Returns the first completion that
+    /// is something else, for whose record there is room.
+    #[inline(never)]
+    fn take_plain(
+        &mut self,
+        mut completion: Completion,
+        ready: &mut impl Iterator<Item = Completion>,
+    ) -> Option<Completion> {
+        let first = completion;
+        let mut bytes = 0;
+        let rest = loop {
+            let Some(buffer) = completion.goes_on_like(&first) else { break Some(completion) };
+            let deposit = self.deposit(completion.result, buffer);
+            let Some((place, metadata)) = self.places.first() else { break None };
+            let Some(length) = deposit.write_plain::<false>(self.pool, place, metadata) else {
+                break Some(completion);
+            };
+            self.places.advance();
+            self.generation = deposit.generation;
+            self.pool.hold_single(buffer, deposit.generation);
+            bytes += u64::from(length);
+            if self.places.room() == 0 {
+                break None;
+            }
+            match ready.next() {
+                Some(next) => completion = next,
+                None => break None,
+            }
+        };
+        self.bytes += bytes;
+        rest
     }
 }
