@@ -127,6 +127,12 @@ impl Row {
         })
     }
 
+    /// Whether a message with this row is a train, which has a segment size.
+    #[inline(always)]
+    pub fn is_of_trains(&self) -> bool {
+        self.segment_size_at != 0
+    }
+
     /// The segment size of a message with this row; 0: none.
     #[inline(always)]
     pub fn segment_size(&self, control: &[u8]) -> u32 {
@@ -152,8 +158,9 @@ impl Row {
         let _ = decode(control, out);
     }
 
-    /// None, and `out` is in disorder: it is not as usual.
-    #[inline(always)]
+    /// None, and `out` is in disorder: it is not as usual. (Not inlined: it has enough of its own to
+    /// keep in registers.)
+    #[inline(never)]
     fn decode_usual(&self, name: &[u8], control: &[u8], out: &mut Metadata) -> Option<()> {
         let usual = self.usual.as_ref()?;
         out.valid = self.valid;
@@ -199,11 +206,12 @@ impl Row {
         if self.valid & RINGMSG_META_SOURCE == 0 {
             return name.is_empty().then_some(());
         }
-        let family = u16::from_ne_bytes(take(name, 0)?);
+        let head: [u8; 8] = take(name, 0)?;
+        let family = u16::from_ne_bytes(take(&head, 0)?);
         (family == self.family).then_some(())?;
-        out.source_port = u16::from_be_bytes(take(name, 2)?);
+        out.source_port = u16::from_be_bytes(take(&head, 2)?);
         if family == AF_INET {
-            out.source[..4].copy_from_slice(&take::<4>(name, 4)?);
+            out.source[..4].copy_from_slice(&head[4..]);
         } else {
             out.source_scope = u32::from_ne_bytes(take(name, 24)?);
             out.source = take(name, 8)?;

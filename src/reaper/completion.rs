@@ -224,8 +224,8 @@ impl Deposit<'_> {
     }
 
     /// The same for a message as most are: whole, not empty, with the row of control messages that
-    /// the pool remembers, and, without `TRAINS`, of one datagram. Returns how long the payload is.
-    /// None, and nothing is written: this is another one.
+    /// the pool remembers, which with `TRAINS` may have a segment size. Returns how long the payload
+    /// is. None, and nothing is written: this is another one.
     #[inline(always)]
     pub(super) fn write_plain<const TRAINS: bool>(
         self,
@@ -245,10 +245,7 @@ impl Deposit<'_> {
         if !row.is_of(control) {
             return None;
         }
-        let segment_size = row.segment_size(control);
-        if !TRAINS && segment_size != 0 {
-            return None;
-        }
+        let segment_size = if TRAINS { row.segment_size(control) } else { 0 };
         if let Some(metadata) = metadata {
             row.decode(name, control, metadata.write(Metadata::NONE));
         }

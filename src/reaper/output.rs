@@ -1,6 +1,6 @@
 //! The caller's arrays, and how far they are filled.
 
-use std::mem::{MaybeUninit, take};
+use std::mem::MaybeUninit;
 
 use crate::record::{Metadata, Record};
 
@@ -38,7 +38,7 @@ impl<'a> Output<'a> {
     #[inline]
     pub(super) fn places<const METADATA: bool>(&mut self) -> Places<'_, METADATA> {
         let metadata = self.metadata.as_deref_mut().map_or(&mut [][..], |array| &mut array[self.filled..]);
-        Places { records: &mut self.records[self.filled..], metadata }
+        Places { records: &mut self.records[self.filled..], metadata, filled: 0 }
     }
 
     /// Hands out `count` records, which were written to their places.
@@ -96,6 +96,7 @@ fn repeat<T: Copy>(places: &mut [MaybeUninit<T>], value: &T) {
 pub(super) struct Places<'o, const METADATA: bool> {
     records: &'o mut [MaybeUninit<Record>],
     metadata: &'o mut [MaybeUninit<Metadata>],
+    filled: usize,
 }
 
 /// Where a record goes, and its metadata, if they are wanted.
@@ -103,22 +104,25 @@ pub(super) type Place<'p> = (&'p mut MaybeUninit<Record>, Option<&'p mut MaybeUn
 
 impl<const METADATA: bool> Places<'_, METADATA> {
     #[inline(always)]
-    pub(super) fn room(&self) -> usize {
-        self.records.len()
+    pub(super) fn filled(&self) -> usize {
+        self.filled
     }
 
+    /// The next place; None: there is no more room.
     #[inline(always)]
-    pub(super) fn first(&mut self) -> Option<Place<'_>> {
-        let metadata = if METADATA { Some(self.metadata.first_mut()?) } else { None };
-        Some((self.records.first_mut()?, metadata))
+    pub(super) fn next(&mut self) -> Option<Place<'_>> {
+        let metadata = if METADATA { Some(self.metadata.get_mut(self.filled)?) } else { None };
+        Some((self.records.get_mut(self.filled)?, metadata))
     }
 
-    /// The first place is taken.
+    /// The next place is filled.
     #[inline(always)]
     pub(super) fn advance(&mut self) {
-        self.records = take(&mut self.records).get_mut(1..).unwrap_or_default();
-        if METADATA {
-            self.metadata = take(&mut self.metadata).get_mut(1..).unwrap_or_default();
-        }
+        self.filled += 1;
+    }
+
+    #[inline(always)]
+    pub(super) fn is_full(&self) -> bool {
+        self.filled == self.records.len()
     }
 }

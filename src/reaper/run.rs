@@ -43,7 +43,6 @@ impl CompletionPass<'_, '_> {
         let places = self.out.places::<METADATA>();
         let generation = self.state.generation;
         let mut run = Run { request, pool, pool_id, places, generation, bytes: 0 };
-        let room = run.places.room();
         let (mut more_datagrams, mut unusual) = (0, None);
         // A train, or the last record before the kernel ended the request.
         let mut special = None;
@@ -53,7 +52,7 @@ impl CompletionPass<'_, '_> {
             let Some(buffer) = completion.buffer_like(&first) else { break Some(completion) };
             let deposit = run.deposit(completion.result, buffer);
             run.generation = deposit.generation;
-            let Some((place, metadata)) = run.places.first() else { unreachable!("there is room") };
+            let Some((place, metadata)) = run.places.next() else { unreachable!("there is room") };
             let (record, metadata) = deposit.write(run.pool, place, metadata);
             let split = split_of(request, record);
             run.pool.hold(buffer, run.generation, split.map_or(1, |split| split.records));
@@ -66,9 +65,9 @@ impl CompletionPass<'_, '_> {
             let counted = unusual.get_or_insert_with(Stats::default);
             more_datagrams += count_unusual(counted, request.kind.is_connection(), record) as i64 - 1;
             run.places.advance();
-            next = if run.places.room() > 0 { ready.next() } else { None };
+            next = if run.places.is_full() { None } else { ready.next() };
         };
-        let records = (room - run.places.room()) as u32;
+        let records = run.places.filled() as u32;
         let Run { generation, bytes, .. } = run;
         self.state.generation = generation;
         request.succeeded();
@@ -114,21 +113,24 @@ impl<'r, const METADATA: bool> Run<'r, '_, METADATA> {
         Deposit { request: self.request, pool_id: self.pool_id, buffer, result, generation }
     }
 
-    /// Makes records of whole datagrams with the row of control messages that the pool remembers:
-    /// of `completion`, and of those behind it that are `ready`. Returns the first completion that
-    /// is something else, for whose record there is room.
+    /// Makes records of whole datagrams that have the row of control messages that the pool
+    /// remembers: of `completion`, and of those behind it that are `ready`. Returns the first
+    /// completion that is something else, for whose record there is room.
     #[inline(never)]
     fn take_plain(
         &mut self,
         mut completion: Completion,
         ready: &mut impl Iterator<Item = Completion>,
     ) -> Option<Completion> {
+        if self.pool.row.is_of_trains() {
+            return Some(completion);
+        }
         let first = completion;
         let mut bytes = 0;
         let rest = loop {
             let Some(buffer) = completion.goes_on_like(&first) else { break Some(completion) };
             let deposit = self.deposit(completion.result, buffer);
-            let Some((place, metadata)) = self.places.first() else { break None };
+            let Some((place, metadata)) = self.places.next() else { break None };
             let Some(length) = deposit.write_plain::<false>(self.pool, place, metadata) else {
                 break Some(completion);
             };
@@ -136,7 +138,7 @@ impl<'r, const METADATA: bool> Run<'r, '_, METADATA> {
             self.generation = deposit.generation;
             self.pool.hold_single(buffer, deposit.generation);
             bytes += u64::from(length);
-            if self.places.room() == 0 {
+            if self.places.is_full() {
                 break None;
             }
             match ready.next() {
