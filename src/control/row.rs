@@ -256,6 +256,8 @@ impl Row {
                 (libc::SOL_SOCKET, libc::SCM_RIGHTS | SCM_PIDFD, _) => return None,
                 (libc::SOL_UDP, libc::UDP_GRO, 4) if row.segment_size_at == 0 => {
                     row.segment_size_at = message.offset.try_into().ok()?;
+                    // `decode` looks whether there is one.
+                    row.valid |= RINGMSG_META_SEGMENT_SIZE;
                 }
                 // Two of them, or one that is cut.
                 (libc::SOL_UDP, libc::UDP_GRO, _) => return None,
