@@ -48,7 +48,7 @@ impl CompletionPass<'_, '_> {
         let mut special = None;
         let mut next = Some(first);
         let other = loop {
-            let Some(completion) = next.and_then(|next| run.take_plain(next, ready)) else { break None };
+            let Some(completion) = next.and_then(|next| run.take_plain(&first, next, ready)) else { break None };
             let Some(buffer) = completion.buffer_like(&first) else { break Some(completion) };
             let deposit = run.deposit(completion.result, buffer);
             run.generation = deposit.generation;
@@ -114,21 +114,22 @@ impl<'r, const METADATA: bool> Run<'r, '_, METADATA> {
     }
 
     /// Makes records of whole datagrams that have the row of control messages that the pool
-    /// remembers: of `completion`, and of those behind it that are `ready`. Returns the first
-    /// completion that is something else, for whose record there is room.
+    /// remembers: of `completion`, and of those behind it that are `ready`, as long as they are of
+    /// the multishot of `first`. Returns the first completion that is something else, for whose
+    /// record there is room.
     #[inline(never)]
     fn take_plain(
         &mut self,
+        first: &Completion,
         mut completion: Completion,
         ready: &mut impl Iterator<Item = Completion>,
     ) -> Option<Completion> {
         if self.pool.row.is_of_trains() {
             return Some(completion);
         }
-        let first = completion;
         let mut bytes = 0;
         let rest = loop {
-            let Some(buffer) = completion.goes_on_like(&first) else { break Some(completion) };
+            let Some(buffer) = completion.goes_on_like(first) else { break Some(completion) };
             let deposit = self.deposit(completion.result, buffer);
             let Some((place, metadata)) = self.places.next() else { break None };
             let Some(length) = deposit.write_plain::<false>(self.pool, place, metadata) else {
