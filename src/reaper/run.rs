@@ -81,6 +81,7 @@ impl CompletionPass<'_, '_> {
         let special_bytes = special.as_ref().map_or(0, |(_, record, ..)| u64::from(record.payload_length));
         let drawn = records + u32::from(special.is_some());
         pool.filled(drawn, bytes + special_bytes);
+        pool.held += drawn;
         self.completions += drawn;
         self.out.advance(records as usize);
         let looks_for_end = request.kind.is_local_stream() && special.is_none_or(|(.., more)| more);
