@@ -335,7 +335,7 @@ func TestAMillionDatagramsDoNotGrowTheHeap(t *testing.T) {
 func TestAnOwnerGoroutineServesBatches(t *testing.T) {
 	needRing(t)
 	for _, pull := range []bool{false, true} {
-		conn, peer := listen(t, WithOwnerGoroutine())
+		conn, peer := listen(t, WithUnlockedGoroutine())
 		b := make([]byte, 10)
 		for i := range 20 {
 			write(t, peer, fmt.Sprint(i))

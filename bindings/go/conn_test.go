@@ -34,14 +34,10 @@ var makers = []struct {
 	make func(*net.UDPConn) (packetConn, error)
 }{
 	{"net", func(udp *net.UDPConn) (packetConn, error) { return udp, nil }},
-	{"ring", func(udp *net.UDPConn) (packetConn, error) {
-		conn, err := NewConn(udp)
-		if err == nil && conn.Ring() != nil && !errors.Is(conn.Ring(), errors.ErrUnsupported) && os.Getenv("RINGMSG_TEST_ALLOW_SKIP") == "" {
-			return nil, conn.Ring()
-		}
-		return conn, err
-	}},
-	{"without", func(udp *net.UDPConn) (packetConn, error) { return NewConn(udp, WithoutRing()) }},
+	{"ringmsg", func(udp *net.UDPConn) (packetConn, error) { return NewConn(udp) }},
+	{"ringmsg, one message a read", func(udp *net.UDPConn) (packetConn, error) { return NewConn(udp, WithReadAhead(1)) }},
+	{"ringmsg without GRO", func(udp *net.UDPConn) (packetConn, error) { return NewConn(udp, WithGRO(false)) }},
+	{"ringmsg with replies", func(udp *net.UDPConn) (packetConn, error) { return NewConn(udp, WithReplyFromDestination()) }},
 }
 
 // outcome is what a behaviour looked like, in words that do not depend on ports and times.
@@ -371,26 +367,17 @@ func listen(t testing.TB, options ...Option) (*Conn, *net.UDPConn) {
 	return conn, sender(t, conn.LocalAddr())
 }
 
-func TestRawReadIsUnsupported(t *testing.T) {
-	conn, _ := listen(t)
-	raw, err := conn.SyscallConn()
-	ok(t, err)
-	if err := raw.Read(func(uintptr) bool { t.Error("called"); return true }); !errors.Is(err, errors.ErrUnsupported) {
-		t.Fatal(err)
-	}
-}
-
 func TestOneKindOfReaderAtATime(t *testing.T) {
 	conn, peer := listen(t)
 	write(t, peer, "x")
 	for _, err := range conn.Batches(context.Background()) {
 		ok(t, err)
 		_, _, err := conn.ReadFrom(make([]byte, 10))
-		if !errors.Is(err, errReaders) {
+		if !errors.Is(err, ErrAnotherReader) {
 			t.Fatalf("a read during an iteration: %v", err)
 		}
 		for _, err := range conn.Batches(context.Background()) {
-			if !errors.Is(err, errReaders) {
+			if !errors.Is(err, ErrAnotherReader) {
 				t.Fatalf("a second iteration: %v", err)
 			}
 		}
@@ -404,7 +391,7 @@ func TestOneKindOfReaderAtATime(t *testing.T) {
 	<-started
 	time.Sleep(30 * time.Millisecond)
 	for _, err := range conn.Batches(context.Background()) {
-		if !errors.Is(err, errReaders) {
+		if !errors.Is(err, ErrAnotherReader) {
 			t.Fatalf("an iteration during a read: %v", err)
 		}
 	}
