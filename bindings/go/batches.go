@@ -109,9 +109,6 @@ func (c *Conn) begin(bound bool) (*loop, error) {
 // end gives the loop's ring back. What it has received goes to the next reader.
 func (c *Conn) end(l *loop) {
 	l.close()
-	c.mu.Lock()
-	c.loop = nil
-	c.mu.Unlock()
 	close(l.ended)
 }
 

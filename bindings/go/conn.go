@@ -30,6 +30,7 @@ type Conn struct {
 	deadline time.Time  // of reads
 	closed   bool
 	loop     *loop // over Batches; nil: there is none
+	past     loopCounts
 
 	held heldCounts
 }

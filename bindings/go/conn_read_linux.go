@@ -14,13 +14,13 @@ func (c *Conn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return c.udp.Read(b) // which receives nothing
 	}
-	n, _, _, _, err := c.read("read", b, nil, 0)
+	n, _, _, _, err := c.read("read", b, nil)
 	return n, err
 }
 
 // ReadFrom is [net.UDPConn.ReadFrom].
 func (c *Conn) ReadFrom(b []byte) (int, net.Addr, error) {
-	n, _, _, from, err := c.read("recvfrom", b, nil, 0)
+	n, _, _, from, err := c.read("recvfrom", b, nil)
 	if err != nil {
 		return n, nil, err
 	}
@@ -29,7 +29,7 @@ func (c *Conn) ReadFrom(b []byte) (int, net.Addr, error) {
 
 // ReadFromUDP is [net.UDPConn.ReadFromUDP].
 func (c *Conn) ReadFromUDP(b []byte) (int, *net.UDPAddr, error) {
-	n, _, _, from, err := c.read("recvfrom", b, nil, 0)
+	n, _, _, from, err := c.read("recvfrom", b, nil)
 	if err != nil {
 		return n, nil, err
 	}
@@ -38,7 +38,7 @@ func (c *Conn) ReadFromUDP(b []byte) (int, *net.UDPAddr, error) {
 
 // ReadFromUDPAddrPort is [net.UDPConn.ReadFromUDPAddrPort]. It does not allocate.
 func (c *Conn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
-	n, _, _, from, err := c.read("recvfrom", b, nil, 0)
+	n, _, _, from, err := c.read("recvfrom", b, nil)
 	if err != nil {
 		return n, netip.AddrPort{}, err
 	}
@@ -48,7 +48,7 @@ func (c *Conn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 // ReadMsgUDP is [net.UDPConn.ReadMsgUDP]. The control messages are those of options that the
 // program switched on, not the Conn; they are cut only between messages.
 func (c *Conn) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, from *net.UDPAddr, err error) {
-	n, oobn, flags, name, err := c.read("recvmsg", b, oob, unix.MSG_CMSG_CLOEXEC)
+	n, oobn, flags, name, err := c.read("recvmsg", b, oob)
 	if err != nil {
 		return n, oobn, flags, nil, err
 	}
@@ -57,7 +57,7 @@ func (c *Conn) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, from *net.UDPAddr,
 
 // ReadMsgUDPAddrPort is [net.UDPConn.ReadMsgUDPAddrPort], with control messages as in ReadMsgUDP.
 func (c *Conn) ReadMsgUDPAddrPort(b, oob []byte) (n, oobn, flags int, from netip.AddrPort, err error) {
-	n, oobn, flags, name, err := c.read("recvmsg", b, oob, unix.MSG_CMSG_CLOEXEC)
+	n, oobn, flags, name, err := c.read("recvmsg", b, oob)
 	if err != nil {
 		return n, oobn, flags, netip.AddrPort{}, err
 	}

@@ -27,9 +27,11 @@ type loop struct {
 	body  bool          // the loop is in its body; Conn.mu
 	ended chan struct{} // closed when the loop is over
 
-	mu     sync.Mutex
-	users  int // the loop itself, and held batches: the last one closes the ring
-	leased holdings
+	touched int // bytes that were written to the pool's memory since it was trimmed
+
+	mu    sync.Mutex
+	users int // the loop itself, and held batches: the last one closes the ring
+	held  map[*Batch]struct{}
 }
 
 // bindsThread reports whether the best ring for batches belongs to one thread here.
@@ -130,8 +132,19 @@ func (l *loop) next(deadline time.Time) (*Batch, error) {
 	if !deadline.IsZero() {
 		timeout = max(time.Until(deadline), 0)
 	}
-	err := l.reap(l.batch, &uring.Wait{Timeout: timeout, Linger: l.conn.options.linger})
-	return l.batch, err
+	wait := uring.Wait{Timeout: l.trimTimeout(timeout), Linger: l.conn.options.linger}
+	start := time.Now()
+	if err := l.reap(l.batch, &wait); err != nil {
+		return nil, err
+	}
+	if l.batch.count > 0 {
+		l.touch(l.batch)
+	} else if l.touched >= trimLeast && time.Since(start) >= trimAfter {
+		if err := l.trim(); err != nil {
+			return nil, err
+		}
+	}
+	return l.batch, nil
 }
 
 // reap gives a batch's buffers back, and fills it again.
@@ -180,6 +193,11 @@ func (l *loop) wake() { _ = l.ring.Wake() }
 // waits in the socket. It gives the ring back, unless batches are held.
 func (l *loop) close() {
 	_ = l.drain()
+	s := l.stats()
+	l.conn.mu.Lock()
+	l.conn.past.add(&s)
+	l.conn.loop = nil // Stats would count it twice
+	l.conn.mu.Unlock()
 	if l.drop() {
 		_ = l.ring.Close()
 	}
@@ -210,4 +228,10 @@ func (l *loop) drain() error {
 			return nil
 		}
 	}
+}
+
+// stats returns the ring's counters.
+func (l *loop) stats() Stats {
+	s, _ := l.ring.Stats()
+	return s
 }

@@ -2,13 +2,12 @@
 
 package ringmsg
 
-import "sync"
+import (
+	"sync"
+	"unsafe"
 
-// holdings counts what a loop's held batches keep.
-type holdings struct {
-	batches int
-	buffers map[uint16]int // how many held records each buffer has
-}
+	"github.com/ringmsg/ringmsg/bindings/go/uring"
+)
 
 // heldLoops refers to the loops with held batches. A payload slice keeps nothing alive: without this
 // the collector would free the ring, and unmap the memory below the slice, once the program has
@@ -22,7 +21,10 @@ func (l *loop) hold(b *Batch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.users++
-	l.leased.batches++
+	if l.held == nil {
+		l.held = map[*Batch]struct{}{}
+	}
+	l.held[b] = struct{}{}
 	l.conn.held.batches.Add(1)
 	l.conn.held.datagrams.Add(int64(b.count))
 	heldLoops.Lock()
@@ -33,19 +35,36 @@ func (l *loop) hold(b *Batch) {
 func (l *loop) release(b *Batch) {
 	_ = l.ring.Release(b.records[:b.count])
 	l.mu.Lock()
-	l.leased.batches--
+	delete(l.held, b)
 	l.conn.held.batches.Add(-1)
 	l.conn.held.datagrams.Add(-int64(b.count))
-	if l.leased.batches == 0 {
+	if len(l.held) == 0 {
 		heldLoops.Lock()
 		delete(heldLoops.loops, l)
 		heldLoops.Unlock()
 	}
 	l.mu.Unlock()
-	if l.drop() { // not here: the kernel takes up to 60 ms from another thread than the owner
+	if l.drop() { // not here: from another thread than the owner the kernel takes up to 60 ms
 		go l.ring.Close()
 	}
 }
+
+// heldBuffers returns the buffers that held batches are in.
+func (l *loop) heldBuffers() map[uint16]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	held := map[uint16]bool{}
+	for b := range l.held {
+		for i := range b.records[:b.count] {
+			if b.records[i].Flags&uring.RecordBuffer != 0 {
+				held[b.records[i].Buffer] = true
+			}
+		}
+	}
+	return held
+}
+
+func addressOf(memory []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(memory))) }
 
 // drop is for the loop and for each held batch, when they need the ring no more. It reports whether
 // the ring is to be closed.

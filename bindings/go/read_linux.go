@@ -12,7 +12,6 @@ import (
 type read struct {
 	conn   *Conn
 	b, oob []byte
-	flags  int // of recvmsg(2)
 	slept  bool
 
 	n, oobn, msgFlags int
@@ -34,7 +33,7 @@ func newRead(c *Conn) *read {
 }
 
 // read reads the next datagram; call names the system call in errors, as package net does.
-func (c *Conn) read(call string, b, oob []byte, flags int) (n, oobn, msgFlags int, from unix.RawSockaddrInet6, err error) {
+func (c *Conn) read(call string, b, oob []byte) (n, oobn, msgFlags int, from unix.RawSockaddrInet6, err error) {
 	if !c.enter() {
 		return 0, 0, 0, from, c.readError(ErrAnotherReader)
 	}
@@ -42,7 +41,7 @@ func (c *Conn) read(call string, b, oob []byte, flags int) (n, oobn, msgFlags in
 	if r == nil {
 		r = newRead(c)
 	}
-	r.b, r.oob, r.flags, r.slept, r.errno = b, oob, flags, false, 0
+	r.b, r.oob, r.slept, r.errno = b, oob, false, 0
 	err = c.raw.Read(r.attempt)
 	if err == nil && r.errno != 0 {
 		err = syscallError(call, r.errno)
@@ -94,7 +93,7 @@ func (r *read) one(in *receiver, fd int) bool {
 	m.pointPlaces(&r.places, head)
 	m.pointControl(&r.header)
 	r.header.Namelen, r.header.Flags = unix.SizeofSockaddrInet6, 0
-	n, errno := recvmsg(fd, &r.header, r.flags, r.slept)
+	n, errno := recvmsg(fd, &r.header, r.slept)
 	if errno != 0 {
 		m.release()
 		return r.fail(errno)
@@ -135,7 +134,7 @@ func (r *read) takeFrom(in *receiver, m *message) {
 
 // describe copies what is known about a datagram of this length.
 func (r *read) describe(in *receiver, m *message, length int) {
-	r.oobn, r.msgFlags = 0, m.flags|r.flags
+	r.oobn, r.msgFlags = 0, m.flags
 	if length > len(r.b) {
 		r.msgFlags |= msgTrunc
 	}

@@ -21,6 +21,9 @@ func (c *Conn) prepare() error    { return nil }
 func (c *Conn) settle()           {}
 func (c *Conn) shareReads() error { return nil }
 
+func (*receiver) stats() ConnStats  { return ConnStats{} }
+func (c *Conn) socketDrops() uint64 { return 0 }
+
 type rawConn struct{ conn *Conn }
 
 func (r *rawConn) Control(f func(fd uintptr)) error    { return r.conn.raw.Control(f) }

@@ -111,7 +111,7 @@ func (m *message) pointControl(header *unix.Msghdr) {
 // received takes over what the kernel wrote into the header.
 func (m *message) received(header *unix.Msghdr, length int) {
 	m.length, m.at = length, 0
-	m.flags = int(header.Flags) &^ unix.MSG_CMSG_CLOEXEC
+	m.flags = int(header.Flags)
 	m.controlLength = int(header.Controllen)
 	m.segment = length
 	if m.controlLength > 0 {
@@ -160,13 +160,13 @@ func (m *message) done() bool { return m.at >= m.length }
 
 // recvmsg receives one message. The scheduler is told of the call after the reader slept, when it has
 // something to do about it: it wakes its monitor, as with package net's reads.
-func recvmsg(fd int, header *unix.Msghdr, flags int, slept bool) (int, syscall.Errno) {
+func recvmsg(fd int, header *unix.Msghdr, slept bool) (int, syscall.Errno) {
 	call := unix.RawSyscall
 	if slept {
 		call = unix.Syscall
 	}
 	for {
-		n, _, errno := call(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(header)), uintptr(flags|unix.MSG_DONTWAIT))
+		n, _, errno := call(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(header)), unix.MSG_DONTWAIT)
 		if errno != unix.EINTR {
 			return int(n), errno
 		}

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/ringmsg/ringmsg/bindings/go"
+	"github.com/ringmsg/ringmsg/bindings/go/uring"
 	"golang.org/x/sys/unix"
 )
 
@@ -54,7 +55,7 @@ func descriptor(conn *net.UDPConn) (fd int) {
 }
 
 // ring arms a ring for the socket, in this thread.
-func ring(conn *net.UDPConn, flags uint32) (*ringmsg.Ring, *ringmsg.Pool) {
+func ring(conn *net.UDPConn, flags uring.SetupFlags) (*ringmsg.Ring, *ringmsg.Pool) {
 	r, err := ringmsg.NewRing(&ringmsg.RingConfig{Flags: flags})
 	check(err)
 	pool, err := r.NewPool(ringmsg.PoolConfig{Buffers: 1024, PayloadCapacity: 2048})
@@ -76,7 +77,7 @@ func deliver(b *batch, handle func(netip.AddrPort)) {
 }
 
 // One locked goroutine owns the ring; batches change hands through channels.
-func owner(flags uint32) receiver {
+func owner(flags uring.SetupFlags) receiver {
 	return func(conn *net.UDPConn, handle func(netip.AddrPort)) {
 		free, full := make(chan *batch, 2), make(chan *batch, 2)
 		free <- newBatch()
@@ -98,7 +99,7 @@ func owner(flags uint32) receiver {
 }
 
 // The reading goroutine waits on the runtime's poller, and reaps what is there.
-func poller(flags uint32) receiver {
+func poller(flags uring.SetupFlags) receiver {
 	return func(conn *net.UDPConn, handle func(netip.AddrPort)) {
 		r, _ := ring(conn, flags)
 		fd, err := r.FD()
@@ -120,7 +121,7 @@ func poller(flags uint32) receiver {
 }
 
 // The reading goroutine sleeps in reap.
-func direct(flags uint32, lock bool) receiver {
+func direct(flags uring.SetupFlags, lock bool) receiver {
 	return func(conn *net.UDPConn, handle func(netip.AddrPort)) {
 		if lock {
 			runtime.LockOSThread()
@@ -137,7 +138,7 @@ func direct(flags uint32, lock bool) receiver {
 
 // The reading goroutine sleeps in reap, and arms the request again where it finds itself on
 // another thread: completions run in the thread that armed.
-func home(flags uint32) receiver {
+func home(flags uring.SetupFlags) receiver {
 	return func(conn *net.UDPConn, handle func(netip.AddrPort)) {
 		r, pool := ring(conn, flags)
 		at := syscall.Gettid()
@@ -161,7 +162,7 @@ func home(flags uint32) receiver {
 
 // The reading goroutine waits for the socket itself on the runtime's poller, and has the ring
 // take what is there: armed and cancelled in its own thread, nothing stays behind.
-func socket(flags uint32) receiver {
+func socket(flags uring.SetupFlags) receiver {
 	return func(conn *net.UDPConn, handle func(netip.AddrPort)) {
 		r, pool := ring(conn, flags)
 		check(r.Cancel(0))
