@@ -161,68 +161,74 @@ func TestSwitchingGROOffMergesNothing(t *testing.T) {
 		rounds = 30
 	}
 	for round := range rounds {
-		socket := udp(t, "udp4", "127.0.0.1:0")
-		shared, err := socket.File()
-		ok(t, err)
-		duplicate, err := net.FilePacketConn(shared)
-		ok(t, err)
-		ok(t, shared.Close())
-		conn, err := NewConn(socket)
-		ok(t, err)
-		peer := sender(t, conn.LocalAddr())
-		b := make([]byte, 3000)
-		write(t, peer, string(fill(100, 0)))
-		_, err = conn.Read(b)
-		ok(t, err)
-
-		var stop atomic.Bool
-		var senders sync.WaitGroup
-		senders.Add(1)
-		go func() {
-			defer senders.Done()
-			for !stop.Load() {
-				sendTrain(t, peer, make([]byte, 1000), 100)
-			}
-		}()
-		time.Sleep(time.Millisecond)
-		switch round % 3 {
-		case 0:
-			file, err := conn.File()
-			ok(t, err)
-			ok(t, file.Close())
-		case 1:
-			raw, err := conn.SyscallConn()
-			ok(t, err)
-			ok(t, raw.Read(func(uintptr) bool { return true }))
-		default:
-			ok(t, conn.Close())
-		}
-		for range 50 { // by a reader who knows nothing of trains
-			n, _, err := duplicate.ReadFrom(b)
-			ok(t, err)
-			equal(t, "datagram", n, 100)
-		}
-		stop.Store(true)
-		senders.Wait()
-		ok(t, duplicate.SetReadDeadline(time.Now().Add(time.Millisecond)))
-		for {
-			n, _, err := duplicate.ReadFrom(b)
-			if err != nil {
-				break
-			}
-			equal(t, "datagram at the end", n, 100)
-		}
-		_ = conn.SetReadDeadline(time.Now().Add(time.Millisecond))
-		for {
-			n, err := conn.Read(b)
-			if err != nil {
-				break
-			}
-			equal(t, "datagram of the Conn", n, 100)
-		}
-		_ = conn.Close()
-		_ = duplicate.Close()
+		switchOffInAFlood(t, round)
 	}
+}
+
+func switchOffInAFlood(t *testing.T, round int) {
+	socket := udp(t, "udp4", "127.0.0.1:0")
+	shared, err := socket.File()
+	ok(t, err)
+	duplicate, err := net.FilePacketConn(shared)
+	ok(t, err)
+	ok(t, shared.Close())
+	conn, err := NewConn(socket)
+	ok(t, err)
+	peer := sender(t, conn.LocalAddr())
+	b := make([]byte, 3000)
+	write(t, peer, string(fill(100, 0)))
+	_, err = conn.Read(b)
+	ok(t, err)
+
+	var stop atomic.Bool
+	var senders sync.WaitGroup
+	defer senders.Wait()
+	defer stop.Store(true)
+	senders.Add(1)
+	go func() {
+		defer senders.Done()
+		for !stop.Load() {
+			sendTrain(t, peer, make([]byte, 1000), 100)
+		}
+	}()
+	time.Sleep(time.Millisecond)
+	switch round % 3 {
+	case 0:
+		file, err := conn.File()
+		ok(t, err)
+		ok(t, file.Close())
+	case 1:
+		raw, err := conn.SyscallConn()
+		ok(t, err)
+		ok(t, raw.Read(func(uintptr) bool { return true }))
+	default:
+		ok(t, conn.Close())
+	}
+	for range 50 { // by a reader who knows nothing of trains
+		n, _, err := duplicate.ReadFrom(b)
+		ok(t, err)
+		equal(t, "datagram", n, 100)
+	}
+	stop.Store(true)
+	senders.Wait()
+	ok(t, duplicate.SetReadDeadline(time.Now().Add(time.Millisecond)))
+	for {
+		n, _, err := duplicate.ReadFrom(b)
+		if err != nil {
+			break
+		}
+		equal(t, "datagram at the end", n, 100)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+	for {
+		n, err := conn.Read(b)
+		if err != nil {
+			break
+		}
+		equal(t, "datagram of the Conn", n, 100)
+	}
+	_ = conn.Close()
+	_ = duplicate.Close()
 }
 
 // File returns at once while a reader sleeps, and the reader goes on.

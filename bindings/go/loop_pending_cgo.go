@@ -40,6 +40,7 @@ func (r *receiver) takeBatch(most int) *Batch {
 	b := &Batch{}
 	for m := r.oldest(); m != nil && b.count < most; m = r.oldest() {
 		payload := m.next()
+		r.learn(m, &m.name)
 		record := Record{
 			Result:     int32(len(payload)),
 			WireLength: uint32(len(payload)),

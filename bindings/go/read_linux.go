@@ -100,7 +100,7 @@ func (r *read) one(in *receiver, fd int) bool {
 	}
 	in.counts.calls++
 	m.received(&r.header, n)
-	in.note(m, &r.from)
+	in.note(m)
 	r.describe(in, m, m.firstLength())
 	r.n = m.first(r.b, head)
 	if m.done() {
@@ -134,6 +134,7 @@ func (r *read) takeFrom(in *receiver, m *message) {
 
 // describe copies what is known about a datagram of this length.
 func (r *read) describe(in *receiver, m *message, length int) {
+	in.learn(m, &r.from)
 	r.oobn, r.msgFlags = 0, m.flags
 	if length > len(r.b) {
 		r.msgFlags |= msgTrunc

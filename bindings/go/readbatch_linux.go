@@ -157,6 +157,7 @@ func (r *batchRead) take(in *receiver, m *message) {
 
 // describe fills in everything but the payload, of which N bytes are still to be copied.
 func (r *batchRead) describe(in *receiver, to *ipv4.Message, m *message, length int) {
+	in.learn(m, &m.name)
 	room := 0
 	for _, buffer := range to.Buffers {
 		room += len(buffer)

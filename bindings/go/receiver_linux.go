@@ -35,11 +35,8 @@ type readCounts struct {
 }
 
 // note counts a message that was received, and remembers whether it was a train.
-func (r *receiver) note(m *message, from *unix.RawSockaddrInet6) {
+func (r *receiver) note(m *message) {
 	r.counts.bytes += uint64(m.length)
-	if r.replies != nil {
-		r.replies.learn(from, m.control[:m.controlLength])
-	}
 	if m.segment < m.length {
 		r.segment, r.parts = m.segment, m.datagrams()
 		r.counts.trains++
@@ -49,6 +46,13 @@ func (r *receiver) note(m *message, from *unix.RawSockaddrInet6) {
 	r.counts.datagrams++
 	if m.length > r.segment {
 		r.segment = 0
+	}
+}
+
+// learn remembers which address the peer asked, when a message's first datagram is handed out.
+func (r *receiver) learn(m *message, from *unix.RawSockaddrInet6) {
+	if r.replies != nil && m.at <= m.segment {
+		r.replies.learn(from, m.control[:m.controlLength])
 	}
 }
 
@@ -100,7 +104,7 @@ func (r *receiver) several(fd int, v *vector, taken []*message, heads [][]byte) 
 			continue
 		}
 		m.received(&v.headers[i].header, int(v.headers[i].length))
-		r.note(m, &m.name)
+		r.note(m)
 	}
 	if errno == 0 {
 		r.counts.calls++
