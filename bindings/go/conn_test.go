@@ -119,12 +119,14 @@ func TestReadersTakeTurns(t *testing.T) {
 	}
 }
 
+func descriptors(t testing.TB) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	ok(t, err)
+	return len(entries)
+}
+
 func TestNoGoroutineNorDescriptorIsLeftBehind(t *testing.T) {
-	descriptors := func() int {
-		entries, err := os.ReadDir("/proc/self/fd")
-		ok(t, err)
-		return len(entries)
-	}
 	use := func() {
 		conn, peer := listen(t)
 		write(t, peer, "x")
@@ -139,14 +141,14 @@ func TestNoGoroutineNorDescriptorIsLeftBehind(t *testing.T) {
 		ok(t, peer.Close())
 	}
 	use()
-	goroutines, open := runtime.NumGoroutine(), descriptors()
+	goroutines, open := runtime.NumGoroutine(), descriptors(t)
 	for range 10 {
 		use()
 	}
 	deadline := time.Now().Add(5 * time.Second)
-	for runtime.NumGoroutine() > goroutines || descriptors() > open {
+	for runtime.NumGoroutine() > goroutines || descriptors(t) > open {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d goroutines and %d descriptors, before %d and %d", runtime.NumGoroutine(), descriptors(), goroutines, open)
+			t.Fatalf("%d goroutines and %d descriptors, before %d and %d", runtime.NumGoroutine(), descriptors(t), goroutines, open)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

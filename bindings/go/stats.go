@@ -17,7 +17,7 @@ type ConnStats struct {
 	HeldDatagrams int
 
 	Starvations uint64 // how often a loop over Batches had no buffer to receive into
-	Starved     bool   // it has none now: all are in batches that the program holds
+	Starved     bool   // it has none now: all are in batches that the program has
 
 	GRO  bool  // the Conn has switched UDP_GRO on
 	Ring Stats // of the loop over Batches that runs now
