@@ -3,7 +3,6 @@
 package ringmsg
 
 import (
-	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -22,7 +21,9 @@ import (
 var replyNetwork = []string{
 	"link set lo up", "link set lo multicast on",
 	"addr add 10.1.0.1/32 dev lo", "addr add 10.1.0.2/32 dev lo",
+	"addr add 10.1.0.3/32 dev lo", "addr add 10.1.0.4/32 dev lo",
 	"addr add fd00::1/128 dev lo nodad", "addr add fd00::2/128 dev lo nodad",
+	"addr add fd00::3/128 dev lo nodad", "addr add fd00::4/128 dev lo nodad",
 	"link add d0 type veth peer name d1", "link set d0 up", "link set d1 up",
 	"addr add 10.2.0.1/24 brd + dev d0", "addr add 169.254.9.9/16 dev d0",
 	"addr add fe80::9/64 dev d0 nodad",
@@ -105,38 +106,6 @@ func TestAnswersLeaveFromTheAddressThatWasAsked(t *testing.T) {
 	}
 }
 
-// The same through a loop over Batches.
-func TestAnswersToBatchesLeaveFromTheAddressThatWasAsked(t *testing.T) {
-	if !testkit.Namespace(t, replyNetwork...) {
-		return
-	}
-	needRing(t)
-	conn, err := Listen("udp", ":0", WithReplyFromDestination())
-	ok(t, err)
-	defer conn.Close()
-	go func() {
-		for batch, err := range conn.Batches(context.Background()) {
-			if err != nil {
-				return
-			}
-			for _, d := range batch.All() {
-				_, _ = conn.WriteToUDPAddrPort(d.Payload(), d.Source())
-			}
-		}
-	}()
-	port := conn.LocalAddr().(*net.UDPAddr).Port
-	for _, address := range []string{"127.0.0.2", "10.1.0.2", "169.254.9.9", "fd00::2", "fe80::9%d0"} {
-		client := sender(t, net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(address), uint16(port))))
-		ok(t, client.SetReadDeadline(time.Now().Add(5*time.Second)))
-		for range 3 {
-			write(t, client, "question")
-			if _, err := client.Read(make([]byte, 10)); err != nil {
-				t.Fatal(address, err)
-			}
-		}
-	}
-}
-
 // sourceOf sends a question from a socket that hears everybody, and returns from where the answer came.
 func sourceOf(t *testing.T, conn *Conn, client *net.UDPConn, to string) string {
 	t.Helper()
@@ -146,7 +115,9 @@ func sourceOf(t *testing.T, conn *Conn, client *net.UDPConn, to string) string {
 	b := make([]byte, 10)
 	ok(t, conn.SetReadDeadline(time.Now().Add(5*time.Second)))
 	_, from, err := conn.ReadFrom(b)
-	ok(t, err)
+	if err != nil {
+		t.Fatalf("the question to %s: %v", to, err)
+	}
 	return answerTo(t, conn, client, from)
 }
 
@@ -189,25 +160,27 @@ func TestWhatRepliesDoOtherwise(t *testing.T) {
 	equal(t, "another answer comes from", answerTo(t, conn, client4, from), "10.1.0.2")
 
 	// The address is gone when the answer leaves.
-	for address, client := range map[string]*net.UDPConn{"10.1.0.2": client4, "fd00::2": client6} {
-		equal(t, "before", sourceOf(t, conn, client, address), address)
-		for _, m := range []string{"WriteTo", "WriteBatch"} {
-			_, err = client.WriteTo([]byte("?"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(address), uint16(port))))
-			ok(t, err)
-			_, from, err := conn.ReadFrom(make([]byte, 10))
-			ok(t, err)
-			prefix := map[bool]string{true: "/32", false: "/128"}[client == client4]
-			ok(t, exec.Command("ip", "addr", "del", address+prefix, "dev", "lo").Run())
-			ok(t, replyWrites[m](conn, "!", from))
-			ok(t, client.SetReadDeadline(time.Now().Add(5*time.Second)))
-			_, source, err := client.ReadFrom(make([]byte, 10))
-			ok(t, err)
-			equal(t, m+": from the address that is gone, "+source.String(), source.(*net.UDPAddr).AddrPort().Addr().Unmap().String() == address, false)
-			add := []string{"addr", "add", address + prefix, "dev", "lo"}
-			if client == client6 {
-				add = append(add, "nodad")
-			}
-			ok(t, exec.Command("ip", add...).Run())
+	for _, gone := range []struct {
+		address, prefix, write string
+		client                 *net.UDPConn
+	}{
+		{"10.1.0.3", "/32", "WriteTo", client4},
+		{"10.1.0.4", "/32", "WriteBatch", client4},
+		{"fd00::3", "/128", "WriteTo", client6},
+		{"fd00::4", "/128", "WriteBatch", client6},
+	} {
+		equal(t, "before", sourceOf(t, conn, gone.client, gone.address), gone.address)
+		_, err = gone.client.WriteTo([]byte("?"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(gone.address), uint16(port))))
+		ok(t, err)
+		_, from, err := conn.ReadFrom(make([]byte, 10))
+		ok(t, err)
+		ok(t, exec.Command("ip", "addr", "del", gone.address+gone.prefix, "dev", "lo").Run())
+		ok(t, replyWrites[gone.write](conn, "!", from))
+		ok(t, gone.client.SetReadDeadline(time.Now().Add(5*time.Second)))
+		_, source, err := gone.client.ReadFrom(make([]byte, 10))
+		ok(t, err)
+		if source.(*net.UDPAddr).AddrPort().Addr().Unmap().String() == gone.address {
+			t.Fatalf("%s: an answer from %s, which is gone", gone.write, source)
 		}
 	}
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 const inNamespace = "RINGMSG_TEST_IN_NAMESPACE"
@@ -21,6 +22,9 @@ func Namespace(t *testing.T, commands ...string) bool {
 			if out, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput(); err != nil {
 				t.Fatalf("ip %s: %v\n%s", command, err, out)
 			}
+		}
+		for _, command := range commands {
+			waitForAddress(t, strings.Fields(command))
 		}
 		return true
 	}
@@ -46,4 +50,22 @@ func Namespace(t *testing.T, commands ...string) bool {
 		t.Skipf("skipped in its network:\n%s", out)
 	}
 	return false
+}
+
+// waitForAddress waits until an IPv6 address that was added is local: the kernel makes it so in the
+// background.
+func waitForAddress(t *testing.T, command []string) {
+	if len(command) < 5 || command[0] != "addr" || !strings.Contains(command[2], ":") {
+		return
+	}
+	address, _, _ := strings.Cut(command[2], "/")
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		out, _ := exec.Command("ip", "-6", "route", "get", address, "oif", command[4]).CombinedOutput()
+		if strings.HasPrefix(string(out), "local ") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is not local: %s", address, out)
+		}
+	}
 }
