@@ -2,6 +2,8 @@
 # make test-python  tests the Python package, in a virtual environment of its own (.venv)
 # make bench-python measures it beside socket, asyncio and uvloop
 # make test-go      tests the Go package; with quic-go, in a nested module
+# make bench-go     measures what a Go Conn costs beside net.UDPConn
+# make test-clients runs real clients of the bindings, from their registries, on ours and on the standard library's sockets
 # make test-sandboxed  tests both where io_uring is forbidden: on the recvmmsg engine
 
 PYTHON ?= python3
@@ -45,3 +47,13 @@ $(PKGCONFIG_DIR)/ringmsg.pc: bindings/bindings.mk Cargo.toml
 test-go: build $(PKGCONFIG_DIR)/ringmsg.pc
 	PKG_CONFIG_PATH=$(PKGCONFIG_DIR) LD_LIBRARY_PATH=$(PROFILE_DIR) \
 	RINGMSG_LIBRARY_DIR=$(PROFILE_DIR) RINGMSG_INCLUDE_DIR=$(CURDIR)/include sh bindings/go/test.sh
+
+.PHONY: bench-go
+bench-go: build $(PKGCONFIG_DIR)/ringmsg.pc
+	cd bindings/go && PKG_CONFIG_PATH=$(PKGCONFIG_DIR) LD_LIBRARY_PATH=$(PROFILE_DIR) go run ./bench/conn $(BENCH_GO)
+
+# Not part of `make test`: it downloads the clients.
+.PHONY: test-clients test-clients-go
+test-clients: test-clients-go
+test-clients-go: build $(PKGCONFIG_DIR)/ringmsg.pc
+	PKG_CONFIG_PATH=$(PKGCONFIG_DIR) LD_LIBRARY_PATH=$(PROFILE_DIR) sh tests/clients/go.sh

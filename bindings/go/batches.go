@@ -20,9 +20,9 @@ import (
 // reader. A loop costs a ring and a sleeping thread, and gives both back when it ends.
 //
 // While it iterates, the goroutine is locked to its thread ([runtime.LockOSThread]), which owns the
-// ring. The Go runtime stops the program if a locked goroutine advances an [iter.Pull] iterator that
-// was made before: a loop whose body does so needs [WithUnlockedGoroutine]. Pulling Batches itself
-// is noticed, and works.
+// ring. The Go runtime stops the program if a locked goroutine advances an [iter.Pull] iterator
+// that was made before: a loop whose body does so needs [WithUnlockedGoroutine]. Pulling Batches
+// itself is noticed, and works.
 func (c *Conn) Batches(ctx context.Context) iter.Seq2[*Batch, error] {
 	return func(yield func(*Batch, error) bool) {
 		if err := c.iterate(ctx, yield); err != nil {
@@ -69,8 +69,8 @@ func (c *Conn) iterate(ctx context.Context, yield func(*Batch, error) bool) erro
 	}
 }
 
-// pulled reports whether this goroutine is one that iter.Pull made: such a one must not be locked to
-// its thread when it yields.
+// pulled reports whether this goroutine is one that iter.Pull made: such a one must not be locked
+// to its thread when it yields.
 func pulled() bool {
 	var counters [64]uintptr
 	for skip := 2; ; skip += len(counters) {

@@ -356,8 +356,8 @@ func TestBatchesOfAnUnlockedGoroutine(t *testing.T) {
 	}
 }
 
-// A body may advance an iterator that was pulled before the loop, if its goroutine is not locked to its
-// thread. (If it is, the runtime stops the program, which no test survives.)
+// A body may advance an iterator that was pulled before the loop, if its goroutine is not locked to
+// its thread. (If it is, the runtime stops the program, which no test survives.)
 func TestABodyMayAdvanceAnotherIterator(t *testing.T) {
 	needRing(t)
 	conn, peer := listen(t, WithUnlockedGoroutine())

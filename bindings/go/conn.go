@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// Conn is a [net.UDPConn] that reads GRO trains, answers in batches, and can receive through a ring.
-// It has every method of that type, with the same behaviour; [Conn.ReadBatch] and [Conn.WriteBatch],
-// which programs know from x/net; and [Conn.Batches], the fast way to read.
+// Conn is a [net.UDPConn] that reads GRO trains, answers in batches, and can receive through a
+// ring. It has every method of that type, with the same behaviour; [Conn.ReadBatch] and
+// [Conn.WriteBatch], which programs know from x/net; and [Conn.Batches], the fast way to read.
 //
-// A Conn has one kind of reader at a time: either one loop over Batches, or any number of goroutines
-// in the other reads. A reader of the other kind gets [ErrAnotherReader].
+// A Conn has one kind of reader at a time: either one loop over Batches, or any number of
+// goroutines in the other reads. A reader of the other kind gets [ErrAnotherReader].
 type Conn struct {
 	udp     *net.UDPConn
 	raw     syscall.RawConn // of udp

@@ -65,9 +65,9 @@ func (c *Conn) ReadMsgUDPAddrPort(b, oob []byte) (n, oobn, flags int, from netip
 }
 
 // ReadBatch is the method of [ipv4.PacketConn], and of [golang.org/x/net/ipv6.PacketConn], whose
-// messages are the same type: it waits for datagrams, and reads as many as there are into
-// messages, one into each; trains are split. quic-go looks for this method. Flags may be 0,
-// MSG_DONTWAIT or MSG_WAITFORONE, which change nothing: ReadBatch waits for the first datagram only.
+// messages are the same type: it waits for datagrams, and reads as many as there are into messages,
+// one into each; trains are split. quic-go looks for this method. Flags may be 0, MSG_DONTWAIT or
+// MSG_WAITFORONE, which change nothing: ReadBatch waits for the first datagram only.
 //
 // The control messages are those of options that the program switched on, not the Conn. What does
 // not fit is cut between messages only, and then the message's Flags have MSG_CTRUNC.

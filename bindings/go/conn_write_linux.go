@@ -74,8 +74,8 @@ func peerAt(at netip.AddrPort) peer {
 	return peer{address: at.Addr().As16(), scope: zone.Index(at.Addr().Zone()), port: uint32(at.Port())}
 }
 
-// isSourceRefused reports whether a send may have failed because of its source address: one that was
-// removed, or one from which there is no way to the peer.
+// isSourceRefused reports whether a send may have failed because of its source address: one that
+// was removed, or one from which there is no way to the peer.
 func isSourceRefused(err error) bool {
 	for _, errno := range []error{unix.EINVAL, unix.EADDRNOTAVAIL, unix.ENODEV, unix.ENETUNREACH, unix.EHOSTUNREACH} {
 		if errors.Is(err, errno) {
@@ -86,9 +86,10 @@ func isSourceRefused(err error) bool {
 }
 
 // WriteBatch is the method of [ipv4.PacketConn], and of [golang.org/x/net/ipv6.PacketConn], whose
-// messages are the same type: it sends one datagram for each message, to its Addr (nil on a connected
-// socket), and waits for room in the socket's buffer only for the first. It returns how many were
-// sent, which may be fewer; an error belongs to the first message. N is the number of bytes sent.
+// messages are the same type: it sends one datagram for each message, to its Addr (nil on a
+// connected socket), and waits for room in the socket's buffer only for the first. It returns how
+// many were sent, which may be fewer; an error belongs to the first message. N is the number of
+// bytes sent.
 func (c *Conn) WriteBatch(messages []ipv4.Message, flags int) (int, error) {
 	if len(messages) == 0 {
 		return 0, nil

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// groState says what a Conn has done about UDP_GRO, with which the kernel joins the datagrams of one
-// sender to a train. Reads split trains whatever the state is: other users of the socket, and the
-// program, may have switched it on.
+// groState says what a Conn has done about UDP_GRO, with which the kernel joins the datagrams of
+// one sender to a train. Reads split trains whatever the state is: other users of the socket, and
+// the program, may have switched it on.
 type groState uint8
 
 const (
@@ -22,9 +22,9 @@ const (
 
 // prepare switches UDP_GRO on before the first read, unless it is on already.
 //
-// A connected socket has it from the second read on: many live for one query. The kernel rewrites its
-// own code when the first socket of the machine gets UDP_GRO and when the last one goes, which takes
-// it 45 µs each (measured); with another such socket open it takes 0.7 µs.
+// A connected socket has it from the second read on: many live for one query. The kernel rewrites
+// its own code when the first socket of the machine gets UDP_GRO and when the last one goes, which
+// takes it 45 µs each (measured); with another such socket open it takes 0.7 µs.
 func (r *receiver) prepare(fd int, c *Conn) {
 	if r.gro != groUntouched {
 		return
@@ -80,10 +80,10 @@ const (
 	noLimit   = math.MaxInt
 )
 
-// switchGROOff switches UDP_GRO off without merging datagrams. A train that is queued when the option
-// goes off is read as one datagram, and nothing tells: so the socket is read until it is empty, and if
-// something was queued by the time the option is off, the option is on again and all is repeated.
-// After so many messages it gives up, and the option stays on.
+// switchGROOff switches UDP_GRO off without merging datagrams. A train that is queued when the
+// option goes off is read as one datagram, and nothing tells: so the socket is read until it is
+// empty, and if something was queued by the time the option is off, the option is on again and all
+// is repeated. After so many messages it gives up, and the option stays on.
 func (r *receiver) switchGROOff(fd, most int, use func(m *message)) {
 	for {
 		var emptied bool
@@ -106,7 +106,7 @@ func (r *receiver) readAll(fd, most int, use func(m *message)) (left int, emptie
 		return most, true
 	}
 	v := vectors.Get().(*vector)
-	defer vectors.Put(v)
+	defer v.release()
 	var taken [1]*message
 	for ; most > 0; most-- {
 		_, errno := r.several(fd, v, taken[:], make([][]byte, 1))
@@ -133,9 +133,9 @@ func isSocketError(errno syscall.Errno) bool {
 	return true
 }
 
-// isQueued reports whether the receive queue holds anything. SO_MEMINFO counts a datagram before the
-// datagram is in the queue, but it counts unread error messages too; poll(2) sees only the queue. So
-// what is counted has a moment to arrive there.
+// isQueued reports whether the receive queue holds anything. SO_MEMINFO counts a datagram before
+// the datagram is in the queue, but it counts unread error messages too; poll(2) sees only the
+// queue. So what is counted has a moment to arrive there.
 func isQueued(fd int) bool {
 	for range 4 {
 		if received, err := receiveMemory(fd); err == nil && received == 0 {

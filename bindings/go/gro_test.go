@@ -277,7 +277,8 @@ func TestARawReadIsARead(t *testing.T) {
 	ok(t, raw.Read(func(uintptr) bool { return true }))
 }
 
-// Once the socket is shared, nothing is read ahead: the other one gets what the Conn does not ask for.
+// Once the socket is shared, nothing is read ahead: the other one gets what the Conn does not ask
+// for.
 func TestNothingIsReadAheadOnASharedSocket(t *testing.T) {
 	for _, share := range []bool{false, true} {
 		conn, peer := listen(t)

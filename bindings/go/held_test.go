@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// firstPayload returns the payload of a batch that was held and is not released. Nothing else refers
-// to the batch or the Conn when it returns.
+// firstPayload returns the payload of a batch that was held and is not released. Nothing else
+// refers to the batch or the Conn when it returns.
 func firstPayload(t *testing.T, content string) []byte {
 	conn, peer := listen(t)
 	write(t, peer, content)
@@ -45,8 +45,8 @@ func TestAHeldPayloadOutlivesEverything(t *testing.T) {
 	}
 }
 
-// A batch that is never released shows in Stats, also after its loop; the last Release gives the ring
-// and its descriptors back.
+// A batch that is never released shows in Stats, also after its loop; the last Release gives the
+// ring and its descriptors back.
 func TestHeldBatchesShowInStats(t *testing.T) {
 	needRing(t)
 	before := descriptors(t)
@@ -139,8 +139,8 @@ func resident(t *testing.T, at uintptr) (kib int) {
 	return 0
 }
 
-// What a burst of trains has filled goes back to the system after a second of quiet, but for what held
-// batches keep; and the loop goes on.
+// What a burst of trains has filled goes back to the system after a second of quiet, but for what
+// held batches keep; and the loop goes on.
 func TestABurstsMemoryIsGivenBack(t *testing.T) {
 	needRing(t)
 	for _, options := range [][]Option{nil, {WithUnlockedGoroutine()}} {

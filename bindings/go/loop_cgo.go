@@ -189,8 +189,8 @@ func (l *loop) dropCancellations(b *Batch) {
 // wake makes the current reap return or, if there is none, the next one.
 func (l *loop) wake() { _ = l.ring.Wake() }
 
-// close ends receiving: what the ring has received goes to the Conn's next reader, what arrives later
-// waits in the socket. It gives the ring back, unless batches are held.
+// close ends receiving: what the ring has received goes to the Conn's next reader, what arrives
+// later waits in the socket. It gives the ring back, unless batches are held.
 func (l *loop) close() {
 	_ = l.drain()
 	s := l.stats()

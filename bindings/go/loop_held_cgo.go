@@ -9,9 +9,9 @@ import (
 	"github.com/ringmsg/ringmsg/bindings/go/uring"
 )
 
-// heldLoops refers to the loops with held batches. A payload slice keeps nothing alive: without this
-// the collector would free the ring, and unmap the memory below the slice, once the program has
-// dropped Conn and Batch.
+// heldLoops refers to the loops with held batches. A payload slice keeps nothing alive: without
+// this the collector would free the ring, and unmap the memory below the slice, once the program
+// has dropped Conn and Batch.
 var heldLoops = struct {
 	sync.Mutex
 	loops map[*loop]struct{}

@@ -29,8 +29,8 @@ func (r *receiver) keepBatch(b *Batch, pool *uring.Pool) {
 	}
 }
 
-// takeBatch returns up to so many pending datagrams as a batch that needs no buffers; nil if nothing
-// is pending.
+// takeBatch returns up to so many pending datagrams as a batch that needs no buffers; nil if
+// nothing is pending.
 func (r *receiver) takeBatch(most int) *Batch {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// A pool that was filled with at least trimLeast bytes gives its memory back to the system after
-	// trimAfter without a datagram.
+	// A pool that was filled with at least trimLeast bytes gives its memory back to the system
+	// after trimAfter without a datagram.
 	trimAfter = time.Second
 	trimLeast = 4 << 20
 
@@ -34,9 +34,9 @@ func (l *loop) trimTimeout(timeout time.Duration) time.Duration {
 	return trimAfter
 }
 
-// trim gives the memory of a pool back to the system, but for the buffers of held batches. The kernel
-// must not write to it meanwhile: so the request is cancelled, and armed again when the loop goes on.
-// If it brings a datagram even now, nothing is trimmed.
+// trim gives the memory of a pool back to the system, but for the buffers of held batches. The
+// kernel must not write to it meanwhile: so the request is cancelled, and armed again when the loop
+// goes on. If it brings a datagram even now, nothing is trimmed.
 func (l *loop) trim() error {
 	if err := l.cancel(); err != nil {
 		return err

@@ -50,18 +50,19 @@ func newOptions(given []Option) *options {
 	return &o
 }
 
-// WithMetadata has [Conn.Batches] bring this metadata with every datagram, besides the source address
-// and the drop counter. The socket options that it needs are switched on when the loop begins. They
-// stay on, but readers of control messages do not see what they bring.
+// WithMetadata has [Conn.Batches] bring this metadata with every datagram, besides the source
+// address and the drop counter. The socket options that it needs are switched on when the loop
+// begins. They stay on, but readers of control messages do not see what they bring.
 func WithMetadata(metadata Meta) Option { return func(o *options) { o.metadata |= metadata } }
 
 // WithGRO says whether the kernel may join datagrams of one sender to trains (UDP_GRO), which costs
 // far less per datagram. Trains are split again: programs never see them. On by default.
 func WithGRO(on bool) Option { return func(o *options) { o.gro = on } }
 
-// WithReadAhead bounds how many messages one system call may receive when datagrams come faster than
-// reads hand them out one by one: 16 by default and at most, 1 for none. What was read ahead is lost
-// with Close. Once [Conn.File] or a raw Read has shared the socket with others, nothing is read ahead.
+// WithReadAhead bounds how many messages one system call may receive when datagrams come faster
+// than reads hand them out one by one: 16 by default and at most, 1 for none. What was read ahead
+// is lost with Close. Once [Conn.File] or a raw Read has shared the socket with others, nothing is
+// read ahead.
 func WithReadAhead(messages int) Option { return func(o *options) { o.readAhead = messages } }
 
 // WithBuffers sets how many receive buffers a loop over [Conn.Batches] has: a power of two, 1024 by
@@ -79,28 +80,28 @@ func WithLinger(linger time.Duration) Option { return func(o *options) { o.linge
 // take a ring.
 func WithoutRing() Option { return func(o *options) { o.withoutRing = true } }
 
-// WithReplyFromDestination has answers leave from the address that was asked, as clients demand that
-// are connected to it. On a socket that is bound to no address of its own, the Conn remembers which
-// local address each peer asked last, and WriteTo, WriteToUDP, WriteToUDPAddrPort and WriteBatch send
-// from there. For servers that do not handle control messages themselves.
+// WithReplyFromDestination has answers leave from the address that was asked, as clients demand
+// that are connected to it. On a socket that is bound to no address of its own, the Conn remembers
+// which local address each peer asked last, and WriteTo, WriteToUDP, WriteToUDPAddrPort and
+// WriteBatch send from there. For servers that do not handle control messages themselves.
 //
-//   - A peer (address and port) that asks two of our addresses at once gets both answers from the one
-//     that it asked last.
+//   - A peer (address and port) that asks two of our addresses is answered from the one that it
+//     asked last, of the questions that the program has read.
 //   - 8,192 peers are remembered, each for five minutes after it asked or was answered. A flood of
-//     forged sources can push out entries; an answer without an entry leaves from the address that the
-//     kernel chooses, as without this option.
+//     forged sources can push out entries; an answer without an entry leaves from the address that
+//     the kernel chooses, as without this option.
 //   - An answer from an address that has been removed meanwhile is sent again without it.
 //   - What was sent to a broadcast or IPv4 multicast address is answered from the interface's own
 //     address, what was sent to an IPv6 multicast address from the one that the kernel chooses.
 //   - Control messages that a write brings along have the last word.
 func WithReplyFromDestination() Option { return func(o *options) { o.replies = true } }
 
-// WithUnlockedGoroutine leaves the goroutine of a loop over [Conn.Batches] free to change threads, by
-// taking the library's recvmmsg engine, which belongs to no thread, instead of an io_uring that does.
-// For loops whose body advances an [iter.Pull] iterator that was made before, or often waits for other
-// goroutines. A datagram costs about a tenth more.
+// WithUnlockedGoroutine leaves the goroutine of a loop over [Conn.Batches] free to change threads,
+// by taking the library's recvmmsg engine, which belongs to no thread, instead of an io_uring that
+// does. For loops whose body advances an [iter.Pull] iterator that was made before, or often waits
+// for other goroutines. A datagram costs about a tenth more.
 func WithUnlockedGoroutine() Option { return func(o *options) { o.unlocked = true } }
 
-// WithOwnerGoroutine is the old name of [WithUnlockedGoroutine]: the ring used to belong to a goroutine
-// of the Conn's own.
+// WithOwnerGoroutine is the old name of [WithUnlockedGoroutine]: the ring used to belong to a
+// goroutine of the Conn's own.
 func WithOwnerGoroutine() Option { return WithUnlockedGoroutine() }

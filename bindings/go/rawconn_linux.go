@@ -55,7 +55,15 @@ func (r *receiver) isShared() bool {
 
 // shareReads is share for a duplicate of the socket.
 func (c *Conn) shareReads() error {
-	return c.raw.Control(func(fd uintptr) { c.in.share(int(fd)) })
+	if err := c.raw.Control(func(fd uintptr) { c.in.share(int(fd)) }); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.loop != nil {
+		c.loop.wake() // something may be pending
+	}
+	return nil
 }
 
 // prepare does what a new Conn's options ask for.

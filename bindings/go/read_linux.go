@@ -1,7 +1,6 @@
 package ringmsg
 
 import (
-	"sync"
 	"syscall"
 	"unsafe"
 
@@ -94,6 +93,7 @@ func (r *read) one(in *receiver, fd int) bool {
 	m.pointControl(&r.header)
 	r.header.Namelen, r.header.Flags = unix.SizeofSockaddrInet6, 0
 	n, errno := recvmsg(fd, &r.header, r.slept)
+	r.places[0].Base, r.places[1].Base, r.header.Control = nil, nil, nil // an idle Conn holds no memory
 	if errno != 0 {
 		m.release()
 		return r.fail(errno)
@@ -147,9 +147,9 @@ func (r *read) describe(in *receiver, m *message, length int) {
 	}
 }
 
-// readsAhead reports whether this read takes more than one message: when the reads before it did not
-// have to sleep, and what they received were no trains. A system call of two messages that brings one
-// costs more than it saves: after such a try it waits twice as long for the next one.
+// readsAhead reports whether this read takes more than one message: when the reads before it did
+// not have to sleep, and what they received were no trains. A system call of two messages that
+// brings one costs more than it saves: after such a try it waits twice as long for the next one.
 func (r *read) readsAhead(in *receiver) bool {
 	switch {
 	case r.conn.options.readAhead < 2 || in.shared || in.segment > 0:
@@ -173,14 +173,11 @@ const (
 	patienceMost  = 256
 )
 
-// vectors are for system calls of several messages.
-var vectors = sync.Pool{New: func() any { return new(vector) }}
-
 // ahead receives as many messages as came with the last calls, and keeps all but the first datagram
 // for the reads that follow.
 func (r *read) ahead(in *receiver, fd int) bool {
 	v := vectors.Get().(*vector)
-	defer vectors.Put(v)
+	defer v.release()
 	var taken [maxMessages]*message
 	var heads [maxMessages][]byte
 	asked := min(in.window, r.conn.options.readAhead, maxMessages)

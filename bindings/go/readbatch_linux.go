@@ -43,6 +43,7 @@ func (c *Conn) readBatch(out []ipv4.Message) (int, error) {
 		n, err = 0, c.readError(err)
 	}
 	clear(r.heads[:])
+	clear(r.vector.places[:])
 	r.conn, r.out = nil, nil
 	batchReads.Put(r)
 	c.leave()

@@ -13,7 +13,8 @@ const (
 	msgTrunc  = unix.MSG_TRUNC
 	msgCtrunc = unix.MSG_CTRUNC
 
-	// maxPayload is room for the longest message that a UDP socket hands over: a train of 65,535 bytes.
+	// maxPayload is room for the longest message that a UDP socket hands over: a train of 65,535
+	// bytes.
 	maxPayload = 1 << 16
 	// maxMessages is how many messages one system call receives at most.
 	maxMessages = 16
@@ -81,6 +82,15 @@ type mmsghdr struct {
 type vector struct {
 	headers [maxMessages]mmsghdr
 	places  [maxMessages][2]unix.Iovec
+}
+
+// vectors are for system calls of several messages.
+var vectors = sync.Pool{New: func() any { return new(vector) }}
+
+// release ends the use of a vector. It refers to the program's buffers no more.
+func (v *vector) release() {
+	clear(v.places[:])
+	vectors.Put(v)
 }
 
 // point makes a header describe a message whose payload starts in head, the program's memory, and
@@ -155,11 +165,11 @@ func (m *message) next() []byte {
 // done reports whether every datagram has been handed out.
 func (m *message) done() bool { return m.at >= m.length }
 
-// The system calls below never block, whatever became of O_NONBLOCK: os.File.Fd of a duplicate clears
-// it for everybody. So the scheduler need not be told of them.
+// The system calls below never block, whatever became of O_NONBLOCK: os.File.Fd of a duplicate
+// clears it for everybody. So the scheduler need not be told of them.
 
-// recvmsg receives one message. The scheduler is told of the call after the reader slept, when it has
-// something to do about it: it wakes its monitor, as with package net's reads.
+// recvmsg receives one message. The scheduler is told of the call after the reader slept, when it
+// has something to do about it: it wakes its monitor, as with package net's reads.
 func recvmsg(fd int, header *unix.Msghdr, slept bool) (int, syscall.Errno) {
 	call := unix.RawSyscall
 	if slept {

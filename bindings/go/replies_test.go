@@ -106,7 +106,8 @@ func TestAnswersLeaveFromTheAddressThatWasAsked(t *testing.T) {
 	}
 }
 
-// sourceOf sends a question from a socket that hears everybody, and returns from where the answer came.
+// sourceOf sends a question from a socket that hears everybody, and returns from where the answer
+// came.
 func sourceOf(t *testing.T, conn *Conn, client *net.UDPConn, to string) string {
 	t.Helper()
 	port := conn.LocalAddr().(*net.UDPAddr).Port
@@ -131,8 +132,8 @@ func answerTo(t *testing.T, conn *Conn, client *net.UDPConn, to net.Addr) string
 	return source.(*net.UDPAddr).AddrPort().Addr().Unmap().WithZone("").String()
 }
 
-// What surprises, as WithReplyFromDestination says it: two addresses asked at once, an address that is
-// gone, broadcast and multicast, control messages that the program brings.
+// What surprises, as WithReplyFromDestination says it: two addresses asked at once, an address that
+// is gone, broadcast and multicast, control messages that the program brings.
 func TestWhatRepliesDoOtherwise(t *testing.T) {
 	if !testkit.Namespace(t, replyNetwork...) {
 		return
@@ -211,8 +212,8 @@ func TestWhatRepliesDoOtherwise(t *testing.T) {
 	equal(t, "by control message", source.(*net.UDPAddr).IP.String(), "10.1.0.1")
 }
 
-// The table is bounded: a flood of peers pushes out the entries that were used least recently, set by
-// set, and entries that nobody used for five minutes are void.
+// The table is bounded: a flood of peers pushes out the entries that were used least recently, set
+// by set, and entries that nobody used for five minutes are void.
 func TestTheReplyTableForgets(t *testing.T) {
 	table := newReplyTable()
 	peerNumber := func(i int) *peer {

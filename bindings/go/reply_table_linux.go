@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A replyTable remembers which local address each peer asked last, so that answers leave from there.
-// Its memory is fixed: 2,048 sets of 4 entries of 48 bytes. A peer has its set by a hash with a random
-// seed. In a full set the entry that was used least recently makes room, so that a flood of forged
-// sources costs other peers their entries at worst, and an answer to a peer without an entry leaves
-// from the address that the kernel chooses.
+// A replyTable remembers which local address each peer asked last, so that answers leave from
+// there. Its memory is fixed: 2,048 sets of 4 entries of 48 bytes. A peer has its set by a hash
+// with a random seed. In a full set the entry that was used least recently makes room, so that a
+// flood of forged sources costs other peers their entries at worst, and an answer to a peer without
+// an entry leaves from the address that the kernel chooses.
 type replyTable struct {
 	mu   sync.Mutex
 	seed uint64

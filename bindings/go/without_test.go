@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// Without cgo everything that needs the library says so; reads and writes are those of the other tests.
+// Without cgo everything that needs the library says so; reads and writes are those of the other
+// tests.
 func TestWithoutCgo(t *testing.T) {
 	conn, peer := listen(t)
 	if err := conn.Ring(); !errors.Is(err, errors.ErrUnsupported) {

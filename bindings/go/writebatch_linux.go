@@ -146,7 +146,8 @@ func (w *batchWrite) point(header *unix.Msghdr, buffers [][]byte) {
 	}
 }
 
-// control adds the message's control messages or, where it has none, the address that its peer asked.
+// control adds the message's control messages or, where it has none, the address that its peer
+// asked.
 func (w *batchWrite) control(i int, header *unix.Msghdr, m *ipv4.Message) {
 	control := m.OOB
 	w.replies[i] = false

@@ -9,8 +9,7 @@ const (
 	// Interrupt nobody for completions but let a kernel thread poll for submissions
 	// (IORING_SETUP_SQPOLL). Excludes COOP_TASKRUN, TASKRUN_FLAG and DEFER_TASKRUN.
 	SetupSQPoll SetupFlags = 1 << 1
-	// Create the ring disabled: [Ring.Enable] makes its caller the owner
-	// (IORING_SETUP_R_DISABLED).
+	// Create the ring disabled: [Ring.Enable] makes its caller the owner (IORING_SETUP_R_DISABLED).
 	SetupDisabled SetupFlags = 1 << 6
 	// Completions wait for the arming thread's next kernel entry (IORING_SETUP_COOP_TASKRUN).
 	SetupCoopTaskrun SetupFlags = 1 << 8
@@ -31,14 +30,14 @@ const (
 type Engine uint32
 
 const (
-	// io_uring where multishot recvmsg works, else [EngineRecvmmsg]. Setup flags that the
-	// latter has no use for are then not granted: [Ring.Info] tells.
+	// io_uring where multishot recvmsg works, else [EngineRecvmmsg]. Setup flags that the latter
+	// has no use for are then not granted: [Ring.Info] tells.
 	EngineAuto Engine = 0
 	// io_uring: kernel 6.0 or later, unless a sandbox forbids it.
 	EngineIOURing Engine = 1
-	// epoll and recvmmsg(2), with the same records: for older kernels (5.10 is the oldest tried) and
-	// sandboxes that forbid io_uring. It takes R_DISABLED, SINGLE_ISSUER and AUTO; with another setup
-	// flag [NewRing] answers -EINVAL.
+	// epoll and recvmmsg(2), with the same records: for older kernels (5.10 is the oldest tried)
+	// and sandboxes that forbid io_uring. It takes R_DISABLED, SINGLE_ISSUER and AUTO; with another
+	// setup flag [NewRing] answers -EINVAL.
 	EngineRecvmmsg Engine = 2
 )
 
@@ -82,8 +81,8 @@ const (
 	RecordNameTruncated RecordFlags = 1 << 5
 )
 
-// Meta is a set of the things that can be known about a datagram besides its payload. It
-// mirrors RINGMSG_META_*.
+// Meta is a set of the things that can be known about a datagram besides its payload. It mirrors
+// RINGMSG_META_*.
 type Meta uint32
 
 const (
@@ -127,8 +126,8 @@ const (
 	// For [Wait].Linger: follow the arrival rate, within a bound of the caller: ORed with
 	// microseconds, as in RINGMSG_LINGER_AUTO_WITHIN | 250.
 	lingerAutoWithin uint32 = 1 << 31
-	// For [Wait].Linger: follow the arrival rate. Zero while few datagrams arrive; else as
-	// long as a good batch takes, and at most 100 us.
+	// For [Wait].Linger: follow the arrival rate. Zero while few datagrams arrive; else as long as
+	// a good batch takes, and at most 100 us.
 	lingerAuto uint32 = 4294967295
 	// The longest linger, in microseconds.
 	lingerMaxUS uint32 = 10000
@@ -183,8 +182,8 @@ type Record struct {
 type Metadata struct {
 	// RINGMSG_META_*
 	Valid Meta
-	// AF_INET or AF_INET6, of both addresses; 0 when neither is known. IPv4 on an IPv6
-	// socket stays AF_INET6, as ::ffff:a.b.c.d.
+	// AF_INET or AF_INET6, of both addresses; 0 when neither is known. IPv4 on an IPv6 socket stays
+	// AF_INET6, as ::ffff:a.b.c.d.
 	Family uint16
 	// Host byte order.
 	SourcePort uint16
@@ -231,18 +230,19 @@ type Stats struct {
 	PayloadBytes uint64
 	// Calls of [Ring.Reap] and [Ring.Next]. Ring only.
 	Reaps uint64
-	// Kernel entries: io_uring_enter(2); with the recvmmsg engine every system call of its. Ring only.
+	// Kernel entries: io_uring_enter(2); with the recvmmsg engine every system call of its. Ring
+	// only.
 	Enters uint64
-	// Wake-ups: waits that ended before their time-out, and ringmsg_wake() calls that ended
-	// a reap before it slept. Ring only.
+	// Wake-ups: waits that ended before their time-out, and ringmsg_wake() calls that ended a reap
+	// before it slept. Ring only.
 	Wakes uint64
 	// How often a multishot request ended in the kernel and was armed again.
 	Rearms uint64
-	// How often a request found every buffer of its pool filled: held by the caller, or still
-	// to be reaped.
+	// How often a request found every buffer of its pool filled: held by the caller, or still to be
+	// reaped.
 	Starvations uint64
-	// How often a request found no published buffer although others were free: the hot window
-	// was too narrow, and was widened.
+	// How often a request found no published buffer although others were free: the hot window was
+	// too narrow, and was widened.
 	WindowMisses uint64
 	// How often the completion queue was found to have overflowed (nothing is lost). Ring only.
 	CQOverflows uint64
@@ -257,8 +257,8 @@ type Stats struct {
 	// Socket buffers the kernel dropped since the request was armed, from SO_MEMINFO; with GRO
 	// these are trains. Right even when no datagram followed the last drop.
 	SocketDrops uint64
-	// Pool buffers that records now hold: of every pool; of a request, those of its pool,
-	// whoever received into them.
+	// Pool buffers that records now hold: of every pool; of a request, those of its pool, whoever
+	// received into them.
 	BuffersHeld uint64
 	// Pool buffers now offered to the kernel; counted likewise.
 	BuffersPublished uint64

@@ -1,10 +1,10 @@
 //go:build linux && cgo
 
 // Architecture measures the ways in which a Go program can own a ring, which docs/decisions.md
-// compares: a goroutine locked to its thread with a DEFER_TASKRUN ring, a ring whose ring_fd is
-// on the runtime's poller, a ring in whose reap the reading goroutine itself sleeps; and package
-// net. Figures are the receiving process's CPU per datagram (CLOCK_PROCESS_CPUTIME_ID), and the round trip of a
-// ping-pong. Sender and pinger are processes of their own.
+// compares: a goroutine locked to its thread with a DEFER_TASKRUN ring, a ring whose ring_fd is on
+// the runtime's poller, a ring in whose reap the reading goroutine itself sleeps; and package net.
+// Figures are the receiving process's CPU per datagram (CLOCK_PROCESS_CPUTIME_ID), and the round
+// trip of a ping-pong. Sender and pinger are processes of their own.
 package main
 
 import (

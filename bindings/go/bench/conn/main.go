@@ -1,7 +1,7 @@
 //go:build linux
 
-// Conn measures what a ringmsg.Conn costs beside a *net.UDPConn, where both are used alike: reads of
-// datagrams that come alone or queue up, reads of trains, round trips, sockets that live for one
+// Conn measures what a ringmsg.Conn costs beside a *net.UDPConn, where both are used alike: reads
+// of datagrams that come alone or queue up, reads of trains, round trips, sockets that live for one
 // query, and a thousand sockets. Both take turns within every round, in the same process where that
 // is possible; a line shows the median of the rounds' ratios and their quartiles, beside the goal.
 //

@@ -173,8 +173,8 @@ func (s *server) mark() (cpu int64, counts [2]int64) {
 	return cpu, counts
 }
 
-// paced measures a reader in a process of its own while datagrams arrive at this rate; 0: as fast as
-// they can be sent.
+// paced measures a reader in a process of its own while datagrams arrive at this rate; 0: as fast
+// as they can be sent.
 func paced(rounds, rate int) {
 	s := startServer()
 	defer s.stop()

@@ -93,7 +93,8 @@ func scale(rounds int) {
 	fmt.Printf("  threads, descriptors, locked KiB at most: net %v, ringmsg %v\n", most[0], most[1])
 }
 
-// underMemlock is an unprivileged process with 8 MiB of lockable memory that reads from 400 sockets.
+// underMemlock is an unprivileged process with 8 MiB of lockable memory that reads from 400
+// sockets.
 func underMemlock(kind string) {
 	limit := unix.Rlimit{Cur: 8 << 20, Max: 8 << 20}
 	check(unix.Setrlimit(unix.RLIMIT_MEMLOCK, &limit))

@@ -1,9 +1,9 @@
 //go:build linux
 
-// Speed measures what a datagram costs the receiver when its socket's queue is drained: process
-// CPU (CLOCK_PROCESS_CPUTIME_ID) from a full queue to an empty one, with no sender running. Every way to read
-// has its turn in every round; the figures are medians over the rounds, the ratios medians of the
-// ratios within a round.
+// Speed measures what a datagram costs the receiver when its socket's queue is drained: process CPU
+// (CLOCK_PROCESS_CPUTIME_ID) from a full queue to an empty one, with no sender running. Every way
+// to read has its turn in every round; the figures are medians over the rounds, the ratios medians
+// of the ratios within a round.
 package main
 
 import (
@@ -118,7 +118,8 @@ func readFrom(fill load) float64 {
 	})
 }
 
-// connReadFrom is Conn.ReadFromUDPAddrPort, which takes one datagram after the other out of a batch.
+// connReadFrom is Conn.ReadFromUDPAddrPort, which takes one datagram after the other out of a
+// batch.
 func connReadFrom(fill load) float64 {
 	socket, peer := listen(false)
 	defer peer.Close()

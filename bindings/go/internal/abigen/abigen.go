@@ -98,9 +98,8 @@ var (
 
 // Generate returns the two files: the declarations, and the checks against the C header.
 func Generate(header string) (declarations, checks []byte, err error) {
-	var out, check bytes.Buffer
+	var out, check, variables, heads bytes.Buffer
 	out.WriteString(preamble + "package uring\n")
-	check.WriteString(preamble + checksHead)
 	if err := constants(&out, header); err != nil {
 		return nil, nil, err
 	}
@@ -108,12 +107,16 @@ func Generate(header string) (declarations, checks []byte, err error) {
 		if err := s.declare(&out, &check, header); err != nil {
 			return nil, nil, err
 		}
+		if s.skip != nil {
+			fmt.Fprintf(&heads, "const head%s = unsafe.Offsetof(c%s.%s)\n\n", s.goName, s.goName, s.first(header))
+		}
+		fmt.Fprintf(&variables, "c%s C.struct_%s\ngo%s %s\n", s.goName, s.cName, s.goName, s.goName)
 	}
-	check.WriteString("}\n")
+	all := fmt.Sprintf("%s%svar (\n%s)\n\n%svar _ = []struct{}{\n%s}\n", preamble, checksHead, &variables, &heads, &check)
 	if declarations, err = format.Source(out.Bytes()); err != nil {
 		return nil, nil, fmt.Errorf("%w in %s", err, &out)
 	}
-	checks, err = format.Source(check.Bytes())
+	checks, err = format.Source([]byte(all))
 	return declarations, checks, err
 }
 
@@ -130,7 +133,6 @@ import "unsafe"
 // compiler finds has a field somewhere else: an index into an array of one must be 0.
 var only [1]struct{}
 
-var _ = []struct{}{
 `
 
 // goName returns the Go name of a constant, without RINGMSG_ in front.
@@ -169,9 +171,8 @@ func constants(out *bytes.Buffer, header string) error {
 }
 
 func (s *structure) declare(out, check *bytes.Buffer, header string) error {
-	_, body, found := strings.Cut(header, "struct "+s.cName+" {\n")
-	body, _, closed := strings.Cut(body, "\n};")
-	if !found || !closed {
+	body := s.body(header)
+	if body == "" {
 		return errors.New("the header has no struct " + s.cName)
 	}
 	fmt.Fprintf(out, "\n%stype %s struct {\n", comment(s.about, ""), s.goName)
@@ -194,16 +195,33 @@ func (s *structure) declare(out, check *bytes.Buffer, header string) error {
 		}
 		fmt.Fprintf(out, "%s%s %s\n", comment(about, "\t"), name, goType)
 		if s.skip != nil && head == "" {
-			head = fmt.Sprintf(" - unsafe.Offsetof(C.struct_%s{}.%s)", s.cName, cName)
+			head = " - head" + s.goName
 		}
-		at, size := "unsafe.Offsetof", "unsafe.Sizeof"
-		theirs, ours := fmt.Sprintf("(C.struct_%s{}.%s)", s.cName, escape(cName)), fmt.Sprintf("(%s{}.%s)", s.goName, name)
+		theirs, ours := fmt.Sprintf("(c%s.%s)", s.goName, escape(cName)), fmt.Sprintf("(go%s.%s)", s.goName, name)
+		const at, size = "unsafe.Offsetof", "unsafe.Sizeof"
 		fmt.Fprintf(check, "\tonly[%s%s%s - %s%s],\n", at, theirs, head, at, ours)
 		fmt.Fprintf(check, "\tonly[%s%s - %s%s],\n", size, theirs, size, ours)
 	}
 	out.WriteString("}\n")
-	fmt.Fprintf(check, "\tonly[unsafe.Sizeof(C.struct_%s{})%s - unsafe.Sizeof(%s{})],\n", s.cName, head, s.goName)
+	fmt.Fprintf(check, "\tonly[unsafe.Sizeof(c%s)%s - unsafe.Sizeof(go%s)],\n", s.goName, head, s.goName)
 	return nil
+}
+
+// body returns the fields of the struct as the header has them.
+func (s *structure) body(header string) string {
+	_, body, _ := strings.Cut(header, "struct "+s.cName+" {\n")
+	body, _, _ = strings.Cut(body, "\n};")
+	return body
+}
+
+// first returns the first field that Go has.
+func (s *structure) first(header string) string {
+	for _, field := range fields.FindAllStringSubmatch(s.body(header), -1) {
+		if !contains(s.skip, field[3]) {
+			return field[3]
+		}
+	}
+	return ""
 }
 
 // escape is how cgo names a C field that is a keyword in Go.
@@ -214,22 +232,29 @@ func escape(field string) string {
 	return field
 }
 
-// comment makes a Go comment of a C comment or of plain text.
+// comment makes a Go comment, wrapped at 100 columns, of a C comment or of plain text.
 func comment(text, indent string) string {
+	text = functions.Replace(strings.NewReplacer("/*", " ", "*/", " ").Replace(text))
+	text = mention.ReplaceAllStringFunc(text, func(name string) string {
+		if is, _ := goName(strings.TrimPrefix(name, "RINGMSG_")); is != "" && is[0] >= 'A' && is[0] <= 'Z' {
+			return "[" + is + "]"
+		}
+		return name
+	})
 	var out strings.Builder
-	for line := range strings.SplitSeq(text, "\n") {
-		line = strings.TrimSpace(line)
-		line = strings.TrimSpace(strings.TrimPrefix(strings.TrimPrefix(strings.TrimSuffix(line, "*/"), "/*"), "*"))
-		if line == "" {
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		if word == "*" { // the margin of a C comment
 			continue
 		}
-		line = mention.ReplaceAllStringFunc(functions.Replace(line), func(name string) string {
-			if is, _ := goName(strings.TrimPrefix(name, "RINGMSG_")); is != "" && is[0] != 'l' && is[0] != 'a' {
-				return "[" + is + "]"
-			}
-			return name
-		})
-		out.WriteString(indent + "// " + line + "\n")
+		if 4*len(indent)+len("// ")+len(line)+len(word) > 100 {
+			out.WriteString(indent + "//" + line + "\n")
+			line = ""
+		}
+		line += " " + word
+	}
+	if line != "" {
+		out.WriteString(indent + "//" + line + "\n")
 	}
 	return out.String()
 }
