@@ -136,9 +136,9 @@ func direct(flags uring.SetupFlags, lock bool) receiver {
 	}
 }
 
-// The reading goroutine sleeps in reap, and arms the request again where it finds itself on
-// another thread: completions run in the thread that armed.
-func home(flags uring.SetupFlags) receiver {
+// The reading goroutine sleeps in reap, and arms the request again when it finds itself on another
+// thread: completions run in the thread that armed.
+func rearm(flags uring.SetupFlags) receiver {
 	return func(conn *net.UDPConn, handle func(netip.AddrPort)) {
 		r, pool := ring(conn, flags)
 		at := syscall.Gettid()
@@ -185,6 +185,21 @@ func socket(flags uring.SetupFlags) receiver {
 	}
 }
 
+// The reading goroutine sleeps in the reap of the recvmmsg engine, which belongs to no thread.
+func engine(conn *net.UDPConn, handle func(netip.AddrPort)) {
+	r, err := ringmsg.NewRing(&ringmsg.RingConfig{Engine: ringmsg.EngineRecvmmsg})
+	check(err)
+	pool, err := r.NewPool(ringmsg.PoolConfig{Buffers: 1024, PayloadCapacity: 2048})
+	check(err)
+	check(r.RecvmsgMultishot(pool, descriptor(conn), 0, 0, 0))
+	b := newBatch()
+	for {
+		b.n, b.err = r.Next(b.n, b.records, b.metadata, nil)
+		check(b.err)
+		deliver(b, handle)
+	}
+}
+
 func plainNet(conn *net.UDPConn, handle func(netip.AddrPort)) {
 	buffer := make([]byte, 2048)
 	oob := make([]byte, 256)
@@ -207,10 +222,11 @@ var receivers = []candidate{
 	{"poller-coop", poller(ringmsg.SetupCoopTaskrun | ringmsg.SetupTaskrunFlag)},
 	{"direct-plain", direct(0, false)},
 	{"direct-coop", direct(ringmsg.SetupCoopTaskrun, false)},
-	{"home-plain", home(0)},
-	{"home-coop", home(ringmsg.SetupCoopTaskrun)},
+	{"rearm-plain", rearm(0)},
+	{"rearm-coop", rearm(ringmsg.SetupCoopTaskrun)},
 	{"socket-plain", socket(0)},
 	{"socket-coop", socket(ringmsg.SetupCoopTaskrun)},
+	{"recvmmsg-engine", engine},
 	{"direct-defer-locked", direct(ringmsg.SetupDeferTaskrun, true)},
 }
 
