@@ -12,6 +12,7 @@
 
 use crate::config::{PoolConfig, reserved_is_zero};
 use crate::error::{Error, Result};
+use crate::ids::Slot;
 use crate::record::*;
 
 /// Bytes of struct io_uring_recvmsg_out.
@@ -32,36 +33,50 @@ pub struct Layout {
     pub control_capacity: u32,
     /// Room for the payload.
     pub payload_capacity: u32,
-    /// From one buffer to the next: whole cache lines.
+    /// From one buffer to the next: whole cache lines in a pool.
     pub stride: u32,
     control_at: u32,
     payload_at: u32,
 }
 
 impl Layout {
-    /// The layout that `config` asks for; each capacity rounded up to 8 bytes.
+    /// The layout of a pool that `config` asks for; each capacity rounded up to 8 bytes.
     pub fn new(config: &PoolConfig) -> Result<Self> {
-        reserved_is_zero("ringmsg_pool_config", &config.reserved)?;
-        if config.flags != 0 {
-            return Err(Error::with(libc::EINVAL, format!("pool: unknown flags {:#x}", config.flags)));
-        }
         let buffers = config.buffers;
         if !buffers.is_power_of_two() || buffers > BUFFERS_MAX {
             return Err(Error::with(
                 libc::EINVAL,
-                format!("pool: {buffers} buffers is not a power of two up to {BUFFERS_MAX}"),
+                format_args!("pool: {buffers} buffers is not a power of two up to {BUFFERS_MAX}"),
             ));
         }
+        Self::with_stride("pool", config, 64)
+    }
+
+    /// The layout of a caller's slab: any number of buffers, one right behind the other.
+    pub fn packed(config: &PoolConfig) -> Result<Self> {
+        if config.buffers == 0 || config.buffers > i32::MAX as u32 {
+            return Err(Error::new(libc::EINVAL, "receive: layout.buffers is not from 1 to 2^31 - 1"));
+        }
+        Self::with_stride("receive: layout", config, 8)
+    }
+
+    /// Buffers that start on multiples of `alignment`.
+    fn with_stride(what: &str, config: &PoolConfig, alignment: u64) -> Result<Self> {
+        reserved_is_zero("ringmsg_pool_config", &config.reserved)?;
+        if config.flags != 0 {
+            return Err(Error::with(libc::EINVAL, format_args!("{what}: unknown flags {:#x}", config.flags)));
+        }
+        let buffers = config.buffers;
         let aligned = |capacity: u32| u64::from(capacity).next_multiple_of(8);
         let [name, control, payload] =
             [config.name_capacity, config.control_capacity, config.payload_capacity].map(aligned);
         let whole = u64::from(HEADER) + name + control + payload;
-        let stride = whole.next_multiple_of(64);
+        let stride = whole.next_multiple_of(alignment);
         if stride * u64::from(buffers) > u64::from(u32::MAX) {
             return Err(Error::with(
                 libc::EINVAL,
-                format!(
-                    "pool: {buffers} buffers of {whole} bytes are not below 4 GiB; fewer, or smaller, will fit"
+                format_args!(
+                    "{what}: {buffers} buffers of {whole} bytes are not below 4 GiB; fewer, or smaller, will fit"
                 ),
             ));
         }
@@ -114,6 +129,17 @@ impl Header {
     pub fn from_bytes(bytes: [u8; HEADER as usize]) -> Self {
         let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         Self { name: word(0), control: word(4), payload: word(8), flags: word(12) }
+    }
+
+    /// The same bytes.
+    #[inline]
+    pub fn to_bytes(self) -> [u8; HEADER as usize] {
+        let mut bytes = [0; HEADER as usize];
+        let words = [self.name, self.control, self.payload, self.flags];
+        for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
     }
 }
 
@@ -255,7 +281,7 @@ impl Split {
 
 /// A train of which some datagrams are still to be handed out.
 pub(crate) struct Train {
-    pub slot: u32,
+    pub slot: Slot,
     pub whole: Record,
     pub metadata: Metadata,
     pub split: Split,
@@ -339,6 +365,29 @@ mod tests {
         assert!(Split::of(&train(129, 129, 1)).is_none());
         assert!(Split::of(&train(100, 100, 100)).is_none());
         assert!(Split::of(&train(100, 100, 0)).is_none());
+    }
+
+    #[test]
+    fn a_slab_has_any_number_of_buffers_and_no_gap_between_them() {
+        let config = PoolConfig {
+            buffers: 3,
+            payload_capacity: 1201,
+            control_capacity: 30,
+            name_capacity: 28,
+            ..PoolConfig::default()
+        };
+        let slab = Layout::packed(&config).unwrap();
+        assert_eq!(slab.parts(), (16, 48, 80));
+        assert_eq!((slab.length(), slab.stride), (80 + 1208, 80 + 1208));
+        for wrong in [
+            PoolConfig { buffers: 0, ..config },
+            PoolConfig { buffers: 1 << 31, ..config },
+            PoolConfig { buffers: 1 << 30, ..config },
+            PoolConfig { payload_capacity: u32::MAX, ..config },
+            PoolConfig { flags: 1, ..config },
+        ] {
+            assert_eq!(Layout::packed(&wrong).unwrap_err().errno(), libc::EINVAL);
+        }
     }
 
     #[test]

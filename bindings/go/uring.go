@@ -31,6 +31,8 @@ const (
 	MetaMark              = uring.MetaMark
 	MetaFlowLabel         = uring.MetaFlowLabel
 	MetaLocalV4           = uring.MetaLocalV4
+	MetaPriority          = uring.MetaPriority
+	MetaOffender          = uring.MetaOffender
 )
 
 // The four marks of RFC 3168.

@@ -5,10 +5,11 @@ use std::ptr::NonNull;
 
 use libc::msghdr;
 
+use crate::arm::RecvArgs;
 use crate::error::Result;
 use crate::pool::Pool;
 use crate::ring::Ring;
-use crate::submit::Wish;
+use crate::sys::cancel::NotCancelled;
 
 use super::{Caller, known, null, with_ring};
 
@@ -28,7 +29,10 @@ fn with_pool(
 
 /// ringmsg_recvmsg: receives one message into the caller's own msghdr, as recvmsg(2) does: the
 /// kernel fills payload, name, control messages and flags by the time the FINAL record is
-/// reaped. No flag is added to `msg_flags`. The request is queued: ringmsg_submit() or the next
+/// reaped. No flag is added to `msg_flags`, and one has no effect where it has none on recvmsg(2):
+/// MSG_WAITALL on a socket with messages (SOCK_SEQPACKET). On a stream with MSG_WAITALL the record
+/// comes when all of the payload is there; at once if `msg` has room for control messages, as
+/// io_uring does it. The request is queued: ringmsg_submit() or the next
 /// reap pushes it to the kernel.
 ///
 /// The request refers to the socket, not to the number `fd`, which may be closed and used again.
@@ -37,8 +41,8 @@ fn with_pool(
 /// the record is reaped or ringmsg_ring_free() has returned 0. Descriptors in it are the
 /// caller's. (Languages whose memory moves use ringmsg_recvmsg_once().)
 /// **Threads:** [owner].
-/// **Returns:** 0; -EINVAL (NULL, unknown flags; POLL_FIRST and NO_REARM are known); -EBADF,
-/// -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the
+/// **Returns:** 0; -EINVAL (NULL, unknown flags: POLL_FIRST and NO_REARM are known; MSG_WAITALL with
+/// MSG_PEEK on a stream: the kernel's io_uring repeats the first bytes); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the
 /// kernel cannot take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
 ///
 /// # Safety
@@ -57,7 +61,7 @@ pub unsafe extern "C" fn ringmsg_recvmsg(
             return Err(null("msg"));
         }
         // SAFETY: the caller's promise is passed on.
-        unsafe { ring.recvmsg(msg, Wish { fd, msg_flags, flags, user_data }) }.map(|()| 0)
+        unsafe { ring.recvmsg(msg, RecvArgs { fd, msg_flags, flags, user_data }) }.map(|()| 0)
     })
 }
 
@@ -66,13 +70,15 @@ pub unsafe extern "C" fn ringmsg_recvmsg(
 /// give single-shots a pool of their own. Queued like ringmsg_recvmsg().
 ///
 /// `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: those of recvmsg(2);
-/// MSG_TRUNC (not on streams) and MSG_CMSG_CLOEXEC are added, and not shown.
+/// MSG_TRUNC (not on streams) and MSG_CMSG_CLOEXEC are added, and not shown. MSG_WAITALL as in
+/// ringmsg_recvmsg(), where room for control messages is the pool's control_capacity.
 ///
 /// **Threads:** [owner].
 /// **Returns:** 0; -ENOBUFS (no unpublished buffer); -EINVAL (NULL, unknown flags, a pool of
-/// another ring, SPLIT without space for the segment size, MSG_TRUNC on a stream); -EBADF,
-/// -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the
-/// kernel cannot take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+/// another ring, SPLIT without space for the segment size, MSG_TRUNC on a stream, MSG_WAITALL with
+/// MSG_PEEK on a stream); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the
+/// submission queue is full, and the kernel cannot take it now); -EBADFD (not enabled); -EPERM,
+/// -EOWNERDEAD.
 #[unsafe(no_mangle)]
 pub extern "C" fn ringmsg_recvmsg_once(
     ring: Option<NonNull<Ring>>,
@@ -83,7 +89,7 @@ pub extern "C" fn ringmsg_recvmsg_once(
     user_data: u64,
 ) -> c_int {
     with_pool(known(ring), pool, |ring, pool| {
-        ring.recvmsg_once(pool, Wish { fd, msg_flags, flags, user_data })
+        ring.recvmsg_once(pool, RecvArgs { fd, msg_flags, flags, user_data })
     })
 }
 
@@ -94,9 +100,16 @@ pub extern "C" fn ringmsg_recvmsg_once(
 /// It is never silently dead. When the kernel ends it (buffers used up, a zero-length datagram,
 /// an ICMP error, a full completion queue) it is armed again, at once or as soon as a buffer is
 /// released. On datagram sockets errors are records and the request goes on, but for ENOTSOCK,
-/// EFAULT, EINVAL, and sixteen failures without data within 10 ms. On stream and seqpacket
+/// EFAULT, EINVAL, and sixteen failures without data within 10 ms. ICMP errors never end it. Sixteen
+/// EACCES or EOPNOTSUPP, which may come from a peer's ICMP errors or from a security module, make it
+/// try once a millisecond. On stream and seqpacket
 /// sockets result 0 is the end, and so is any error. Closing `fd` does not end it:
 /// ringmsg_cancel() does.
+///
+/// **On a socket that other rings or processes receive from, too,** cancel before the thread stops
+/// reaping: in plain and COOP mode and with SQPOLL the kernel receives for whatever is armed, and
+/// what it gave to this ring, nobody else gets. In DEFER mode and on the recvmmsg engine nothing is
+/// received but during a reap.
 ///
 /// `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: MSG_ERRQUEUE,
 /// MSG_CMSG_CLOEXEC, MSG_TRUNC; the latter two are added where they make sense, and not shown.
@@ -116,7 +129,7 @@ pub extern "C" fn ringmsg_recvmsg_multishot(
     user_data: u64,
 ) -> c_int {
     with_pool(known(ring), pool, |ring, pool| {
-        ring.recvmsg_multishot(pool, Wish { fd, msg_flags, flags, user_data })
+        ring.recvmsg_multishot(pool, RecvArgs { fd, msg_flags, flags, user_data })
     })
 }
 
@@ -155,9 +168,10 @@ pub extern "C" fn ringmsg_submit(ring: Option<NonNull<Ring>>) -> c_int {
 pub extern "C" fn ringmsg_wake(ring: Option<&Ring>) -> c_int {
     // Not `with_ring`: keeping a sentence may allocate, which a signal handler must not.
     let Some(ring) = ring else { return -libc::EINVAL };
+    let _not_cancelled = NotCancelled::begin();
     match ring.gate.enter() {
-        Ok(_pass) => {
-            ring.signals.wake();
+        Ok(_inside) => {
+            ring.wakeup.wake();
             0
         }
         Err(error) => -error.errno(),

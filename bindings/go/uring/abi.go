@@ -30,8 +30,11 @@ const (
 type Engine uint32
 
 const (
-	// io_uring where multishot recvmsg works, else [EngineRecvmmsg]. Setup flags that the latter
-	// has no use for are then not granted: [Ring.Info] tells.
+	// io_uring where multishot recvmsg works, and where a ring and a pool have memory; else
+	// [EngineRecvmmsg], which does not grant setup flags that mean nothing to it. [Ring.Info] says
+	// which engine it is, [DescribeSupport] why. If io_uring has no memory for a pool
+	// (RLIMIT_MEMLOCK) before anything is armed and before [Ring.FD] was called, the ring changes
+	// its engine.
 	EngineAuto Engine = 0
 	// io_uring: kernel 6.0 or later, unless a sandbox forbids it.
 	EngineIOURing Engine = 1
@@ -71,7 +74,8 @@ const (
 	RecordBuffer RecordFlags = 1 << 0
 	// The request is over. The record may carry data as well.
 	RecordFinal RecordFlags = 1 << 1
-	// The payload was cut: wire_length says how long it was.
+	// The payload was cut. wire_length says how long it was; of [Ring.Recvmsg] only if MSG_TRUNC is
+	// among its msg_flags.
 	RecordTruncated RecordFlags = 1 << 2
 	// Control messages were cut or lost: the control capacity was too small.
 	RecordControlTruncated RecordFlags = 1 << 3
@@ -106,8 +110,9 @@ const (
 	MetaHardwareTimestamp Meta = 1 << 8
 	// The destination port is known (IP_RECVORIGDSTADDR, IPV6_RECVORIGDSTADDR).
 	MetaDestinationPort Meta = 1 << 9
-	// The record carries a queued socket error (IP_RECVERR with MSG_ERRQUEUE). Its name, and so the
-	// source in its metadata, is where the datagram that failed was sent.
+	// The record comes from the socket's error queue (MSG_ERRQUEUE): an error, or a note about a
+	// datagram that was sent (a transmit timestamp, a zero-copy completion). Its name, and so the
+	// source in its metadata, is where that datagram was sent.
 	MetaSocketError Meta = 1 << 10
 	// The packet's mark is known (SO_RCVMARK).
 	MetaMark Meta = 1 << 11
@@ -115,6 +120,10 @@ const (
 	MetaFlowLabel Meta = 1 << 12
 	// The local IPv4 address to reply from is known (IP_PKTINFO's ipi_spec_dst).
 	MetaLocalV4 Meta = 1 << 13
+	// The packet's priority is known (SO_RCVPRIORITY, kernel 6.15).
+	MetaPriority Meta = 1 << 14
+	// The router or host that sent the ICMP error is known.
+	MetaOffender Meta = 1 << 15
 )
 
 const (
@@ -129,7 +138,7 @@ const (
 	// For [Wait].Linger: follow the arrival rate. Zero while few datagrams arrive; else as long as
 	// a good batch takes, and at most 100 us.
 	lingerAuto uint32 = 4294967295
-	// The longest linger, in microseconds.
+	// The longest linger, in microseconds. More is -EINVAL.
 	lingerMaxUS uint32 = 10000
 )
 
@@ -159,7 +168,8 @@ type Record struct {
 	NameOffset uint32
 	// Bytes of the source address that are there; 0 when the kernel gave none.
 	NameLength uint32
-	// Payload bytes before truncation.
+	// Payload bytes before truncation. Of [Ring.Recvmsg] without MSG_TRUNC in msg_flags: the bytes
+	// that were copied, as recvmsg(2) returns them.
 	WireLength uint32
 	// MSG_TRUNC, MSG_CTRUNC, MSG_ERRQUEUE, ... as the kernel set them.
 	MsgFlags uint32
@@ -205,7 +215,7 @@ type Metadata struct {
 	SegmentSize uint32
 	// SO_RXQ_OVFL: socket buffers dropped so far; with GRO these are trains. Wraps.
 	Dropped uint32
-	// The errno of a queued error (IP_RECVERR), positive.
+	// ee_errno of a queued error, positive; 0 for a note, which is no error.
 	SocketError int32
 	// CLOCK_REALTIME, ns.
 	SoftwareTimestampNS int64
@@ -217,7 +227,24 @@ type Metadata struct {
 	FlowLabel uint32
 	// ipi_spec_dst: the local IPv4 address to reply from.
 	LocalV4Bytes [4]uint8
-	reserved     uint32
+	// SO_PRIORITY of the packet.
+	Priority uint32
+	// ee_info, with SOCKET_ERROR: the next hop's MTU (EMSGSIZE), the first number of a zero-copy
+	// range, the kind of a timestamp (SCM_TSTAMP_*).
+	ErrorInfo uint32
+	// ee_data, with SOCKET_ERROR: the id of a timestamp (SOF_TIMESTAMPING_OPT_ID), the last number
+	// of a zero-copy range.
+	ErrorData   uint32
+	ErrorOrigin uint8
+	// ee_type, with SOCKET_ERROR: the ICMP type.
+	ErrorType uint8
+	// ee_code, with SOCKET_ERROR: the ICMP code; of a zero-copy note 1 if the kernel copied.
+	ErrorCode uint8
+	reserved8 uint8
+	// With OFFENDER: the sender of the ICMP error. IPv4 in the first four bytes; on an IPv6 socket
+	// as ::ffff:a.b.c.d.
+	OffenderBytes [16]uint8
+	reserved      uint32
 }
 
 // Stats counts what a ring, or one request, has done so far: struct ringmsg_stats without its head.
@@ -230,7 +257,7 @@ type Stats struct {
 	PayloadBytes uint64
 	// Calls of [Ring.Reap] and [Ring.Next]. Ring only.
 	Reaps uint64
-	// Kernel entries: io_uring_enter(2); with the recvmmsg engine every system call of its. Ring
+	// Kernel entries: io_uring_enter(2); with the recvmmsg engine each of its system calls. Ring
 	// only.
 	Enters uint64
 	// Wake-ups: waits that ended before their time-out, and ringmsg_wake() calls that ended a reap

@@ -52,6 +52,20 @@ func (m *Metadata) LocalV4() netip.Addr {
 	return netip.AddrFrom4(m.LocalV4Bytes)
 }
 
+// Offender returns the router or host that sent the ICMP error; the zero Addr if it is not known.
+func (m *Metadata) Offender() netip.Addr {
+	if m.Valid&MetaOffender == 0 {
+		return netip.Addr{}
+	}
+	if m.ErrorOrigin == originICMP && [12]byte(m.OffenderBytes[4:]) == [12]byte{} {
+		return netip.AddrFrom4([4]byte(m.OffenderBytes[:4]))
+	}
+	return netip.AddrFrom16(m.OffenderBytes)
+}
+
+// originICMP is SO_EE_ORIGIN_ICMP.
+const originICMP = 2
+
 // Timestamp returns when the kernel received the datagram; the zero Time if it is not known.
 func (m *Metadata) Timestamp() time.Time {
 	if m.Valid&MetaSoftwareTimestamp == 0 {
