@@ -10,7 +10,6 @@ import (
 
 var (
 	needRing     = testkit.NeedRing
-	needIOURing  = testkit.NeedIOURing
 	ok           = testkit.OK
 	within       = testkit.Within
 	udp          = testkit.UDP

@@ -2,11 +2,7 @@ package ringmsg
 
 import "golang.org/x/sys/unix"
 
-// What package unix does not have.
-const (
-	ipv6FlowInfo  = 11 // IPV6_FLOWINFO
-	soRcvPriority = 82 // SO_RCVPRIORITY
-)
+const ipv6FlowInfo = 11 // IPV6_FLOWINFO, which package unix does not have
 
 // controlOptions are the socket options that bring control messages, and which.
 var controlOptions = []struct {
@@ -16,7 +12,7 @@ var controlOptions = []struct {
 	{unix.SOL_SOCKET, unix.SO_RXQ_OVFL, controlType{unix.SOL_SOCKET, unix.SO_RXQ_OVFL}},
 	{unix.SOL_SOCKET, unix.SO_TIMESTAMPING, controlType{unix.SOL_SOCKET, unix.SO_TIMESTAMPING}},
 	{unix.SOL_SOCKET, unix.SO_RCVMARK, controlType{unix.SOL_SOCKET, unix.SO_MARK}},
-	{unix.SOL_SOCKET, soRcvPriority, controlType{unix.SOL_SOCKET, unix.SO_PRIORITY}},
+	{unix.SOL_SOCKET, unix.SO_RCVPRIORITY, controlType{unix.SOL_SOCKET, unix.SO_PRIORITY}},
 	{unix.SOL_IP, unix.IP_PKTINFO, controlType{unix.SOL_IP, unix.IP_PKTINFO}},
 	{unix.SOL_IP, unix.IP_RECVTOS, controlType{unix.SOL_IP, unix.IP_TOS}},
 	{unix.SOL_IP, unix.IP_RECVTTL, controlType{unix.SOL_IP, unix.IP_TTL}},

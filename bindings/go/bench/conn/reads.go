@@ -16,9 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sink keeps reads of payloads from being optimised away.
-var sink byte
-
 // reads measures the CPU time of a read.
 func reads(rounds int) {
 	queued("lone, read as it arrives", rounds, 1, 1.10, single(64))
@@ -78,7 +75,6 @@ func queued(name string, rounds, depth int, goal float64, send sender) {
 		for range sent {
 			_, _, err := ends[i].ReadFromUDPAddrPort(buffer)
 			check(err)
-			sink += buffer[0]
 		}
 		return cpu() - before, sent
 	}
