@@ -80,6 +80,30 @@ func TestReadersTakeTurns(t *testing.T) {
 	}
 }
 
+// A loop gives its ring back when it ends, however it ends, and not only with Close.
+func TestALoopGivesItsRingBack(t *testing.T) {
+	needRing(t)
+	for _, options := range [][]Option{nil, {WithUnlockedGoroutine()}} {
+		conn, peer := listen(t, options...)
+		before := descriptors(t)
+		for round := range 3 {
+			write(t, peer, "x")
+			func() {
+				defer func() { _ = recover() }()
+				for _, err := range conn.Batches(context.Background()) {
+					ok(t, err)
+					equal(t, "a ring has descriptors", descriptors(t) > before, true)
+					if round == 1 {
+						panic("in the body")
+					}
+					break
+				}
+			}()
+			equal(t, "descriptors after the loop", descriptors(t), before)
+		}
+	}
+}
+
 func TestNoGoroutineNorDescriptorIsLeftBehind(t *testing.T) {
 	use := func() {
 		conn, peer := listen(t)
