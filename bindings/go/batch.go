@@ -108,7 +108,7 @@ func (d Datagram) Record() *Record { return d.record }
 // WireLength returns the payload's length before truncation.
 func (d Datagram) WireLength() int { return int(d.record.WireLength) }
 
-// Truncated tells whether the payload was cut.
+// Truncated reports whether the payload was cut.
 func (d Datagram) Truncated() bool { return d.record.Flags&RecordTruncated != 0 }
 
 // Err returns the error that came in a datagram's place, such as ECONNREFUSED on a connected

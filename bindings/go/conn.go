@@ -115,11 +115,11 @@ func (c *Conn) SetDeadline(t time.Time) error {
 // SetReadDeadline sets when reads fail with [os.ErrDeadlineExceeded]; zero: never. It also holds
 // for reads that sleep already.
 func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err := c.udp.SetReadDeadline(t); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.deadline = t
 	if c.loop != nil {
 		c.loop.wake()

@@ -20,10 +20,10 @@ func (c *Conn) readError(err error) error {
 	return &net.OpError{Op: "read", Net: c.network(), Source: c.udp.LocalAddr(), Addr: c.udp.RemoteAddr(), Err: err}
 }
 
-// network returns the network under which the socket was made, "udp4" for example, which package
-// net tells in its errors only. This one is refused before any system call: a connected socket
-// takes no address, and an unconnected one needs one. (A socket that net.FileConn made may be
-// connected without package net knowing; port 0 is refused by the kernel.)
+// network returns the network under which the socket was made, "udp4" for example. Package net shows
+// it in its errors only, so this asks for a write that fails before any system call: an unconnected
+// socket needs an address, and a connected one takes none. (Package net does not know that a socket
+// of net.FileConn is connected. There the kernel refuses port 0.)
 func (c *Conn) network() string {
 	var err error
 	if c.udp.RemoteAddr() == nil {

@@ -9,22 +9,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// groState says what a Conn has done about UDP_GRO, with which the kernel joins the datagrams of
-// one sender to a train. Reads split trains whatever the state is: other users of the socket, and
-// the program, may have switched it on.
+// groState says what a Conn has done about UDP_GRO, with which the kernel joins datagrams of one
+// sender to a train. Reads split trains in every state: the program, or another user of the socket,
+// may have switched the option on.
 type groState uint8
 
 const (
-	groUntouched groState = iota // nobody has read yet
+	groUntouched groState = iota // there was no read yet
 	groOn                        // the Conn switched it on
-	groLeft                      // not the Conn's: it stays as it is
+	groLeft                      // it is not the Conn's, and stays as it is
 )
 
 // prepare switches UDP_GRO on before the first read, unless it is on already.
 //
-// A connected socket has it from the second read on: many live for one query. The kernel rewrites
-// its own code when the first socket of the machine gets UDP_GRO and when the last one goes, which
-// takes it 45 µs each (measured); with another such socket open it takes 0.7 µs.
+// A connected socket gets it before the second read: many are made for one query. The kernel patches
+// its own text when the first socket of the machine gets UDP_GRO and when the last one goes, which
+// takes 45 µs each (measured); with another such socket open it takes 0.7 µs.
 func (r *receiver) prepare(fd int, c *Conn) {
 	if r.gro != groUntouched {
 		return
@@ -45,8 +45,8 @@ func (r *receiver) prepare(fd int, c *Conn) {
 	}
 }
 
-// giveUpGRO switches UDP_GRO off, if the Conn switched it on, and leaves it for good: somebody else
-// is about to read the socket, and would take a train for one datagram.
+// giveUpGRO switches UDP_GRO off, if the Conn switched it on, and never on again: somebody else is
+// about to read the socket, and would take a train for one datagram.
 func (r *receiver) giveUpGRO(fd int) {
 	if r.gro == groOn {
 		kept := 0
@@ -61,8 +61,8 @@ func (r *receiver) giveUpGRO(fd int) {
 	r.gro = groLeft
 }
 
-// settleGRO is giveUpGRO at the end of the Conn, for those who have a duplicate of the socket. What
-// is received is lost. On a socket that is flooded UDP_GRO stays on: to lose more would be worse.
+// settleGRO switches UDP_GRO off when the Conn is closed, for other users of the socket. What it
+// receives on the way is lost. On a socket that is flooded the option stays on instead.
 func (r *receiver) settleGRO(fd int) {
 	if r.gro == groOn {
 		r.switchGROOff(fd, closeMost, func(m *message) { r.counts.discarded += uint64(m.datagrams()) })
@@ -80,10 +80,11 @@ const (
 	noLimit   = math.MaxInt
 )
 
-// switchGROOff switches UDP_GRO off without merging datagrams. A train that is queued when the
-// option goes off is read as one datagram, and nothing tells: so the socket is read until it is
-// empty, and if something was queued by the time the option is off, the option is on again and all
-// is repeated. After so many messages it gives up, and the option stays on.
+// switchGROOff switches UDP_GRO off without merging datagrams. The kernel hands a train that is queued
+// when the option goes off to the next read as one datagram, without its segment size. So this reads
+// the socket until it is empty, switches the option off, and looks whether something was queued in
+// between; if so it switches the option on and begins again. It gives up after `most` messages, and
+// leaves the option on.
 func (r *receiver) switchGROOff(fd, most int, use func(m *message)) {
 	for {
 		var emptied bool
@@ -99,8 +100,8 @@ func (r *receiver) switchGROOff(fd, most int, use func(m *message)) {
 	}
 }
 
-// readAll receives until the socket is empty, or so many messages. It returns how many are left of
-// the limit.
+// readAll receives until the socket is empty, or `most` messages. It returns how many messages are
+// left of the limit.
 func (r *receiver) readAll(fd, most int, use func(m *message)) (left int, emptied bool) {
 	if !isQueued(fd) {
 		return most, true
@@ -133,9 +134,9 @@ func isSocketError(errno syscall.Errno) bool {
 	return true
 }
 
-// isQueued reports whether the receive queue holds anything. SO_MEMINFO counts a datagram before
-// the datagram is in the queue, but it counts unread error messages too; poll(2) sees only the
-// queue. So what is counted has a moment to arrive there.
+// isQueued reports whether the receive queue holds a message. SO_MEMINFO counts a message before it is
+// in the queue, but counts unread error messages too; poll(2) looks at the queue alone. So a message
+// that is counted gets a moment to arrive in the queue.
 func isQueued(fd int) bool {
 	for range 4 {
 		if received, err := receiveMemory(fd); err == nil && received == 0 {

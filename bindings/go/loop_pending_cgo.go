@@ -29,7 +29,7 @@ func (r *receiver) keepBatch(b *Batch, pool *uring.Pool) {
 	}
 }
 
-// takeBatch returns up to so many pending datagrams as a batch that needs no buffers; nil if
+// takeBatch returns up to `most` pending datagrams as a batch that needs no buffers; nil if
 // nothing is pending.
 func (r *receiver) takeBatch(most int) *Batch {
 	r.mu.Lock()

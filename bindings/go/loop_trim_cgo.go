@@ -3,6 +3,7 @@
 package ringmsg
 
 import (
+	"os"
 	"time"
 
 	"github.com/ringmsg/ringmsg/bindings/go/uring"
@@ -14,9 +15,9 @@ const (
 	// after trimAfter without a datagram.
 	trimAfter = time.Second
 	trimLeast = 4 << 20
-
-	pageSize = 4096
 )
+
+var pageSize = os.Getpagesize()
 
 // touch adds a batch to what has been written to the pool's memory since it was trimmed.
 func (l *loop) touch(b *Batch) {

@@ -12,7 +12,7 @@ import (
 type receiver struct {
 	mu       sync.Mutex
 	gro      groState
-	hasRead  bool // somebody has begun to read
+	hasRead  bool // there was a read
 	closed   bool
 	pending  []*message // received and not read yet: those from first on, the oldest first
 	first    int

@@ -165,11 +165,12 @@ func (m *message) next() []byte {
 // done reports whether every datagram has been handed out.
 func (m *message) done() bool { return m.at >= m.length }
 
-// The system calls below never block, whatever became of O_NONBLOCK: os.File.Fd of a duplicate
-// clears it for everybody. So the scheduler need not be told of them.
+// The system calls below pass MSG_DONTWAIT and never block, even if O_NONBLOCK was cleared
+// (os.File.Fd of a duplicate clears it for every user of the socket). So they may bypass the
+// scheduler.
 
-// recvmsg receives one message. The scheduler is told of the call after the reader slept, when it
-// has something to do about it: it wakes its monitor, as with package net's reads.
+// recvmsg receives one message. After the reader has slept, the call goes through the scheduler as
+// package net's do: that wakes the runtime's monitor thread, and an answer arrives sooner.
 func recvmsg(fd int, header *unix.Msghdr, slept bool) (int, syscall.Errno) {
 	call := unix.RawSyscall
 	if slept {

@@ -161,7 +161,7 @@ func isMapped(ip *[16]byte) bool { return [12]byte(ip[:12]) == [12]byte{10: 0xff
 
 // destination returns the address to answer from: for IPv4, mapped or not, the one that the kernel
 // says (right for broadcast and multicast, too); for IPv6 the one that was asked, unless it is a
-// multicast address, from which nothing can be sent. The interface is told where the address means
+// multicast address, from which nothing can be sent. The interface is given where the address means
 // nothing without it.
 func destination(control []byte) (from local, found bool) {
 	for {

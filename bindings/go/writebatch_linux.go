@@ -86,10 +86,7 @@ func (w *batchWrite) send(fd uintptr) bool {
 			w.errno = errno
 			return true
 		default:
-			w.settle(sent)
-			if sent < count {
-				continue // the next call says why
-			}
+			w.settle(sent) // where it sent fewer, the next call returns the error
 		}
 	}
 	return true

@@ -53,7 +53,7 @@ func train(size, segments int) sender {
 	}
 }
 
-// queued measures reads of what is queued already: both kinds drain a queue of so many datagrams in
+// queued measures reads of what is queued already: both kinds drain a queue of `depth` datagrams in
 // turn, many times in a round.
 func queued(name string, rounds, depth int, goal float64, send sender) {
 	var ends [2]conn
@@ -103,7 +103,7 @@ func queued(name string, rounds, depth int, goal float64, send sender) {
 	report(name, "ns", figures, goal)
 }
 
-// serve is a process with a reader of each kind, which tells its CPU time and what has arrived
+// serve is a process with a reader of each kind. It prints its CPU time and what has arrived
 // whenever a line comes in.
 func serve() {
 	var counts [2]atomic.Int64
