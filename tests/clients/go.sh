@@ -19,5 +19,5 @@ echo "With cgo:"
 echo "Without cgo:"
 CGO_ENABLED=0 "$go" run . "$@" || status=1
 echo "Test suites:"
-"$go" run ./suites "$root/build/clients" "$root" "$@" || status=1
+"$go" run ./suites "$root/build/clients-go" "$root" "$@" || status=1
 exit $status
