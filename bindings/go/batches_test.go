@@ -375,3 +375,39 @@ func TestABodyMayAdvanceAnotherIterator(t *testing.T) {
 		write(t, peer, "x")
 	}
 }
+
+// What a loop's metadata needs stays on after it, unseen by readers of control messages until the
+// program asks for it itself, and another loop has it at once.
+func TestMetadataStaysUnseenAfterALoop(t *testing.T) {
+	needRing(t)
+	conn, peer := listen(t, WithMetadata(MetaHopLimit))
+	hopLimit := func() {
+		t.Helper()
+		write(t, peer, "x")
+		for batch, err := range conn.Batches(context.Background()) {
+			ok(t, err)
+			equal(t, "hop limit", batch.At(0).Metadata().HopLimit, 64)
+			break
+		}
+	}
+	control := func() int {
+		t.Helper()
+		write(t, peer, "x")
+		_, oobn, _, _, err := conn.ReadMsgUDP(make([]byte, 10), make([]byte, 100))
+		ok(t, err)
+		return oobn
+	}
+	hopLimit()
+	equal(t, "control messages", control(), 0)
+	raw, err := conn.SyscallConn()
+	ok(t, err)
+	ok(t, raw.Control(func(fd uintptr) {
+		on, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVTTL)
+		ok(t, err)
+		equal(t, "IP_RECVTTL, as the program set it", on, 0)
+	}))
+	hopLimit()
+	ok(t, raw.Control(func(fd uintptr) { ok(t, unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVTTL, 1)) }))
+	equal(t, "control messages that the program asked for", control(), unix.CmsgSpace(4))
+	hopLimit()
+}
