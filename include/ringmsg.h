@@ -42,7 +42,11 @@
  * No call holds a lock while it sleeps.
  *
  * Fork. In a child, calls on the parent's ring return -EPERM, except ringmsg_ring_free(). (The
- * library does not notice children of vfork(2) or of clone(2) without libc.)
+ * library does not notice children of vfork(2) or of clone(2) without libc.) fork(2) may be called
+ * in a signal handler.
+ *
+ * pthread_cancel(3) takes effect when a call returns, not during it, so it does not end a thread
+ * that sleeps in a reap: call ringmsg_wake() as well.
  *
  * An internal error of the library poisons the ring: its calls then return -ENOTRECOVERABLE. A
  * panic never unwinds into the caller.
@@ -869,7 +873,7 @@ size_t ringmsg_last_error(char *buf,
 /*
  * ringmsg_query_support: tells what this kernel and this sandbox offer, by trying: engines,
  * setup flags, features, and the reason when io_uring is refused. Makes and frees some rings for
- * that, which takes about a millisecond.
+ * that, which takes about a millisecond, in a thread that has ended when the call returns.
  *
  * Ownership: `out` is the caller's; its `size` must be set.
  * Threads: any.
@@ -944,6 +948,9 @@ int ringmsg_ring_info(const struct ringmsg_ring *ring,
  * never read or write it. (The ring's own descriptor would not do: in DEFER mode it wakes
  * nobody.)
  *
+ * The first call in a process on a ring in DEFER mode starts a thread, and waits for its end: it
+ * finds out how this kernel reports to an eventfd.
+ *
  * Ownership: the library's, made on first use; do not close it.
  * Threads: any.
  * Returns: the descriptor; -EINVAL (NULL); -EMFILE, -ENFILE, -ENOMEM.
@@ -995,8 +1002,8 @@ int ringmsg_ring_free(struct ringmsg_ring *ring);
  * ringmsg_socket_enable: sets the socket options that make the kernel send `metadata` (a set of
  * RINGMSG_META_*) with every datagram. It takes every kind of socket that can report them: UDP,
  * UDP-Lite, raw and ping sockets of both families; other families report drops, timestamps, mark
- * and priority. On IPv6 sockets it sets both levels, since an IPv4 datagram there brings its own; a
- * level that the socket does not have is skipped. SO_TIMESTAMPING keeps what is set already.
+ * and priority. On IPv6 sockets it sets both levels, since an IPv4 datagram there brings its own;
+ * a level that the socket does not have is skipped. SO_TIMESTAMPING keeps what is set already.
  * SEGMENT_SIZE switches GRO on (UDP_GRO): from then on a plain recv(2) sees trains too.
  *
  * Threads: any.
@@ -1009,8 +1016,8 @@ int ringmsg_socket_enable(int fd,
 
 /*
  * ringmsg_socket_disable: switches off exactly the socket options behind `metadata`, for everybody
- * who shares the socket through dup(2), fork(2) or SCM_RIGHTS. (DESTINATION, INTERFACE and LOCAL_V4
- * share one option; so do SOCKET_ERROR and OFFENDER.)
+ * who shares the socket through dup(2), fork(2) or SCM_RIGHTS. (DESTINATION, INTERFACE and
+ * LOCAL_V4 share one option; so do SOCKET_ERROR and OFFENDER.)
  *
  * SEGMENT_SIZE is switched off only while nothing is queued at the socket: a plain recv(2) would
  * see a queued train as one datagram. The order that works is: receive until -EAGAIN, call this,
@@ -1123,9 +1130,10 @@ size_t ringmsg_pool_size(const struct ringmsg_pool *pool);
  * the record is reaped or ringmsg_ring_free() has returned 0. Descriptors in it are the
  * caller's. (Languages whose memory moves use ringmsg_recvmsg_once().)
  * Threads: [owner].
- * Returns: 0; -EINVAL (NULL, unknown flags: POLL_FIRST and NO_REARM are known; MSG_WAITALL with
- * MSG_PEEK on a stream: the kernel's io_uring repeats the first bytes); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the
- * kernel cannot take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+ * Returns: 0; -EINVAL (NULL, unknown flags: POLL_FIRST and NO_REARM are known; MSG_WAITALL
+ * with MSG_PEEK on a stream: the kernel's io_uring repeats the first bytes); -EBADF, -ENOTSOCK;
+ * -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the kernel cannot
+ * take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
  */
 int ringmsg_recvmsg(struct ringmsg_ring *ring,
                     int fd,
@@ -1162,19 +1170,18 @@ int ringmsg_recvmsg_once(struct ringmsg_ring *ring,
  * `pool` and becomes a record, or, with RINGMSG_RECV_SPLIT, a record for each datagram of a
  * GRO train. The request submits itself.
  *
- * It is never silently dead. When the kernel ends it (buffers used up, a zero-length datagram,
- * an ICMP error, a full completion queue) it is armed again, at once or as soon as a buffer is
+ * It is never silently dead. When the kernel ends it (buffers used up, a zero-length datagram, an
+ * ICMP error, a full completion queue) it is armed again, at once or as soon as a buffer is
  * released. On datagram sockets errors are records and the request goes on, but for ENOTSOCK,
- * EFAULT, EINVAL, and sixteen failures without data within 10 ms. ICMP errors never end it. Sixteen
- * EACCES or EOPNOTSUPP, which may come from a peer's ICMP errors or from a security module, make it
- * try once a millisecond. On stream and seqpacket
- * sockets result 0 is the end, and so is any error. Closing `fd` does not end it:
- * ringmsg_cancel() does.
+ * EFAULT, EINVAL, and sixteen failures without data within 10 ms. ICMP errors never end it.
+ * Sixteen EACCES or EOPNOTSUPP, which may come from a peer's ICMP errors or from a security
+ * module, make it try once a millisecond. On stream and seqpacket sockets result 0 is the end, and
+ * so is any error. Closing `fd` does not end it: ringmsg_cancel() does.
  *
- * On a socket that other rings or processes receive from, too, cancel before the thread stops
- * reaping: in plain and COOP mode and with SQPOLL the kernel receives for whatever is armed, and
- * what it gave to this ring, nobody else gets. In DEFER mode and on the recvmmsg engine nothing is
- * received but during a reap.
+ * On a socket that other rings or processes receive from, too, cancel before the thread
+ * stops reaping: in plain and COOP mode and with SQPOLL the kernel receives for whatever is armed,
+ * and what it gave to this ring, nobody else gets. In DEFER mode and on the recvmmsg engine
+ * nothing is received but during a reap.
  *
  * `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: MSG_ERRQUEUE,
  * MSG_CMSG_CLOEXEC, MSG_TRUNC; the latter two are added where they make sense, and not shown.
@@ -1195,7 +1202,9 @@ int ringmsg_recvmsg_multishot(struct ringmsg_ring *ring,
 /*
  * ringmsg_cancel: ends every request with `user_data`. Each answers with exactly one FINAL
  * record: its own result if that came first, else -ECANCELED. Datagrams that are still in the
- * socket stay there.
+ * socket stay there. With the last request of a socket the ring closes its reference, in the reap
+ * that returns the record: if `fd` is closed by then, that is the last close, which waits on a TCP
+ * socket with SO_LINGER.
  *
  * Threads: [owner].
  * Returns: 0: the FINAL records are on their way; -ENOENT (no such request); -EINVAL

@@ -24,7 +24,8 @@ pub const RINGMSG_RECV_POLL_FIRST: u32 = 1u32 << 1;
 /// Report every end of a request as FINAL instead of arming it again.
 pub const RINGMSG_RECV_NO_REARM: u32 = 1u32 << 2;
 
-/// How long a request pauses after -ENOMEM, and between failures that may be ICMP's but are too many.
+/// How long a request pauses after -ENOMEM, and between failures that may be ICMP's but are too
+/// many.
 pub(crate) const PAUSE: Duration = Duration::from_millis(1);
 /// End a request after this many failures without data within this interval.
 const FAILURES_MAX: u32 = 16;
@@ -255,7 +256,11 @@ impl Request {
             libc::ENOTSOCK | libc::EFAULT | libc::EINVAL | libc::EBADF => Verdict::End,
             _ if is_icmp(errno) => Verdict::Rearm,
             _ if self.fails_too_often(now_ns) => {
-                if is_icmp_or_policy(errno) { Verdict::Pause } else { Verdict::End }
+                if is_icmp_or_policy(errno) {
+                    Verdict::Pause
+                } else {
+                    Verdict::End
+                }
             }
             libc::ENOMEM => Verdict::Pause,
             _ => Verdict::Rearm,
@@ -294,7 +299,8 @@ fn is_icmp(errno: i32) -> bool {
 }
 
 /// What an ICMP error becomes, too, but also the answer of a security module, a filter of system
-/// calls or a protocol, which comes again at once: a request that is armed at once would never rest.
+/// calls or a protocol, which comes again at once: a request that is armed at once would never
+/// rest.
 fn is_icmp_or_policy(errno: i32) -> bool {
     matches!(errno, libc::EACCES | libc::EOPNOTSUPP)
 }

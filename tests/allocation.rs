@@ -308,7 +308,8 @@ fn socket_errors_allocate_nothing() {
 }
 
 /// Runs `call` with no memory, then with one allocation, and so on, until it succeeds. Each time
-/// before it must return -ENOMEM, and have done nothing: the next attempt finds things as they were.
+/// before it must return -ENOMEM, and have done nothing: the next attempt finds things as they
+/// were.
 #[track_caller]
 fn succeeds_once_there_is_memory(what: &str, mut call: impl FnMut() -> c_int) {
     for allocations in 0..200 {

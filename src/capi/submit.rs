@@ -41,9 +41,10 @@ fn with_pool(
 /// the record is reaped or ringmsg_ring_free() has returned 0. Descriptors in it are the
 /// caller's. (Languages whose memory moves use ringmsg_recvmsg_once().)
 /// **Threads:** [owner].
-/// **Returns:** 0; -EINVAL (NULL, unknown flags: POLL_FIRST and NO_REARM are known; MSG_WAITALL with
-/// MSG_PEEK on a stream: the kernel's io_uring repeats the first bytes); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the
-/// kernel cannot take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+/// **Returns:** 0; -EINVAL (NULL, unknown flags: POLL_FIRST and NO_REARM are known; MSG_WAITALL
+/// with MSG_PEEK on a stream: the kernel's io_uring repeats the first bytes); -EBADF, -ENOTSOCK;
+/// -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the kernel cannot
+/// take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
 ///
 /// # Safety
 /// `msg` is NULL, or as said above.
@@ -97,19 +98,18 @@ pub extern "C" fn ringmsg_recvmsg_once(
 /// `pool` and becomes a record, or, with RINGMSG_RECV_SPLIT, a record for each datagram of a
 /// GRO train. The request submits itself.
 ///
-/// It is never silently dead. When the kernel ends it (buffers used up, a zero-length datagram,
-/// an ICMP error, a full completion queue) it is armed again, at once or as soon as a buffer is
+/// It is never silently dead. When the kernel ends it (buffers used up, a zero-length datagram, an
+/// ICMP error, a full completion queue) it is armed again, at once or as soon as a buffer is
 /// released. On datagram sockets errors are records and the request goes on, but for ENOTSOCK,
-/// EFAULT, EINVAL, and sixteen failures without data within 10 ms. ICMP errors never end it. Sixteen
-/// EACCES or EOPNOTSUPP, which may come from a peer's ICMP errors or from a security module, make it
-/// try once a millisecond. On stream and seqpacket
-/// sockets result 0 is the end, and so is any error. Closing `fd` does not end it:
-/// ringmsg_cancel() does.
+/// EFAULT, EINVAL, and sixteen failures without data within 10 ms. ICMP errors never end it.
+/// Sixteen EACCES or EOPNOTSUPP, which may come from a peer's ICMP errors or from a security
+/// module, make it try once a millisecond. On stream and seqpacket sockets result 0 is the end, and
+/// so is any error. Closing `fd` does not end it: ringmsg_cancel() does.
 ///
-/// **On a socket that other rings or processes receive from, too,** cancel before the thread stops
-/// reaping: in plain and COOP mode and with SQPOLL the kernel receives for whatever is armed, and
-/// what it gave to this ring, nobody else gets. In DEFER mode and on the recvmmsg engine nothing is
-/// received but during a reap.
+/// **On a socket that other rings or processes receive from, too,** cancel before the thread
+/// stops reaping: in plain and COOP mode and with SQPOLL the kernel receives for whatever is armed,
+/// and what it gave to this ring, nobody else gets. In DEFER mode and on the recvmmsg engine
+/// nothing is received but during a reap.
 ///
 /// `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: MSG_ERRQUEUE,
 /// MSG_CMSG_CLOEXEC, MSG_TRUNC; the latter two are added where they make sense, and not shown.
@@ -135,7 +135,9 @@ pub extern "C" fn ringmsg_recvmsg_multishot(
 
 /// ringmsg_cancel: ends every request with `user_data`. Each answers with exactly one FINAL
 /// record: its own result if that came first, else -ECANCELED. Datagrams that are still in the
-/// socket stay there.
+/// socket stay there. With the last request of a socket the ring closes its reference, in the reap
+/// that returns the record: if `fd` is closed by then, that is the last close, which waits on a TCP
+/// socket with SO_LINGER.
 ///
 /// **Threads:** [owner].
 /// **Returns:** 0: the FINAL records are on their way; -ENOENT (no such request); -EINVAL
