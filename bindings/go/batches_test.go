@@ -336,7 +336,9 @@ func TestMetadataStaysUnseenAfterALoop(t *testing.T) {
 		equal(t, "IP_RECVTTL, as the program set it", on, 0)
 	}))
 	hopLimit()
-	ok(t, raw.Control(func(fd uintptr) { ok(t, unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVTTL, 1)) }))
+	ok(t, raw.Control(
+		func(fd uintptr) { ok(t, unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVTTL, 1)) },
+	))
 	equal(t, "control messages that the program asked for", control(), unix.CmsgSpace(4))
 	hopLimit()
 }

@@ -33,7 +33,7 @@ var readBehaviours = []behaviour{
 			seen.add(string(b[:n]), oobn, flags&(msgTrunc|msgCtrunc), port.Addr(), err)
 		}
 	}},
-	{"short buffers cut, and the rest is gone", func(t *testing.T, conn packetConn, peer *net.UDPConn, seen *outcome) {
+	{"short buffers cut", func(t *testing.T, conn packetConn, peer *net.UDPConn, seen *outcome) {
 		write(t, peer, "first datagram")
 		write(t, peer, "second datagram")
 		write(t, peer, "third")
@@ -88,7 +88,7 @@ var readBehaviours = []behaviour{
 		n, err := conn.Read(b)
 		seen.add(string(b[:n]), err)
 	}},
-	{"a deadline that passes during a read", func(t *testing.T, conn packetConn, peer *net.UDPConn, seen *outcome) {
+	{"a deadline passes during a read", func(t *testing.T, conn packetConn, peer *net.UDPConn, seen *outcome) {
 		start := time.Now()
 		seen.add(conn.SetDeadline(start.Add(40 * time.Millisecond)))
 		_, err := conn.Read(make([]byte, 10))
@@ -101,7 +101,7 @@ var readBehaviours = []behaviour{
 		_, err := conn.Read(make([]byte, 10))
 		seen.fail(err)
 	}},
-	{"a deadline taken away during a read", func(t *testing.T, conn packetConn, peer *net.UDPConn, seen *outcome) {
+	{"a deadline removed in a read", func(t *testing.T, conn packetConn, peer *net.UDPConn, seen *outcome) {
 		seen.add(conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)))
 		time.AfterFunc(20*time.Millisecond, func() { _ = conn.SetReadDeadline(time.Time{}) })
 		time.AfterFunc(200*time.Millisecond, func() { _, _ = peer.Write([]byte("late")) })

@@ -77,7 +77,9 @@ func peerAt(at netip.AddrPort) peer {
 // isSourceRefused reports whether a send may have failed because of its source address: one that
 // was removed, or one from which there is no way to the peer.
 func isSourceRefused(err error) bool {
-	for _, errno := range []error{unix.EINVAL, unix.EADDRNOTAVAIL, unix.ENODEV, unix.ENETUNREACH, unix.EHOSTUNREACH} {
+	for _, errno := range []error{
+		unix.EINVAL, unix.EADDRNOTAVAIL, unix.ENODEV, unix.ENETUNREACH, unix.EHOSTUNREACH,
+	} {
 		if errors.Is(err, errno) {
 			return true
 		}

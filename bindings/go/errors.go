@@ -7,7 +7,9 @@ import (
 
 // ErrAnotherReader is what a read gets while a loop over [Conn.Batches] has the Conn, and what such
 // a loop gets while others read.
-var ErrAnotherReader = errors.New("ringmsg: the Conn has another reader: either one loop over Batches, or other reads")
+var ErrAnotherReader = errors.New(
+	"ringmsg: the Conn has another reader: either one loop over Batches, or other reads",
+)
 
 // readError words an error as package net does those of this socket's reads.
 func (c *Conn) readError(err error) error {
@@ -17,7 +19,9 @@ func (c *Conn) readError(err error) error {
 		worded.Op = "read"
 		return &worded
 	}
-	return &net.OpError{Op: "read", Net: c.network(), Source: c.udp.LocalAddr(), Addr: c.udp.RemoteAddr(), Err: err}
+	return &net.OpError{
+		Op: "read", Net: c.network(), Source: c.udp.LocalAddr(), Addr: c.udp.RemoteAddr(), Err: err,
+	}
 }
 
 // network returns the network under which the socket was made, "udp4" for example. Package net shows

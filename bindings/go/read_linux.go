@@ -32,7 +32,9 @@ func newRead(c *Conn) *read {
 }
 
 // read reads the next datagram; call names the system call in errors, as package net does.
-func (c *Conn) read(call string, b, oob []byte) (n, oobn, msgFlags int, from unix.RawSockaddrInet6, err error) {
+func (c *Conn) read(call string, b, oob []byte) (
+	n, oobn, msgFlags int, from unix.RawSockaddrInet6, err error,
+) {
 	if !c.enter() {
 		return 0, 0, 0, from, c.readError(ErrAnotherReader)
 	}

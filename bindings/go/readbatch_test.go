@@ -89,8 +89,10 @@ func TestReadBatchShowsTheProgramsControlMessages(t *testing.T) {
 		on, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO)
 		ok(t, err)
 		equal(t, "IP_PKTINFO, as the program set it", on, 0)
-		for _, option := range [][2]int{{unix.IPPROTO_IP, unix.IP_RECVTOS}, {unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS},
-			{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO}} {
+		for _, option := range [][2]int{
+			{unix.IPPROTO_IP, unix.IP_RECVTOS}, {unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS},
+			{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO},
+		} {
 			ok(t, unix.SetsockoptInt(int(fd), option[0], option[1], 1))
 		}
 	}))
@@ -111,7 +113,7 @@ func TestReadBatchShowsTheProgramsControlMessages(t *testing.T) {
 		}
 	}
 	equal(t, "traffic class", seen[controlType{unix.IPPROTO_IP, unix.IP_TOS}], true)
-	equal(t, "IPV6_PKTINFO, which the program wants as well", seen[controlType{unix.IPPROTO_IPV6, unix.IPV6_PKTINFO}], true)
+	equal(t, "IPV6_PKTINFO, of both", seen[controlType{unix.IPPROTO_IPV6, unix.IPV6_PKTINFO}], true)
 	equal(t, "UDP_GRO", seen[groType], false)
 	equal(t, "IP_PKTINFO, the Conn's own", seen[controlType{unix.IPPROTO_IP, unix.IP_PKTINFO}], false)
 }
@@ -127,7 +129,10 @@ func TestControlMessagesAreCutBetweenMessages(t *testing.T) {
 	for _, c := range []struct {
 		room, n int
 		cut     bool
-	}{{0, 0, true}, {19, 0, true}, {20, 20, true}, {24, 24, true}, {40, 24, true}, {41, 41, false}, {48, 48, false}, {100, 48, false}} {
+	}{
+		{0, 0, true}, {19, 0, true}, {20, 20, true}, {24, 24, true},
+		{40, 24, true}, {41, 41, false}, {48, 48, false}, {100, 48, false},
+	} {
 		to := make([]byte, c.room)
 		n, cut := copyControl(to, both, []controlType{{0, 9}})
 		equal(t, "length in "+strconv.Itoa(c.room), n, c.n)

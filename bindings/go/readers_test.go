@@ -126,7 +126,8 @@ func TestNoGoroutineNorDescriptorIsLeftBehind(t *testing.T) {
 	deadline := time.Now().Add(5 * time.Second)
 	for runtime.NumGoroutine() > goroutines || descriptors(t) > open {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d goroutines and %d descriptors, before %d and %d", runtime.NumGoroutine(), descriptors(t), goroutines, open)
+			t.Fatalf("%d goroutines and %d descriptors, before %d and %d",
+				runtime.NumGoroutine(), descriptors(t), goroutines, open)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

@@ -30,6 +30,11 @@ var replyNetwork = []string{
 	"route add 239.0.0.0/8 dev d0", "-6 route add ff15::/16 dev d0 table local",
 }
 
+// at returns a UDP address.
+func at(address string, port int) *net.UDPAddr {
+	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(address), uint16(port)))
+}
+
 // replyReads are the ways to read a question, each returning it and who asked.
 var replyReads = map[string]func(t *testing.T, c *Conn) (string, net.Addr){
 	"ReadFrom": func(t *testing.T, c *Conn) (string, net.Addr) {
@@ -83,7 +88,7 @@ func TestAnswersLeaveFromTheAddressThatWasAsked(t *testing.T) {
 		ok(t, err)
 		port := conn.LocalAddr().(*net.UDPAddr).Port
 		for _, address := range addresses {
-			client := sender(t, net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(address), uint16(port))))
+			client := sender(t, at(address, port))
 			ok(t, client.SetReadDeadline(time.Now().Add(5*time.Second)))
 			for read, question := range replyReads {
 				for write, answer := range replyWrites {
@@ -111,7 +116,7 @@ func TestAnswersLeaveFromTheAddressThatWasAsked(t *testing.T) {
 func sourceOf(t *testing.T, conn *Conn, client *net.UDPConn, to string) string {
 	t.Helper()
 	port := conn.LocalAddr().(*net.UDPAddr).Port
-	_, err := client.WriteTo([]byte("?"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(to), uint16(port))))
+	_, err := client.WriteTo([]byte("?"), at(to, port))
 	ok(t, err)
 	b := make([]byte, 10)
 	ok(t, conn.SetReadDeadline(time.Now().Add(5*time.Second)))
@@ -144,16 +149,19 @@ func TestWhatRepliesDoOtherwise(t *testing.T) {
 	client4, client6 := udp(t, "udp4", "10.2.0.1:0"), udp(t, "udp6", "[fd00::1]:0")
 	raw, err := client4.SyscallConn()
 	ok(t, err)
-	ok(t, raw.Control(func(fd uintptr) { ok(t, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1)) }))
+	ok(t, raw.Control(
+		func(fd uintptr) { ok(t, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1)) },
+	))
 
 	// The peer asks one address after the other, before it is answered.
 	port := conn.LocalAddr().(*net.UDPAddr).Port
 	for _, to := range []string{"10.1.0.1", "10.1.0.2"} {
-		_, err := client4.WriteTo([]byte("?"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(to), uint16(port))))
+		_, err := client4.WriteTo([]byte("?"), at(to, port))
 		ok(t, err)
 	}
 	var from net.Addr
-	for _, last := range []string{"10.1.0.1", "10.1.0.2"} { // the second is in the socket, or read ahead, at first
+	// The second question is in the socket, or read ahead, when the first one is answered.
+	for _, last := range []string{"10.1.0.1", "10.1.0.2"} {
 		_, from, err = conn.ReadFrom(make([]byte, 10))
 		ok(t, err)
 		equal(t, "an answer comes from", answerTo(t, conn, client4, from), last)
@@ -171,7 +179,7 @@ func TestWhatRepliesDoOtherwise(t *testing.T) {
 		{"fd00::4", "/128", "WriteBatch", client6},
 	} {
 		equal(t, "before", sourceOf(t, conn, gone.client, gone.address), gone.address)
-		_, err = gone.client.WriteTo([]byte("?"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(gone.address), uint16(port))))
+		_, err = gone.client.WriteTo([]byte("?"), at(gone.address, port))
 		ok(t, err)
 		_, from, err := conn.ReadFrom(make([]byte, 10))
 		ok(t, err)
@@ -203,7 +211,7 @@ func TestWhatRepliesDoOtherwise(t *testing.T) {
 	equal(t, "before", sourceOf(t, conn, client4, "10.1.0.2"), "10.1.0.2")
 	other := local{address: mapped([4]byte{10, 1, 0, 1})}
 	_, err = conn.WriteBatch([]ipv4.Message{{
-		Buffers: [][]byte{[]byte("!")}, Addr: &net.UDPAddr{IP: net.IPv4(10, 2, 0, 1), Port: client4.LocalAddr().(*net.UDPAddr).Port},
+		Buffers: [][]byte{[]byte("!")}, Addr: client4.LocalAddr(),
 		OOB: other.control(new([replyControl]byte)),
 	}}, 0)
 	ok(t, err)

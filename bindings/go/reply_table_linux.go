@@ -212,7 +212,8 @@ func (l *local) control(to *[replyControl]byte) []byte {
 	}
 	header.Level, header.Type = unix.SOL_IPV6, unix.IPV6_PKTINFO
 	header.SetLen(unix.CmsgLen(unix.SizeofInet6Pktinfo))
-	*(*unix.Inet6Pktinfo)(unsafe.Pointer(&to[unix.SizeofCmsghdr])) = unix.Inet6Pktinfo{Addr: l.address, Ifindex: l.index}
+	info := (*unix.Inet6Pktinfo)(unsafe.Pointer(&to[unix.SizeofCmsghdr]))
+	*info = unix.Inet6Pktinfo{Addr: l.address, Ifindex: l.index}
 	return to[:unix.CmsgSpace(unix.SizeofInet6Pktinfo)]
 }
 

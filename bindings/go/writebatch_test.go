@@ -62,10 +62,14 @@ func TestWriteBatchStopsAtTheMessageThatFails(t *testing.T) {
 		wrong ipv4.Message
 		is    error
 	}{
-		{"port 0", ipv4.Message{Buffers: [][]byte{{1}}, Addr: &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}}, syscall.EINVAL},
+		{"port 0", ipv4.Message{
+			Buffers: [][]byte{{1}}, Addr: &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)},
+		}, syscall.EINVAL},
 		{"too long", ipv4.Message{Buffers: [][]byte{make([]byte, 70000)}, Addr: to}, syscall.EMSGSIZE},
 		{"no address", ipv4.Message{Buffers: [][]byte{{1}}}, syscall.EDESTADDRREQ},
-		{"of another family", ipv4.Message{Buffers: [][]byte{{1}}, Addr: &net.UDPAddr{IP: net.IPv6loopback, Port: 1}}, nil},
+		{"of another family", ipv4.Message{
+			Buffers: [][]byte{{1}}, Addr: &net.UDPAddr{IP: net.IPv6loopback, Port: 1},
+		}, nil},
 		{"of another kind", ipv4.Message{Buffers: [][]byte{{1}}, Addr: &net.TCPAddr{}}, syscall.EINVAL},
 	} {
 		good := ipv4.Message{Buffers: [][]byte{[]byte("good")}, Addr: to}
@@ -99,7 +103,9 @@ func TestWriteBatchOfAConnectedSocket(t *testing.T) {
 	server, peer := listen(t)
 	conn, err := NewConn(peer)
 	ok(t, err)
-	n, err := conn.WriteBatch([]ipv4.Message{{Buffers: [][]byte{[]byte("a")}}, {Buffers: [][]byte{[]byte("b")}}}, 0)
+	n, err := conn.WriteBatch(
+		[]ipv4.Message{{Buffers: [][]byte{[]byte("a")}}, {Buffers: [][]byte{[]byte("b")}}}, 0,
+	)
 	ok(t, err)
 	equal(t, "sent", n, 2)
 	b := make([]byte, 10)

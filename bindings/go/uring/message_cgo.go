@@ -48,10 +48,14 @@ func (r *Ring) Recvmsg(fd int, message *Message, msgFlags int, flags RecvFlags, 
 	m.Lock()
 	defer m.Unlock()
 	if _, taken := m.byID[userData]; taken || message.header != nil {
-		return &Error{Op: "recvmsg", Errno: syscall.EBUSY, Reason: "recvmsg: this message or this user data is in flight"}
+		return &Error{
+			Op: "recvmsg", Errno: syscall.EBUSY, Reason: "recvmsg: this message or this user data is in flight",
+		}
 	}
 	message.pin()
-	err := failure("recvmsg", C.rm_recvmsg(r.handle, C.int(fd), message.header, C.int(msgFlags), C.uint32_t(flags), C.uint64_t(userData)))
+	err := failure("recvmsg", C.rm_recvmsg(
+		r.handle, C.int(fd), message.header, C.int(msgFlags), C.uint32_t(flags), C.uint64_t(userData),
+	))
 	if err != nil {
 		message.unpin()
 		return err

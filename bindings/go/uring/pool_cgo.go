@@ -41,7 +41,9 @@ func (r *Ring) NewPool(config PoolConfig) (*Pool, error) {
 		return nil, err
 	}
 	defer r.leave()
-	for _, n := range []int{config.Buffers, config.PayloadCapacity, config.ControlCapacity, config.NameCapacity} {
+	for _, n := range []int{
+		config.Buffers, config.PayloadCapacity, config.ControlCapacity, config.NameCapacity,
+	} {
 		if n < 0 || uint64(n) > 1<<32-1 {
 			return nil, &Error{Op: "pool_new", Errno: syscall.EINVAL, Reason: "pool: a size out of range"}
 		}
@@ -57,7 +59,9 @@ func (r *Ring) NewPool(config PoolConfig) (*Pool, error) {
 		return nil, err
 	}
 	pool.id = uint16(C.ringmsg_pool_id(pool.handle))
-	pool.bytes = unsafe.Slice((*byte)(unsafe.Pointer(C.ringmsg_pool_base(pool.handle))), int(C.ringmsg_pool_size(pool.handle)))
+	pool.bytes = unsafe.Slice(
+		(*byte)(unsafe.Pointer(C.ringmsg_pool_base(pool.handle))), int(C.ringmsg_pool_size(pool.handle)),
+	)
 	return pool, nil
 }
 

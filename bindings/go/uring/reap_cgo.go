@@ -31,7 +31,7 @@ func (r *Ring) Next(done int, records []Record, metadata []Metadata, wait *Wait)
 		return 0, err
 	}
 	defer r.leave()
-	if len(records) == 0 || done < 0 || done > len(records) || (metadata != nil && len(metadata) < len(records)) {
+	if metadata != nil && len(metadata) < len(records) || len(records) == 0 || done < 0 || done > len(records) {
 		return 0, &Error{Op: "next", Errno: syscall.EINVAL, Reason: "next: no room in records, or less in metadata"}
 	}
 	w := Wait{Timeout: -1, Linger: LingerAuto}

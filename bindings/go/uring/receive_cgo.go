@@ -19,7 +19,9 @@ func (r *Ring) RecvmsgMultishot(pool *Pool, fd int, msgFlags int, flags RecvFlag
 	return r.receive("recvmsg_multishot", pool, fd, msgFlags, flags, userData, 0)
 }
 
-func (r *Ring) receive(op string, pool *Pool, fd int, msgFlags int, flags RecvFlags, userData uint64, once C.int) error {
+func (r *Ring) receive(
+	op string, pool *Pool, fd int, msgFlags int, flags RecvFlags, userData uint64, once C.int,
+) error {
 	if err := r.enter(); err != nil {
 		return err
 	}
@@ -27,7 +29,9 @@ func (r *Ring) receive(op string, pool *Pool, fd int, msgFlags int, flags RecvFl
 	if pool == nil || pool.ring != r {
 		return &Error{Op: op, Errno: syscall.EINVAL, Reason: op + ": a pool of another ring"}
 	}
-	return failure(op, C.rm_recv(r.handle, pool.handle, C.int(fd), C.int(msgFlags), C.uint32_t(flags), C.uint64_t(userData), once))
+	return failure(op, C.rm_recv(
+		r.handle, pool.handle, C.int(fd), C.int(msgFlags), C.uint32_t(flags), C.uint64_t(userData), once,
+	))
 }
 
 // Cancel ends every request with this user data; each answers with one final record.

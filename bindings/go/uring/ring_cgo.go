@@ -50,7 +50,9 @@ func failure(op string, result C.struct_rm_result) error {
 // finds unreachable is closed as a safety net.
 func NewRing(config *RingConfig) (*Ring, error) {
 	if have := uint32(C.ringmsg_abi_version()); have != abiVersion {
-		return nil, fmt.Errorf("ringmsg: the library has binary interface %d, this package needs %d", have, abiVersion)
+		return nil, fmt.Errorf(
+			"ringmsg: the library has binary interface %d, this package needs %d", have, abiVersion,
+		)
 	}
 	given := C.struct_ringmsg_ring_config{flags: C.RINGMSG_SETUP_AUTO, sq_thread_cpu: -1}
 	if config != nil {
@@ -69,7 +71,9 @@ func NewRing(config *RingConfig) (*Ring, error) {
 		return nil, err
 	}
 	ring := &Ring{handle: handle}
-	ring.safety = runtime.AddCleanup(ring, func(handle *C.struct_ringmsg_ring) { C.ringmsg_ring_free(handle) }, handle)
+	ring.safety = runtime.AddCleanup(
+		ring, func(handle *C.struct_ringmsg_ring) { C.ringmsg_ring_free(handle) }, handle,
+	)
 	return ring, nil
 }
 

@@ -106,7 +106,9 @@ func TestTypedMetadata(t *testing.T) {
 			var name, address string
 			fmt.Sscan(network, &name, &address)
 			receiver := udp(t, name, address)
-			ok(t, uring.EnableMetadata(descriptorOf(t, receiver), uring.MetaDestination|uring.MetaTrafficClass|uring.MetaHopLimit|uring.MetaSoftwareTimestamp))
+			const asked = uring.MetaDestination | uring.MetaTrafficClass |
+				uring.MetaHopLimit | uring.MetaSoftwareTimestamp
+			ok(t, uring.EnableMetadata(descriptorOf(t, receiver), asked))
 			from := sender(t, receiver.LocalAddr())
 			fd := descriptorOf(t, from)
 			if name == "udp4" {
@@ -160,7 +162,11 @@ func TestTrainsAreSplitWithoutACopy(t *testing.T) {
 			equal(t, "segments", records[i].Segments, 3)
 			equal(t, "offset", records[i].PayloadOffset, records[0].PayloadOffset+uint32(i)*100)
 		}
-		equal(t, "the train", string(pool.Payload(&records[0]))+string(pool.Payload(&records[1]))+string(pool.Payload(&records[2])), string(train))
+		var joined []byte
+		for i := range records[:n] {
+			joined = append(joined, pool.Payload(&records[i])...)
+		}
+		equal(t, "the train", string(joined), string(train))
 		ok(t, ring.Release(records[:n]))
 	})
 }
@@ -223,8 +229,11 @@ func TestCloseEndsASleepingReap(t *testing.T) {
 		_, info := ring.Info()
 		_, fd := ring.FD()
 		_, created := ring.NewPool(uring.PoolConfig{})
-		for i, err := range []error{ring.Close(), ring.Wake(), ring.Cancel(42), ring.Submit(), ring.Enable(), stats, info, fd, created,
-			ring.Release(nil), pool.Close(), ring.Recvmsg(0, &uring.Message{}, 0, 0, 1), ring.RecvmsgOnce(pool, 0, 0, 0, 0)} {
+		for i, err := range []error{
+			ring.Close(), ring.Wake(), ring.Cancel(42), ring.Submit(), ring.Enable(), stats, info, fd, created,
+			ring.Release(nil), pool.Close(), ring.Recvmsg(0, &uring.Message{}, 0, 0, 1),
+			ring.RecvmsgOnce(pool, 0, 0, 0, 0),
+		} {
 			if !errors.Is(err, net.ErrClosed) {
 				t.Errorf("call %d on a closed ring: %v", i, err)
 			}
@@ -255,7 +264,9 @@ func TestOneMessageIntoTheProgramsMemory(t *testing.T) {
 		fd := descriptorOf(t, receiver)
 		ok(t, uring.EnableMetadata(fd, uring.MetaTrafficClass))
 		from := sender(t, receiver.LocalAddr())
-		message := &uring.Message{Buffers: [][]byte{make([]byte, 3), make([]byte, 16)}, Name: make([]byte, 128), Control: make([]byte, 64)}
+		message := &uring.Message{
+			Buffers: [][]byte{make([]byte, 3), make([]byte, 16)}, Name: make([]byte, 128), Control: make([]byte, 64),
+		}
 		for range 3 {
 			ok(t, ring.Recvmsg(fd, message, 0, 0, 7))
 			if err := ring.Recvmsg(fd, message, 0, 0, 8); !errors.Is(err, syscall.EBUSY) {
@@ -367,7 +378,8 @@ func TestWrongConfigurationsAreExplained(t *testing.T) {
 	ok(t, err)
 	defer ring.Close()
 	_, err = ring.NewPool(uring.PoolConfig{Buffers: 300})
-	if !errors.Is(err, syscall.EINVAL) || err.Error() == (&uring.Error{Op: "pool_new", Errno: syscall.EINVAL}).Error() {
+	bare := &uring.Error{Op: "pool_new", Errno: syscall.EINVAL}
+	if !errors.Is(err, syscall.EINVAL) || err.Error() == bare.Error() {
 		t.Fatalf("300 buffers: %v", err)
 	}
 	if err := uring.EnableMetadata(-1, uring.MetaSource); !errors.Is(err, syscall.EBADF) {

@@ -4,10 +4,12 @@ package uring
 
 import "errors"
 
+var unsupported = errors.ErrUnsupported
+
 // Without cgo, or off Linux, there is no library to call: every call says so.
 
 // Available returns nil where rings can be made, and otherwise why not.
-func Available() error { return errors.ErrUnsupported }
+func Available() error { return unsupported }
 
 // Version returns the library's version; here it is empty.
 func Version() string { return "" }
@@ -22,16 +24,16 @@ func QuerySupport() Support { return Support{} }
 func DescribeSupport() string { return "ringmsg: this program was built without cgo, or not for Linux" }
 
 // EnableMetadata sets the socket options that make the kernel send metadata.
-func EnableMetadata(int, Meta) error { return errors.ErrUnsupported }
+func EnableMetadata(int, Meta) error { return unsupported }
 
 // PoolConfigForSocket sizes a pool.
-func PoolConfigForSocket(int) (PoolConfig, error) { return PoolConfig{}, errors.ErrUnsupported }
+func PoolConfigForSocket(int) (PoolConfig, error) { return PoolConfig{}, unsupported }
 
 // ParseControl returns the control messages of a slice.
-func ParseControl([]byte) ([]ControlMessage, error) { return nil, errors.ErrUnsupported }
+func ParseControl([]byte) ([]ControlMessage, error) { return nil, unsupported }
 
 // DecodeControl decodes control messages.
-func DecodeControl([]byte) (Metadata, error) { return Metadata{}, errors.ErrUnsupported }
+func DecodeControl([]byte) (Metadata, error) { return Metadata{}, unsupported }
 
 // Message is the program's own memory for one message.
 type Message struct {
@@ -50,28 +52,28 @@ type Ring struct{}
 type Pool struct{}
 
 // NewRing makes a ring.
-func NewRing(*RingConfig) (*Ring, error) { return nil, errors.ErrUnsupported }
+func NewRing(*RingConfig) (*Ring, error) { return nil, unsupported }
 
-func (*Ring) Cancel(uint64) error                                       { return errors.ErrUnsupported }
-func (*Ring) Close() error                                              { return errors.ErrUnsupported }
-func (*Ring) Enable() error                                             { return errors.ErrUnsupported }
-func (*Ring) FD() (int, error)                                          { return -1, errors.ErrUnsupported }
-func (*Ring) Info() (RingInfo, error)                                   { return RingInfo{}, errors.ErrUnsupported }
-func (*Ring) NewPool(PoolConfig) (*Pool, error)                         { return nil, errors.ErrUnsupported }
-func (*Ring) Next(int, []Record, []Metadata, *Wait) (int, error)        { return 0, errors.ErrUnsupported }
-func (*Ring) Reap([]Record, []Metadata, *Wait) (int, error)             { return 0, errors.ErrUnsupported }
-func (*Ring) Recvmsg(int, *Message, int, RecvFlags, uint64) error       { return errors.ErrUnsupported }
-func (*Ring) RecvmsgMultishot(*Pool, int, int, RecvFlags, uint64) error { return errors.ErrUnsupported }
-func (*Ring) RecvmsgOnce(*Pool, int, int, RecvFlags, uint64) error      { return errors.ErrUnsupported }
-func (*Ring) Release([]Record) error                                    { return errors.ErrUnsupported }
-func (*Ring) RequestStats(uint64) (Stats, error)                        { return Stats{}, errors.ErrUnsupported }
-func (*Ring) Stats() (Stats, error)                                     { return Stats{}, errors.ErrUnsupported }
-func (*Ring) Submit() error                                             { return errors.ErrUnsupported }
-func (*Ring) TakeFDs(*Record, []int) (int, error)                       { return 0, errors.ErrUnsupported }
-func (*Ring) Wake() error                                               { return errors.ErrUnsupported }
+func (*Ring) Cancel(uint64) error                                       { return unsupported }
+func (*Ring) Close() error                                              { return unsupported }
+func (*Ring) Enable() error                                             { return unsupported }
+func (*Ring) FD() (int, error)                                          { return -1, unsupported }
+func (*Ring) Info() (RingInfo, error)                                   { return RingInfo{}, unsupported }
+func (*Ring) NewPool(PoolConfig) (*Pool, error)                         { return nil, unsupported }
+func (*Ring) Next(int, []Record, []Metadata, *Wait) (int, error)        { return 0, unsupported }
+func (*Ring) Reap([]Record, []Metadata, *Wait) (int, error)             { return 0, unsupported }
+func (*Ring) Recvmsg(int, *Message, int, RecvFlags, uint64) error       { return unsupported }
+func (*Ring) RecvmsgMultishot(*Pool, int, int, RecvFlags, uint64) error { return unsupported }
+func (*Ring) RecvmsgOnce(*Pool, int, int, RecvFlags, uint64) error      { return unsupported }
+func (*Ring) Release([]Record) error                                    { return unsupported }
+func (*Ring) RequestStats(uint64) (Stats, error)                        { return Stats{}, unsupported }
+func (*Ring) Stats() (Stats, error)                                     { return Stats{}, unsupported }
+func (*Ring) Submit() error                                             { return unsupported }
+func (*Ring) TakeFDs(*Record, []int) (int, error)                       { return 0, unsupported }
+func (*Ring) Wake() error                                               { return unsupported }
 
 func (*Pool) Bytes() []byte          { return nil }
-func (*Pool) Close() error           { return errors.ErrUnsupported }
+func (*Pool) Close() error           { return unsupported }
 func (*Pool) Control(*Record) []byte { return nil }
 func (*Pool) ID() uint16             { return PoolNone }
 func (*Pool) Name(*Record) []byte    { return nil }

@@ -24,6 +24,7 @@ func dnsAnswers(listen listener) (string, error) {
 	})}
 	go func() { _ = server.ActivateAndServe() }()
 	time.Sleep(50 * time.Millisecond)
+	port := conn.LocalAddr().(*net.UDPAddr).Port
 	var answered atomic.Int64
 	var group sync.WaitGroup
 	for i, address := range []string{"127.0.0.1", "127.0.0.2", "127.3.4.5", "[::1]"} {
@@ -34,7 +35,7 @@ func dnsAnswers(listen listener) (string, error) {
 			for j := range 100 {
 				m := new(dns.Msg)
 				m.SetQuestion(fmt.Sprintf("q%d-%d.example.org.", i, j), dns.TypeA)
-				if _, _, err := c.Exchange(m, fmt.Sprintf("%s:%d", address, conn.LocalAddr().(*net.UDPAddr).Port)); err == nil {
+				if _, _, err := c.Exchange(m, fmt.Sprint(address, ":", port)); err == nil {
 					answered.Add(1)
 				}
 			}

@@ -19,8 +19,10 @@ func iceMux(listen listener) (string, error) {
 		mux := ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: listen("udp4", "127.0.0.1:0")})
 		defer mux.Close()
 		agent, err := ice.NewAgent(&ice.AgentConfig{
-			NetworkTypes: []ice.NetworkType{ice.NetworkTypeUDP4}, CandidateTypes: []ice.CandidateType{ice.CandidateTypeHost},
-			UDPMux: mux, IncludeLoopback: true,
+			NetworkTypes:    []ice.NetworkType{ice.NetworkTypeUDP4},
+			CandidateTypes:  []ice.CandidateType{ice.CandidateTypeHost},
+			UDPMux:          mux,
+			IncludeLoopback: true,
 		})
 		if err != nil {
 			return "", err

@@ -86,7 +86,8 @@ func main() {
 		}
 		theirs, ours := attempt(c.run, kinds[0].listen), attempt(c.run, kinds[1].listen)
 		fmt.Printf("%-46s %-24s %-24s\n", c.name, theirs, ours)
-		failed = failed || theirs != ours || strings.HasPrefix(theirs, "error") || strings.HasPrefix(theirs, "panic")
+		unwell := strings.HasPrefix(theirs, "error") || strings.HasPrefix(theirs, "panic")
+		failed = failed || unwell || theirs != ours
 	}
 	if failed {
 		fmt.Println("not equal, or not well")

@@ -45,7 +45,9 @@ func (b *batchBind) Open(uint16) ([]conn.ReceiveFunc, uint16, error) {
 func (b *batchBind) Send(buffers [][]byte, to conn.Endpoint) error {
 	messages := make([]ipv4.Message, len(buffers))
 	for i := range buffers {
-		messages[i] = ipv4.Message{Buffers: buffers[i : i+1], Addr: net.UDPAddrFromAddrPort(to.(*conn.StdNetEndpoint).AddrPort)}
+		messages[i] = ipv4.Message{
+			Buffers: buffers[i : i+1], Addr: net.UDPAddrFromAddrPort(to.(*conn.StdNetEndpoint).AddrPort),
+		}
 	}
 	for len(messages) > 0 {
 		n, err := b.batch.WriteBatch(messages, 0)

@@ -351,7 +351,9 @@ func main() {
 		return
 	}
 	if *only != "" {
-		receivers = slices.DeleteFunc(receivers, func(r candidate) bool { return !slices.Contains(strings.Split(*only, ","), r.name) })
+		receivers = slices.DeleteFunc(
+			receivers, func(r candidate) bool { return !slices.Contains(strings.Split(*only, ","), r.name) },
+		)
 	}
 	results := map[string][]float64{}
 	add := func(name, what, value string, per string) {

@@ -47,7 +47,9 @@ func scaled(kind string) {
 			_, err := peer.WriteTo(make([]byte, 1000), ends[i].LocalAddr())
 			check(err)
 		}
-		for deadline := time.Now().Add(5 * time.Second); got.Load() < int64(sockets*(round+1)); time.Sleep(time.Millisecond) {
+		deadline := time.Now().Add(5 * time.Second)
+		for got.Load() < int64(sockets*(round+1)) {
+			time.Sleep(time.Millisecond)
 			if time.Now().After(deadline) {
 				panic(fmt.Sprint("lost: ", got.Load()))
 			}
@@ -124,6 +126,8 @@ func memlock() {
 	for _, kind := range kinds {
 		out, err := exec.Command("/proc/self/exe", "-role", "memlock", "-kind", kind).Output()
 		check(err)
-		fmt.Printf("8 MiB of locked memory: %s reads from %s of 400 sockets\n", kind, strings.TrimSpace(string(out)))
+		fmt.Printf(
+			"8 MiB of locked memory: %s reads from %s of 400 sockets\n", kind, strings.TrimSpace(string(out)),
+		)
 	}
 }

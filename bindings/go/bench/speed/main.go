@@ -318,7 +318,8 @@ func ratio(what string, target float64, mine, theirs []float64) {
 	for i := range mine {
 		ratios[i] = mine[i] / theirs[i]
 	}
-	fmt.Printf("  %-72s %.2f  (to reach: %.2f; of the bests: %.2f)\n", what, median(ratios), target, slices.Min(mine)/slices.Min(theirs))
+	bests := slices.Min(mine) / slices.Min(theirs)
+	fmt.Printf("  %-72s %.2f  (to reach: %.2f; of the bests: %.2f)\n", what, median(ratios), target, bests)
 }
 
 func main() {
@@ -362,7 +363,8 @@ func main() {
 	for _, size := range sizes {
 		ways = append(ways, way{fmt.Sprintf("x/net ReadBatch(%d), GRO, copying", size), netBatch(size, true)})
 	}
-	compare("trains of 32 x 1200 bytes, queue drained, CPU per datagram", *rounds, trains, ways, func(r map[string][]float64) {
+	const title = "trains of 32 x 1200 bytes, queue drained, CPU per datagram"
+	compare(title, *rounds, trains, ways, func(r map[string][]float64) {
 		best := ways[ours].name
 		for _, w := range ways[ours+1:] {
 			if median(r[w.name]) < median(r[best]) {

@@ -21,12 +21,16 @@ type group struct {
 }
 
 var groups = []group{
-	{"SETUP_", "Setup", "SetupFlags", "SetupFlags are the setup flags of a ring: [RingConfig].Flags. They mirror RINGMSG_SETUP_*."},
+	{"SETUP_", "Setup", "SetupFlags",
+		"SetupFlags are the setup flags of a ring: [RingConfig].Flags. They mirror RINGMSG_SETUP_*."},
 	{"ENGINE_", "Engine", "Engine", "Engine is what moves the data of a ring. It mirrors RINGMSG_ENGINE_*."},
-	{"FEATURE_", "Feature", "Features", "Features are what a kernel offers: [RingInfo].Features. They mirror RINGMSG_FEATURE_*."},
+	{"FEATURE_", "Feature", "Features",
+		"Features are what a kernel offers: [RingInfo].Features. They mirror RINGMSG_FEATURE_*."},
 	{"RECV_", "Recv", "RecvFlags", "RecvFlags are the flags of a receive request. They mirror RINGMSG_RECV_*."},
-	{"RECORD_", "Record", "RecordFlags", "RecordFlags are the flags of a [Record]. They mirror RINGMSG_RECORD_*."},
-	{"META_", "Meta", "Meta", "Meta is a set of the things that can be known about a datagram besides its payload. It\nmirrors RINGMSG_META_*."},
+	{"RECORD_", "Record", "RecordFlags",
+		"RecordFlags are the flags of a [Record]. They mirror RINGMSG_RECORD_*."},
+	{"META_", "Meta", "Meta", "Meta is a set of the things that can be known about a datagram " +
+		"besides its payload. It mirrors RINGMSG_META_*."},
 	{"POOL_NONE", "PoolNone", "uint16", ""},
 	{"LINGER_", "linger", "uint32", ""},
 	{"ABI_VERSION", "abiVersion", "uint32", ""},
@@ -53,7 +57,8 @@ var structures = []structure{
 		about: "Metadata is what the control messages and the source address of a datagram say. It is struct\n" +
 			"ringmsg_metadata, byte for byte: a field means something only if its bit is set in Valid.",
 		rename: map[string]string{
-			"source": "SourceBytes", "destination": "DestinationBytes", "local_v4": "LocalV4Bytes", "offender": "OffenderBytes",
+			"source": "SourceBytes", "destination": "DestinationBytes",
+			"local_v4": "LocalV4Bytes", "offender": "OffenderBytes",
 		},
 		types: map[string]string{"valid": "Meta"},
 	},
@@ -66,8 +71,10 @@ var structures = []structure{
 
 // functions are named in the header's comments; Go's documentation names their methods.
 var functions = strings.NewReplacer(
-	"ringmsg_release()", "[Ring.Release]", "ringmsg_ring_info()", "[Ring.Info]", "ringmsg_ring_enable()", "[Ring.Enable]",
-	"ringmsg_ring_new()", "[NewRing]", "ringmsg_recvmsg()", "[Ring.Recvmsg]", "ringmsg_wait.linger_us", "[Wait].Linger",
+	"ringmsg_release()", "[Ring.Release]", "ringmsg_ring_info()", "[Ring.Info]",
+	"ringmsg_ring_enable()", "[Ring.Enable]",
+	"ringmsg_ring_new()", "[NewRing]", "ringmsg_recvmsg()", "[Ring.Recvmsg]",
+	"ringmsg_wait.linger_us", "[Wait].Linger",
 	"ringmsg_ring_fd()", "[Ring.FD]", "ringmsg_describe_support()", "[DescribeSupport]",
 	"ringmsg_reap()", "[Ring.Reap]", "ringmsg_next()", "[Ring.Next]", "ringmsg_cancel()", "[Ring.Cancel]",
 )
@@ -92,7 +99,9 @@ func camel(name string) (camel string) {
 const preamble = "// Code generated from include/ringmsg.h by go generate; DO NOT EDIT.\n\n"
 
 var (
-	defines = regexp.MustCompile(`(?m)((?:^/\*\n(?: \*.*\n)+? \*/\n)?)^#define RINGMSG_([A-Z0-9_]+) (\(?[0-9xa-fu <]+\)?)$`)
+	defines = regexp.MustCompile(
+		`(?m)((?:^/\*\n(?: \*.*\n)+? \*/\n)?)^#define RINGMSG_([A-Z0-9_]+) (\(?[0-9xa-fu <]+\)?)$`,
+	)
 	fields  = regexp.MustCompile(`(?:/\*([^/]*)\*/\s*)?([a-z0-9_]+) ([a-z0-9_]+)((?:\[[0-9]+\])?);`)
 	mention = regexp.MustCompile(`RINGMSG_([A-Z0-9_]+[A-Z0-9])`)
 )
@@ -113,7 +122,9 @@ func Generate(header string) (declarations, checks []byte, err error) {
 		}
 		fmt.Fprintf(&variables, "c%s C.struct_%s\ngo%s %s\n", s.goName, s.cName, s.goName, s.goName)
 	}
-	all := fmt.Sprintf("%s%svar (\n%s)\n\n%svar _ = []struct{}{\n%s}\n", preamble, checksHead, &variables, &heads, &check)
+	all := fmt.Sprintf(
+		"%s%svar (\n%s)\n\n%svar _ = []struct{}{\n%s}\n", preamble, checksHead, &variables, &heads, &check,
+	)
 	if declarations, err = format.Source(out.Bytes()); err != nil {
 		return nil, nil, fmt.Errorf("%w in %s", err, &out)
 	}

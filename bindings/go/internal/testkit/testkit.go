@@ -88,7 +88,9 @@ func Sender(t testing.TB, to net.Addr) *net.UDPConn {
 func Connect(t testing.TB, conn *net.UDPConn, to net.Addr) {
 	t.Helper()
 	at := to.(*net.UDPAddr).AddrPort()
-	OK(t, unix.Connect(Descriptor(t, conn), &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().Unmap().As4()}))
+	OK(t, unix.Connect(
+		Descriptor(t, conn), &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().Unmap().As4()},
+	))
 }
 
 // IsFree checks that a socket can be bound to the address of a closed one. The runtime's poller may

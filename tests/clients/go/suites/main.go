@@ -86,7 +86,8 @@ func (s *suite) change(folder, checkout string) {
 	}
 	changed = strings.Replace(changed, "import (\n", "import (\n\tringmsg \""+binding+"\"\n", 1)
 	check(os.WriteFile(path, []byte(changed), 0o644))
-	command(folder, "go", "mod", "edit", "-require="+binding+"@v0.0.0", "-replace="+binding+"="+filepath.Join(checkout, "bindings", "go"))
+	replace := "-replace=" + binding + "=" + filepath.Join(checkout, "bindings", "go")
+	command(folder, "go", "mod", "edit", "-require="+binding+"@v0.0.0", replace)
 	command(folder, "go", "mod", "tidy")
 }
 
