@@ -24,10 +24,10 @@ func (c *Conn) readError(err error) error {
 	}
 }
 
-// network returns the network under which the socket was made, "udp4" for example. Package net shows
-// it in its errors only, so this asks for a write that fails before any system call: an unconnected
-// socket needs an address, and a connected one takes none. (Package net does not know that a socket
-// of net.FileConn is connected. There the kernel refuses port 0.)
+// network returns the network under which the socket was made, "udp4" for example. Package net
+// shows it in its errors only, so this asks for a write that fails before any system call: an
+// unconnected socket needs an address, and a connected one takes none. (Package net does not know
+// that a socket of net.FileConn is connected. There the kernel refuses port 0.)
 func (c *Conn) network() string {
 	var err error
 	if c.udp.RemoteAddr() == nil {

@@ -22,9 +22,9 @@ const (
 
 // prepare switches UDP_GRO on before the first read, unless it is on already.
 //
-// A connected socket gets it before the second read: many are made for one query. The kernel patches
-// its own text when the first socket of the machine gets UDP_GRO and when the last one goes, which
-// takes 45 µs each (measured); with another such socket open it takes 0.7 µs.
+// A connected socket gets it before the second read: many are made for one query. The kernel
+// patches its own text when the first socket of the machine gets UDP_GRO and when the last one
+// goes, which takes 45 µs each (measured); with another such socket open it takes 0.7 µs.
 func (r *receiver) prepare(fd int, c *Conn) {
 	if r.gro != groUntouched {
 		return
@@ -80,11 +80,11 @@ const (
 	noLimit   = math.MaxInt
 )
 
-// switchGROOff switches UDP_GRO off without merging datagrams. The kernel hands a train that is queued
-// when the option goes off to the next read as one datagram, without its segment size. So this reads
-// the socket until it is empty, switches the option off, and looks whether something was queued in
-// between; if so it switches the option on and begins again. It gives up after `most` messages, and
-// leaves the option on.
+// switchGROOff switches UDP_GRO off without merging datagrams. The kernel hands a train that is
+// queued when the option goes off to the next read as one datagram, without its segment size. So
+// this reads the socket until it is empty, switches the option off, and looks whether something was
+// queued in between; if so it switches the option on and begins again. It gives up after `most`
+// messages, and leaves the option on.
 func (r *receiver) switchGROOff(fd, most int, use func(m *message)) {
 	for {
 		var emptied bool
@@ -134,9 +134,9 @@ func isSocketError(errno syscall.Errno) bool {
 	return true
 }
 
-// isQueued reports whether the receive queue holds a message. SO_MEMINFO counts a message before it is
-// in the queue, but counts unread error messages too; poll(2) looks at the queue alone. So a message
-// that is counted gets a moment to arrive in the queue.
+// isQueued reports whether the receive queue holds a message. SO_MEMINFO counts a message before it
+// is in the queue, but counts unread error messages too; poll(2) looks at the queue alone. So a
+// message that is counted gets a moment to arrive in the queue.
 func isQueued(fd int) bool {
 	for range 4 {
 		if received, err := receiveMemory(fd); err == nil && received == 0 {

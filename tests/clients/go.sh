@@ -1,9 +1,9 @@
 #!/bin/sh
-# Runs Go packages from the module proxy on a *net.UDPConn and on a ringmsg.Conn, with equal results:
-# programs of our own around kcp-go, miekg/dns, pion/ice, pion/turn and wireguard-go, with and without
-# cgo, and the test suites of quic-go and libp2p's QUIC transport. The Makefile sets PKG_CONFIG_PATH and
-# LD_LIBRARY_PATH. Downloads some 200 MB into Go's module cache. With an argument it runs the clients
-# whose name contains it. Takes about three minutes.
+# Runs Go packages from the module proxy on a *net.UDPConn and on a ringmsg.Conn, with equal
+# results: programs of our own around kcp-go, miekg/dns, pion/ice, pion/turn and wireguard-go,
+# with and without cgo, and the test suites of quic-go and libp2p's QUIC transport. The Makefile
+# sets PKG_CONFIG_PATH and LD_LIBRARY_PATH. Downloads some 200 MB into Go's module cache. With an
+# argument it runs the clients whose name contains it. Takes about three minutes.
 set -eu
 cd "$(dirname "$0")/go"
 root=$(cd ../../.. && pwd)

@@ -12,9 +12,9 @@ import (
 	"github.com/miekg/dns"
 )
 
-// dnsAnswers asks a server on a wildcard socket at several addresses. The clients are connected: they
-// hear only answers from the address that they asked. On a *net.UDPConn the package handles control
-// messages itself; for any other conn it leaves that to the conn.
+// dnsAnswers asks a server on a wildcard socket at several addresses. The clients are connected:
+// they hear only answers from the address that they asked. On a *net.UDPConn the package handles
+// control messages itself; for any other conn it leaves that to the conn.
 func dnsAnswers(listen listener) (string, error) {
 	conn := listen("udp", ":0")
 	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {

@@ -12,8 +12,8 @@ import (
 	"github.com/xtaci/kcp-go/v5"
 )
 
-// kcpSession echoes through a kcp session whose both ends are packet conns of ours. kcp-go takes them
-// for UDP sockets, and reads batches through x/net.
+// kcpSession echoes through a kcp session whose both ends are packet conns of ours. kcp-go takes
+// them for UDP sockets, and reads batches through x/net.
 func kcpSession(listen listener) (string, error) {
 	server := listen("udp4", "127.0.0.1:0")
 	defer server.Close()

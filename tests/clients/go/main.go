@@ -1,7 +1,7 @@
 //go:build linux
 
-// Clients runs packages from the module proxy, as they are, on a *net.UDPConn and on a ringmsg.Conn,
-// and prints what each of them did. The results are equal, or it fails.
+// Clients runs packages from the module proxy, as they are, on a *net.UDPConn and on a
+// ringmsg.Conn, and prints what each of them did. The results are equal, or it fails.
 package main
 
 import (
@@ -14,8 +14,8 @@ import (
 	"github.com/ringmsg/ringmsg/bindings/go"
 )
 
-// A client uses a package on the packet conns that listen makes, and says in a word or two what came
-// of it: the same on every kind.
+// A client uses a package on the packet conns that listen makes, and says in a word or two what
+// came of it: the same on every kind.
 type client struct {
 	name string
 	run  func(listen listener) (string, error)

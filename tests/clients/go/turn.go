@@ -11,8 +11,8 @@ import (
 	"github.com/pion/turn/v4"
 )
 
-// turnRelay has a client send datagrams to a peer and back through a TURN server. Server, client and
-// peer are on packet conns of the same kind.
+// turnRelay has a client send datagrams to a peer and back through a TURN server. Server, client
+// and peer are on packet conns of the same kind.
 func turnRelay(listen listener) (string, error) {
 	const user, password, realm = "user", "password", "ringmsg"
 	conn := listen("udp4", "127.0.0.1:0")

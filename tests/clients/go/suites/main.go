@@ -1,5 +1,5 @@
-// Suites runs the test suites of packages from the module proxy twice: as they are, and with one line
-// changed so that the package reads and writes a ringmsg.Conn wherever it would have used a
+// Suites runs the test suites of packages from the module proxy twice: as they are, and with one
+// line changed so that the package reads and writes a ringmsg.Conn wherever it would have used a
 // *net.UDPConn. A test counts as different if it passes on one of the two only, in three runs.
 package main
 
