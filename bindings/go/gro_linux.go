@@ -4,6 +4,7 @@ import (
 	"math"
 	"runtime"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -50,7 +51,7 @@ func (r *receiver) prepare(fd int, c *Conn) {
 func (r *receiver) giveUpGRO(fd int) {
 	if r.gro == groOn {
 		kept := 0
-		r.switchGROOff(fd, noLimit, func(m *message) {
+		r.switchGROOff(fd, noLimit, settleShared, func(m *message) {
 			if kept += m.length; kept <= pendingMost {
 				r.keep(m.compact())
 			} else {
@@ -65,7 +66,7 @@ func (r *receiver) giveUpGRO(fd int) {
 // receives on the way is lost. On a socket that is flooded the option stays on instead.
 func (r *receiver) settleGRO(fd int) {
 	if r.gro == groOn {
-		r.switchGROOff(fd, closeMost, func(m *message) { r.counts.discarded += uint64(m.datagrams()) })
+		r.switchGROOff(fd, closeMost, 0, func(m *message) { r.counts.discarded += uint64(m.datagrams()) })
 	}
 	r.gro = groLeft
 }
@@ -78,6 +79,13 @@ const (
 	// closeMost bounds how many messages Close receives.
 	closeMost = 1 << 14
 	noLimit   = math.MaxInt
+	// settleShared is how long the queue has to stay empty before somebody else reads the socket.
+	// Close does not wait: nearly always nobody else does.
+	settleShared = 500 * time.Microsecond
+	// Under a flood the queue never stays empty that long. So each failure halves the time, down to
+	// settleLeast, and in the end one look has to do.
+	settleLeast    = 30 * time.Microsecond
+	settleAttempts = 100
 )
 
 // switchGROOff switches UDP_GRO off without merging datagrams. The kernel hands a train that is
@@ -85,17 +93,36 @@ const (
 // this reads the socket until it is empty, switches the option off, and looks whether something was
 // queued in between; if so it switches the option on and begins again. It gives up after `most`
 // messages, and leaves the option on.
-func (r *receiver) switchGROOff(fd, most int, use func(m *message)) {
-	for {
+//
+// A train may be on its way into the queue, past the kernel's look at the option and not counted
+// yet. So it looks for as long as `settle`, half as long after each failure: under a flood no look
+// that lasts would ever end well.
+func (r *receiver) switchGROOff(fd, most int, settle time.Duration, use func(m *message)) {
+	for attempt := 0; ; attempt++ {
 		var emptied bool
 		if most, emptied = r.readAll(fd, most, use); !emptied {
 			return
 		}
-		if unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 0) != nil || !isQueued(fd) {
+		if unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 0) != nil || staysEmpty(fd, settle) {
 			return
+		}
+		if settle = max(settle/2, min(settle, settleLeast)); attempt > settleAttempts {
+			settle = 0
 		}
 		if unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) != nil {
 			return
+		}
+	}
+}
+
+// staysEmpty reports whether the receive queue holds nothing, now and for a while.
+func staysEmpty(fd int, settle time.Duration) bool {
+	for start := time.Now(); ; runtime.Gosched() {
+		if isQueued(fd) {
+			return false
+		}
+		if settle == 0 || time.Since(start) >= settle {
+			return true
 		}
 	}
 }
