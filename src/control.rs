@@ -8,6 +8,13 @@ use std::mem::size_of;
 
 use crate::record::*;
 
+mod row;
+
+pub use row::Row;
+
+/// linux/socket.h; libc has not got it.
+pub(crate) const SCM_PIDFD: i32 = 4;
+
 /// What messages are aligned to.
 const WORD: usize = size_of::<usize>();
 /// Bytes of a cmsghdr.

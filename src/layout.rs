@@ -145,8 +145,6 @@ impl Header {
 
 /// Flags of the request that the kernel echoes in msg_flags.
 const ECHOED: u32 = libc::MSG_CMSG_CLOEXEC as u32;
-/// Flags that say that something is missing.
-const CUT: u32 = (libc::MSG_TRUNC | libc::MSG_CTRUNC) as u32;
 
 impl Layout {
     /// The record of a message that the kernel wrote into the buffer at `start`, reporting
@@ -154,21 +152,29 @@ impl Layout {
     /// were not written for this message, whatever `header` and `result` say.
     #[inline]
     pub fn record(&self, start: u32, header: Header, result: u32) -> Record {
+        let filled = self.clamp(header.name, header.control, header.payload, header.flags, result);
+        self.place(start, filled, header.flags)
+    }
+
+    /// The same for a message as most are: with a payload, of which nothing is missing, and without
+    /// flags. None: it is another one. The lengths of name and control messages are not looked at: the caller knows
+    /// that they fit.
+    #[inline(always)]
+    pub fn whole_record(&self, start: u32, header: Header, result: u32) -> Option<Record> {
+        let payload = result.wrapping_sub(self.payload_at);
+        // An empty payload wraps around, and is too long then.
+        if (payload ^ header.payload) | header.flags != 0 || payload.wrapping_sub(1) >= self.payload_capacity {
+            return None;
+        }
+        let Header { name, control, .. } = header;
+        let filled = Filled { name, control, payload, wire: payload, flags: RINGMSG_RECORD_BUFFER };
+        Some(self.place(start, filled, 0))
+    }
+
+    /// The record of parts of these lengths.
+    #[inline(always)]
+    fn place(&self, start: u32, filled: Filled, msg_flags: u32) -> Record {
         let (name_at, control_at, payload_at) = self.parts();
-        let whole = Filled {
-            name: header.name,
-            control: header.control,
-            payload: result.wrapping_sub(payload_at),
-            wire: header.payload,
-            flags: RINGMSG_RECORD_BUFFER,
-        };
-        // Nearly always nothing was cut, and everything fits.
-        let cut = (whole.payload ^ whole.wire) | (header.flags & CUT);
-        let filled = if cut == 0 && self.holds(&whole) {
-            whole
-        } else {
-            self.clamp(header.name, header.control, header.payload, header.flags, result)
-        };
         Record {
             result: filled.payload as i32,
             flags: filled.flags,
@@ -179,21 +185,13 @@ impl Layout {
             name_offset: start + name_at,
             name_length: filled.name,
             wire_length: filled.wire,
-            msg_flags: header.flags & !ECHOED,
+            msg_flags: msg_flags & !ECHOED,
             segments: 1,
             ..Record::default()
         }
     }
 
-    #[inline]
-    fn holds(&self, filled: &Filled) -> bool {
-        filled.name <= self.name_capacity
-            && filled.control <= self.control_capacity
-            && filled.payload <= self.payload_capacity
-    }
-
     /// What can be true of what the header (its four numbers) and `result` say.
-    #[cold]
     fn clamp(&self, name: u32, control: u32, payload: u32, msg_flags: u32, result: u32) -> Filled {
         let cut_payload = result.saturating_sub(self.payload_at).min(self.payload_capacity);
         let wire = payload.max(cut_payload);
