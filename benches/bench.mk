@@ -31,7 +31,7 @@ bench-tools: tools
 	  { echo "missing: liburing.h; install it with: apt-get install liburing-dev" >&2; exit 1; }
 bench-programs: bench-tools $(BENCH_PROGRAMS)
 
-$(BENCH_DIR)/speed: $(wildcard bindings/go/*.go bindings/go/bench/speed/*.go) $(PKGCONFIG_DIR)/ringmsg.pc | build
+$(BENCH_DIR)/speed: $(wildcard bindings/go/*.go bindings/go/uring/* bindings/go/bench/speed/*.go) $(PKGCONFIG_DIR)/ringmsg.pc | build
 	@mkdir -p $(@D)
 	@if command -v go >/dev/null; then cd bindings/go && PKG_CONFIG_PATH=$(PKGCONFIG_DIR) \
 	  CGO_LDFLAGS=-Wl,-rpath,$(PROFILE_DIR) go build -buildvcs=false -o $(abspath $@) ./bench/speed; \
