@@ -11,12 +11,18 @@ const SOURCES: &[&str] = &[
     "src/stats.rs",
     "src/ring.rs",
     "src/pool.rs",
+    "src/sender/path.rs",
+    "src/sender/message.rs",
+    "src/sender/config.rs",
+    "src/sender/submit.rs",
+    "src/sender/handle.rs",
     "src/capi/support.rs",
     "src/capi/ring.rs",
     "src/capi/pool.rs",
     "src/capi/submit.rs",
     "src/capi/reap.rs",
     "src/capi/control.rs",
+    "src/capi/send.rs",
 ];
 
 /// A banner goes above the first function of each group.
@@ -27,6 +33,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("ringmsg_recvmsg", "Submitting"),
     ("ringmsg_reap", "Reaping"),
     ("ringmsg_control_next", "Control messages"),
+    ("ringmsg_path_reply", "Sending"),
 ];
 
 fn main() {

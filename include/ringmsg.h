@@ -64,6 +64,10 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#if UINTPTR_MAX != UINT64_MAX
+#error "ringmsg is for 64-bit systems: struct ringmsg_message holds two pointers in 16 bytes"
+#endif
+
 /* This header's version; ringmsg_version() is the library's. */
 #define RINGMSG_VERSION "0.1.0"
 
@@ -275,6 +279,72 @@
 #define RINGMSG_RECV_NO_REARM (1u << 2)
 
 /*
+ * remote, remote_port and remote_scope apply. Without it: the connected peer.
+ */
+#define RINGMSG_PATH_REMOTE (1u << 0)
+
+/*
+ * local applies: the source address.
+ */
+#define RINGMSG_PATH_LOCAL (1u << 1)
+
+/*
+ * interface_index applies: the interface to leave through.
+ */
+#define RINGMSG_PATH_INTERFACE (1u << 2)
+
+/*
+ * traffic_class applies.
+ */
+#define RINGMSG_PATH_TRAFFIC_CLASS (1u << 3)
+
+/*
+ * hop_limit applies.
+ */
+#define RINGMSG_PATH_HOP_LIMIT (1u << 4)
+
+/*
+ * flow_label applies.
+ */
+#define RINGMSG_PATH_FLOW_LABEL (1u << 5)
+
+/*
+ * Never in a train with other messages.
+ */
+#define RINGMSG_MESSAGE_ALONE (1u << 0)
+
+/*
+ * Ask for a transmit timestamp. Implies RINGMSG_MESSAGE_ALONE.
+ */
+#define RINGMSG_MESSAGE_TIMESTAMP (1u << 1)
+
+/*
+ * The message's own traffic_class applies, not the path's.
+ */
+#define RINGMSG_MESSAGE_TRAFFIC_CLASS (1u << 2)
+
+/*
+ * Every message leaves as it is given: none are joined into trains.
+ */
+#define RINGMSG_SENDER_NO_GROUPING (1u << 0)
+
+/*
+ * Set what brings transmit timestamps back (SO_TIMESTAMPING with SOFTWARE, OPT_ID and
+ * OPT_TSONLY), beside what is on already.
+ */
+#define RINGMSG_SENDER_TIMESTAMPS (1u << 1)
+
+/*
+ * Wait for room in the socket's buffer instead of leaving messages with -EAGAIN.
+ */
+#define RINGMSG_SEND_WAIT (1u << 0)
+
+/*
+ * Take only messages whose result is -EAGAIN.
+ */
+#define RINGMSG_SEND_RESUME (1u << 1)
+
+/*
  * The binary interface that this header describes.
  */
 #define RINGMSG_ABI_VERSION 0
@@ -293,6 +363,11 @@ struct ringmsg_pool;
  * from any thread.
  */
 struct ringmsg_ring;
+
+/*
+ * Sends messages on one socket. Opaque.
+ */
+struct ringmsg_sender;
 
 /*
  * What this kernel and this sandbox offer.
@@ -742,6 +817,202 @@ struct ringmsg_cmsg {
      * Bytes of data; fewer than the type promises when the kernel cut it.
      */
     uint32_t length;
+};
+
+/*
+ * Where a datagram goes, and how it leaves: 64 bytes. Zero what is not used: messages are
+ * grouped by comparing all of it.
+ */
+struct ringmsg_path {
+    /*
+     * RINGMSG_PATH_*: which of the following apply. Without RINGMSG_PATH_REMOTE the datagram
+     * goes to the connected peer, with these settings.
+     */
+    uint32_t valid;
+    /*
+     * AF_INET or AF_INET6, of both addresses. IPv4 on an IPv6 socket is AF_INET6, as
+     * ::ffff:a.b.c.d.
+     */
+    uint16_t family;
+    /*
+     * Host byte order.
+     */
+    uint16_t remote_port;
+    /*
+     * IPv4 in the first four bytes.
+     */
+    uint8_t remote[16];
+    /*
+     * The scope (interface index) of a link-local remote address.
+     */
+    uint32_t remote_scope;
+    /*
+     * The interface to leave through.
+     */
+    uint32_t interface_index;
+    /*
+     * The source address; IPv4 in the first four bytes.
+     */
+    uint8_t local[16];
+    /*
+     * TOS byte or traffic class, ECN included. A message may have its own.
+     */
+    uint8_t traffic_class;
+    /*
+     * TTL or hop limit.
+     */
+    uint8_t hop_limit;
+    /*
+     * 0
+     */
+    uint16_t reserved16;
+    /*
+     * IPv6 flow label, 20 bits, host byte order. IPv4 has none: ignored there.
+     */
+    uint32_t flow_label;
+    /*
+     * 0
+     */
+    uint32_t reserved[2];
+};
+
+/*
+ * How a sender is to be made. Fill with ringmsg_sender_config_init().
+ */
+struct ringmsg_sender_config {
+    /*
+     * sizeof(struct ringmsg_sender_config)
+     */
+    uint32_t size;
+    /*
+     * Messages grouped at once, at most 32768; 0: 1024.
+     */
+    uint32_t batch;
+    /*
+     * RINGMSG_SENDER_*
+     */
+    uint32_t flags;
+    /*
+     * The clock of transmit times (SO_TXTIME): CLOCK_MONOTONIC for fq, CLOCK_TAI for etf;
+     * -1: none.
+     */
+    int32_t transmit_clock;
+    /*
+     * 0
+     */
+    uint32_t reserved[12];
+};
+
+/*
+ * One datagram to send, or one train of them: 64 bytes. In ringmsg_send_from() `payload` is
+ * an offset from the base and `path` an index into the paths, both read as uint64_t.
+ */
+struct ringmsg_message {
+    /*
+     * Anywhere in the caller's memory, or a held record's in a pool; NULL if it is empty.
+     */
+    const void *payload;
+    /*
+     * NULL: the connected peer, and the socket's own settings.
+     */
+    const struct ringmsg_path *path;
+    /*
+     * Bytes of payload.
+     */
+    uint32_t payload_length;
+    /*
+     * 0: one datagram, whatever the socket's own UDP_SEGMENT says; else datagrams of this size,
+     * of which the last may be shorter.
+     */
+    uint32_t segment_size;
+    /*
+     * RINGMSG_MESSAGE_*
+     */
+    uint32_t flags;
+    /*
+     * Out: payload bytes that the socket took, or -errno.
+     */
+    int32_t result;
+    /*
+     * When to send it, in the sender's transmit clock (SO_TXTIME), ns; 0: now.
+     */
+    uint64_t transmit_time_ns;
+    /*
+     * The caller's; not looked at.
+     */
+    uint64_t user_data;
+    /*
+     * With RINGMSG_MESSAGE_TIMESTAMP: comes back with the timestamp, as ee_data, where the
+     * kernel takes SCM_TS_OPT_ID (6.13). Elsewhere ee_data is the socket's own count, which
+     * refused sends and other users of the socket advance.
+     */
+    uint32_t timestamp_id;
+    /*
+     * With RINGMSG_MESSAGE_TRAFFIC_CLASS: TOS byte or traffic class, ECN included.
+     */
+    uint8_t traffic_class;
+    /*
+     * 0
+     */
+    uint8_t reserved8[3];
+    /*
+     * 0
+     */
+    uint64_t reserved;
+};
+
+/*
+ * What a sender has done so far.
+ */
+struct ringmsg_sender_stats {
+    /*
+     * sizeof(struct ringmsg_sender_stats), set by the caller.
+     */
+    uint32_t size;
+    /*
+     * The errno, positive, of the latest pending error that was not a message's own.
+     */
+    int32_t last_socket_error;
+    /*
+     * Messages that the socket took, whole or in part.
+     */
+    uint64_t messages;
+    /*
+     * Datagrams that it took; a train counts its segments.
+     */
+    uint64_t datagrams;
+    /*
+     * Payload bytes that it took.
+     */
+    uint64_t payload_bytes;
+    /*
+     * System calls that sent: sendmmsg(2).
+     */
+    uint64_t calls;
+    /*
+     * UDP_SEGMENT trains of two datagrams or more.
+     */
+    uint64_t trains;
+    /*
+     * Messages that left in a train together with others.
+     */
+    uint64_t grouped;
+    /*
+     * Trains that were refused, and whose datagrams were sent singly.
+     */
+    uint64_t fallbacks;
+    /*
+     * How often the socket was full (-EAGAIN).
+     */
+    uint64_t would_block;
+    /*
+     * Messages whose result is an error, other than -EAGAIN.
+     */
+    uint64_t errors;
+    /*
+     * Pending errors of earlier datagrams that were taken off the socket.
+     */
+    uint64_t socket_errors;
 };
 
 #ifdef __cplusplus
@@ -1233,6 +1504,143 @@ int ringmsg_control_decode(const void *control,
                            size_t length,
                            struct ringmsg_metadata *out);
 
+/* ---------------------------------------------------------------------------------------- */
+/* Sending                                                                                  */
+/* ---------------------------------------------------------------------------------------- */
+
+/*
+ * ringmsg_path_reply: the path of an answer to a received datagram: back to its source, from
+ * the address that it was sent to. Over IPv4, mapped or not, the source address is LOCAL_V4,
+ * which is right for unicast, aliases, broadcast and multicast alike; without it the kernel
+ * chooses. Over IPv6 it is the destination, unless that is multicast. The interface is set where
+ * an address means nothing without it: fe80::/10, 169.254/16, multicast. The traffic class is
+ * not copied: ECN of an answer is the protocol's business.
+ *
+ * Ownership: reads `received`, which ringmsg_socket_enable() with RINGMSG_META_DESTINATION
+ * fills as far as this needs; fills all of `path`.
+ * Threads: any.
+ * Returns: 0; -EADDRNOTAVAIL (the metadata have no source); -EINVAL (NULL). On failure
+ * `path` is left as it was.
+ */
+int ringmsg_path_reply(struct ringmsg_path *path,
+                       const struct ringmsg_metadata *received);
+
+/*
+ * ringmsg_sender_config_init: fills in the size and the defaults: batches of 1024 messages,
+ * grouped; no transmit clock.
+ *
+ * Threads: any.
+ */
+void ringmsg_sender_config_init(struct ringmsg_sender_config *config);
+
+/*
+ * ringmsg_sender_new: makes a sender for the socket behind `fd`, a datagram or seqpacket socket.
+ * It needs no ring. Any number of senders may send on one socket: every thread that answers
+ * makes its own. Set the socket's options first. UDP_CORK is not for sockets with a sender, now
+ * or later: it mixes datagrams of several peers.
+ *
+ * Ownership: the sender holds a reference of its own to the socket: `fd` may be closed.
+ * ringmsg_sender_free() frees it. A forked child may use it.
+ * Threads: any.
+ * Returns: 0; -EINVAL (NULL, bad size, unknown flags, a batch above 32768, no such clock);
+ * -EOPNOTSUPP (a stream; transmit times or timestamps on a socket that is not IP); -EBUSY
+ * (UDP_CORK is on; another transmit clock is set); -EPERM (a transmit clock other than
+ * CLOCK_MONOTONIC takes CAP_NET_ADMIN); -EBADF, -ENOTSOCK; -EMFILE, -ENOMEM. On failure
+ * `*sender` is left as it was.
+ */
+int ringmsg_sender_new(int fd,
+                       const struct ringmsg_sender_config *config,
+                       struct ringmsg_sender **sender);
+
+/*
+ * ringmsg_send: sends messages on the sender's socket, as few datagrams of the kernel's as it
+ * can. When it returns, the kernel has taken or refused every message, and every payload is the
+ * caller's again.
+ *
+ * Every message has its `result` when the call returns >= 0, -EAGAIN or -EINTR: the payload
+ * bytes that the socket took, or -errno. -EAGAIN marks, at any place of the array, those that are
+ * to be given again: by the same call, on the array as it is, with RINGMSG_SEND_RESUME. A result
+ * tells what the socket took; without IP_RECVERR a full queueing discipline drops in silence.
+ *
+ * Messages with equal path, length, traffic class, flags and transmit time leave as one
+ * UDP_SEGMENT train; a shorter one may end it. Messages to one peer (family, remote, remote_port
+ * and remote_scope) leave in the order in which they are given; among peers the order is free.
+ *
+ * Ownership: payloads and paths are read, and results written, during the call only.
+ * Threads: one at a time for each sender.
+ * Returns: how many messages it settled in this call, errors included; 0 when RESUME finds
+ * none; -EAGAIN (none could be settled: the socket's buffer is full); -EINTR (a signal came while
+ * RINGMSG_SEND_WAIT waited; the rest has -EAGAIN). Refused, with no result written: -EINVAL (NULL,
+ * unknown flags, 2^31 messages or more, a freed sender); -EBUSY (another thread is in a call on
+ * this sender); -ENOMEM (for the thread's scratch space, at its first call or a larger batch).
+ */
+int ringmsg_send(struct ringmsg_sender *sender,
+                 struct ringmsg_message *messages,
+                 uint32_t count,
+                 uint32_t flags);
+
+/*
+ * ringmsg_send_from: ringmsg_send() without a pointer in any array: `payload` is read as a
+ * uint64_t, an offset from `base`, and `path` as an index into `paths`, UINT64_MAX for none. For
+ * languages that may not pass pointers to pointers, or build numbers faster.
+ *
+ * Ownership, Threads: as for ringmsg_send().
+ * Returns: as ringmsg_send(). A message whose payload or path is out of bounds has the result
+ * -EFAULT.
+ */
+int ringmsg_send_from(struct ringmsg_sender *sender,
+                      const void *base,
+                      size_t base_length,
+                      const struct ringmsg_path *paths,
+                      uint32_t path_count,
+                      struct ringmsg_message *messages,
+                      uint32_t count,
+                      uint32_t flags);
+
+/*
+ * ringmsg_send_columns: ringmsg_send() with an array for each field. Message i is the
+ * `lengths[i]` bytes at `offsets[i]` from `base`, on the path `paths[path_index[i]]`. `offsets`
+ * NULL: they lie back to back. `path_index` NULL: path i; UINT32_MAX in it: none. `paths` NULL:
+ * none for all.
+ *
+ * Ownership, Threads: as for ringmsg_send().
+ * Returns: as ringmsg_send(), with the results in `results`. A message whose payload or path
+ * is out of bounds has the result -EFAULT.
+ */
+int ringmsg_send_columns(struct ringmsg_sender *sender,
+                         const void *base,
+                         size_t base_length,
+                         const uint64_t *offsets,
+                         const uint32_t *lengths,
+                         const uint32_t *path_index,
+                         const struct ringmsg_path *paths,
+                         uint32_t path_count,
+                         int32_t *results,
+                         uint32_t count,
+                         uint32_t flags);
+
+/*
+ * ringmsg_sender_stats: what the sender has done so far. It may be asked while another thread
+ * sends.
+ *
+ * Ownership: `stats` is the caller's; its `size` must be set.
+ * Threads: any.
+ * Returns: 0; -EINVAL (NULL, bad size, a freed sender).
+ */
+int ringmsg_sender_stats(const struct ringmsg_sender *sender,
+                         struct ringmsg_sender_stats *stats);
+
+/*
+ * ringmsg_sender_free: frees a sender and its reference to the socket. Options that it set stay
+ * on.
+ *
+ * Ownership: the handle is void; NULL is fine.
+ * Threads: any.
+ * Returns: 0; -EBUSY (another thread is in a call on it: nothing is freed); -EINVAL (freed
+ * before, unless a new sender has its place by now).
+ */
+int ringmsg_sender_free(struct ringmsg_sender *sender);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
@@ -1263,5 +1671,19 @@ RINGMSG_ASSERT_(sizeof(struct ringmsg_pool_config) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_wait) == 24);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_stats) == 144);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_cmsg) == 16);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_path) == 64);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_path, remote) == 8);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_path, local) == 32);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_path, traffic_class) == 48);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_path, flow_label) == 52);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_message) == 64);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_message, payload_length) == 16);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_message, result) == 28);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_message, timestamp_id) == 48);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_message, traffic_class) == 52);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_sender_config) == 64);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_sender_config, transmit_clock) == 12);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_sender_stats) == 88);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_sender_stats, messages) == 8);
 #undef RINGMSG_ASSERT_
 #endif

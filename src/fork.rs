@@ -156,6 +156,11 @@ pub(crate) fn close_listed(fd: RawFd, generation: u32, close: impl FnOnce()) {
     });
 }
 
+/// From now on forks are counted, even if no descriptor is listed.
+pub(crate) fn notice_forks() {
+    REGISTRY.with(|_| ());
+}
+
 /// Notes that a ring lives at this address.
 pub(crate) fn ring_born(address: usize) {
     REGISTRY.with(|listed| listed.rings.get_or_insert_default().insert(address));

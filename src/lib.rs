@@ -34,6 +34,7 @@ pub mod config;
 pub mod control;
 pub mod layout;
 pub mod record;
+pub mod sender;
 pub mod stats;
 
 mod clock;

@@ -30,7 +30,7 @@ const IPV6_RECVFRAGSIZE: i32 = 77;
 const SK_MEMINFO_DROPS: usize = 8;
 
 /// getsockopt(2) for a plain value.
-fn get<T: Copy + Default>(fd: RawFd, level: i32, name: i32) -> std::io::Result<T> {
+pub(crate) fn get<T: Copy + Default>(fd: RawFd, level: i32, name: i32) -> std::io::Result<T> {
     let mut value = T::default();
     let mut length = size_of::<T>() as libc::socklen_t;
     // SAFETY: `value` is writable for `length` bytes; T is an integer or an array of them.
@@ -38,10 +38,11 @@ fn get<T: Copy + Default>(fd: RawFd, level: i32, name: i32) -> std::io::Result<T
     if got != 0 { Err(std::io::Error::last_os_error()) } else { Ok(value) }
 }
 
-fn set(fd: RawFd, level: i32, name: i32, value: i32) -> std::io::Result<()> {
-    let length = size_of::<i32>() as libc::socklen_t;
+/// setsockopt(2) for a plain value.
+pub(crate) fn set<T: Copy>(fd: RawFd, level: i32, name: i32, value: &T) -> std::io::Result<()> {
+    let length = size_of::<T>() as libc::socklen_t;
     // SAFETY: `value` is readable for `length` bytes.
-    let got = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), length) };
+    let got = unsafe { libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), length) };
     if got != 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -93,7 +94,7 @@ impl Kind {
         self.domain == libc::AF_UNIX
     }
 
-    fn is_ip(&self) -> bool {
+    pub(crate) fn is_ip(&self) -> bool {
         matches!(self.domain, libc::AF_INET | libc::AF_INET6)
     }
 }
@@ -362,9 +363,9 @@ pub(crate) fn enable(fd: RawFd, metadata: u32) -> Result<()> {
         if before & value == value {
             continue;
         }
-        if let Err(error) = set(fd, level, option, before | value) {
+        if let Err(error) = set(fd, level, option, &(before | value)) {
             for &(level, option, before) in undo.iter().rev() {
-                let _ = set(fd, level, option, before);
+                let _ = set(fd, level, option, &before);
             }
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
             return Err(Error::with(

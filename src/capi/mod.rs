@@ -13,6 +13,7 @@ pub mod control;
 pub mod pool;
 pub mod reap;
 pub mod ring;
+pub mod send;
 pub mod submit;
 pub mod support;
 

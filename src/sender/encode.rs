@@ -1,0 +1,207 @@
+//! A group's address and control messages, as the kernel reads them: what is right for the peer,
+//! not for the socket. To an IPv4 peer of an IPv6 socket the kernel ignores IPV6_TCLASS and
+//! IPV6_HOPLIMIT without a word, and takes IP_TOS and IP_TTL.
+
+use crate::control;
+
+use super::group::Group;
+use super::message::{RINGMSG_MESSAGE_TIMESTAMP, RINGMSG_MESSAGE_TRAFFIC_CLASS};
+use super::path::{
+    Path, Peer, RINGMSG_PATH_FLOW_LABEL, RINGMSG_PATH_HOP_LIMIT, RINGMSG_PATH_INTERFACE, RINGMSG_PATH_LOCAL,
+    RINGMSG_PATH_REMOTE, RINGMSG_PATH_TRAFFIC_CLASS, mapped,
+};
+
+// asm-generic/socket.h; libc has not got them for every C library.
+const SCM_TXTIME: i32 = 61;
+const SCM_TS_OPT_ID: i32 = 81;
+/// Bytes for the most control messages a group can have: an in6_pktinfo, and nine of up to 8 bytes.
+pub(super) const CONTROL_MAX: usize = control::space(20) + 9 * control::space(8);
+
+/// What a group's control messages depend on beside path and traits.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Extras {
+    /// UDP_SEGMENT; Some(0) overrides the socket's own.
+    pub segment_size: Option<u16>,
+    /// The SOF_TIMESTAMPING_* bits to ask for; 0: no timestamp.
+    pub timestamping: u32,
+    /// SCM_TS_OPT_ID
+    pub timestamp_id: Option<u32>,
+    /// The connected peer is IPv4. Only looked at where the path does not tell.
+    pub connected_v4: bool,
+}
+
+/// Appends control messages to zeroed, aligned memory of CONTROL_MAX bytes.
+struct Writer {
+    base: *mut u8,
+    /// Bytes used, padded for the next message; and without that padding.
+    at: usize,
+    end: usize,
+}
+
+impl Writer {
+    #[inline(always)]
+    fn put<T: Copy>(&mut self, level: i32, kind: i32, data: T) {
+        const { assert!(size_of::<T>() <= 20) }
+        debug_assert!(self.at + control::space(size_of::<T>()) <= CONTROL_MAX);
+        self.end = self.at + control::HEADER + size_of::<T>();
+        // SAFETY: there are at most ten messages for one group, each as long as CONTROL_MAX
+        // allows for.
+        unsafe {
+            let to = self.base.add(self.at);
+            to.cast::<usize>().write(control::HEADER + size_of::<T>());
+            to.add(size_of::<usize>()).cast::<[i32; 2]>().write([level, kind]);
+            to.add(control::HEADER).cast::<T>().write_unaligned(data);
+        }
+        self.at += control::space(size_of::<T>());
+    }
+}
+
+/// Writes the sockaddr of a path's remote address; returns its length, 0 without one.
+///
+/// # Safety
+/// `to` is writable for 28 bytes, and aligned as a sockaddr is.
+#[inline(always)]
+pub(super) unsafe fn encode_name(path: &Path, to: *mut u8) -> u32 {
+    if !path.has(RINGMSG_PATH_REMOTE) {
+        return 0;
+    }
+    let port = path.remote_port.to_be();
+    // SAFETY: both structs fit, and leave no byte of theirs unwritten.
+    unsafe {
+        if path.family == libc::AF_INET as u16 {
+            let address = u32::from_ne_bytes(*path.remote.first_chunk().expect("16 bytes"));
+            let sin_addr = libc::in_addr { s_addr: address };
+            let name =
+                libc::sockaddr_in { sin_family: path.family, sin_port: port, sin_addr, sin_zero: [0; 8] };
+            to.cast::<libc::sockaddr_in>().write(name);
+            return size_of::<libc::sockaddr_in>() as u32;
+        }
+        to.cast::<libc::sockaddr_in6>().write(libc::sockaddr_in6 {
+            sin6_family: path.family,
+            sin6_port: port,
+            sin6_flowinfo: 0,
+            sin6_addr: libc::in6_addr { s6_addr: path.remote },
+            sin6_scope_id: path.remote_scope,
+        });
+        size_of::<libc::sockaddr_in6>() as u32
+    }
+}
+
+/// Writes the control messages of a group; returns their length. Behind the last one there is no
+/// padding: up to 36 bytes are copied to the kernel's stack, more is allocated.
+///
+/// # Safety
+/// `to` is writable for CONTROL_MAX bytes, and aligned as a cmsghdr is.
+#[inline(always)]
+pub(super) unsafe fn encode_control(group: &Group, path: &Path, extras: Extras, to: *mut u8) -> usize {
+    let mut writer = Writer { base: to, at: 0, end: 0 };
+    if path.valid & !RINGMSG_PATH_REMOTE != 0 {
+        encode_source(&mut writer, group, path, extras.connected_v4);
+        encode_settings(&mut writer, group, path);
+    }
+    if group.traits.flags != 0 || group.traits.transmit_time_ns != 0 {
+        encode_traits(&mut writer, group, extras);
+    }
+    if let Some(size) = extras.segment_size {
+        writer.put(libc::SOL_UDP, libc::UDP_SEGMENT, size);
+    }
+    writer.end
+}
+
+/// struct in6_pktinfo
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct In6Pktinfo {
+    local: [u8; 16],
+    interface: u32,
+}
+
+/// Source address and interface.
+#[inline(always)]
+fn encode_source(writer: &mut Writer, group: &Group, path: &Path, connected_v4: bool) {
+    if path.valid & (RINGMSG_PATH_LOCAL | RINGMSG_PATH_INTERFACE) == 0 {
+        return;
+    }
+    let interface = if path.has(RINGMSG_PATH_INTERFACE) { path.interface_index } else { 0 };
+    let local = if path.has(RINGMSG_PATH_LOCAL) { path.local } else { [0; 16] };
+    let in_v4 = match group.peer {
+        _ if path.has(RINGMSG_PATH_LOCAL) && path.family == libc::AF_INET as u16 => {
+            local.first_chunk().copied()
+        }
+        Peer::V4 => Some(mapped(&local).unwrap_or_default()),
+        Peer::Connected if path.has(RINGMSG_PATH_LOCAL) => mapped(&local),
+        Peer::Connected => connected_v4.then_some([0; 4]),
+        _ => None,
+    };
+    match in_v4 {
+        // struct in_pktinfo { int ipi_ifindex; in_addr ipi_spec_dst; in_addr ipi_addr; }
+        Some(local) => {
+            writer.put(libc::SOL_IP, libc::IP_PKTINFO, [interface, u32::from_ne_bytes(local), 0]);
+        }
+        None => writer.put(libc::SOL_IPV6, libc::IPV6_PKTINFO, In6Pktinfo { local, interface }),
+    }
+}
+
+/// What the path sets beside that. The message's own traffic class comes first.
+#[inline(always)]
+fn encode_settings(writer: &mut Writer, group: &Group, path: &Path) {
+    const SETTINGS: u32 = RINGMSG_PATH_TRAFFIC_CLASS | RINGMSG_PATH_HOP_LIMIT | RINGMSG_PATH_FLOW_LABEL;
+    if path.valid & SETTINGS == 0 {
+        return;
+    }
+    let own_class = group.traits.flags & RINGMSG_MESSAGE_TRAFFIC_CLASS != 0;
+    if path.has(RINGMSG_PATH_TRAFFIC_CLASS) && !own_class {
+        encode_class(writer, group.peer, u32::from(path.traffic_class));
+    }
+    if path.has(RINGMSG_PATH_HOP_LIMIT) {
+        let limit = i32::from(path.hop_limit);
+        if group.peer != Peer::V6 {
+            writer.put(libc::SOL_IP, libc::IP_TTL, limit);
+        }
+        if matches!(group.peer, Peer::V6 | Peer::Connected) {
+            writer.put(libc::SOL_IPV6, libc::IPV6_HOPLIMIT, limit);
+        }
+    }
+    if path.has(RINGMSG_PATH_FLOW_LABEL) && matches!(group.peer, Peer::V6 | Peer::Connected) {
+        writer.put(libc::SOL_IPV6, libc::IPV6_FLOWINFO, path.flow_label.to_be());
+    }
+}
+
+/// Of the connected peer of an IPv6 socket nobody but the kernel knows whether it is IPv4: it
+/// gets both, and takes the right one.
+#[inline(always)]
+fn encode_class(writer: &mut Writer, peer: Peer, class: u32) {
+    if peer != Peer::V6 {
+        writer.put(libc::SOL_IP, libc::IP_TOS, class);
+    }
+    if matches!(peer, Peer::V6 | Peer::Connected) {
+        writer.put(libc::SOL_IPV6, libc::IPV6_TCLASS, class);
+    }
+}
+
+/// What messages ask for themselves.
+fn encode_traits(writer: &mut Writer, group: &Group, extras: Extras) {
+    let traits = &group.traits;
+    if traits.flags & RINGMSG_MESSAGE_TRAFFIC_CLASS != 0 {
+        encode_class(writer, group.peer, traits.traffic_class);
+    }
+    if traits.transmit_time_ns != 0 {
+        writer.put(libc::SOL_SOCKET, SCM_TXTIME, traits.transmit_time_ns);
+    }
+    if traits.flags & RINGMSG_MESSAGE_TIMESTAMP != 0 && extras.timestamping != 0 {
+        writer.put(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, extras.timestamping);
+        if let Some(id) = extras.timestamp_id {
+            writer.put(libc::SOL_SOCKET, SCM_TS_OPT_ID, id);
+        }
+    }
+}
+
+/// Writes SCM_TS_OPT_ID alone; returns its length.
+///
+/// # Safety
+/// As for `encode_control`.
+pub(super) unsafe fn encode_timestamp_id(id: u32, to: *mut u8) -> usize {
+    let mut writer = Writer { base: to, at: 0, end: 0 };
+    writer.put(libc::SOL_SOCKET, SCM_TS_OPT_ID, id);
+    writer.end
+}

@@ -1,0 +1,262 @@
+//! Where a datagram goes and how it leaves: `ringmsg_path`, the path of an answer, and what makes
+//! a path valid on a socket.
+
+use std::mem::{offset_of, size_of};
+use std::net::Ipv6Addr;
+
+use crate::error::{Error, Result};
+use crate::record::{
+    Metadata, RINGMSG_META_DESTINATION, RINGMSG_META_INTERFACE, RINGMSG_META_LOCAL_V4, RINGMSG_META_SOURCE,
+};
+
+/// remote, remote_port and remote_scope apply. Without it: the connected peer.
+pub const RINGMSG_PATH_REMOTE: u32 = 1u32 << 0;
+/// local applies: the source address.
+pub const RINGMSG_PATH_LOCAL: u32 = 1u32 << 1;
+/// interface_index applies: the interface to leave through.
+pub const RINGMSG_PATH_INTERFACE: u32 = 1u32 << 2;
+/// traffic_class applies.
+pub const RINGMSG_PATH_TRAFFIC_CLASS: u32 = 1u32 << 3;
+/// hop_limit applies.
+pub const RINGMSG_PATH_HOP_LIMIT: u32 = 1u32 << 4;
+/// flow_label applies.
+pub const RINGMSG_PATH_FLOW_LABEL: u32 = 1u32 << 5;
+
+const PATH_ALL: u32 = (1 << 6) - 1;
+const FLOW_LABEL_MAX: u32 = 0xf_ffff;
+
+/// Where a datagram goes, and how it leaves: 64 bytes. Zero what is not used: messages are
+/// grouped by comparing all of it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Path {
+    /// RINGMSG_PATH_*: which of the following apply. Without RINGMSG_PATH_REMOTE the datagram
+    /// goes to the connected peer, with these settings.
+    pub valid: u32,
+    /// AF_INET or AF_INET6, of both addresses. IPv4 on an IPv6 socket is AF_INET6, as
+    /// ::ffff:a.b.c.d.
+    pub family: u16,
+    /// Host byte order.
+    pub remote_port: u16,
+    /// IPv4 in the first four bytes.
+    pub remote: [u8; 16],
+    /// The scope (interface index) of a link-local remote address.
+    pub remote_scope: u32,
+    /// The interface to leave through.
+    pub interface_index: u32,
+    /// The source address; IPv4 in the first four bytes.
+    pub local: [u8; 16],
+    /// TOS byte or traffic class, ECN included. A message may have its own.
+    pub traffic_class: u8,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
+    /// 0
+    pub reserved16: u16,
+    /// IPv6 flow label, 20 bits, host byte order. IPv4 has none: ignored there.
+    pub flow_label: u32,
+    /// 0
+    pub reserved: [u32; 2],
+}
+
+const _: () = {
+    assert!(size_of::<Path>() == 64);
+    assert!(offset_of!(Path, family) == 4 && offset_of!(Path, remote_port) == 6);
+    assert!(offset_of!(Path, remote) == 8 && offset_of!(Path, remote_scope) == 24);
+    assert!(offset_of!(Path, interface_index) == 28 && offset_of!(Path, local) == 32);
+    assert!(offset_of!(Path, traffic_class) == 48 && offset_of!(Path, hop_limit) == 49);
+    assert!(offset_of!(Path, reserved16) == 50 && offset_of!(Path, flow_label) == 52);
+    assert!(offset_of!(Path, reserved) == 56);
+};
+
+const AF_INET: u16 = libc::AF_INET as u16;
+const AF_INET6: u16 = libc::AF_INET6 as u16;
+
+/// The path of a message that has none.
+pub(super) const NO_PATH: Path = Path {
+    valid: 0,
+    family: 0,
+    remote_port: 0,
+    remote: [0; 16],
+    remote_scope: 0,
+    interface_index: 0,
+    local: [0; 16],
+    traffic_class: 0,
+    hop_limit: 0,
+    reserved16: 0,
+    flow_label: 0,
+    reserved: [0; 2],
+};
+
+/// The IPv4 address in a mapped one.
+pub(super) fn mapped(address: &[u8; 16]) -> Option<[u8; 4]> {
+    Ipv6Addr::from(*address).to_ipv4_mapped().map(|four| four.octets())
+}
+
+/// What the kernel will take a datagram's peer for: it decides on the control messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// IPv4, mapped or not.
+    V4,
+    V6,
+    /// The connected peer of an IPv6 socket: either.
+    Connected,
+    /// No IP at all.
+    Other,
+}
+
+impl Path {
+    #[inline(always)]
+    pub(super) fn has(&self, bit: u32) -> bool {
+        self.valid & bit != 0
+    }
+
+    #[inline(always)]
+    pub(super) fn is_equal(&self, other: &Self) -> bool {
+        // SAFETY: a path has no padding, so that it is 64 bytes that are all initialized.
+        let bytes = |path: &Self| unsafe { &*std::ptr::from_ref(path).cast::<[u8; size_of::<Self>()]>() };
+        *bytes(self) == *bytes(other)
+    }
+
+    /// All of it, for hashing.
+    pub(super) fn words(&self) -> [u64; 8] {
+        // SAFETY: a path has no padding, so that it is 64 bytes that are all initialized.
+        unsafe { std::mem::transmute(*self) }
+    }
+
+    /// The remote address as two words, for hashing.
+    #[inline(always)]
+    pub(super) fn remote_words(&self) -> [u64; 2] {
+        let both = u128::from_ne_bytes(self.remote);
+        [both as u64, (both >> 64) as u64]
+    }
+
+    /// Whether datagrams go to the same peer, among which order is kept.
+    #[inline(always)]
+    pub(super) fn has_same_peer(&self, other: &Self) -> bool {
+        if (self.valid & other.valid) & RINGMSG_PATH_REMOTE == 0 {
+            return (self.valid | other.valid) & RINGMSG_PATH_REMOTE == 0;
+        }
+        (self.family, self.remote_port) == (other.family, other.remote_port)
+            && self.remote == other.remote
+            && self.remote_scope == other.remote_scope
+    }
+
+    /// Checks a path against a socket of this domain; tells what its peer is, or the errno that
+    /// messages on it get.
+    #[inline(always)]
+    pub(super) fn peer_on(&self, domain: i32) -> std::result::Result<Peer, i32> {
+        let reserved = self.reserved[0] | self.reserved[1] | u32::from(self.reserved16);
+        if self.valid & !PATH_ALL | reserved != 0
+            || (self.has(RINGMSG_PATH_FLOW_LABEL) && self.flow_label > FLOW_LABEL_MAX)
+        {
+            return Err(libc::EINVAL);
+        }
+        let ours = match domain {
+            libc::AF_INET => Peer::V4,
+            libc::AF_INET6 => Peer::Connected,
+            _ if self.has(RINGMSG_PATH_REMOTE) => return Err(libc::EAFNOSUPPORT),
+            _ if self.valid != 0 => return Err(libc::EOPNOTSUPP),
+            _ => Peer::Other,
+        };
+        if self.valid & (RINGMSG_PATH_REMOTE | RINGMSG_PATH_LOCAL) == 0 {
+            return Ok(ours);
+        }
+        let peer = match self.family {
+            AF_INET => Peer::V4,
+            AF_INET6 if domain == libc::AF_INET6 => self.peer_of_v6()?,
+            _ => return Err(libc::EAFNOSUPPORT),
+        };
+        Ok(if self.has(RINGMSG_PATH_REMOTE) { peer } else { ours })
+    }
+
+    /// What the peer of a path with IPv6 addresses is. Both or none may be mapped.
+    fn peer_of_v6(&self) -> std::result::Result<Peer, i32> {
+        let remote = mapped(&self.remote).is_some();
+        let local = mapped(&self.local).is_some();
+        let has_local = self.has(RINGMSG_PATH_LOCAL) && self.local != [0; 16];
+        if self.has(RINGMSG_PATH_REMOTE) && has_local && local != remote {
+            return Err(libc::EINVAL);
+        }
+        Ok(if remote { Peer::V4 } else { Peer::V6 })
+    }
+}
+
+/// Both forms of IPv4 in an address of this family.
+fn v4(family: u16, address: &[u8; 16]) -> Option<[u8; 4]> {
+    match family {
+        AF_INET => address.first_chunk().copied(),
+        _ => mapped(address),
+    }
+}
+
+/// The address means nothing without an interface: 169.254/16, fe80::/10.
+fn is_link_local(family: u16, address: &[u8; 16]) -> bool {
+    match v4(family, address) {
+        Some(four) => four[..2] == [169, 254],
+        None => address[0] == 0xfe && address[1] & 0xc0 == 0x80,
+    }
+}
+
+fn is_multicast(family: u16, address: &[u8; 16]) -> bool {
+    match v4(family, address) {
+        Some(four) => four[0] & 0xf0 == 0xe0,
+        None => address[0] == 0xff,
+    }
+}
+
+/// The path of an answer: back to the source, from the address that was asked.
+pub(crate) fn reply(received: &Metadata) -> Result<Path> {
+    let known = |bit| received.valid & bit != 0;
+    if !known(RINGMSG_META_SOURCE) {
+        return Err(Error::new(
+            libc::EADDRNOTAVAIL,
+            "path: the metadata have no source; reap with metadata, from an AF_INET or AF_INET6 socket",
+        ));
+    }
+    let mut path = Path {
+        valid: RINGMSG_PATH_REMOTE,
+        family: received.family,
+        remote_port: received.source_port,
+        remote: received.source,
+        remote_scope: received.source_scope,
+        ..Path::default()
+    };
+    let asked = known(RINGMSG_META_DESTINATION).then_some(&received.destination);
+    if let Some(local) = local_address(received) {
+        path.local = local;
+        path.valid |= RINGMSG_PATH_LOCAL;
+    }
+    let needs_interface = is_link_local(path.family, &path.remote)
+        || (path.has(RINGMSG_PATH_LOCAL) && is_link_local(path.family, &path.local))
+        || asked.is_some_and(|address| is_multicast(path.family, address));
+    if needs_interface && known(RINGMSG_META_INTERFACE) {
+        path.interface_index = received.interface_index;
+        path.valid |= RINGMSG_PATH_INTERFACE;
+    }
+    Ok(path)
+}
+
+/// The address to answer from. Over IPv4 that is ipi_spec_dst, which is never a broadcast or
+/// multicast address; the destination itself may be one, and a directed broadcast address does
+/// not show it.
+fn local_address(received: &Metadata) -> Option<[u8; 16]> {
+    let mut local = [0; 16];
+    if v4(received.family, &received.source).is_none() {
+        let asked = received.valid & RINGMSG_META_DESTINATION != 0;
+        let unicast = !is_multicast(received.family, &received.destination);
+        return (asked && unicast).then_some(received.destination);
+    }
+    if received.valid & RINGMSG_META_LOCAL_V4 == 0 {
+        return None;
+    }
+    if received.family == AF_INET {
+        local[..4].copy_from_slice(&received.local_v4);
+    } else {
+        local[10..12].fill(0xff);
+        local[12..].copy_from_slice(&received.local_v4);
+    }
+    Some(local)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,423 @@
+//! Groups to the kernel: one sendmmsg(2) for as many as it takes, and a result for each message.
+//!
+//! sendmmsg hides errors: after some messages have gone it returns their number, and the errno of
+//! the next is lost. Calling again from there tells it, unless it was the socket's pending error
+//! (of an earlier datagram), which the first attempt has consumed.
+
+use std::os::fd::RawFd;
+
+use crate::clock;
+use crate::error::{Error, Result};
+
+use super::Channel;
+use super::blame::Doubt;
+use super::encode::{self, Extras};
+use super::group::{self, Gathered, Group, NONE, Policy};
+use super::message::{RINGMSG_MESSAGE_TIMESTAMP, Source, Traits};
+use super::path::{Path, Peer, RINGMSG_PATH_INTERFACE, RINGMSG_PATH_LOCAL};
+use super::scratch::{NAME_WORDS, Scratch};
+use super::{limits, limits::Limits, refused::Refused};
+
+/// Wait for room in the socket's buffer instead of leaving messages with -EAGAIN.
+pub const RINGMSG_SEND_WAIT: u32 = 1u32 << 0;
+/// Take only messages whose result is -EAGAIN.
+pub const RINGMSG_SEND_RESUME: u32 = 1u32 << 1;
+
+/// What sendmmsg(2) takes at once (UIO_MAXIOV).
+const HEADERS_MAX: usize = 1024;
+
+/// What a call adds to the sender's counters.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub last_socket_error: i32,
+    pub messages: u64,
+    pub datagrams: u64,
+    pub payload_bytes: u64,
+    pub calls: u64,
+    pub trains: u64,
+    pub grouped: u64,
+    pub fallbacks: u64,
+    pub would_block: u64,
+    pub errors: u64,
+    pub socket_errors: u64,
+}
+
+impl Tally {
+    pub(super) const COUNTS: usize = 10;
+
+    /// In the order of the public struct.
+    pub(super) fn counts(&self) -> [u64; Self::COUNTS] {
+        [
+            self.messages,
+            self.datagrams,
+            self.payload_bytes,
+            self.calls,
+            self.trains,
+            self.grouped,
+            self.fallbacks,
+            self.would_block,
+            self.errors,
+            self.socket_errors,
+        ]
+    }
+}
+
+/// Why a call ends before all is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// The socket is full.
+    Full,
+    /// A signal came while it was waited for room.
+    Interrupted,
+}
+
+/// What is known of what may be sent, while messages are grouped.
+pub(super) struct Known<'a> {
+    limits: &'a Limits,
+    refused: &'a Refused,
+    now_ns: u64,
+}
+
+impl Policy for Known<'_> {
+    #[inline(always)]
+    fn domain(&self) -> i32 {
+        self.limits.kind.domain
+    }
+
+    #[inline(always)]
+    fn joins(&self) -> bool {
+        self.limits.joins
+    }
+
+    #[inline(always)]
+    fn train_max(&self, path: &Path, size: u32) -> u32 {
+        let refuses = !self.refused.is_empty() && self.refused.has(path, size, self.now_ns);
+        if !self.limits.trains || refuses { 1 } else { limits::segments_max() }
+    }
+
+    fn check(&self, traits: &Traits) -> std::result::Result<(), i32> {
+        if traits.transmit_time_ns != 0 && !self.limits.transmit_times {
+            return Err(libc::EINVAL);
+        }
+        let asks = traits.flags & !super::RINGMSG_MESSAGE_ALONE != 0;
+        if asks && !self.limits.kind.is_ip() { Err(libc::EOPNOTSUPP) } else { Ok(()) }
+    }
+}
+
+/// One call of ringmsg_send() and its like.
+pub(super) struct Call<'a, S> {
+    pub channel: &'a mut Channel,
+    pub scratch: &'a mut Scratch,
+    pub source: S,
+    pub tally: &'a mut Tally,
+    flags: u32,
+    /// Messages with a result, other than -EAGAIN.
+    pub settled: u32,
+    pub now_ns: u64,
+    /// Something was sent since the last wait for room.
+    progress: bool,
+    pub doubt: Doubt,
+}
+
+impl<'a, S: Source> Call<'a, S> {
+    pub(super) fn new(
+        channel: &'a mut Channel,
+        scratch: &'a mut Scratch,
+        source: S,
+        flags: u32,
+        tally: &'a mut Tally,
+    ) -> Self {
+        let doubt = Doubt::default();
+        Self { channel, scratch, source, tally, flags, settled: 0, now_ns: 0, progress: true, doubt }
+    }
+
+    pub(super) fn run(mut self) -> Result<u32> {
+        let fd = self.channel.fd();
+        self.channel.limits.refresh(fd, self.source.count());
+        let mut next = 0;
+        while next < self.source.count() {
+            self.look_at_clock();
+            let gathered = self.gather(next);
+            next = gathered.next;
+            self.encode(gathered.groups);
+            if let Err(stop) = self.submit(gathered.groups, gathered.cuts) {
+                self.leave_from(next);
+                return self.stopped(stop);
+            }
+        }
+        Ok(self.settled)
+    }
+
+    /// The clock is read only while a path is remembered.
+    fn look_at_clock(&mut self) {
+        if !self.channel.refused.is_empty() {
+            self.now_ns = clock::now_ns();
+            self.channel.refused.expire(self.now_ns);
+        }
+    }
+
+    fn gather(&mut self, from: u32) -> Gathered {
+        let Channel { limits, refused, batch, .. } = &*self.channel;
+        let known = Known { limits, refused, now_ns: self.now_ns };
+        let resume = self.flags & RINGMSG_SEND_RESUME != 0;
+        let gathered = group::gather(self.scratch, &mut self.source, &known, (from, *batch), resume);
+        self.settled += gathered.errors;
+        self.tally.errors += u64::from(gathered.errors);
+        gathered
+    }
+
+    pub(super) fn known(&self) -> Known<'_> {
+        let Channel { limits, refused, .. } = &*self.channel;
+        Known { limits, refused, now_ns: self.now_ns }
+    }
+
+    /// Writes the header of each group, with its address, parts and control messages.
+    fn encode(&mut self, groups: usize) {
+        let (mut gathered, mut control) = (0, self.scratch.control.as_mut_ptr().cast::<u8>());
+        let mut name = self.scratch.names.as_mut_ptr();
+        for at in 0..groups {
+            let group = self.scratch.groups[at];
+            let header = &raw mut self.scratch.headers[at].msg_hdr;
+            let parts = if group.in_a_row {
+                &raw mut self.scratch.parts[group.first as usize]
+            } else {
+                let first = gathered;
+                let mut position = group.first;
+                while position != NONE {
+                    self.scratch.gathered[gathered] = self.scratch.parts[position as usize];
+                    position = self.scratch.links[position as usize].next;
+                    gathered += 1;
+                }
+                &raw mut self.scratch.gathered[first]
+            };
+            let segment_size = (group.datagrams > 1).then_some(group.size as u16);
+            let extras = self.extras(&group, segment_size);
+            // SAFETY: a path is readable for as long as the source is used; names and control
+            // messages have room for the most that each of a batch of groups can have.
+            unsafe {
+                let path = &*group.path;
+                let name_length = encode::encode_name(path, name.cast());
+                let control_length = encode::encode_control(&group, path, extras, control);
+                (*header).msg_name = name.cast();
+                (*header).msg_namelen = name_length;
+                (*header).msg_iov = parts;
+                (*header).msg_iovlen = group.messages as _;
+                (*header).msg_control = control.cast();
+                (*header).msg_controllen = control_length as _;
+                name = name.add(NAME_WORDS);
+                control = control.add(crate::control::align(control_length));
+            }
+        }
+    }
+
+    /// What the control messages of a group depend on beside it.
+    #[inline(always)]
+    pub(super) fn extras(&self, group: &Group, segment_size: Option<u16>) -> Extras {
+        let limits = &self.channel.limits;
+        let mut extras = Extras {
+            segment_size: segment_size.or(limits.segments_by_itself.then_some(0)),
+            ..Extras::default()
+        };
+        if group.traits.flags & RINGMSG_MESSAGE_TIMESTAMP != 0 {
+            extras.timestamping = limits.timestamping;
+            let index = self.scratch.links[group.first as usize].index;
+            extras.timestamp_id = limits.timestamp_ids.then(|| self.source.timestamp_id(index));
+        }
+        if group.peer == Peer::Connected {
+            // SAFETY: as in `encode`.
+            let valid = unsafe { (*group.path).valid };
+            extras.connected_v4 = valid & (RINGMSG_PATH_INTERFACE | RINGMSG_PATH_LOCAL)
+                == RINGMSG_PATH_INTERFACE
+                && is_connected_to_v4(self.channel.fd());
+        }
+        extras
+    }
+
+    fn submit(&mut self, groups: usize, mut cuts: bool) -> std::result::Result<(), Stop> {
+        let mut at = 0;
+        while at < groups {
+            let end = if cuts { self.next_cut(at, groups) } else { groups };
+            if at == end {
+                cuts |= self.cut(at, groups, None)?;
+                at += 1;
+                continue;
+            }
+            let headers = &mut self.scratch.headers[at..end.min(at + HEADERS_MAX)];
+            match send_all(self.channel.fd(), headers, self.tally) {
+                Ok(sent) => {
+                    let stopped_short = sent < headers.len();
+                    self.sent(stopped_short);
+                    self.settle(at, at + sent);
+                    at += sent;
+                }
+                Err(libc::EAGAIN) => {
+                    if let Err(stop) = self.full() {
+                        self.leave(at, groups);
+                        return Err(stop);
+                    }
+                }
+                Err(errno) if self.is_own(errno) => {
+                    cuts |= self.refuse(at, groups, errno)?;
+                    at += 1;
+                }
+                Err(_) => {} // it was the socket's: try again
+            }
+        }
+        Ok(())
+    }
+
+    fn next_cut(&self, at: usize, groups: usize) -> usize {
+        let cut = self.scratch.groups[at..groups].iter().position(|group| group.cut);
+        cut.map_or(groups, |ahead| at + ahead)
+    }
+
+    /// The kernel refused the group at `at`. Returns whether groups behind it are to be cut now.
+    fn refuse(&mut self, at: usize, groups: usize, errno: i32) -> std::result::Result<bool, Stop> {
+        let group = &self.scratch.groups[at];
+        // No memory is every member's result: singly they would only find less of it.
+        let starved = matches!(errno, libc::ENOBUFS | libc::ENOMEM);
+        if group.datagrams > 1 && !starved {
+            return self.cut(at, groups, Some(errno));
+        }
+        let mut position = group.first;
+        while position != NONE {
+            position = self.fail(position, errno);
+        }
+        Ok(false)
+    }
+
+    /// The socket is full: waits for room, if that was asked for.
+    pub(super) fn full(&mut self) -> std::result::Result<(), Stop> {
+        self.tally.would_block += 1;
+        if self.flags & RINGMSG_SEND_WAIT == 0 {
+            return Err(Stop::Full);
+        }
+        let fruitless = !std::mem::replace(&mut self.progress, false);
+        let fd = self.channel.fd();
+        self.channel.waiter.wait(fd, fruitless).map_err(|_| Stop::Interrupted)
+    }
+
+    /// A system call has sent something; `stopped_short`: not all of it, and no errno was told.
+    pub(super) fn sent(&mut self, stopped_short: bool) {
+        self.progress = true;
+        self.resolve_doubt();
+        if stopped_short {
+            self.note_stopped_short();
+        }
+    }
+
+    /// Results of groups that were sent.
+    #[inline(always)]
+    fn settle(&mut self, from: usize, to: usize) {
+        for at in from..to {
+            let Group { first, last, messages, datagrams, in_a_row, .. } = self.scratch.groups[at];
+            if in_a_row {
+                for position in first..=last {
+                    self.take(position);
+                }
+            } else {
+                let mut position = first;
+                while position != NONE {
+                    position = self.take(position);
+                }
+            }
+            self.settled += messages;
+            self.tally.messages += u64::from(messages);
+            self.tally.datagrams += u64::from(datagrams);
+            self.tally.payload_bytes += u64::from(self.scratch.headers[at].msg_len);
+            if datagrams > 1 {
+                self.tally.trains += 1;
+                self.tally.grouped += if messages > 1 { u64::from(messages) } else { 0 };
+            }
+        }
+    }
+
+    /// The message at this position went whole. Returns the position that follows in its group.
+    #[inline(always)]
+    fn take(&mut self, position: u32) -> u32 {
+        let link = self.scratch.links[position as usize];
+        let length = self.scratch.parts[position as usize].iov_len;
+        self.source.set_result(link.index, length as i32);
+        link.next
+    }
+
+    /// The same for one that was refused.
+    pub(super) fn fail(&mut self, position: u32, errno: i32) -> u32 {
+        let link = self.scratch.links[position as usize];
+        self.source.set_result(link.index, -errno);
+        self.settled += 1;
+        self.tally.errors += 1;
+        link.next
+    }
+
+    /// Leaves messages, from this position on along its group, to be given again.
+    pub(super) fn leave_group(&mut self, mut position: u32) {
+        while position != NONE {
+            let link = self.scratch.links[position as usize];
+            self.source.set_result(link.index, -libc::EAGAIN);
+            position = link.next;
+        }
+    }
+
+    /// The same for whole groups.
+    pub(super) fn leave(&mut self, from: usize, to: usize) {
+        for at in from..to {
+            self.leave_group(self.scratch.groups[at].first);
+        }
+    }
+
+    /// And for messages that were not looked at yet. With RESUME they have that result already.
+    fn leave_from(&mut self, next: u32) {
+        if self.flags & RINGMSG_SEND_RESUME == 0 {
+            for index in next..self.source.count() {
+                self.source.set_result(index, -libc::EAGAIN);
+            }
+        }
+    }
+
+    fn stopped(&self, stop: Stop) -> Result<u32> {
+        match stop {
+            Stop::Interrupted => Err(Error::new(libc::EINTR, "send: a signal came while it waited for room")),
+            Stop::Full if self.settled == 0 => Err(Error::new(
+                libc::EAGAIN,
+                "send: the socket's buffer is full; every message is to be given again",
+            )),
+            Stop::Full => Ok(self.settled),
+        }
+    }
+}
+
+/// sendmmsg(2), not through libc's wrapper, which is a cancellation point. How many were sent, or
+/// the errno of the first.
+#[inline]
+pub(super) fn send_all(
+    fd: RawFd,
+    headers: &mut [libc::mmsghdr],
+    tally: &mut Tally,
+) -> std::result::Result<usize, i32> {
+    // No SIGPIPE from a seqpacket socket whose peer is gone.
+    const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    tally.calls += 1;
+    // SAFETY: what the headers point to lives during the call; what does not, -EFAULT tells.
+    let sent = unsafe { libc::syscall(libc::SYS_sendmmsg, fd, headers.as_mut_ptr(), headers.len(), FLAGS) };
+    if sent > 0 {
+        return Ok(sent as usize);
+    }
+    // SAFETY: errno is the thread's.
+    Err(unsafe { *libc::__errno_location() })
+}
+
+/// An IPv6 socket is connected to a mapped IPv4 address.
+fn is_connected_to_v4(fd: RawFd) -> bool {
+    let mut name = libc::sockaddr_in6 {
+        sin6_family: 0,
+        sin6_port: 0,
+        sin6_flowinfo: 0,
+        sin6_addr: libc::in6_addr { s6_addr: [0; 16] },
+        sin6_scope_id: 0,
+    };
+    let mut length = size_of_val(&name) as libc::socklen_t;
+    // SAFETY: `name` is writable for `length` bytes.
+    let known = unsafe { libc::getpeername(fd, (&raw mut name).cast(), &mut length) } == 0;
+    known && super::path::mapped(&name.sin6_addr.s6_addr).is_some()
+}
