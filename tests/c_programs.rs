@@ -65,6 +65,11 @@ c_programs! {
     release_threads
     ring_fd
     sandbox
+    send_basic
+    send_errors
+    send_full
+    send_grouping
+    send_refused
     short_lives
     shortage
     signals
