@@ -66,10 +66,14 @@ c_programs! {
     ring_fd
     sandbox
     send_basic
+    send_control
     send_errors
     send_full
     send_grouping
+    send_misuse
     send_refused
+    send_reply
+    send_times
     short_lives
     shortage
     signals

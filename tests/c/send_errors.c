@@ -1,42 +1,25 @@
 /* Whose error it is: every message's own errno is its result, in any place, and hides no other
  * message; a pending error of an earlier datagram is nobody's, is taken off the socket, and counted. */
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <stdarg.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include "sendmmsg.h"
 
-/* The library's sendmmsg(2) goes through syscall(3), and the program's own comes before libc's: the
- * first attempts fail with these errnos. */
+#include "icmp.h"
+#include "send.h"
+
+/* The first attempts fail with these errnos. */
 static struct {
     int errnos[40];
     int count, attempts;
 } injected;
 
-__attribute__((no_sanitize_address)) long syscall(long number, ...)
+static int fail_first(const struct mmsghdr *headers, long *count)
 {
-    static long (*next)(long, ...);
-    long given[6];
-    va_list list;
-    va_start(list, number);
-    for (int i = 0; i < 6; i++)
-        given[i] = va_arg(list, long);
-    va_end(list);
-    if (next == NULL)
-        *(void **)&next = dlsym(RTLD_NEXT, "syscall");
-    if (number == SYS_sendmmsg && injected.attempts++ < injected.count) {
-        errno = injected.errnos[injected.attempts - 1];
-        return -1;
-    }
-    return next(number, given[0], given[1], given[2], given[3], given[4], given[5]);
+    (void)headers, (void)count;
+    return injected.attempts++ < injected.count ? injected.errnos[injected.attempts - 1] : 0;
 }
-
-#include "icmp.h"
-#include "send.h"
 
 static void inject(int error, int count)
 {
+    before_sendmmsg = fail_first;
     injected.count = count;
     injected.attempts = 0;
     for (int i = 0; i < count; i++)

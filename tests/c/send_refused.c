@@ -1,58 +1,32 @@
 /* Trains that are refused: by the MTU, a firewall, a socket or kernel that has none. Their
  * datagrams go singly and none is lost, doubled or moved; a firewall is not asked more often than
  * it must be; what is learnt is learnt for that path, and forgotten after a while. */
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <stdarg.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
-#include <unistd.h>
+#include "sendmmsg.h"
 
 #include "network.h"
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 
-/* The library's sendmmsg(2) goes through syscall(3), and the program's own comes before libc's: a
- * kernel before 6.9 refuses trains of more than 64. */
-static int imitate_64;
-
-static int is_too_long(const struct msghdr *message)
+/* Refuses trains of more than 64 datagrams, as a kernel before 6.9 does. */
+static int refuse_65(const struct mmsghdr *headers, long *count)
 {
-    size_t length = 0;
-    uint16_t size = 0;
-    for (size_t i = 0; i < message->msg_iovlen; i++)
-        length += message->msg_iov[i].iov_len;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c != NULL; c = CMSG_NXTHDR((struct msghdr *)(uintptr_t)message, c))
-        if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_SEGMENT)
-            memcpy(&size, CMSG_DATA(c), sizeof size);
-    return size != 0 && length > 64u * size;
-}
-
-__attribute__((no_sanitize_address)) long syscall(long number, ...)
-{
-    static long (*next)(long, ...);
-    long given[6];
-    va_list list;
-    va_start(list, number);
-    for (int i = 0; i < 6; i++)
-        given[i] = va_arg(list, long);
-    va_end(list);
-    if (next == NULL)
-        *(void **)&next = dlsym(RTLD_NEXT, "syscall");
-    if (number == SYS_sendmmsg && imitate_64) {
-        const struct mmsghdr *headers = (const void *)given[1];
-        long good = 0;
-        while (good < given[2] && !is_too_long(&headers[good].msg_hdr))
-            good++;
-        if (good == 0) {
-            errno = EINVAL;
-            return -1;
+    for (long i = 0; i < *count; i++) {
+        const struct msghdr *message = &headers[i].msg_hdr;
+        const void *data = control_of(message, SOL_UDP, UDP_SEGMENT);
+        uint16_t size = 0;
+        size_t length = 0;
+        if (data != NULL)
+            memcpy(&size, data, sizeof size);
+        for (size_t p = 0; p < message->msg_iovlen; p++)
+            length += message->msg_iov[p].iov_len;
+        if (size != 0 && length > 64u * size) {
+            if (i == 0)
+                return EINVAL;
+            *count = i; /* those before it go */
         }
-        given[2] = good;
     }
-    return next(number, given[0], given[1], given[2], given[3], given[4], given[5]);
+    return 0;
 }
 
 enum { MANY = 40 };
@@ -329,7 +303,7 @@ static void a_kernel_that_takes_64(void)
     int receiver = roomy_udp(AF_INET);
     struct ringmsg_sender *sender = make_sender(unbound_udp(AF_INET));
     struct ringmsg_path path = path_to(receiver);
-    imitate_64 = 1;
+    before_sendmmsg = refuse_65;
     for (int round = 0; round < 2; round++) {
         messages_on(messages, 300, &path, 10, 0);
         messages[299] = message_on(&path, 2000, 299);
