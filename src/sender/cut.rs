@@ -84,7 +84,7 @@ impl<S: Source> Call<'_, S> {
     fn longest_piece(&self, group: &Group) -> u32 {
         // SAFETY: a path is readable for as long as the source is used.
         let path = unsafe { &*group.path };
-        group::train_max(&self.known(), path, group.peer, group.size)
+        group::train_max(&self.known(), path, group.peer, group.size())
     }
 
     /// Writes the headers of the next pieces; returns how many.
@@ -92,11 +92,11 @@ impl<S: Source> Call<'_, S> {
         let group = &cutter.group;
         // SAFETY: as above.
         let path = unsafe { &*group.path };
-        let mut extras = self.extras(group, (cutter.per_piece > 1).then_some(group.size as u16));
+        let mut extras = self.extras(group, (cutter.per_piece > 1).then_some(group.size() as u16));
         let mut header = self.scratch.headers[cutter.at].msg_hdr;
         let control = self.scratch.piece_control.as_mut_ptr();
         header.msg_iovlen = 1;
-        let bytes = (cutter.per_piece * group.size) as usize;
+        let bytes = (cutter.per_piece * group.size()) as usize;
         let most = if cutter.is_test { 1 } else { PIECES };
         let (mut position, mut offset, mut pieces) = (cutter.position, cutter.offset as usize, 0);
         while position != NONE && pieces < most {
@@ -127,7 +127,7 @@ impl<S: Source> Call<'_, S> {
     fn advance(&mut self, cutter: &mut Cutter, sent: usize) {
         for piece in 0..sent {
             let length = self.scratch.piece_parts[piece].iov_len as u32;
-            let datagrams = length.div_ceil(cutter.group.size);
+            let datagrams = length.div_ceil(cutter.group.size());
             self.tally.datagrams += u64::from(datagrams);
             self.tally.payload_bytes += u64::from(length);
             self.tally.trains += u64::from(datagrams > 1);
@@ -192,7 +192,7 @@ impl<S: Source> Call<'_, S> {
         let cause = match cutter.refused.take() {
             None | Some(libc::EFAULT) => return false, // a payload's own
             Some(libc::EINVAL) if limits::note_too_many_segments(group.datagrams) => None,
-            Some(libc::EINVAL | libc::EMSGSIZE) => Some(Cause::Size(group.size)),
+            Some(libc::EINVAL | libc::EMSGSIZE) => Some(Cause::Size(group.size())),
             Some(_) => Some(Cause::Trains),
         };
         // SAFETY: a path is readable for as long as the source is used.
@@ -205,7 +205,7 @@ impl<S: Source> Call<'_, S> {
         for at in cutter.at + 1..groups {
             let other = self.scratch.groups[at];
             // SAFETY: as above.
-            let max = group::train_max(&self.known(), unsafe { &*other.path }, other.peer, other.size);
+            let max = group::train_max(&self.known(), unsafe { &*other.path }, other.peer, other.size());
             let cut = other.datagrams > max;
             self.scratch.groups[at].cut |= cut;
             any |= cut;

@@ -99,7 +99,7 @@ pub(super) unsafe fn encode_control(group: &Group, path: &Path, extras: Extras, 
         encode_source(&mut writer, group, path, extras.connected_v4);
         encode_settings(&mut writer, group, path);
     }
-    if group.traits.flags != 0 || group.traits.transmit_time_ns != 0 {
+    if !group.traits.is_plain() {
         encode_traits(&mut writer, group, extras);
     }
     if let Some(size) = extras.segment_size {

@@ -7,32 +7,31 @@
 
 use crate::error::Result;
 
-use super::message::{Item, RINGMSG_MESSAGE_ALONE, RINGMSG_MESSAGE_TIMESTAMP, Source, Traits};
+use super::message::{Given, RINGMSG_MESSAGE_ALONE, RINGMSG_MESSAGE_TIMESTAMP, Shape, Source, Traits};
 use super::path::{Path, Peer, RINGMSG_PATH_REMOTE};
 use super::scratch::{Array, Scratch, Zeroed};
 
-/// No position, no group.
+/// No position.
 pub(super) const NONE: u32 = u32::MAX;
 
 /// Messages that go out as one train, or one message.
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 pub(super) struct Group {
     pub path: *const Path,
+    /// A datagram of usual size: all but the last have it.
+    usual: Shape,
     pub traits: Traits,
-    /// Bytes of each datagram but the last.
-    pub size: u32,
-    pub datagrams: u32,
-    /// How many more datagrams of `size` may join; 0: closed.
+    /// How many more datagrams of usual size may join; 0: closed.
     room: u32,
     /// Positions of its messages: from here, along the links.
     pub first: u32,
     pub last: u32,
     pub messages: u32,
+    pub datagrams: u32,
     pub peer: Peer,
-    /// It is a train that cannot go out as one: cut it.
+    /// It is a train that cannot go out as one.
     pub cut: bool,
-    /// Its messages were given one after the other.
-    pub in_a_row: bool,
 }
 
 /// The message at a position, and the position that follows in its group.
@@ -47,27 +46,186 @@ unsafe impl Zeroed for Group {}
 // SAFETY: integers.
 unsafe impl Zeroed for Link {}
 
-/// A place of the table of peers. It is empty unless the stamp is that of the running batch.
+/// What a socket and its paths allow.
+pub(super) trait Policy {
+    /// SO_DOMAIN
+    fn domain(&self) -> i32;
+    /// Messages may be joined at all.
+    fn joins(&self) -> bool;
+    /// The datagrams of this size that a train on this path may have; 1: it takes no trains.
+    fn train_max(&self, path: &Path, size: u32) -> u32;
+    /// Refuses what a message asks for itself where the socket has no such thing. Only asked where
+    /// it asks for something.
+    fn check(&self, traits: &Traits) -> std::result::Result<(), i32>;
+}
+
+/// The longest UDP payload of a datagram, and so of a train: 65,535 bytes without the headers.
+const BYTES_MAX_V4: u32 = 65_507;
+const BYTES_MAX_V6: u32 = 65_527;
+
+/// The policy's limit on datagrams, within the limit on a train's bytes.
+#[inline(always)]
+pub(super) fn train_max(policy: &impl Policy, path: &Path, peer: Peer, size: u32) -> u32 {
+    let datagrams = policy.train_max(path, size);
+    if u64::from(datagrams) * u64::from(size) <= u64::from(BYTES_MAX_V4) {
+        return datagrams;
+    }
+    let bytes = if peer == Peer::V6 { BYTES_MAX_V6 } else { BYTES_MAX_V4 };
+    datagrams.min(bytes / size).max(1)
+}
+
+const _: () = assert!(size_of::<Group>() == 64);
+
+impl Group {
+    /// Bytes of each datagram but the last.
+    #[inline(always)]
+    pub(super) fn size(&self) -> u32 {
+        self.usual.length()
+    }
+
+    /// Positions of the group's messages follow each other.
+    #[inline(always)]
+    pub(super) fn is_in_a_row(&self) -> bool {
+        self.last - self.first + 1 == self.messages
+    }
+
+    /// A group of one message. Fails with the errno that is the message's result.
+    #[inline(always)]
+    fn new(
+        given: &Given,
+        path: *const Path,
+        position: u32,
+        policy: &impl Policy,
+    ) -> std::result::Result<Self, i32> {
+        // SAFETY: the source's maker promises that its paths are readable.
+        let peer = unsafe { (*path).peer_on(policy.domain()) }?;
+        let usual = Shape::new(given.shape.length(), 0);
+        Ok(Self {
+            path,
+            usual,
+            traits: given.traits,
+            room: 0,
+            first: position,
+            last: position,
+            messages: 1,
+            datagrams: 1,
+            peer,
+            cut: false,
+        })
+    }
+
+    /// The same of a plain message, which others may join.
+    #[inline(always)]
+    fn plain(
+        given: &Given,
+        path: *const Path,
+        position: u32,
+        policy: &impl Policy,
+    ) -> std::result::Result<Self, i32> {
+        let mut group = Self::new(given, path, position, policy)?;
+        if policy.joins() {
+            // SAFETY: as above.
+            group.room = unsafe { train_max(policy, &*path, group.peer, group.size()) } - 1;
+        }
+        Ok(group)
+    }
+
+    /// And of a train, an empty message, or one that asks for something.
+    fn other(
+        given: &Given,
+        path: *const Path,
+        position: u32,
+        policy: &impl Policy,
+    ) -> std::result::Result<Self, i32> {
+        let mut group = Self::new(given, path, position, policy)?;
+        if !given.traits.is_plain() {
+            policy.check(&given.traits)?;
+        }
+        let length = given.shape.length();
+        let alone = given.traits.flags & (RINGMSG_MESSAGE_ALONE | RINGMSG_MESSAGE_TIMESTAMP) != 0;
+        let mut may_grow = policy.joins() && !alone && length != 0;
+        if given.shape.is_train() {
+            let size = given.shape.segment_size();
+            group.usual = Shape::new(size, 0);
+            group.datagrams = length.div_ceil(size);
+            may_grow &= length % size == 0;
+        }
+        // SAFETY: as above.
+        let max =
+            if length == 0 { 1 } else { unsafe { train_max(policy, &*path, group.peer, group.size()) } };
+        group.cut = group.datagrams > max;
+        group.room = if may_grow && !group.cut { max - group.datagrams } else { 0 };
+        Ok(group)
+    }
+
+    /// A message like most: one more datagram of usual size.
+    #[inline(always)]
+    fn is_usual(&self, given: &Given) -> bool {
+        self.room != 0 && given.shape == self.usual && given.traits == self.traits && given.reserved == 0
+    }
+
+    /// How many datagrams a message adds, and how many more may follow it; None: it must not join.
+    fn takes(&self, given: &Given) -> Option<(u32, u32)> {
+        let (shape, length) = (given.shape, given.shape.length());
+        // An empty one would be nothing in a train.
+        if self.room == 0 || self.traits != given.traits || length == 0 {
+            return None;
+        }
+        if !shape.is_train() {
+            let room = if length < self.size() { 0 } else { self.room - 1 };
+            return (length <= self.size()).then_some((1, room));
+        }
+        let datagrams = length.div_ceil(shape.segment_size());
+        if shape.segment_size() != self.size() || datagrams > self.room {
+            return None;
+        }
+        Some((datagrams, if length % self.size() == 0 { self.room - datagrams } else { 0 }))
+    }
+}
+
+/// A place of the table of peers: the stamp of the batch that it is of, some bits of the hash, and
+/// the peer's latest group.
 #[derive(Clone, Copy)]
-struct Place {
+struct Place(u64);
+
+/// A path that was looked up in a batch by its key, and a group on it.
+#[derive(Clone, Copy)]
+struct Seen {
+    key: usize,
     stamp: u32,
-    /// The peer's latest group.
     group: u32,
 }
 
-/// A path that was looked up in this batch, by its address.
-#[derive(Clone, Copy)]
-struct Seen {
-    path: *const Path,
-    stamp: u32,
-    /// Its peer's place.
-    place: u32,
-}
-
-// SAFETY: integers and a raw pointer.
+// SAFETY: integers.
 unsafe impl Zeroed for Place {}
 // SAFETY: as above.
 unsafe impl Zeroed for Seen {}
+
+impl Place {
+    /// A group's number fits: a batch has at most 32,768.
+    const GROUP_BITS: u32 = 16;
+
+    #[inline(always)]
+    fn new(stamp: u32, hash: u64, group: u32) -> Self {
+        Self(u64::from(stamp) << 32 | hash >> 48 << Self::GROUP_BITS | u64::from(group))
+    }
+
+    #[inline(always)]
+    fn is_of(self, stamp: u32) -> bool {
+        (self.0 >> 32) as u32 == stamp
+    }
+
+    /// It is of the same batch and may be of the same peer.
+    #[inline(always)]
+    fn resembles(self, other: Self) -> bool {
+        (self.0 ^ other.0) >> Self::GROUP_BITS == 0
+    }
+
+    #[inline(always)]
+    fn group(self) -> usize {
+        self.0 as usize & ((1 << Self::GROUP_BITS) - 1)
+    }
+}
 
 /// Hash tables for a batch. Nothing is cleared between batches: a new stamp empties them.
 pub(super) struct Tables {
@@ -93,115 +251,11 @@ impl Tables {
     fn next_stamp(&mut self) -> u32 {
         self.stamp = self.stamp.wrapping_add(1);
         if self.stamp == 0 {
-            self.peers.fill(Place { stamp: 0, group: 0 });
-            self.seen.fill(Seen { path: std::ptr::null(), stamp: 0, place: 0 });
+            self.peers.fill(Place(0));
+            self.seen.fill(Seen { key: 0, stamp: 0, group: 0 });
             self.stamp = 1;
         }
         self.stamp
-    }
-}
-
-/// The longest UDP payload of a datagram, and so of a train: 65,535 bytes without the headers.
-const BYTES_MAX_V4: u32 = 65_507;
-const BYTES_MAX_V6: u32 = 65_527;
-
-/// What a socket and its paths allow.
-pub(super) trait Policy {
-    /// SO_DOMAIN
-    fn domain(&self) -> i32;
-    /// Messages may be joined at all.
-    fn joins(&self) -> bool;
-    /// The datagrams of this size that a train on this path may have; 1: it takes no trains.
-    fn train_max(&self, path: &Path, size: u32) -> u32;
-    /// Refuses what a message asks for itself where the socket has no such thing. Only asked where
-    /// it asks for something.
-    fn check(&self, traits: &Traits) -> std::result::Result<(), i32>;
-}
-
-/// The same, with the limit on a train's bytes.
-#[inline(always)]
-pub(super) fn train_max(policy: &impl Policy, path: &Path, peer: Peer, size: u32) -> u32 {
-    let bytes = if peer == Peer::V6 { BYTES_MAX_V6 } else { BYTES_MAX_V4 };
-    let datagrams = policy.train_max(path, size);
-    if u64::from(datagrams) * u64::from(size) <= u64::from(bytes) { datagrams } else { (bytes / size).max(1) }
-}
-
-impl Group {
-    /// A group of one message. Fails with the errno that is the message's result.
-    #[inline(always)]
-    fn new(item: &Item, position: u32, policy: &impl Policy) -> std::result::Result<Self, i32> {
-        // SAFETY: the source's maker promises that its paths are readable.
-        let path = unsafe { &*item.path };
-        let peer = path.peer_on(policy.domain())?;
-        if item.traits != Traits::default() {
-            policy.check(&item.traits)?;
-        }
-        let mut group = Self {
-            path: item.path,
-            traits: item.traits,
-            size: item.length,
-            datagrams: 1,
-            room: 0,
-            first: position,
-            last: position,
-            messages: 1,
-            peer,
-            cut: false,
-            in_a_row: true,
-        };
-        let alone = item.traits.flags & (RINGMSG_MESSAGE_ALONE | RINGMSG_MESSAGE_TIMESTAMP) != 0;
-        let may_grow = policy.joins() && !alone && item.length != 0;
-        if item.is_train() {
-            group.begin_with_train(item, path, may_grow, policy);
-        } else if may_grow {
-            group.room = train_max(policy, path, peer, group.size) - 1;
-        }
-        Ok(group)
-    }
-
-    fn begin_with_train(&mut self, item: &Item, path: &Path, may_grow: bool, policy: &impl Policy) {
-        self.size = item.segment_size;
-        self.datagrams = item.length.div_ceil(self.size);
-        let max = train_max(policy, path, self.peer, self.size);
-        self.cut = self.datagrams > max;
-        if may_grow && !self.cut && item.length % self.size == 0 {
-            self.room = max - self.datagrams;
-        }
-    }
-
-    /// How many datagrams the message adds, and whether it is the last that may join; None: it
-    /// must not.
-    #[inline(always)]
-    fn takes(&self, item: &Item) -> Option<(u32, bool)> {
-        if self.room == 0 || self.traits != item.traits {
-            return None;
-        }
-        if (item.length, item.segment_size) == (self.size, 0) {
-            return Some((1, false));
-        }
-        self.takes_other(item)
-    }
-
-    fn takes_other(&self, item: &Item) -> Option<(u32, bool)> {
-        if item.length == 0 {
-            return None; // in a train it would be nothing
-        }
-        if !item.is_train() {
-            return (item.length <= self.size).then_some((1, item.length < self.size));
-        }
-        let datagrams = item.length.div_ceil(item.segment_size);
-        let joins = item.segment_size == self.size && datagrams <= self.room;
-        joins.then_some((datagrams, item.length % item.segment_size != 0))
-    }
-
-    #[inline(always)]
-    fn join(&mut self, position: u32, (datagrams, closes): (u32, bool), links: &mut [Link]) {
-        links[self.last as usize].next = position;
-        self.in_a_row &= self.last + 1 == position;
-        self.last = position;
-        self.messages += 1;
-        self.datagrams += datagrams;
-        self.room = if closes { 0 } else { self.room - datagrams };
     }
 }
 
@@ -210,6 +264,8 @@ impl Group {
 pub(super) struct Gathered {
     /// The index to go on from.
     pub next: u32,
+    /// Positions that are taken.
+    pub taken: usize,
     pub groups: usize,
     /// Messages that got an errno as their result: nothing of them is in a group.
     pub errors: u32,
@@ -217,29 +273,43 @@ pub(super) struct Gathered {
     pub cuts: bool,
 }
 
-/// Path, place and group of the latest message: the likeliest for the next.
-struct Latest {
-    path: *const Path,
-    place: usize,
-    group: u32,
-}
-
+/// A batch in the making. The pointers are to arrays of at least `batch` elements, and tables of
+/// their mask and one: positions and groups stay below `batch`, of which each has one message.
 struct Gather<'a, P> {
     policy: &'a P,
-    parts: &'a mut [libc::iovec],
-    links: &'a mut [Link],
-    groups: &'a mut [Group],
-    peers: &'a mut [Place],
-    seen: &'a mut [Seen],
+    parts: *mut libc::iovec,
+    links: *mut Link,
+    groups: *mut Group,
+    peers: *mut Place,
+    peers_mask: usize,
+    seen: *mut Seen,
+    seen_mask: usize,
     keys: [u64; 3],
     stamp: u32,
-    taken: usize,
-    made: usize,
-    latest: Latest,
+    /// How many positions may be taken, and are; how many groups are made.
+    batch: u32,
+    taken: u32,
+    made: u32,
+    /// The group of the latest message, and the key of its path.
+    latest: *mut Group,
+    latest_key: usize,
+    /// A group without room.
+    none: *mut Group,
+    cuts: bool,
 }
 
-/// Takes messages from `from` on, at most `batch`, and groups them.
-/// With `resume` only those whose result is -EAGAIN.
+/// A peer's place in the table, and its latest group.
+struct Found {
+    at: usize,
+    hash: u64,
+    /// None: there is none yet.
+    group: Option<u32>,
+    /// It is on the path that was looked up.
+    is_same: bool,
+}
+
+/// Takes messages from `from` on, at most `batch`, and groups them. With `resume` only those whose
+/// result is -EAGAIN.
 pub(super) fn gather<S: Source, P: Policy>(
     scratch: &mut Scratch,
     source: &mut S,
@@ -247,133 +317,271 @@ pub(super) fn gather<S: Source, P: Policy>(
     (from, batch): (u32, usize),
     resume: bool,
 ) -> Gathered {
-    debug_assert!(batch <= scratch.batch);
+    assert!(batch <= scratch.batch);
     let stamp = scratch.tables.next_stamp();
+    // SAFETY: all zero is a group, which has no room.
+    let mut none: Group = unsafe { std::mem::zeroed() };
     let mut gather = Gather {
         policy,
-        parts: &mut scratch.parts,
-        links: &mut scratch.links,
-        groups: &mut scratch.groups,
-        peers: &mut scratch.tables.peers,
-        seen: &mut scratch.tables.seen,
+        parts: scratch.parts.as_mut_ptr(),
+        links: scratch.links.as_mut_ptr(),
+        groups: scratch.groups.as_mut_ptr(),
+        peers: scratch.tables.peers.as_mut_ptr(),
+        peers_mask: scratch.tables.peers.len() - 1,
+        seen: scratch.tables.seen.as_mut_ptr(),
+        seen_mask: scratch.tables.seen.len() - 1,
         keys: scratch.tables.keys,
         stamp,
+        batch: batch as u32,
         taken: 0,
         made: 0,
-        latest: Latest { path: std::ptr::null(), place: 0, group: 0 },
+        latest: &raw mut none,
+        latest_key: 0,
+        none: &raw mut none,
+        cuts: false,
     };
     let mut gathered = Gathered { next: from, ..Gathered::default() };
-    while gathered.next < source.count() && gather.taken < batch {
+    while gathered.next < source.count() && gather.taken < gather.batch {
         let index = gathered.next;
         gathered.next += 1;
         if resume && source.result(index) != -libc::EAGAIN {
             source.skip(index);
-            continue;
-        }
-        if let Err(errno) = source.item(index).and_then(|item| gather.take(index, &item)) {
+        } else if let Err(errno) = gather.take(source, index) {
             source.set_result(index, -errno);
             gathered.errors += 1;
+        } else if !resume && gathered.next < source.count() {
+            gathered.next += gather.take_run(source, gathered.next);
         }
     }
-    gathered.groups = gather.made;
-    gathered.cuts = gather.groups[..gather.made].iter().any(|group| group.cut);
-    gathered
+    Gathered { taken: gather.taken as usize, groups: gather.made as usize, cuts: gather.cuts, ..gathered }
 }
 
 impl<P: Policy> Gather<'_, P> {
+    /// Takes one message.
     #[inline(always)]
-    fn take(&mut self, index: u32, item: &Item) -> std::result::Result<(), i32> {
-        let position = self.taken;
-        if !self.policy.joins() {
-            self.begin(position, item)?;
-        } else if item.path == self.latest.path {
-            self.join_or_begin(position, item, self.latest.place, self.latest.group)?;
-        } else {
-            let (place, group) = self.find(item.path);
-            self.join_or_begin(position, item, place, group)?;
-            let place = place as u32;
-            let at = self.seen_at(item.path);
-            self.seen[at] = Seen { path: item.path, stamp: self.stamp, place };
-        }
-        let base = item.payload.cast_mut().cast();
-        self.parts[position] = libc::iovec { iov_base: base, iov_len: item.length as usize };
-        self.links[position] = Link { index, next: NONE };
-        self.taken += 1;
-        Ok(())
-    }
-
-    /// `group` is the latest of the peer at `place`; NONE if that is on another path, or not there.
-    #[inline(always)]
-    fn join_or_begin(
-        &mut self,
-        position: usize,
-        item: &Item,
-        place: usize,
-        group: u32,
-    ) -> std::result::Result<(), i32> {
-        if group != NONE {
-            let open = &mut self.groups[group as usize];
-            if let Some(how) = open.takes(item) {
-                open.join(position as u32, how, self.links);
-                self.latest = Latest { path: item.path, place, group };
+    fn take<S: Source>(&mut self, source: &mut S, index: u32) -> std::result::Result<(), i32> {
+        let given = source.given(index);
+        let known = self.seen_group(given.path_key);
+        // SAFETY: the group is made, or it is the one without room; no other reference to it is used.
+        let group = unsafe { &mut *known };
+        if group.is_usual(&given) {
+            if let Some(payload) = source.payload(index, given.shape.length()) {
+                self.append(group, 1, group.room - 1);
+                self.put(index, payload, &given, known);
                 return Ok(());
             }
         }
-        let group = self.begin(position, item)?;
-        self.peers[place] = Place { stamp: self.stamp, group };
-        self.latest = Latest { path: item.path, place, group };
+        self.take_new(source, index)
+    }
+
+    /// Takes the messages from `index` on that are of the latest one's path and join its group, as one
+    /// more datagram of usual size each. Returns how many.
+    #[inline(always)]
+    fn take_run<S: Source>(&mut self, source: &mut S, index: u32) -> u32 {
+        if source.given(index).path_key == self.latest_key { self.take_all(source, index) } else { 0 }
+    }
+
+    #[inline(never)]
+    fn take_all<S: Source>(&mut self, source: &mut S, index: u32) -> u32 {
+        // SAFETY: the group is made, and no other reference to it is used.
+        let group = unsafe { &mut *self.latest };
+        let most = group.room.min(self.batch - self.taken).min(source.count() - index);
+        let like = Given { path_key: self.latest_key, shape: group.usual, traits: group.traits, reserved: 0 };
+        let size = group.size();
+        // SAFETY: at most as many positions are taken as there are left.
+        let mut part = unsafe { self.parts.add(self.taken as usize) };
+        // SAFETY: as above.
+        let mut link = unsafe { self.links.add(self.taken as usize) };
+        let mut run = 0;
+        while run < most && source.given(index + run) == like {
+            let Some(payload) = source.payload(index + run, size) else { break };
+            let next = self.taken + run + 1;
+            // SAFETY: as above.
+            unsafe {
+                part.write(libc::iovec { iov_base: payload.cast_mut().cast(), iov_len: size as usize });
+                link.write(Link { index: index + run, next });
+                (part, link) = (part.add(1), link.add(1));
+            }
+            run += 1;
+        }
+        if run > 0 {
+            self.append(group, run, group.room - run);
+            self.taken += run;
+            (group.last, group.messages) = (self.taken - 1, group.messages + run - 1);
+            // SAFETY: the link of the latest position.
+            unsafe { (*link.sub(1)).next = NONE };
+        }
+        run
+    }
+
+    /// Takes a message whose path is not known by its key, or that does not join the group there.
+    #[inline(never)]
+    fn take_new<S: Source>(&mut self, source: &mut S, index: u32) -> std::result::Result<(), i32> {
+        let given = source.given(index);
+        let path = source.path(&given);
+        if let (true, true, Some(path)) = (given.is_plain(), self.policy.joins(), path) {
+            if let Some(payload) = source.payload(index, given.shape.length()) {
+                let group = self.take_plain(&given, path)?;
+                self.put(index, payload, &given, group);
+                return Ok(());
+            }
+        }
+        self.take_other(source, index)
+    }
+
+    /// A plain message: one more datagram of a group that its path's content finds, or a new group.
+    #[inline(always)]
+    fn take_plain(&mut self, given: &Given, path: *const Path) -> std::result::Result<*mut Group, i32> {
+        let found = self.find(path);
+        if let (Some(number), true) = (found.group, found.is_same) {
+            // SAFETY: the group is made, and no other reference to it is used.
+            let group = unsafe { &mut *self.groups.add(number as usize) };
+            if group.is_usual(given) {
+                self.append(group, 1, group.room - 1);
+                self.remember(given.path_key, number);
+                return Ok(group);
+            }
+            if let Some((datagrams, room)) = group.takes(given) {
+                self.append(group, datagrams, room);
+                self.remember(given.path_key, number);
+                return Ok(group);
+            }
+        }
+        let group = Group::plain(given, path, self.taken, self.policy)?;
+        Ok(self.begin(group, &found, given.path_key))
+    }
+
+    /// Any other message: a train, an empty one, one that asks for something, a bad one; or any on a
+    /// socket where none are joined.
+    #[inline(never)]
+    fn take_other<S: Source>(&mut self, source: &mut S, index: u32) -> std::result::Result<(), i32> {
+        let given = source.given(index);
+        let payload = source.payload(index, given.shape.length());
+        if payload.is_none() {
+            source.skip(index);
+        }
+        let given = given.check()?;
+        let (payload, path) = (payload.ok_or(libc::EFAULT)?, source.path(&given).ok_or(libc::EFAULT)?);
+        if !self.policy.joins() {
+            let group = Group::other(&given, path, self.taken, self.policy)?;
+            let group = self.write(group);
+            self.put(index, payload, &given, group);
+            return Ok(());
+        }
+        let found = self.find(path);
+        if let (Some(number), true) = (found.group, found.is_same) {
+            // SAFETY: the group is made, and no other reference to it is used.
+            let group = unsafe { &mut *self.groups.add(number as usize) };
+            if let Some((datagrams, room)) = group.takes(&given) {
+                self.append(group, datagrams, room);
+                self.put(index, payload, &given, group);
+                return Ok(());
+            }
+        }
+        let group = Group::other(&given, path, self.taken, self.policy)?;
+        let group = self.begin(group, &found, given.path_key);
+        self.put(index, payload, &given, group);
         Ok(())
     }
 
+    /// Adds the message at the next position to a group, behind its last.
     #[inline(always)]
-    fn begin(&mut self, position: usize, item: &Item) -> std::result::Result<u32, i32> {
-        self.groups[self.made] = Group::new(item, position as u32, self.policy)?;
-        self.made += 1;
-        Ok(self.made as u32 - 1)
+    fn append(&mut self, group: &mut Group, datagrams: u32, room: u32) {
+        // SAFETY: the link of a position that is taken.
+        unsafe { (*self.links.add(group.last as usize)).next = self.taken };
+        group.last = self.taken;
+        group.messages += 1;
+        group.datagrams += datagrams;
+        group.room = room;
     }
 
-    /// The place of a path's peer, and the peer's latest group if that is on the same path.
+    /// Puts a message of this group at the next position.
     #[inline(always)]
-    fn find(&self, path: *const Path) -> (usize, u32) {
-        let seen = &self.seen[self.seen_at(path)];
-        if (seen.path, seen.stamp) != (path, self.stamp) {
-            return self.find_by_content(path);
+    fn put(&mut self, index: u32, payload: *const u8, given: &Given, group: *mut Group) {
+        let iov_len = given.shape.length() as usize;
+        // SAFETY: the position is below `batch`.
+        unsafe {
+            let part = libc::iovec { iov_base: payload.cast_mut().cast(), iov_len };
+            self.parts.add(self.taken as usize).write(part);
+            self.links.add(self.taken as usize).write(Link { index, next: NONE });
         }
-        let place = seen.place as usize;
-        let group = self.peers[place].group;
-        let other = self.groups[group as usize].path;
-        // SAFETY: the source's maker promises that its paths are readable.
-        let same = other == path || unsafe { (*other).is_equal(&*path) };
-        (place, if same { group } else { NONE })
+        self.taken += 1;
+        (self.latest, self.latest_key) = (group, given.path_key);
+    }
+
+    /// Begins a group. The one that was its peer's latest is closed.
+    #[inline(always)]
+    fn begin(&mut self, group: Group, found: &Found, key: usize) -> *mut Group {
+        let number = self.made;
+        if let Some(before) = found.group {
+            // SAFETY: the group is made, and no reference to it is used.
+            unsafe { (*self.groups.add(before as usize)).room = 0 };
+        }
+        self.remember(key, number);
+        // SAFETY: within the table.
+        unsafe { self.peers.add(found.at).write(Place::new(self.stamp, found.hash, number)) };
+        self.write(group)
     }
 
     #[inline(always)]
-    fn find_by_content(&self, path: *const Path) -> (usize, u32) {
+    fn write(&mut self, group: Group) -> *mut Group {
+        self.cuts |= group.cut;
+        // SAFETY: there are no more groups than messages.
+        let place = unsafe { self.groups.add(self.made as usize) };
+        // SAFETY: as above.
+        unsafe { place.write(group) };
+        self.made += 1;
+        place
+    }
+
+    /// A group on the path that was looked up by this key. It is closed if it is not its peer's latest
+    /// any more.
+    #[inline(always)]
+    fn seen_group(&self, key: usize) -> *mut Group {
+        // SAFETY: within the table.
+        let seen = unsafe { &*self.seen.add(self.seen_at(key)) };
+        let known = seen.key == key && seen.stamp == self.stamp;
+        // SAFETY: within the groups.
+        if known { unsafe { self.groups.add(seen.group as usize) } } else { self.none }
+    }
+
+    #[inline(always)]
+    fn remember(&mut self, key: usize, group: u32) {
+        // SAFETY: within the table.
+        unsafe { self.seen.add(self.seen_at(key)).write(Seen { key, stamp: self.stamp, group }) };
+    }
+
+    #[inline(always)]
+    fn seen_at(&self, key: usize) -> usize {
+        ((key as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & self.seen_mask
+    }
+
+    /// Looks a path up by its content.
+    #[inline(always)]
+    fn find(&self, path: *const Path) -> Found {
         // SAFETY: the source's maker promises that its paths are readable.
         let path = unsafe { &*path };
-        let mask = self.peers.len() - 1;
-        let mut at = self.hash(path) as usize & mask;
+        let hash = self.hash(path);
+        let ours = Place::new(self.stamp, hash, 0);
+        let mut at = hash as usize & self.peers_mask;
         loop {
-            let Place { stamp, group } = self.peers[at];
-            if stamp != self.stamp {
-                return (at, NONE);
+            // SAFETY: within the table.
+            let place = unsafe { *self.peers.add(at) };
+            if place.resembles(ours) {
+                let group = Some(place.group() as u32);
+                // SAFETY: the group is made; paths are readable.
+                let other = unsafe { &*(*self.groups.add(place.group())).path };
+                if other.is_equal(path) {
+                    return Found { at, hash, group, is_same: true };
+                }
+                if other.has_same_peer(path) {
+                    return Found { at, hash, group, is_same: false };
+                }
+            } else if !place.is_of(self.stamp) {
+                return Found { at, hash, group: None, is_same: false };
             }
-            // SAFETY: as above.
-            let other = unsafe { &*self.groups[group as usize].path };
-            if other.is_equal(path) {
-                return (at, group);
-            }
-            if other.has_same_peer(path) {
-                return (at, NONE);
-            }
-            at = (at + 1) & mask;
+            at = (at + 1) & self.peers_mask;
         }
-    }
-
-    #[inline(always)]
-    fn seen_at(&self, path: *const Path) -> usize {
-        let spread = (path.addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (spread >> 32) as usize & (self.seen.len() - 1)
     }
 
     /// Of the peer only.

@@ -64,71 +64,103 @@ const _: () = {
 /// The path of messages that have none.
 static NONE: Path = NO_PATH;
 
-/// What grouping needs of a message, whichever array it came from.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Item {
-    pub payload: *const u8,
-    pub length: u32,
-    /// As the caller gave it; 0: one datagram.
-    pub segment_size: u32,
+/// What messages of one train have in common, as a message gives it: nothing of it is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Given {
+    /// What says which path, equal for equal ones: in the different arrays an address, or an index.
+    pub path_key: usize,
+    pub shape: Shape,
     pub traits: Traits,
-    pub path: *const Path,
+    /// A reserved field.
+    pub reserved: u64,
 }
 
-/// What messages of one train have in common beside path and length.
+/// How long a message is, and of what: two fields that are compared as one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Shape(u64);
+
+impl Shape {
+    #[inline(always)]
+    pub(super) const fn new(length: u32, segment_size: u32) -> Self {
+        Self(length as u64 | (segment_size as u64) << 32)
+    }
+
+    /// Bytes of payload.
+    #[inline(always)]
+    pub(super) const fn length(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Bytes of each of its datagrams but the last; 0: it is one datagram.
+    #[inline(always)]
+    pub(super) const fn segment_size(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline(always)]
+    pub(super) const fn is_train(self) -> bool {
+        self.segment_size() != 0 && self.segment_size() < self.length()
+    }
+}
+
+/// What messages of one train have in common beside path and size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Traits {
     pub transmit_time_ns: u64,
     /// RINGMSG_MESSAGE_*
     pub flags: u32,
-    /// 0 where the flags do not say that it applies.
+    /// The byte, and reserved ones behind it. In checked ones 0 where the flags do not say that it
+    /// applies.
     pub traffic_class: u32,
 }
 
-impl Item {
+impl Traits {
+    /// It asks for nothing.
     #[inline(always)]
-    pub(super) fn is_train(&self) -> bool {
-        self.segment_size != 0 && self.segment_size < self.length
+    pub(super) const fn is_plain(&self) -> bool {
+        self.transmit_time_ns | self.flags as u64 | self.traffic_class as u64 == 0
     }
 }
 
-/// Messages in a caller's arrays. `item` or `skip` is called once for each index, in order.
+impl Given {
+    /// Most are: one datagram that asks for nothing, and is not empty.
+    #[inline(always)]
+    pub(super) fn is_plain(&self) -> bool {
+        let Traits { transmit_time_ns, flags, traffic_class } = self.traits;
+        let other = u64::from(flags | traffic_class | self.shape.segment_size());
+        other | transmit_time_ns | self.reserved == 0 && (self.shape.length() as i32) > 0
+    }
+
+    /// Refuses what no socket can be asked: unknown flags, reserved fields, lengths beyond a result.
+    pub(super) fn check(mut self) -> Result<Self, i32> {
+        let Traits { flags, traffic_class, .. } = &mut self.traits;
+        if self.reserved != 0 || *flags & !MESSAGE_ALL != 0 || *traffic_class > u32::from(u8::MAX) {
+            return Err(libc::EINVAL);
+        }
+        if self.shape.length() > i32::MAX as u32 {
+            return Err(libc::EMSGSIZE);
+        }
+        if *flags & RINGMSG_MESSAGE_TRAFFIC_CLASS == 0 {
+            *traffic_class = 0;
+        }
+        Ok(self)
+    }
+}
+
+/// Messages in a caller's arrays. They are gone through once, in order: for each index there is one
+/// call of `skip`, or of `payload` that finds one.
 pub(crate) trait Source {
     fn count(&self) -> u32;
-    /// The message, or the errno that is its result.
-    fn item(&mut self, index: u32) -> Result<Item, i32>;
+    fn given(&self, index: u32) -> Given;
+    /// The path that a message gives; None if there is none where it leads.
+    fn path(&self, given: &Given) -> Option<*const Path>;
+    /// Where the payload is, if it is readable as far as is known.
+    fn payload(&mut self, index: u32, length: u32) -> Option<*const u8>;
     fn skip(&mut self, index: u32);
     fn result(&self, index: u32) -> i32;
     fn set_result(&mut self, index: u32, result: i32);
     /// Only asked of messages with RINGMSG_MESSAGE_TIMESTAMP.
     fn timestamp_id(&self, index: u32) -> u32;
-}
-
-/// Refuses what no socket can be asked: unknown flags, reserved fields, lengths beyond a result.
-#[inline(always)]
-fn check(message: &Message) -> Result<(), i32> {
-    let [a, b, c] = message.reserved8;
-    let unknown = message.flags & !MESSAGE_ALL;
-    if u64::from(unknown | u32::from(a | b | c)) | message.reserved != 0 {
-        return Err(libc::EINVAL);
-    }
-    if message.payload_length > i32::MAX as u32 { Err(libc::EMSGSIZE) } else { Ok(()) }
-}
-
-#[inline(always)]
-fn item(message: &Message, payload: *const u8, path: *const Path) -> Item {
-    let own_class = message.flags & RINGMSG_MESSAGE_TRAFFIC_CLASS != 0;
-    Item {
-        payload,
-        length: message.payload_length,
-        segment_size: message.segment_size,
-        traits: Traits {
-            transmit_time_ns: message.transmit_time_ns,
-            flags: message.flags,
-            traffic_class: if own_class { u32::from(message.traffic_class) } else { 0 },
-        },
-        path,
-    }
 }
 
 /// An array of messages with pointers.
@@ -160,15 +192,35 @@ impl Source for Pointers {
     }
 
     #[inline(always)]
-    fn item(&mut self, index: u32) -> Result<Item, i32> {
+    fn given(&self, index: u32) -> Given {
         // SAFETY: `new` demands it; nothing is written while the reference lives.
         let message = unsafe { &*self.at(index) };
-        check(message)?;
-        if message.payload.is_null() && message.payload_length != 0 {
-            return Err(libc::EFAULT);
+        // The class with the reserved bytes behind it: one word, aligned.
+        let class = (&raw const message.traffic_class).cast::<u32>();
+        Given {
+            path_key: message.path.addr(),
+            shape: Shape::new(message.payload_length, message.segment_size),
+            traits: Traits {
+                transmit_time_ns: message.transmit_time_ns,
+                flags: message.flags,
+                // SAFETY: four bytes of the message, at a multiple of four.
+                traffic_class: u32::from_le(unsafe { class.read() }),
+            },
+            reserved: message.reserved,
         }
-        let path = if message.path.is_null() { &raw const NONE } else { message.path };
-        Ok(item(message, message.payload.cast(), path))
+    }
+
+    #[inline(always)]
+    fn payload(&mut self, index: u32, length: u32) -> Option<*const u8> {
+        // SAFETY: `new` demands it.
+        let payload = unsafe { (*self.at(index)).payload };
+        (!payload.is_null() || length == 0).then_some(payload.cast())
+    }
+
+    #[inline(always)]
+    fn path(&self, given: &Given) -> Option<*const Path> {
+        let path = std::ptr::with_exposed_provenance(given.path_key);
+        Some(if given.path_key == 0 { &raw const NONE } else { path })
     }
 
     #[inline(always)]
@@ -191,6 +243,9 @@ impl Source for Pointers {
         unsafe { (*self.at(index)).timestamp_id }
     }
 }
+
+/// What says that there is no path, in place of its index.
+const NO_INDEX: u64 = u64::MAX;
 
 /// Where offsets and path indexes lead.
 #[derive(Clone, Copy)]
@@ -215,22 +270,19 @@ impl Base {
     }
 
     #[inline(always)]
-    fn payload(&self, offset: u64, length: u32) -> Result<*const u8, i32> {
-        match offset.checked_add(u64::from(length)) {
-            // SAFETY: it stays within what `new` demands.
-            Some(end) if end <= self.length => Ok(unsafe { self.payloads.add(offset as usize) }),
-            _ => Err(libc::EFAULT),
-        }
+    fn payload(&self, offset: u64, length: u32) -> Option<*const u8> {
+        let end = offset.checked_add(u64::from(length))?;
+        // SAFETY: it stays within what `new` demands.
+        (end <= self.length).then(|| unsafe { self.payloads.add(offset as usize) })
     }
 
-    /// `none` is the index that says there is no path.
     #[inline(always)]
-    fn path(&self, index: u64, none: u64) -> Result<*const Path, i32> {
+    fn path(&self, index: u64) -> Option<*const Path> {
         if index < u64::from(self.path_count) {
-            // SAFETY: it is within what `new` demands.
-            return Ok(unsafe { self.paths.add(index as usize) });
+            // SAFETY: within what `new` demands.
+            return Some(unsafe { self.paths.add(index as usize) });
         }
-        if index == none { Ok(&raw const NONE) } else { Err(libc::EFAULT) }
+        (index == NO_INDEX).then_some(&raw const NONE)
     }
 }
 
@@ -253,13 +305,20 @@ impl Source for Offsets {
     }
 
     #[inline(always)]
-    fn item(&mut self, index: u32) -> Result<Item, i32> {
-        // SAFETY: `Pointers::new` demands it; nothing is written while the reference lives.
-        let message = unsafe { &*self.messages.at(index) };
-        check(message)?;
-        let payload = self.base.payload(message.payload.addr() as u64, message.payload_length)?;
-        let path = self.base.path(message.path.addr() as u64, u64::MAX)?;
-        Ok(item(message, payload, path))
+    fn given(&self, index: u32) -> Given {
+        self.messages.given(index)
+    }
+
+    #[inline(always)]
+    fn payload(&mut self, index: u32, length: u32) -> Option<*const u8> {
+        // SAFETY: `Pointers::new` demands it.
+        let offset = unsafe { (*self.messages.at(index)).payload.addr() as u64 };
+        self.base.payload(offset, length)
+    }
+
+    #[inline(always)]
+    fn path(&self, given: &Given) -> Option<*const Path> {
+        self.base.path(given.path_key as u64)
     }
 
     #[inline(always)]
@@ -303,14 +362,26 @@ impl Columns {
     }
 
     #[inline(always)]
-    fn offset(&mut self, index: u32, length: u32) -> u64 {
-        if !self.offsets.is_null() {
-            // SAFETY: as above.
-            return unsafe { *self.offsets.add(index as usize) };
+    fn offset(&self, index: u32) -> u64 {
+        if self.offsets.is_null() {
+            return self.back_to_back;
         }
-        let offset = self.back_to_back;
-        self.back_to_back += u64::from(length);
-        offset
+        // SAFETY: as above.
+        unsafe { *self.offsets.add(index as usize) }
+    }
+
+    /// The index of its path, or NO_INDEX.
+    #[inline(always)]
+    fn path_index(&self, index: u32) -> u64 {
+        if self.base.paths.is_null() {
+            return NO_INDEX;
+        }
+        if self.path_index.is_null() {
+            return u64::from(index);
+        }
+        // SAFETY: as above.
+        let chosen = unsafe { *self.path_index.add(index as usize) };
+        if chosen == u32::MAX { NO_INDEX } else { u64::from(chosen) }
     }
 }
 
@@ -321,29 +392,30 @@ impl Source for Columns {
     }
 
     #[inline(always)]
-    fn item(&mut self, index: u32) -> Result<Item, i32> {
-        let length = self.length(index);
-        let offset = self.offset(index, length);
-        if length > i32::MAX as u32 {
-            return Err(libc::EMSGSIZE);
+    fn given(&self, index: u32) -> Given {
+        Given {
+            path_key: self.path_index(index) as usize,
+            shape: Shape::new(self.length(index), 0),
+            traits: Traits::default(),
+            reserved: 0,
         }
-        let payload = self.base.payload(offset, length)?;
-        let path = if self.base.paths.is_null() {
-            &raw const NONE
-        } else if self.path_index.is_null() {
-            self.base.path(u64::from(index), u64::MAX)?
-        } else {
-            // SAFETY: as above.
-            let chosen = unsafe { *self.path_index.add(index as usize) };
-            self.base.path(u64::from(chosen), u64::from(u32::MAX))?
-        };
-        Ok(Item { payload, length, segment_size: 0, traits: Traits::default(), path })
+    }
+
+    #[inline(always)]
+    fn payload(&mut self, index: u32, length: u32) -> Option<*const u8> {
+        let payload = self.base.payload(self.offset(index), length)?;
+        self.back_to_back += u64::from(length);
+        Some(payload)
+    }
+
+    #[inline(always)]
+    fn path(&self, given: &Given) -> Option<*const Path> {
+        self.base.path(given.path_key as u64)
     }
 
     #[inline(always)]
     fn skip(&mut self, index: u32) {
-        let length = self.length(index);
-        self.offset(index, length);
+        self.back_to_back += u64::from(self.length(index));
     }
 
     #[inline(always)]

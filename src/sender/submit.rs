@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use super::Channel;
 use super::blame::Doubt;
 use super::encode::{self, Extras};
-use super::group::{self, Gathered, Group, NONE, Policy};
+use super::group::{self, Gathered, Group, Link, NONE, Policy};
 use super::message::{RINGMSG_MESSAGE_TIMESTAMP, Source, Traits};
 use super::path::{Path, Peer, RINGMSG_PATH_INTERFACE, RINGMSG_PATH_LOCAL};
 use super::scratch::{NAME_WORDS, Scratch};
@@ -62,6 +62,31 @@ impl Tally {
     }
 }
 
+/// What groups add to the counters once they are sent.
+#[derive(Default)]
+struct Sums {
+    datagrams: u64,
+    trains: u64,
+    grouped: u64,
+}
+
+impl Sums {
+    #[inline(always)]
+    fn add(&mut self, group: &Group) {
+        self.datagrams += u64::from(group.datagrams);
+        if group.datagrams > 1 {
+            self.trains += 1;
+            self.grouped += if group.messages > 1 { u64::from(group.messages) } else { 0 };
+        }
+    }
+
+    fn count(&self, tally: &mut Tally) {
+        tally.datagrams += self.datagrams;
+        tally.trains += self.trains;
+        tally.grouped += self.grouped;
+    }
+}
+
 /// Why a call ends before all is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -74,8 +99,11 @@ pub(super) enum Stop {
 /// What is known of what may be sent, while messages are grouped.
 pub(super) struct Known<'a> {
     limits: &'a Limits,
-    refused: &'a Refused,
+    /// None: no path is remembered.
+    refused: Option<&'a Refused>,
     now_ns: u64,
+    /// The datagrams of a train at most, where the path has no say.
+    train_max: u32,
 }
 
 impl Policy for Known<'_> {
@@ -91,16 +119,30 @@ impl Policy for Known<'_> {
 
     #[inline(always)]
     fn train_max(&self, path: &Path, size: u32) -> u32 {
-        let refuses = !self.refused.is_empty() && self.refused.has(path, size, self.now_ns);
-        if !self.limits.trains || refuses { 1 } else { limits::segments_max() }
+        match self.refused {
+            Some(refused) if refused.has(path, size, self.now_ns) => 1,
+            _ => self.train_max,
+        }
     }
 
+    #[cold]
     fn check(&self, traits: &Traits) -> std::result::Result<(), i32> {
         if traits.transmit_time_ns != 0 && !self.limits.transmit_times {
             return Err(libc::EINVAL);
         }
         let asks = traits.flags & !super::RINGMSG_MESSAGE_ALONE != 0;
         if asks && !self.limits.kind.is_ip() { Err(libc::EOPNOTSUPP) } else { Ok(()) }
+    }
+}
+
+impl Channel {
+    fn known(&self, now_ns: u64) -> Known<'_> {
+        Known {
+            limits: &self.limits,
+            refused: (!self.refused.is_empty()).then_some(&self.refused),
+            now_ns,
+            train_max: if self.limits.trains { limits::segments_max() } else { 1 },
+        }
     }
 }
 
@@ -139,8 +181,8 @@ impl<'a, S: Source> Call<'a, S> {
             self.look_at_clock();
             let gathered = self.gather(next);
             next = gathered.next;
-            self.encode(gathered.groups);
-            if let Err(stop) = self.submit(gathered.groups, gathered.cuts) {
+            let sums = self.encode(gathered.groups);
+            if let Err(stop) = self.submit(&gathered, &sums) {
                 self.leave_from(next);
                 return self.stopped(stop);
             }
@@ -157,47 +199,46 @@ impl<'a, S: Source> Call<'a, S> {
     }
 
     fn gather(&mut self, from: u32) -> Gathered {
-        let Channel { limits, refused, batch, .. } = &*self.channel;
-        let known = Known { limits, refused, now_ns: self.now_ns };
+        let known = self.channel.known(self.now_ns);
         let resume = self.flags & RINGMSG_SEND_RESUME != 0;
-        let gathered = group::gather(self.scratch, &mut self.source, &known, (from, *batch), resume);
+        let batch = self.channel.batch;
+        let gathered = group::gather(self.scratch, &mut self.source, &known, (from, batch), resume);
         self.settled += gathered.errors;
         self.tally.errors += u64::from(gathered.errors);
         gathered
     }
 
     pub(super) fn known(&self) -> Known<'_> {
-        let Channel { limits, refused, .. } = &*self.channel;
-        Known { limits, refused, now_ns: self.now_ns }
+        self.channel.known(self.now_ns)
     }
 
-    /// Writes the header of each group, with its address, parts and control messages.
-    fn encode(&mut self, groups: usize) {
-        let (mut gathered, mut control) = (0, self.scratch.control.as_mut_ptr().cast::<u8>());
+    /// Writes the header of each group, with its address, parts and control messages. Returns what
+    /// they will add to the counters.
+    fn encode(&mut self, groups: usize) -> Sums {
+        let mut sums = Sums::default();
+        let mut gathered = self.scratch.gathered.as_mut_ptr();
         let mut name = self.scratch.names.as_mut_ptr();
+        let mut control = self.scratch.control.as_mut_ptr().cast::<u8>();
         for at in 0..groups {
-            let group = self.scratch.groups[at];
-            let header = &raw mut self.scratch.headers[at].msg_hdr;
-            let parts = if group.in_a_row {
+            let group = &self.scratch.groups[at];
+            sums.add(group);
+            let parts = if group.is_in_a_row() {
                 &raw mut self.scratch.parts[group.first as usize]
             } else {
                 let first = gathered;
-                let mut position = group.first;
-                while position != NONE {
-                    self.scratch.gathered[gathered] = self.scratch.parts[position as usize];
-                    position = self.scratch.links[position as usize].next;
-                    gathered += 1;
-                }
-                &raw mut self.scratch.gathered[first]
+                // SAFETY: all groups together have as many messages as there are parts.
+                gathered =
+                    unsafe { gather_parts(group.first, &self.scratch.links, &self.scratch.parts, first) };
+                first
             };
-            let segment_size = (group.datagrams > 1).then_some(group.size as u16);
-            let extras = self.extras(&group, segment_size);
+            let extras = self.extras(group, (group.datagrams > 1).then_some(group.size() as u16));
             // SAFETY: a path is readable for as long as the source is used; names and control
             // messages have room for the most that each of a batch of groups can have.
             unsafe {
                 let path = &*group.path;
                 let name_length = encode::encode_name(path, name.cast());
-                let control_length = encode::encode_control(&group, path, extras, control);
+                let control_length = encode::encode_control(group, path, extras, control);
+                let header = &raw mut self.scratch.headers[at].msg_hdr;
                 (*header).msg_name = name.cast();
                 (*header).msg_namelen = name_length;
                 (*header).msg_iov = parts;
@@ -208,6 +249,7 @@ impl<'a, S: Source> Call<'a, S> {
                 control = control.add(crate::control::align(control_length));
             }
         }
+        sums
     }
 
     /// What the control messages of a group depend on beside it.
@@ -233,7 +275,8 @@ impl<'a, S: Source> Call<'a, S> {
         extras
     }
 
-    fn submit(&mut self, groups: usize, mut cuts: bool) -> std::result::Result<(), Stop> {
+    fn submit(&mut self, gathered: &Gathered, sums: &Sums) -> std::result::Result<(), Stop> {
+        let Gathered { groups, taken, mut cuts, .. } = *gathered;
         let mut at = 0;
         while at < groups {
             let end = if cuts { self.next_cut(at, groups) } else { groups };
@@ -247,7 +290,11 @@ impl<'a, S: Source> Call<'a, S> {
                 Ok(sent) => {
                     let stopped_short = sent < headers.len();
                     self.sent(stopped_short);
-                    self.settle(at, at + sent);
+                    if sent == groups {
+                        self.settle_all(taken, sums);
+                    } else {
+                        self.settle(at, at + sent);
+                    }
                     at += sent;
                 }
                 Err(libc::EAGAIN) => {
@@ -306,42 +353,40 @@ impl<'a, S: Source> Call<'a, S> {
         }
     }
 
-    /// Results of groups that were sent.
+    /// Results when all groups went, at once.
     #[inline(always)]
+    fn settle_all(&mut self, taken: usize, sums: &Sums) {
+        let mut bytes = 0;
+        for (part, link) in self.scratch.parts[..taken].iter().zip(&self.scratch.links[..taken]) {
+            bytes += part.iov_len;
+            self.source.set_result(link.index, part.iov_len as i32);
+        }
+        self.settled += taken as u32;
+        self.tally.messages += taken as u64;
+        self.tally.payload_bytes += bytes as u64;
+        sums.count(self.tally);
+    }
+
+    /// Results of some groups.
     fn settle(&mut self, from: usize, to: usize) {
+        let mut sums = Sums::default();
         for at in from..to {
-            let Group { first, last, messages, datagrams, in_a_row, .. } = self.scratch.groups[at];
-            if in_a_row {
-                for position in first..=last {
-                    self.take(position);
-                }
-            } else {
-                let mut position = first;
-                while position != NONE {
-                    position = self.take(position);
-                }
-            }
-            self.settled += messages;
-            self.tally.messages += u64::from(messages);
-            self.tally.datagrams += u64::from(datagrams);
+            let group = &self.scratch.groups[at];
+            sums.add(group);
+            self.settled += group.messages;
+            self.tally.messages += u64::from(group.messages);
             self.tally.payload_bytes += u64::from(self.scratch.headers[at].msg_len);
-            if datagrams > 1 {
-                self.tally.trains += 1;
-                self.tally.grouped += if messages > 1 { u64::from(messages) } else { 0 };
+            let mut position = group.first;
+            while position != NONE {
+                let link = self.scratch.links[position as usize];
+                self.source.set_result(link.index, self.scratch.parts[position as usize].iov_len as i32);
+                position = link.next;
             }
         }
+        sums.count(self.tally);
     }
 
-    /// The message at this position went whole. Returns the position that follows in its group.
-    #[inline(always)]
-    fn take(&mut self, position: u32) -> u32 {
-        let link = self.scratch.links[position as usize];
-        let length = self.scratch.parts[position as usize].iov_len;
-        self.source.set_result(link.index, length as i32);
-        link.next
-    }
-
-    /// The same for one that was refused.
+    /// The message at this position was refused. Returns the position that follows in its group.
     pub(super) fn fail(&mut self, position: u32, errno: i32) -> u32 {
         let link = self.scratch.links[position as usize];
         self.source.set_result(link.index, -errno);
@@ -385,6 +430,28 @@ impl<'a, S: Source> Call<'a, S> {
             Stop::Full => Ok(self.settled),
         }
     }
+}
+
+/// Copies the parts of a group, from this position on along the links; returns where the next go.
+///
+/// # Safety
+/// `to` is writable for as many parts as the group has.
+#[inline(always)]
+unsafe fn gather_parts(
+    mut position: u32,
+    links: &[Link],
+    parts: &[libc::iovec],
+    mut to: *mut libc::iovec,
+) -> *mut libc::iovec {
+    while position != NONE {
+        // SAFETY: the caller's promise.
+        unsafe {
+            to.write(parts[position as usize]);
+            to = to.add(1);
+        }
+        position = links[position as usize].next;
+    }
+    to
 }
 
 /// sendmmsg(2), not through libc's wrapper, which is a cancellation point. How many were sent, or

@@ -29,7 +29,7 @@ fn path(port: u16) -> Path {
 }
 
 #[derive(Clone, Copy, Default)]
-struct Given {
+struct Sample {
     path: Option<&'static Path>,
     length: u32,
     segment_size: u32,
@@ -37,17 +37,27 @@ struct Given {
     result: i32,
 }
 
-impl Source for Vec<Given> {
+impl Source for Vec<Sample> {
     fn count(&self) -> u32 {
         self.len() as u32
     }
-    fn item(&mut self, index: u32) -> std::result::Result<Item, i32> {
+    fn path(&self, given: &Given) -> Option<*const Path> {
         static NOWHERE: Path = crate::sender::path::NO_PATH;
-        let Given { path, length, segment_size, traits, .. } = self[index as usize];
-        let payload = index as usize as *const u8;
-        Ok(Item { payload, length, segment_size, traits, path: path.unwrap_or(&NOWHERE) })
+        if given.path_key == 0 {
+            Some(&NOWHERE)
+        } else {
+            Some(std::ptr::with_exposed_provenance(given.path_key))
+        }
     }
     fn skip(&mut self, _: u32) {}
+    fn given(&self, index: u32) -> Given {
+        let Sample { path, length, segment_size, traits, .. } = self[index as usize];
+        let path_key = path.map_or(0, |path| std::ptr::from_ref(path).expose_provenance());
+        Given { path_key, shape: Shape::new(length, segment_size), traits, reserved: 0 }
+    }
+    fn payload(&mut self, index: u32, _: u32) -> Option<*const u8> {
+        Some(index as usize as *const u8)
+    }
     fn result(&self, index: u32) -> i32 {
         self[index as usize].result
     }
@@ -59,24 +69,25 @@ impl Source for Vec<Given> {
     }
 }
 
-fn to(path: &Path, lengths: &[u32]) -> Vec<Given> {
+fn to(path: &Path, lengths: &[u32]) -> Vec<Sample> {
     let path: &'static Path = Box::leak(Box::new(*path));
-    lengths.iter().map(|&length| Given { path: Some(path), length, ..Given::default() }).collect()
+    lengths.iter().map(|&length| Sample { path: Some(path), length, ..Sample::default() }).collect()
 }
 
 /// The messages of each group.
-fn groups_of(messages: &mut Vec<Given>, batch: usize, resume: bool) -> (Gathered, Vec<Vec<u32>>) {
+fn groups_of(messages: &mut Vec<Sample>, batch: usize, resume: bool) -> (Gathered, Vec<Vec<u32>>) {
     scratch::with(batch, |scratch| {
         let gathered = gather(scratch, messages, &Eight, (0, batch), resume);
         let groups = scratch.groups[..gathered.groups].iter().map(|group| {
-            let mut members = Vec::new();
+            let (mut members, mut positions) = (Vec::new(), Vec::new());
             let mut position = group.first;
             while position != NONE {
                 members.push(scratch.links[position as usize].index);
+                positions.push(position);
                 position = scratch.links[position as usize].next;
             }
             assert_eq!(members.len(), group.messages as usize);
-            assert_eq!(group.in_a_row, group.last - group.first + 1 == group.messages);
+            assert_eq!(group.is_in_a_row(), positions.windows(2).all(|pair| pair[0] + 1 == pair[1]));
             members
         });
         let groups = groups.collect();
@@ -86,7 +97,7 @@ fn groups_of(messages: &mut Vec<Given>, batch: usize, resume: bool) -> (Gathered
 }
 
 #[track_caller]
-fn expect(mut messages: Vec<Given>, groups: &[&[u32]]) {
+fn expect(mut messages: Vec<Sample>, groups: &[&[u32]]) {
     let (gathered, found) = groups_of(&mut messages, 64, false);
     assert_eq!(found, groups);
     assert_eq!(gathered.next as usize, messages.len());
@@ -152,14 +163,16 @@ fn a_group_holds_what_the_kernel_takes() {
 #[test]
 fn what_differs_to_one_peer_ends_its_group() {
     let base = to(&path(1), &[100; 3]);
-    let change = |change: fn(&mut Given)| {
+    let change = |change: fn(&mut Sample)| {
         let mut messages = base.clone();
         change(&mut messages[1]);
         messages
     };
     expect(change(|m| m.traits.transmit_time_ns = 1), &[&[0], &[1], &[2]]);
     expect(
-        change(|m| (m.traits.flags, m.traits.traffic_class) = (RINGMSG_MESSAGE_TRAFFIC_CLASS, 2)),
+        change(|m| {
+            m.traits = Traits { flags: RINGMSG_MESSAGE_TRAFFIC_CLASS, traffic_class: 2, ..Traits::default() }
+        }),
         &[&[0], &[1], &[2]],
     );
     expect(change(|m| m.length = 99), &[&[0, 1], &[2]]);
@@ -172,8 +185,8 @@ fn what_differs_to_one_peer_ends_its_group() {
 fn alone_is_alone() {
     for flag in [RINGMSG_MESSAGE_ALONE, RINGMSG_MESSAGE_TIMESTAMP] {
         let mut messages = to(&path(1), &[100; 4]);
-        messages[1].traits.flags = flag;
-        messages[2].traits.flags = flag;
+        messages[1].traits = Traits { flags: flag, ..Traits::default() };
+        messages[2].traits = Traits { flags: flag, ..Traits::default() };
         expect(messages, &[&[0], &[1], &[2], &[3]]);
     }
 }
@@ -244,12 +257,12 @@ fn order_is_kept_within_a_peer() {
         (seed >> 33) % below
     };
     for _ in 0..300 {
-        let mut messages: Vec<Given> = (0..64)
-            .map(|_| Given {
+        let mut messages: Vec<Sample> = (0..64)
+            .map(|_| Sample {
                 path: Some(paths[random(4) as usize]),
                 length: [0, 50, 100, 100, 300][random(5) as usize],
                 segment_size: [0, 0, 100][random(3) as usize],
-                ..Given::default()
+                ..Sample::default()
             })
             .collect();
         let (_, groups) = groups_of(&mut messages, 64, false);
@@ -268,7 +281,7 @@ fn order_is_kept_within_a_peer() {
 
 #[test]
 fn more_peers_than_places_at_the_front_of_the_table_are_all_found_again() {
-    let mut messages: Vec<Given> = (0..500).flat_map(|i| to(&path(1000 + i), &[100])).collect();
+    let mut messages: Vec<Sample> = (0..500).flat_map(|i| to(&path(1000 + i), &[100])).collect();
     messages.extend((0..500).flat_map(|i| to(&path(1000 + i), &[100])));
     let (_, groups) = groups_of(&mut messages, 1000, false);
     assert_eq!(groups, (0..500).map(|i| vec![i, 500 + i]).collect::<Vec<_>>());
@@ -279,7 +292,7 @@ fn stamps_may_wrap() {
     let mut tables = Tables::new(4).unwrap();
     tables.stamp = u32::MAX - 1;
     assert_eq!(tables.next_stamp(), u32::MAX);
-    tables.peers[0].stamp = 1;
+    tables.peers[0] = Place::new(1, 0, 0);
     assert_eq!(tables.next_stamp(), 1);
-    assert_eq!(tables.peers[0].stamp, 0, "what carried the stamp long ago is gone");
+    assert!(!tables.peers[0].is_of(1), "what carried the stamp long ago is gone");
 }
