@@ -7,6 +7,7 @@ use crate::clock;
 
 use super::encode;
 use super::group::{self, Group, NONE};
+use super::headers;
 use super::limits;
 use super::message::Source;
 use super::refused::Cause;
@@ -92,7 +93,11 @@ impl<S: Source> Call<'_, S> {
         let group = &cutter.group;
         // SAFETY: as above.
         let path = unsafe { &*group.path };
-        let mut extras = self.extras(group, (cutter.per_piece > 1).then_some(group.size() as u16));
+        let limits = &self.channel.limits;
+        let index = self.scratch.links[group.first as usize].index;
+        let what = headers::circumstances(limits, self.channel.fd(), group);
+        let mut more = headers::more(limits, &self.source, group, index);
+        more.segment_size = more.segment_size.filter(|_| cutter.per_piece > 1);
         let mut header = self.scratch.headers[cutter.at].msg_hdr;
         let control = self.scratch.piece_control.as_mut_ptr();
         header.msg_iovlen = 1;
@@ -102,11 +107,16 @@ impl<S: Source> Call<'_, S> {
         while position != NONE && pieces < most {
             if pieces < 2 {
                 // One timestamp is asked for, as of a train that goes out as one.
-                extras.timestamping = if cutter.is_fresh && pieces == 0 { extras.timestamping } else { 0 };
+                if !cutter.is_fresh || pieces > 0 {
+                    (more.timestamping, more.timestamp_id) = (0, None);
+                }
                 header.msg_control = control.wrapping_add(pieces * CONTROL_WORDS).cast();
                 // SAFETY: there is room for the control messages of two groups.
-                header.msg_controllen =
-                    unsafe { encode::encode_control(group, path, extras, header.msg_control.cast()) } as _;
+                let length = unsafe {
+                    let length = encode::encode_control(group, path, what, header.msg_control.cast());
+                    encode::add_control(more, header.msg_control.cast(), length)
+                };
+                header.msg_controllen = length as _;
             }
             let part = self.scratch.parts[position as usize];
             let length = bytes.min(part.iov_len - offset);

@@ -5,7 +5,7 @@
 use crate::control;
 
 use super::group::Group;
-use super::message::{RINGMSG_MESSAGE_TIMESTAMP, RINGMSG_MESSAGE_TRAFFIC_CLASS};
+use super::message::RINGMSG_MESSAGE_TRAFFIC_CLASS;
 use super::path::{
     Path, Peer, RINGMSG_PATH_FLOW_LABEL, RINGMSG_PATH_HOP_LIMIT, RINGMSG_PATH_INTERFACE, RINGMSG_PATH_LOCAL,
     RINGMSG_PATH_REMOTE, RINGMSG_PATH_TRAFFIC_CLASS, mapped,
@@ -14,20 +14,32 @@ use super::path::{
 // asm-generic/socket.h; libc has not got them for every C library.
 const SCM_TXTIME: i32 = 61;
 const SCM_TS_OPT_ID: i32 = 81;
-/// Bytes for the most control messages a group can have: an in6_pktinfo, and nine of up to 8 bytes.
-pub(super) const CONTROL_MAX: usize = control::space(20) + 9 * control::space(8);
+/// Bytes for the most control messages a group can have: an in6_pktinfo, and ten of up to 8 bytes.
+pub(super) const CONTROL_MAX: usize = control::space(20) + 10 * control::space(8);
 
-/// What a group's control messages depend on beside path and traits.
+/// What is not known of a socket and its peer from the path.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Extras {
-    /// UDP_SEGMENT; Some(0) overrides the socket's own.
+pub(super) struct Circumstances {
+    /// The socket's own UDP_SEGMENT must be overridden.
+    pub segments_by_itself: bool,
+    /// The connected peer is IPv4. Only looked at where the path does not tell.
+    pub connected_v4: bool,
+}
+
+/// What is added once a group is complete.
+#[derive(Clone, Copy, Default)]
+pub(super) struct More {
+    /// UDP_SEGMENT
     pub segment_size: Option<u16>,
     /// The SOF_TIMESTAMPING_* bits to ask for; 0: no timestamp.
     pub timestamping: u32,
     /// SCM_TS_OPT_ID
     pub timestamp_id: Option<u32>,
-    /// The connected peer is IPv4. Only looked at where the path does not tell.
-    pub connected_v4: bool,
+}
+
+impl More {
+    /// Bytes for the most.
+    pub(super) const MAX: usize = 3 * control::space(8);
 }
 
 /// Appends control messages to zeroed, aligned memory of CONTROL_MAX bytes.
@@ -44,7 +56,7 @@ impl Writer {
         const { assert!(size_of::<T>() <= 20) }
         debug_assert!(self.at + control::space(size_of::<T>()) <= CONTROL_MAX);
         self.end = self.at + control::HEADER + size_of::<T>();
-        // SAFETY: there are at most ten messages for one group, each as long as CONTROL_MAX
+        // SAFETY: there are at most eleven messages for one group, each as long as CONTROL_MAX
         // allows for.
         unsafe {
             let to = self.base.add(self.at);
@@ -87,22 +99,41 @@ pub(super) unsafe fn encode_name(path: &Path, to: *mut u8) -> u32 {
     }
 }
 
-/// Writes the control messages of a group; returns their length. Behind the last one there is no
-/// padding: up to 36 bytes are copied to the kernel's stack, more is allocated.
+/// Writes the control messages that a group has from its beginning; returns their length. Behind the
+/// last one there is no padding: up to 36 bytes are copied to the kernel's stack, more is allocated.
 ///
 /// # Safety
 /// `to` is writable for CONTROL_MAX bytes, and aligned as a cmsghdr is.
 #[inline(always)]
-pub(super) unsafe fn encode_control(group: &Group, path: &Path, extras: Extras, to: *mut u8) -> usize {
+pub(super) unsafe fn encode_control(group: &Group, path: &Path, what: Circumstances, to: *mut u8) -> usize {
     let mut writer = Writer { base: to, at: 0, end: 0 };
     if path.valid & !RINGMSG_PATH_REMOTE != 0 {
-        encode_source(&mut writer, group, path, extras.connected_v4);
+        encode_source(&mut writer, group, path, what.connected_v4);
         encode_settings(&mut writer, group, path);
     }
     if !group.traits.is_plain() {
-        encode_traits(&mut writer, group, extras);
+        encode_traits(&mut writer, group);
     }
-    if let Some(size) = extras.segment_size {
+    if what.segments_by_itself {
+        writer.put(libc::SOL_UDP, libc::UDP_SEGMENT, 0u16);
+    }
+    writer.end
+}
+
+/// Writes more behind control messages of this length; returns the new one. Of two of a kind the
+/// kernel takes the second.
+///
+/// # Safety
+/// As for `encode_control`.
+pub(super) unsafe fn add_control(more: More, to: *mut u8, length: usize) -> usize {
+    let mut writer = Writer { base: to, at: control::align(length), end: length };
+    if more.timestamping != 0 {
+        writer.put(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, more.timestamping);
+    }
+    if let Some(id) = more.timestamp_id {
+        writer.put(libc::SOL_SOCKET, SCM_TS_OPT_ID, id);
+    }
+    if let Some(size) = more.segment_size {
         writer.put(libc::SOL_UDP, libc::UDP_SEGMENT, size);
     }
     writer.end
@@ -123,22 +154,36 @@ fn encode_source(writer: &mut Writer, group: &Group, path: &Path, connected_v4: 
         return;
     }
     let interface = if path.has(RINGMSG_PATH_INTERFACE) { path.interface_index } else { 0 };
-    let local = if path.has(RINGMSG_PATH_LOCAL) { path.local } else { [0; 16] };
-    let in_v4 = match group.peer {
-        _ if path.has(RINGMSG_PATH_LOCAL) && path.family == libc::AF_INET as u16 => {
-            local.first_chunk().copied()
+    if group.peer == Peer::V4 && path.family == libc::AF_INET as u16 {
+        let local =
+            if path.has(RINGMSG_PATH_LOCAL) { path.local[..4].try_into().expect("four") } else { [0; 4] };
+        return encode_source_v4(writer, interface, local);
+    }
+    match local_v4(group, path, connected_v4) {
+        Some(local) => encode_source_v4(writer, interface, local),
+        None => {
+            let local = if path.has(RINGMSG_PATH_LOCAL) { path.local } else { [0; 16] };
+            writer.put(libc::SOL_IPV6, libc::IPV6_PKTINFO, In6Pktinfo { local, interface });
         }
-        Peer::V4 => Some(mapped(&local).unwrap_or_default()),
-        Peer::Connected if path.has(RINGMSG_PATH_LOCAL) => mapped(&local),
+    }
+}
+
+/// struct in_pktinfo { int ipi_ifindex; in_addr ipi_spec_dst; in_addr ipi_addr; }
+#[inline(always)]
+fn encode_source_v4(writer: &mut Writer, interface: u32, local: [u8; 4]) {
+    let both = u64::from(interface) | u64::from(u32::from_ne_bytes(local)) << 32;
+    writer.put(libc::SOL_IP, libc::IP_PKTINFO, [both as u32, (both >> 32) as u32, 0]);
+}
+
+/// The source address where IPv4 is to be told; None: IPv6 is.
+fn local_v4(group: &Group, path: &Path, connected_v4: bool) -> Option<[u8; 4]> {
+    let has_local = path.has(RINGMSG_PATH_LOCAL);
+    match group.peer {
+        _ if has_local && path.family == libc::AF_INET as u16 => path.local.first_chunk().copied(),
+        Peer::V4 => Some(mapped(&path.local).filter(|_| has_local).unwrap_or_default()),
+        Peer::Connected if has_local => mapped(&path.local),
         Peer::Connected => connected_v4.then_some([0; 4]),
         _ => None,
-    };
-    match in_v4 {
-        // struct in_pktinfo { int ipi_ifindex; in_addr ipi_spec_dst; in_addr ipi_addr; }
-        Some(local) => {
-            writer.put(libc::SOL_IP, libc::IP_PKTINFO, [interface, u32::from_ne_bytes(local), 0]);
-        }
-        None => writer.put(libc::SOL_IPV6, libc::IPV6_PKTINFO, In6Pktinfo { local, interface }),
     }
 }
 
@@ -179,8 +224,8 @@ fn encode_class(writer: &mut Writer, peer: Peer, class: u32) {
     }
 }
 
-/// What messages ask for themselves.
-fn encode_traits(writer: &mut Writer, group: &Group, extras: Extras) {
+/// What messages ask for themselves, timestamps excepted.
+fn encode_traits(writer: &mut Writer, group: &Group) {
     let traits = &group.traits;
     if traits.flags & RINGMSG_MESSAGE_TRAFFIC_CLASS != 0 {
         encode_class(writer, group.peer, traits.traffic_class);
@@ -188,20 +233,4 @@ fn encode_traits(writer: &mut Writer, group: &Group, extras: Extras) {
     if traits.transmit_time_ns != 0 {
         writer.put(libc::SOL_SOCKET, SCM_TXTIME, traits.transmit_time_ns);
     }
-    if traits.flags & RINGMSG_MESSAGE_TIMESTAMP != 0 && extras.timestamping != 0 {
-        writer.put(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, extras.timestamping);
-        if let Some(id) = extras.timestamp_id {
-            writer.put(libc::SOL_SOCKET, SCM_TS_OPT_ID, id);
-        }
-    }
-}
-
-/// Writes SCM_TS_OPT_ID alone; returns its length.
-///
-/// # Safety
-/// As for `encode_control`.
-pub(super) unsafe fn encode_timestamp_id(id: u32, to: *mut u8) -> usize {
-    let mut writer = Writer { base: to, at: 0, end: 0 };
-    writer.put(libc::SOL_SOCKET, SCM_TS_OPT_ID, id);
-    writer.end
 }

@@ -218,7 +218,8 @@ fn takes_timestamp_ids(kind: Kind) -> bool {
         let mut header: libc::msghdr = std::mem::zeroed();
         header.msg_namelen = encode::encode_name(&NOWHERE, name.as_mut_ptr().cast());
         header.msg_name = name.as_mut_ptr().cast();
-        header.msg_controllen = encode::encode_timestamp_id(0, control.as_mut_ptr().cast()) as _;
+        let id = encode::More { timestamp_id: Some(0), ..encode::More::default() };
+        header.msg_controllen = encode::add_control(id, control.as_mut_ptr().cast(), 0) as _;
         header.msg_control = control.as_mut_ptr().cast();
         libc::sendmsg(own.as_raw_fd(), &header, MSG_PROBE | libc::MSG_DONTWAIT) >= 0
             || *libc::__errno_location() != libc::EINVAL

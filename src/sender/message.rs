@@ -152,8 +152,8 @@ impl Given {
 pub(crate) trait Source {
     fn count(&self) -> u32;
     fn given(&self, index: u32) -> Given;
-    /// The path that a message gives; None if there is none where it leads.
-    fn path(&self, given: &Given) -> Option<*const Path>;
+    /// The path that a message's key leads to, if there is one.
+    fn path(&self, key: usize) -> Option<*const Path>;
     /// Where the payload is, if it is readable as far as is known.
     fn payload(&mut self, index: u32, length: u32) -> Option<*const u8>;
     fn skip(&mut self, index: u32);
@@ -218,9 +218,8 @@ impl Source for Pointers {
     }
 
     #[inline(always)]
-    fn path(&self, given: &Given) -> Option<*const Path> {
-        let path = std::ptr::with_exposed_provenance(given.path_key);
-        Some(if given.path_key == 0 { &raw const NONE } else { path })
+    fn path(&self, key: usize) -> Option<*const Path> {
+        Some(if key == 0 { &raw const NONE } else { std::ptr::with_exposed_provenance(key) })
     }
 
     #[inline(always)]
@@ -317,8 +316,8 @@ impl Source for Offsets {
     }
 
     #[inline(always)]
-    fn path(&self, given: &Given) -> Option<*const Path> {
-        self.base.path(given.path_key as u64)
+    fn path(&self, key: usize) -> Option<*const Path> {
+        self.base.path(key as u64)
     }
 
     #[inline(always)]
@@ -409,8 +408,8 @@ impl Source for Columns {
     }
 
     #[inline(always)]
-    fn path(&self, given: &Given) -> Option<*const Path> {
-        self.base.path(given.path_key as u64)
+    fn path(&self, key: usize) -> Option<*const Path> {
+        self.base.path(key as u64)
     }
 
     #[inline(always)]

@@ -4,9 +4,9 @@
 //! ```text
 //!   message   the caller's arrays, in three forms, seen alike        path    where to, how
 //!      |
-//!   group     which messages go out as one train      <- limits, refused: what may be tried
-//!      |
-//!   encode    addresses and control messages, right for the peer
+//!   gather    which messages go out as one train      <- limits, refused: what may be tried
+//!      |      (group: who may join; table: whose group it is)
+//!   headers   addresses and control messages, right for the peer (encode)
 //!      |
 //!   submit    sendmmsg(2), its hidden errors, results  ->  cut: trains that must go in pieces
 //!                                                      ->  wait: for room, on POLLOUT's edge
@@ -19,14 +19,17 @@ mod blame;
 mod config;
 mod cut;
 mod encode;
+mod gather;
 mod group;
 mod handle;
+mod headers;
 mod limits;
 mod message;
 mod path;
 mod refused;
 mod scratch;
 mod submit;
+mod table;
 mod wait;
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

@@ -110,30 +110,26 @@ impl Path {
         self.valid & bit != 0
     }
 
-    /// All of it is equal. (Not by bcmp(3), as [u8; 64] would be compared.)
+    /// All of it is equal. (Not `==`, which would go field by field.)
     #[inline(always)]
     pub(super) fn is_equal(&self, other: &Self) -> bool {
-        let (ours, theirs) = (self.halves(), other.halves());
-        (ours[0] ^ theirs[0]) | (ours[1] ^ theirs[1]) | (ours[2] ^ theirs[2]) | (ours[3] ^ theirs[3]) == 0
+        let pairs = self.words().iter().zip(other.words());
+        pairs.fold(0, |difference, (ours, theirs)| difference | (ours ^ theirs)) == 0
     }
 
     #[inline(always)]
-    fn halves(&self) -> [u128; 4] {
-        // SAFETY: a path has no padding, so that it is 64 bytes that are all initialized.
-        unsafe { std::mem::transmute(*self) }
+    pub(super) fn words(&self) -> &[u32; 16] {
+        // SAFETY: a path has no padding, so that it is 64 bytes that are all initialized, and it is
+        // aligned to four.
+        unsafe { &*std::ptr::from_ref(self).cast() }
     }
 
-    /// All of it, for hashing.
-    pub(super) fn words(&self) -> [u64; 8] {
-        // SAFETY: a path has no padding, so that it is 64 bytes that are all initialized.
-        unsafe { std::mem::transmute(*self) }
-    }
-
-    /// The remote address as two words, for hashing.
+    /// What names the peer, for hashing: family, port and the first four bytes of the address; its
+    /// next eight, its last four, and the scope.
     #[inline(always)]
-    pub(super) fn remote_words(&self) -> [u64; 2] {
-        let both = u128::from_ne_bytes(self.remote);
-        [both as u64, (both >> 64) as u64]
+    pub(super) fn peer_words(&self) -> [u64; 4] {
+        let words = self.words().map(u64::from);
+        [words[1] | words[2] << 32, words[3] | words[4] << 32, words[5], words[6]]
     }
 
     /// Whether datagrams go to the same peer, among which order is kept.
@@ -152,9 +148,17 @@ impl Path {
     #[inline(always)]
     pub(super) fn peer_on(&self, domain: i32) -> std::result::Result<Peer, i32> {
         let reserved = self.reserved[0] | self.reserved[1] | u32::from(self.reserved16);
-        if self.valid & !PATH_ALL | reserved != 0
-            || (self.has(RINGMSG_PATH_FLOW_LABEL) && self.flow_label > FLOW_LABEL_MAX)
-        {
+        let is_plain = self.valid & !(PATH_ALL & !RINGMSG_PATH_FLOW_LABEL) | reserved == 0;
+        if is_plain && domain == libc::AF_INET && self.family == AF_INET {
+            return Ok(Peer::V4);
+        }
+        self.other_peer_on(domain)
+    }
+
+    fn other_peer_on(&self, domain: i32) -> std::result::Result<Peer, i32> {
+        let reserved = self.reserved[0] | self.reserved[1] | u32::from(self.reserved16);
+        let has_label = self.has(RINGMSG_PATH_FLOW_LABEL);
+        if self.valid & !PATH_ALL | reserved != 0 || (has_label && self.flow_label > FLOW_LABEL_MAX) {
             return Err(libc::EINVAL);
         }
         let ours = match domain {

@@ -95,11 +95,11 @@ impl Refused {
     }
 
     fn hash(&self, path: &Path) -> u64 {
-        let mix = |hash: u64, word: u64| {
-            let product = u128::from(hash ^ word) * u128::from(self.keys[1] | 1);
+        let mix = |hash: u64, &word: &u32| {
+            let product = u128::from(hash ^ u64::from(word)) * u128::from(self.keys[1] | 1);
             product as u64 ^ (product >> 64) as u64
         };
-        path.words().into_iter().fold(self.keys[0], mix).max(1)
+        path.words().iter().fold(self.keys[0], mix).max(1)
     }
 }
 

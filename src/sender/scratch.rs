@@ -9,7 +9,8 @@ use std::ptr::NonNull;
 use crate::error::{Error, Result};
 
 use super::encode::CONTROL_MAX;
-use super::group::{Group, Link, Tables};
+use super::group::{Group, Link};
+use super::table::Tables;
 
 /// Datagrams of a train that go out singly in one system call.
 pub(super) const PIECES: usize = 64;

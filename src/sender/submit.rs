@@ -11,12 +11,13 @@ use crate::error::{Error, Result};
 
 use super::Channel;
 use super::blame::Doubt;
-use super::encode::{self, Extras};
-use super::group::{self, Gathered, Group, Link, NONE, Policy};
-use super::message::{RINGMSG_MESSAGE_TIMESTAMP, Source, Traits};
-use super::path::{Path, Peer, RINGMSG_PATH_INTERFACE, RINGMSG_PATH_LOCAL};
-use super::scratch::{NAME_WORDS, Scratch};
-use super::{limits, limits::Limits, refused::Refused};
+use super::gather::{Gathered, gather};
+use super::group::{NONE, Policy};
+use super::headers::{self, Sums};
+use super::message::{RINGMSG_MESSAGE_ALONE, Source, Traits};
+use super::path::Path;
+use super::scratch::Scratch;
+use super::{limits, refused::Refused};
 
 /// Wait for room in the socket's buffer instead of leaving messages with -EAGAIN.
 pub const RINGMSG_SEND_WAIT: u32 = 1u32 << 0;
@@ -45,6 +46,12 @@ pub(crate) struct Tally {
 impl Tally {
     pub(super) const COUNTS: usize = 10;
 
+    fn add_sums(&mut self, sums: &Sums) {
+        self.datagrams += sums.datagrams;
+        self.trains += sums.trains;
+        self.grouped += sums.grouped;
+    }
+
     /// In the order of the public struct.
     pub(super) fn counts(&self) -> [u64; Self::COUNTS] {
         [
@@ -62,31 +69,6 @@ impl Tally {
     }
 }
 
-/// What groups add to the counters once they are sent.
-#[derive(Default)]
-struct Sums {
-    datagrams: u64,
-    trains: u64,
-    grouped: u64,
-}
-
-impl Sums {
-    #[inline(always)]
-    fn add(&mut self, group: &Group) {
-        self.datagrams += u64::from(group.datagrams);
-        if group.datagrams > 1 {
-            self.trains += 1;
-            self.grouped += if group.messages > 1 { u64::from(group.messages) } else { 0 };
-        }
-    }
-
-    fn count(&self, tally: &mut Tally) {
-        tally.datagrams += self.datagrams;
-        tally.trains += self.trains;
-        tally.grouped += self.grouped;
-    }
-}
-
 /// Why a call ends before all is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -98,23 +80,26 @@ pub(super) enum Stop {
 
 /// What is known of what may be sent, while messages are grouped.
 pub(super) struct Known<'a> {
-    limits: &'a Limits,
+    domain: i32,
+    /// The datagrams of a train at most, where the path has no say.
+    train_max: u32,
+    joins: bool,
+    transmit_times: bool,
+    is_ip: bool,
     /// None: no path is remembered.
     refused: Option<&'a Refused>,
     now_ns: u64,
-    /// The datagrams of a train at most, where the path has no say.
-    train_max: u32,
 }
 
 impl Policy for Known<'_> {
     #[inline(always)]
     fn domain(&self) -> i32 {
-        self.limits.kind.domain
+        self.domain
     }
 
     #[inline(always)]
     fn joins(&self) -> bool {
-        self.limits.joins
+        self.joins
     }
 
     #[inline(always)]
@@ -127,21 +112,25 @@ impl Policy for Known<'_> {
 
     #[cold]
     fn check(&self, traits: &Traits) -> std::result::Result<(), i32> {
-        if traits.transmit_time_ns != 0 && !self.limits.transmit_times {
+        if traits.transmit_time_ns != 0 && !self.transmit_times {
             return Err(libc::EINVAL);
         }
-        let asks = traits.flags & !super::RINGMSG_MESSAGE_ALONE != 0;
-        if asks && !self.limits.kind.is_ip() { Err(libc::EOPNOTSUPP) } else { Ok(()) }
+        let asks = traits.flags & !RINGMSG_MESSAGE_ALONE != 0;
+        if asks && !self.is_ip { Err(libc::EOPNOTSUPP) } else { Ok(()) }
     }
 }
 
 impl Channel {
     fn known(&self, now_ns: u64) -> Known<'_> {
+        let limits = &self.limits;
         Known {
-            limits: &self.limits,
+            domain: limits.kind.domain,
+            train_max: if limits.trains { limits::segments_max() } else { 1 },
+            joins: limits.joins,
+            transmit_times: limits.transmit_times,
+            is_ip: limits.kind.is_ip(),
             refused: (!self.refused.is_empty()).then_some(&self.refused),
             now_ns,
-            train_max: if self.limits.trains { limits::segments_max() } else { 1 },
         }
     }
 }
@@ -181,7 +170,8 @@ impl<'a, S: Source> Call<'a, S> {
             self.look_at_clock();
             let gathered = self.gather(next);
             next = gathered.next;
-            let sums = self.encode(gathered.groups);
+            let (limits, fd) = (&self.channel.limits, self.channel.fd());
+            let sums = headers::write(limits, fd, self.scratch, &self.source, gathered.groups);
             if let Err(stop) = self.submit(&gathered, &sums) {
                 self.leave_from(next);
                 return self.stopped(stop);
@@ -201,8 +191,8 @@ impl<'a, S: Source> Call<'a, S> {
     fn gather(&mut self, from: u32) -> Gathered {
         let known = self.channel.known(self.now_ns);
         let resume = self.flags & RINGMSG_SEND_RESUME != 0;
-        let batch = self.channel.batch;
-        let gathered = group::gather(self.scratch, &mut self.source, &known, (from, batch), resume);
+        let batch = (from, self.channel.batch);
+        let gathered = gather(self.scratch, &mut self.source, &known, batch, resume);
         self.settled += gathered.errors;
         self.tally.errors += u64::from(gathered.errors);
         gathered
@@ -210,69 +200,6 @@ impl<'a, S: Source> Call<'a, S> {
 
     pub(super) fn known(&self) -> Known<'_> {
         self.channel.known(self.now_ns)
-    }
-
-    /// Writes the header of each group, with its address, parts and control messages. Returns what
-    /// they will add to the counters.
-    fn encode(&mut self, groups: usize) -> Sums {
-        let mut sums = Sums::default();
-        let mut gathered = self.scratch.gathered.as_mut_ptr();
-        let mut name = self.scratch.names.as_mut_ptr();
-        let mut control = self.scratch.control.as_mut_ptr().cast::<u8>();
-        for at in 0..groups {
-            let group = &self.scratch.groups[at];
-            sums.add(group);
-            let parts = if group.is_in_a_row() {
-                &raw mut self.scratch.parts[group.first as usize]
-            } else {
-                let first = gathered;
-                // SAFETY: all groups together have as many messages as there are parts.
-                gathered =
-                    unsafe { gather_parts(group.first, &self.scratch.links, &self.scratch.parts, first) };
-                first
-            };
-            let extras = self.extras(group, (group.datagrams > 1).then_some(group.size() as u16));
-            // SAFETY: a path is readable for as long as the source is used; names and control
-            // messages have room for the most that each of a batch of groups can have.
-            unsafe {
-                let path = &*group.path;
-                let name_length = encode::encode_name(path, name.cast());
-                let control_length = encode::encode_control(group, path, extras, control);
-                let header = &raw mut self.scratch.headers[at].msg_hdr;
-                (*header).msg_name = name.cast();
-                (*header).msg_namelen = name_length;
-                (*header).msg_iov = parts;
-                (*header).msg_iovlen = group.messages as _;
-                (*header).msg_control = control.cast();
-                (*header).msg_controllen = control_length as _;
-                name = name.add(NAME_WORDS);
-                control = control.add(crate::control::align(control_length));
-            }
-        }
-        sums
-    }
-
-    /// What the control messages of a group depend on beside it.
-    #[inline(always)]
-    pub(super) fn extras(&self, group: &Group, segment_size: Option<u16>) -> Extras {
-        let limits = &self.channel.limits;
-        let mut extras = Extras {
-            segment_size: segment_size.or(limits.segments_by_itself.then_some(0)),
-            ..Extras::default()
-        };
-        if group.traits.flags & RINGMSG_MESSAGE_TIMESTAMP != 0 {
-            extras.timestamping = limits.timestamping;
-            let index = self.scratch.links[group.first as usize].index;
-            extras.timestamp_id = limits.timestamp_ids.then(|| self.source.timestamp_id(index));
-        }
-        if group.peer == Peer::Connected {
-            // SAFETY: as in `encode`.
-            let valid = unsafe { (*group.path).valid };
-            extras.connected_v4 = valid & (RINGMSG_PATH_INTERFACE | RINGMSG_PATH_LOCAL)
-                == RINGMSG_PATH_INTERFACE
-                && is_connected_to_v4(self.channel.fd());
-        }
-        extras
     }
 
     fn submit(&mut self, gathered: &Gathered, sums: &Sums) -> std::result::Result<(), Stop> {
@@ -354,7 +281,7 @@ impl<'a, S: Source> Call<'a, S> {
     }
 
     /// Results when all groups went, at once.
-    #[inline(always)]
+    #[inline(never)]
     fn settle_all(&mut self, taken: usize, sums: &Sums) {
         let mut bytes = 0;
         for (part, link) in self.scratch.parts[..taken].iter().zip(&self.scratch.links[..taken]) {
@@ -364,7 +291,7 @@ impl<'a, S: Source> Call<'a, S> {
         self.settled += taken as u32;
         self.tally.messages += taken as u64;
         self.tally.payload_bytes += bytes as u64;
-        sums.count(self.tally);
+        self.tally.add_sums(sums);
     }
 
     /// Results of some groups.
@@ -383,7 +310,7 @@ impl<'a, S: Source> Call<'a, S> {
                 position = link.next;
             }
         }
-        sums.count(self.tally);
+        self.tally.add_sums(&sums);
     }
 
     /// The message at this position was refused. Returns the position that follows in its group.
@@ -432,28 +359,6 @@ impl<'a, S: Source> Call<'a, S> {
     }
 }
 
-/// Copies the parts of a group, from this position on along the links; returns where the next go.
-///
-/// # Safety
-/// `to` is writable for as many parts as the group has.
-#[inline(always)]
-unsafe fn gather_parts(
-    mut position: u32,
-    links: &[Link],
-    parts: &[libc::iovec],
-    mut to: *mut libc::iovec,
-) -> *mut libc::iovec {
-    while position != NONE {
-        // SAFETY: the caller's promise.
-        unsafe {
-            to.write(parts[position as usize]);
-            to = to.add(1);
-        }
-        position = links[position as usize].next;
-    }
-    to
-}
-
 /// sendmmsg(2), not through libc's wrapper, which is a cancellation point. How many were sent, or
 /// the errno of the first.
 #[inline]
@@ -472,19 +377,4 @@ pub(super) fn send_all(
     }
     // SAFETY: errno is the thread's.
     Err(unsafe { *libc::__errno_location() })
-}
-
-/// An IPv6 socket is connected to a mapped IPv4 address.
-fn is_connected_to_v4(fd: RawFd) -> bool {
-    let mut name = libc::sockaddr_in6 {
-        sin6_family: 0,
-        sin6_port: 0,
-        sin6_flowinfo: 0,
-        sin6_addr: libc::in6_addr { s6_addr: [0; 16] },
-        sin6_scope_id: 0,
-    };
-    let mut length = size_of_val(&name) as libc::socklen_t;
-    // SAFETY: `name` is writable for `length` bytes.
-    let known = unsafe { libc::getpeername(fd, (&raw mut name).cast(), &mut length) } == 0;
-    known && super::path::mapped(&name.sin6_addr.s6_addr).is_some()
 }

@@ -1,5 +1,8 @@
 use super::*;
-use crate::sender::message::RINGMSG_MESSAGE_TRAFFIC_CLASS;
+use crate::sender::message::{
+    RINGMSG_MESSAGE_ALONE, RINGMSG_MESSAGE_TIMESTAMP, RINGMSG_MESSAGE_TRAFFIC_CLASS, Shape, Traits,
+};
+use crate::sender::path::RINGMSG_PATH_REMOTE;
 use crate::sender::scratch;
 
 const V4: u16 = libc::AF_INET as u16;
@@ -41,13 +44,9 @@ impl Source for Vec<Sample> {
     fn count(&self) -> u32 {
         self.len() as u32
     }
-    fn path(&self, given: &Given) -> Option<*const Path> {
+    fn path(&self, key: usize) -> Option<*const Path> {
         static NOWHERE: Path = crate::sender::path::NO_PATH;
-        if given.path_key == 0 {
-            Some(&NOWHERE)
-        } else {
-            Some(std::ptr::with_exposed_provenance(given.path_key))
-        }
+        if key == 0 { Some(&NOWHERE) } else { Some(std::ptr::with_exposed_provenance(key)) }
     }
     fn skip(&mut self, _: u32) {}
     fn given(&self, index: u32) -> Given {
@@ -285,14 +284,4 @@ fn more_peers_than_places_at_the_front_of_the_table_are_all_found_again() {
     messages.extend((0..500).flat_map(|i| to(&path(1000 + i), &[100])));
     let (_, groups) = groups_of(&mut messages, 1000, false);
     assert_eq!(groups, (0..500).map(|i| vec![i, 500 + i]).collect::<Vec<_>>());
-}
-
-#[test]
-fn stamps_may_wrap() {
-    let mut tables = Tables::new(4).unwrap();
-    tables.stamp = u32::MAX - 1;
-    assert_eq!(tables.next_stamp(), u32::MAX);
-    tables.peers[0] = Place::new(1, 0, 0);
-    assert_eq!(tables.next_stamp(), 1);
-    assert!(!tables.peers[0].is_of(1), "what carried the stamp long ago is gone");
 }
