@@ -37,11 +37,6 @@ pub(super) struct More {
     pub timestamp_id: Option<u32>,
 }
 
-impl More {
-    /// Bytes for the most.
-    pub(super) const MAX: usize = 3 * control::space(8);
-}
-
 /// Appends control messages to zeroed, aligned memory of CONTROL_MAX bytes.
 struct Writer {
     base: *mut u8,
@@ -67,6 +62,42 @@ impl Writer {
         self.at += control::space(size_of::<T>());
     }
 }
+
+/// Writes the sockaddr_in of a bare IPv4 path; returns its length. (The kernel does not look at
+/// sin_zero.)
+///
+/// # Safety
+/// `to` is writable.
+#[inline(always)]
+pub(super) unsafe fn bare_name_v4(path: &Path, to: *mut u64) -> u32 {
+    let words = path.words();
+    let family_and_port = words[1] & 0xffff | u32::from(path.remote_port.swap_bytes()) << 16;
+    // SAFETY: the caller's promise.
+    unsafe { to.write(u64::from(family_and_port) | u64::from(words[2]) << 32) };
+    size_of::<libc::sockaddr_in>() as u32
+}
+
+/// Writes the control messages of a bare IPv4 path; returns their length.
+///
+/// # Safety
+/// `to` is writable for four words.
+#[inline(always)]
+pub(super) unsafe fn bare_control_v4(path: &Path, to: *mut u64) -> usize {
+    if path.valid & (RINGMSG_PATH_LOCAL | RINGMSG_PATH_INTERFACE) == 0 {
+        return 0;
+    }
+    let interface = if path.has(RINGMSG_PATH_INTERFACE) { path.interface_index } else { 0 };
+    let local = if path.has(RINGMSG_PATH_LOCAL) { path.words()[8] } else { 0 };
+    let mut writer = Writer { base: to.cast(), at: 0, end: 0 };
+    writer.put(libc::SOL_IP, libc::IP_PKTINFO, Pktinfo(u64::from(interface) | u64::from(local) << 32, 0));
+    writer.end
+}
+
+/// struct in_pktinfo { int ipi_ifindex; in_addr ipi_spec_dst; in_addr ipi_addr; }, the first two as
+/// one word (which comes first on a little-endian machine).
+#[repr(C, packed(4))]
+#[derive(Clone, Copy)]
+struct Pktinfo(u64, u32);
 
 /// Writes the sockaddr of a path's remote address; returns its length, 0 without one.
 ///
@@ -154,25 +185,16 @@ fn encode_source(writer: &mut Writer, group: &Group, path: &Path, connected_v4: 
         return;
     }
     let interface = if path.has(RINGMSG_PATH_INTERFACE) { path.interface_index } else { 0 };
-    if group.peer == Peer::V4 && path.family == libc::AF_INET as u16 {
-        let local =
-            if path.has(RINGMSG_PATH_LOCAL) { path.local[..4].try_into().expect("four") } else { [0; 4] };
-        return encode_source_v4(writer, interface, local);
-    }
     match local_v4(group, path, connected_v4) {
-        Some(local) => encode_source_v4(writer, interface, local),
+        Some(local) => {
+            let both = u64::from(interface) | u64::from(u32::from_ne_bytes(local)) << 32;
+            writer.put(libc::SOL_IP, libc::IP_PKTINFO, Pktinfo(both, 0));
+        }
         None => {
             let local = if path.has(RINGMSG_PATH_LOCAL) { path.local } else { [0; 16] };
             writer.put(libc::SOL_IPV6, libc::IPV6_PKTINFO, In6Pktinfo { local, interface });
         }
     }
-}
-
-/// struct in_pktinfo { int ipi_ifindex; in_addr ipi_spec_dst; in_addr ipi_addr; }
-#[inline(always)]
-fn encode_source_v4(writer: &mut Writer, interface: u32, local: [u8; 4]) {
-    let both = u64::from(interface) | u64::from(u32::from_ne_bytes(local)) << 32;
-    writer.put(libc::SOL_IP, libc::IP_PKTINFO, [both as u32, (both >> 32) as u32, 0]);
 }
 
 /// The source address where IPv4 is to be told; None: IPv6 is.

@@ -4,10 +4,11 @@
 //! one, which closes the other: so packets to one peer stay in order whatever else differs, and
 //! peers do not hinder each other.
 
-use super::group::{Group, Link, NONE, Policy};
-use super::message::{Given, Source};
+use super::encode;
+use super::group::{BYTES_MAX_V4, Group, Link, NONE, Policy};
+use super::message::{Shape, Source, Traits};
 use super::path::Path;
-use super::scratch::Scratch;
+use super::scratch::{BARE_NAME_WORDS, BARE_WORDS, Scratch};
 use super::table::{Found, Tables};
 
 /// The errno that is a message's result.
@@ -25,6 +26,8 @@ pub(super) struct Gathered {
     pub errors: u32,
     /// Some group must be cut.
     pub cuts: bool,
+    /// The headers of all groups are complete.
+    pub has_headers: bool,
 }
 
 /// A batch in the making. The pointers are to arrays of at least `batch` elements: positions and
@@ -35,19 +38,21 @@ struct Gather<'a, P> {
     parts: *mut libc::iovec,
     links: *mut Link,
     groups: *mut Group,
-    /// How many positions may be taken, and are; how many groups are made.
-    batch: u32,
+    headers: *mut libc::mmsghdr,
+    bare_names: *mut u64,
+    bare_control: *mut u64,
+    /// How many positions are taken and groups made.
     taken: u32,
     made: u32,
     /// The group of the latest message, and the key of its path.
     latest: u32,
     latest_key: usize,
     cuts: bool,
+    lacks_headers: bool,
 }
 
 /// Takes messages from `from` on, at most `batch`, and groups them. With `resume` only those whose
 /// result is -EAGAIN.
-#[inline(never)]
 pub(super) fn gather<S: Source, P: Policy>(
     scratch: &mut Scratch,
     source: &mut S,
@@ -55,6 +60,7 @@ pub(super) fn gather<S: Source, P: Policy>(
     (from, batch): (u32, usize),
     resume: bool,
 ) -> Gathered {
+    let end = source.count().min(from.saturating_add(batch as u32));
     assert!(batch <= scratch.batch);
     scratch.tables.begin();
     let mut gather = Gather {
@@ -63,139 +69,169 @@ pub(super) fn gather<S: Source, P: Policy>(
         parts: scratch.parts.as_mut_ptr(),
         links: scratch.links.as_mut_ptr(),
         groups: scratch.groups.as_mut_ptr(),
-        batch: batch as u32,
+        headers: scratch.headers.as_mut_ptr(),
+        bare_names: scratch.bare_names.as_mut_ptr(),
+        bare_control: scratch.bare_control.as_mut_ptr(),
         taken: 0,
         made: 0,
-        latest: 0,
+        latest: scratch.batch as u32, // which never has room
         latest_key: 0,
         cuts: false,
+        lacks_headers: false,
     };
-    let (mut next, mut errors) = (from, 0);
-    while next < source.count() && gather.taken < gather.batch {
-        let index = next;
-        next += 1;
-        if resume && source.result(index) != -libc::EAGAIN {
-            source.skip(index);
-        } else if gather.take_known(source, index) {
-            // That was quick.
-        } else if let Err(errno) = gather.take(source, index) {
-            source.set_result(index, -errno);
-            errors += 1;
-            continue;
-        }
-        if !resume && next < source.count() {
-            next += gather.take_run(source, next);
-        }
-    }
-    let Gather { taken, made, cuts, .. } = gather;
-    Gathered { next, taken: taken as usize, groups: made as usize, errors, cuts }
+    let errors = match resume {
+        true => gather.take_all::<S, true>(source, from, end),
+        false => gather.take_all::<S, false>(source, from, end),
+    };
+    let Gather { taken, made, cuts, lacks_headers, .. } = gather;
+    let has_headers = !lacks_headers && taken == made;
+    Gathered { next: end, taken: taken as usize, groups: made as usize, errors, cuts, has_headers }
 }
 
 impl<P: Policy> Gather<'_, P> {
-    /// Takes a message that joins a group of its path, which its key finds, as one more datagram of
-    /// usual size.
+    #[inline(never)]
+    fn take_all<S: Source, const RESUME: bool>(&mut self, source: &mut S, from: u32, end: u32) -> u32 {
+        let mut errors = 0;
+        for index in from..end {
+            if RESUME && source.result(index) != -libc::EAGAIN {
+                source.skip(index);
+            } else if !self.take(source, index) {
+                if let Err(errno) = self.take_other(source, index) {
+                    source.set_result(index, -errno);
+                    errors += 1;
+                }
+            }
+        }
+        errors
+    }
+
+    /// Takes a message of the kind that nearly all are; false: it is another.
     #[inline(always)]
-    fn take_known<S: Source>(&mut self, source: &mut S, index: u32) -> bool {
-        let given = source.given(index);
-        let Some(number) = self.tables.known(given.path_key) else { return false };
-        // SAFETY: the group is made, and no other reference to it is used.
-        let group = unsafe { &mut *self.groups.add(number as usize) };
-        if !group.is_usual(&given) {
+    fn take<S: Source>(&mut self, source: &mut S, index: u32) -> bool {
+        let key = source.path_key(index);
+        if key == self.latest_key {
+            if self.join_usual(source, index, self.latest) {
+                return true;
+            }
+        } else if let Some(number) = self.tables.known(key) {
+            if self.join_usual(source, index, number) {
+                (self.latest, self.latest_key) = (number, key);
+                return true;
+            }
+        }
+        self.take_by_content(source, index, key)
+    }
+
+    /// The same where the key finds no group that the message may join.
+    #[inline(always)]
+    fn take_by_content<S: Source>(&mut self, source: &mut S, index: u32, key: usize) -> bool {
+        if !source.is_plain(index) {
             return false;
         }
-        let Some(payload) = source.payload(index, given.shape.length()) else { return false };
-        self.append(group, 1, group.room - 1);
-        self.put(index, payload, &given, number);
+        let Some(path) = source.path(key) else { return false };
+        // SAFETY: the source's maker promises that its paths are readable.
+        let found = self.tables.look(unsafe { &*path });
+        let number = match found.group {
+            Some(number) if self.is_same(number, path) && self.join_usual(source, index, number) => {
+                self.note_key(key, number, path);
+                number
+            }
+            Some(_) => return false,
+            None => {
+                let length = source.shape(index).length();
+                let Some(payload) = source.payload(index, length) else { return false };
+                let Ok(number) = self.begin_plain(length, path, &found) else {
+                    // What comes next takes it for a message that was not looked at.
+                    source.give_back(index);
+                    return false;
+                };
+                self.tables.note_key(key, number, false);
+                self.put(index, payload, length);
+                number
+            }
+        };
+        (self.latest, self.latest_key) = (number, key);
         true
     }
 
-    /// Takes the messages from `index` on that are of the latest one's path and join its group, as one
-    /// more datagram of usual size each. Returns how many.
+    /// Takes a message that joins this group, as one more datagram of usual size.
     #[inline(always)]
-    fn take_run<S: Source>(&mut self, source: &mut S, index: u32) -> u32 {
-        if source.given(index).path_key == self.latest_key { self.take_all(source, index) } else { 0 }
+    fn join_usual<S: Source>(&mut self, source: &mut S, index: u32, number: u32) -> bool {
+        // SAFETY: the group is made, or it is the one that never has room.
+        let group = unsafe { &mut *self.groups.add(number as usize) };
+        if !group.is_usual(source, index) {
+            return false;
+        }
+        let length = group.size();
+        let Some(payload) = source.payload(index, length) else { return false };
+        self.append(group, 1, group.room - 1);
+        self.put(index, payload, length);
+        true
+    }
+
+    /// Begins the group of a plain message, the first of its peer. On a bare path its header is written
+    /// at once, since all that it needs is at hand.
+    #[inline(always)]
+    fn begin_plain(&mut self, length: u32, path: *const Path, found: &Found) -> Refusal<u32> {
+        let number = self.made;
+        let max = self.policy.bare_max();
+        let bytes = u64::from(max) * u64::from(length);
+        // SAFETY: the path is readable.
+        let is_bare = unsafe { (*path).is_bare_v4() } && max != 0 && bytes <= u64::from(BYTES_MAX_V4);
+        if !is_bare {
+            return self.begin_other_plain(length, path, found);
+        }
+        // SAFETY: there are no more groups than messages; a header, an address and control messages for
+        // each.
+        unsafe {
+            self.groups.add(number as usize).write(Group::bare(path, length, max - 1, self.taken));
+            let name = self.bare_names.add(number as usize * BARE_NAME_WORDS);
+            let control = self.bare_control.add(number as usize * BARE_WORDS);
+            let header = &raw mut (*self.headers.add(number as usize)).msg_hdr;
+            (*header).msg_name = name.cast();
+            (*header).msg_namelen = encode::bare_name_v4(&*path, name);
+            (*header).msg_iov = self.parts.add(self.taken as usize);
+            (*header).msg_iovlen = 1;
+            (*header).msg_control = control.cast();
+            (*header).msg_controllen = encode::bare_control_v4(&*path, control) as _;
+        }
+        self.tables.note_group(found, number);
+        self.made = number + 1;
+        Ok(number)
     }
 
     #[inline(never)]
-    fn take_all<S: Source>(&mut self, source: &mut S, index: u32) -> u32 {
-        if self.taken == 0 {
-            return 0;
-        }
-        // SAFETY: the group is made, and no other reference to it is used.
-        let group = unsafe { &mut *self.groups.add(self.latest as usize) };
-        let most = group.room.min(self.batch - self.taken).min(source.count() - index);
-        let like = Given { path_key: self.latest_key, shape: group.usual, traits: group.traits, reserved: 0 };
-        let size = group.size();
-        let first = self.taken;
-        let mut run = 0;
-        while run < most && source.given(index + run) == like {
-            let Some(payload) = source.payload(index + run, size) else { break };
-            let link = Link { index: index + run, next: first + run + 1 };
-            // SAFETY: at most as many positions are taken as there are left.
-            unsafe { self.write(first + run, payload, size, link) };
-            run += 1;
-        }
-        if run > 0 {
-            self.append(group, run, group.room - run);
-            self.taken += run;
-            (group.last, group.messages) = (self.taken - 1, group.messages + run - 1);
-            // SAFETY: the link of the latest position.
-            unsafe { (*self.links.add(group.last as usize)).next = NONE };
-        }
-        run
+    fn begin_other_plain(&mut self, length: u32, path: *const Path, found: &Found) -> Refusal<u32> {
+        let group = Group::plain(path, length, self.taken, self.policy)?;
+        Ok(self.begin(group, found))
     }
 
-    /// Takes any message. Most are plain, which is looked at before all else.
-    #[inline(never)]
-    fn take<S: Source>(&mut self, source: &mut S, index: u32) -> Refusal<()> {
-        let given = source.given(index);
-        let Some(path) = source.path(given.path_key) else { return self.take_other(source, index) };
-        if !given.is_plain() {
-            return self.take_other(source, index);
-        }
-        let length = given.shape.length();
-        let Some(payload) = source.payload(index, length) else { return self.take_other(source, index) };
-        let found = self.find(path);
-        let number = match found.group() {
-            Some(number) if self.is_same(number, path) && self.join(number, &source.given(index), path) => {
-                number
-            }
-            _ => {
-                let group = Group::plain(length, path, self.taken, self.policy)?;
-                self.begin(group, &found, given.path_key)
-            }
-        };
-        self.put(index, payload, &given, number);
-        Ok(())
-    }
-
-    /// A train, an empty message, one that asks for something, a bad one; or any on a socket where none
-    /// are joined.
+    /// Any other message: a train, an empty one, one that asks for something or that ends its peer's
+    /// group, a bad one.
     #[cold]
     #[inline(never)]
     fn take_other<S: Source>(&mut self, source: &mut S, index: u32) -> Refusal<()> {
-        let given = source.given(index);
-        let payload = source.payload(index, given.shape.length());
+        let (key, shape) = (source.path_key(index), source.shape(index));
+        let payload = source.payload(index, shape.length());
         if payload.is_none() {
             source.skip(index);
         }
-        let given = given.check()?;
-        let (Some(payload), Some(path)) = (payload, source.path(given.path_key)) else {
-            return Err(libc::EFAULT);
-        };
+        let traits = source.check(index)?;
+        let (Some(payload), Some(path)) = (payload, source.path(key)) else { return Err(libc::EFAULT) };
         let found = self.find(path);
-        let number = match found.group() {
-            Some(number) if self.is_same(number, path) && self.join(number, &given, path) => number,
+        let number = match found.group {
+            Some(number) if self.is_same(number, path) && self.join(number, shape, traits) => number,
             _ => {
-                let group = Group::other(&given, path, self.taken, self.policy)?;
-                self.begin(group, &found, given.path_key)
+                let group = Group::other(path, shape, traits, self.taken, self.policy)?;
+                self.begin(group, &found)
             }
         };
-        self.put(index, payload, &given, number);
+        self.note_key(key, number, path);
+        self.put(index, payload, shape.length());
+        (self.latest, self.latest_key) = (number, key);
         Ok(())
     }
 
-    #[inline(always)]
     fn find(&self, path: *const Path) -> Found {
         // SAFETY: the source's maker promises that its paths are readable; groups that are noted are
         // made.
@@ -212,37 +248,35 @@ impl<P: Policy> Gather<'_, P> {
     }
 
     /// Adds a message to a group on its path, if it may join.
-    #[inline(always)]
-    fn join(&mut self, number: u32, given: &Given, path: *const Path) -> bool {
+    fn join(&mut self, number: u32, shape: Shape, traits: Traits) -> bool {
         // SAFETY: the group is made, and no other reference to it is used.
         let group = unsafe { &mut *self.groups.add(number as usize) };
-        if group.is_usual(given) {
-            self.append(group, 1, group.room - 1);
-        } else if let Some((datagrams, room)) = group.takes(given) {
-            self.append(group, datagrams, room);
-        } else {
-            return false;
-        }
-        self.tables.note_key(given.path_key, number, group.path == path);
+        let Some((datagrams, room)) = group.takes(shape, traits) else { return false };
+        self.append(group, datagrams, room);
         true
     }
 
     /// Begins a group. The one that was its peer's latest is closed.
-    #[inline(always)]
-    fn begin(&mut self, group: Group, found: &Found, key: usize) -> u32 {
+    fn begin(&mut self, group: Group, found: &Found) -> u32 {
         let number = self.made;
-        if let Some(before) = found.group() {
+        if let Some(before) = found.group {
             // SAFETY: the group is made, and no reference to it is used.
             unsafe { (*self.groups.add(before as usize)).room = 0 };
         }
         self.tables.note_group(found, number);
-        self.tables.note_key(key, number, false);
+        self.cuts |= group.cut;
+        self.lacks_headers |= !group.has_header;
         // SAFETY: there are no more groups than messages.
-        let place = unsafe { &mut *self.groups.add(number as usize) };
-        *place = group;
+        unsafe { self.groups.add(number as usize).write(group) };
         self.made = number + 1;
-        self.cuts |= place.cut;
         number
+    }
+
+    #[inline(always)]
+    fn note_key(&mut self, key: usize, number: u32, path: *const Path) {
+        // SAFETY: the group is made.
+        let shares = unsafe { (*self.groups.add(number as usize)).path } == path;
+        self.tables.note_key(key, number, shares);
     }
 
     /// Adds the message at the next position to a group, behind its last.
@@ -256,25 +290,16 @@ impl<P: Policy> Gather<'_, P> {
         group.room = room;
     }
 
-    /// Puts a message of this group at the next position.
+    /// Puts a message at the next position.
     #[inline(always)]
-    fn put(&mut self, index: u32, payload: *const u8, given: &Given, group: u32) {
-        // SAFETY: a message is only taken while there are positions left.
-        unsafe { self.write(self.taken, payload, given.shape.length(), Link { index, next: NONE }) };
-        self.taken += 1;
-        (self.latest, self.latest_key) = (group, given.path_key);
-    }
-
-    /// # Safety
-    /// The position is below `batch`.
-    #[inline(always)]
-    unsafe fn write(&mut self, position: u32, payload: *const u8, length: u32, link: Link) {
+    fn put(&mut self, index: u32, payload: *const u8, length: u32) {
         let part = libc::iovec { iov_base: payload.cast_mut().cast(), iov_len: length as usize };
-        // SAFETY: the caller's promise.
+        // SAFETY: no more messages are taken than there are positions.
         unsafe {
-            self.parts.add(position as usize).write(part);
-            self.links.add(position as usize).write(link);
+            self.parts.add(self.taken as usize).write(part);
+            self.links.add(self.taken as usize).write(Link { index, next: NONE });
         }
+        self.taken += 1;
     }
 }
 

@@ -1,7 +1,7 @@
 //! A group: messages that go out together, as one train or one message; and which join it. Pure: no
 //! system calls, no sockets.
 
-use super::message::{Given, RINGMSG_MESSAGE_ALONE, RINGMSG_MESSAGE_TIMESTAMP, Shape, Traits};
+use super::message::{RINGMSG_MESSAGE_ALONE, RINGMSG_MESSAGE_TIMESTAMP, Shape, Source, Traits};
 use super::path::{Path, Peer};
 use super::scratch::Zeroed;
 
@@ -26,6 +26,8 @@ pub(super) struct Group {
     pub peer: Peer,
     /// It is a train that cannot go out as one.
     pub cut: bool,
+    /// Its header was written when it began.
+    pub has_header: bool,
 }
 
 /// The message at a position, and the position that follows in its group.
@@ -48,22 +50,21 @@ pub(super) trait Policy {
     fn joins(&self) -> bool;
     /// The datagrams of this size that a train on this path may have; 1: it takes no trains.
     fn train_max(&self, path: &Path, size: u32) -> u32;
+    /// The datagrams of a train on a bare path, which needs nothing that the path does not say; 0: not
+    /// so simple.
+    fn bare_max(&self) -> u32;
     /// Refuses what a message asks for itself where the socket has no such thing. Only asked where
     /// it asks for something.
     fn check(&self, traits: &Traits) -> std::result::Result<(), i32>;
 }
 
 /// The longest UDP payload of a datagram, and so of a train: 65,535 bytes without the headers.
-const BYTES_MAX_V4: u32 = 65_507;
+pub(super) const BYTES_MAX_V4: u32 = 65_507;
 const BYTES_MAX_V6: u32 = 65_527;
 
 /// The policy's limit on datagrams, within the limit on a train's bytes.
-#[inline(always)]
 pub(super) fn train_max(policy: &impl Policy, path: &Path, peer: Peer, size: u32) -> u32 {
     let datagrams = policy.train_max(path, size);
-    if u64::from(datagrams) * u64::from(size) <= u64::from(BYTES_MAX_V4) {
-        return datagrams;
-    }
     let bytes = if peer == Peer::V6 { BYTES_MAX_V6 } else { BYTES_MAX_V4 };
     datagrams.min(bytes / size).max(1)
 }
@@ -83,76 +84,83 @@ impl Group {
         self.last - self.first + 1 == self.messages
     }
 
-    /// A group of one plain message, which others may join. Fails with the errno that is the message's
-    /// result.
+    /// A group of one plain message, on a bare IPv4 path.
     #[inline(always)]
-    pub(super) fn plain(
-        length: u32,
-        path: *const Path,
-        position: u32,
-        policy: &impl Policy,
-    ) -> std::result::Result<Self, i32> {
-        // SAFETY: the source's maker promises that its paths are readable.
-        let peer = unsafe { (*path).peer_on(policy.domain()) }?;
-        let mut group = Self {
+    pub(super) fn bare(path: *const Path, length: u32, room: u32, position: u32) -> Self {
+        Self {
             path,
             usual: Shape::new(length, 0),
-            traits: Traits::default(),
-            room: 0,
+            traits: Traits { transmit_time_ns: 0, flags: 0, traffic_class: 0 },
+            room,
             first: position,
             last: position,
             messages: 1,
             datagrams: 1,
-            peer,
+            peer: Peer::V4,
             cut: false,
-        };
-        if policy.joins() {
-            // SAFETY: as above.
-            group.room = unsafe { train_max(policy, &*path, group.peer, group.size()) } - 1;
+            has_header: true,
         }
-        Ok(group)
     }
 
-    /// And of a train, an empty message, or one that asks for something.
-    pub(super) fn other(
-        given: &Given,
+    /// The same on any path. Fails with the errno that is the message's result.
+    pub(super) fn plain(
         path: *const Path,
+        length: u32,
         position: u32,
         policy: &impl Policy,
     ) -> std::result::Result<Self, i32> {
-        let length = given.shape.length();
-        let mut group = Self::plain(length.max(1), path, position, policy)?;
-        (group.usual, group.traits) = (Shape::new(length, 0), given.traits);
-        if !given.traits.is_plain() {
-            policy.check(&given.traits)?;
+        // SAFETY: the source's maker promises that its paths are readable.
+        let where_to = unsafe { &*path };
+        let peer = where_to.peer_on(policy.domain())?;
+        let room = if policy.joins() { train_max(policy, where_to, peer, length) - 1 } else { 0 };
+        Ok(Self { peer, has_header: false, ..Self::bare(path, length, room, position) })
+    }
+
+    /// A group of one message, of whatever kind.
+    pub(super) fn other(
+        path: *const Path,
+        shape: Shape,
+        traits: Traits,
+        position: u32,
+        policy: &impl Policy,
+    ) -> std::result::Result<Self, i32> {
+        let length = shape.length();
+        let mut group = Self::plain(path, length.max(1), position, policy)?;
+        (group.usual, group.traits, group.room) = (Shape::new(length, 0), traits, 0);
+        if !traits.is_plain() {
+            policy.check(&traits)?;
         }
-        let alone = given.traits.flags & (RINGMSG_MESSAGE_ALONE | RINGMSG_MESSAGE_TIMESTAMP) != 0;
+        let alone = traits.flags & (RINGMSG_MESSAGE_ALONE | RINGMSG_MESSAGE_TIMESTAMP) != 0;
         let mut may_grow = policy.joins() && !alone && length != 0;
-        if given.shape.is_train() {
-            let size = given.shape.segment_size();
+        if shape.is_train() {
+            let size = shape.segment_size();
             group.usual = Shape::new(size, 0);
             group.datagrams = length.div_ceil(size);
             may_grow &= length % size == 0;
         }
-        // SAFETY: as above.
-        let max =
-            if length == 0 { 1 } else { unsafe { train_max(policy, &*path, group.peer, group.size()) } };
-        group.cut = group.datagrams > max;
-        group.room = if may_grow && !group.cut { max - group.datagrams } else { 0 };
+        if length != 0 {
+            // SAFETY: as above.
+            let max = train_max(policy, unsafe { &*path }, group.peer, group.size());
+            group.cut = group.datagrams > max;
+            group.room = if may_grow && !group.cut { max - group.datagrams } else { 0 };
+        }
         Ok(group)
     }
 
-    /// A message like most: one more datagram of usual size.
+    /// The message is like most: one more datagram of usual size.
     #[inline(always)]
-    pub(super) fn is_usual(&self, given: &Given) -> bool {
-        self.room != 0 && given.shape == self.usual && given.traits == self.traits && given.reserved == 0
+    pub(super) fn is_usual(&self, source: &impl Source, index: u32) -> bool {
+        self.room != 0
+            && self.usual == source.shape(index)
+            && self.traits == source.traits(index)
+            && source.reserved(index) == 0
     }
 
     /// How many datagrams a message adds, and how many more may follow it; None: it must not join.
-    pub(super) fn takes(&self, given: &Given) -> Option<(u32, u32)> {
-        let (shape, length) = (given.shape, given.shape.length());
+    pub(super) fn takes(&self, shape: Shape, traits: Traits) -> Option<(u32, u32)> {
+        let length = shape.length();
         // An empty one would be nothing in a train.
-        if self.room == 0 || self.traits != given.traits || length == 0 {
+        if self.room == 0 || self.traits != traits || length == 0 {
             return None;
         }
         if !shape.is_train() {

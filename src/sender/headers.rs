@@ -63,28 +63,36 @@ pub(super) fn write<S: Source>(
     for (group, header) in scratch.groups[..groups].iter().zip(scratch.headers.iter_mut()) {
         sums.add(group);
         let header = &mut header.msg_hdr;
-        let what = circumstances(limits, socket, group);
+        if group.has_header && group.datagrams == 1 {
+            continue;
+        }
         // SAFETY: a path is readable for as long as the source is used; addresses and control messages
         // have room for the most that each of a batch of groups can have.
         unsafe {
             let path = &*group.path;
-            let mut length = encode::encode_control(group, path, what, control);
-            header.msg_namelen = encode::encode_name(path, name.cast());
-            header.msg_name = name.cast();
-            header.msg_iov = parts.add(group.first as usize);
-            header.msg_iovlen = group.messages as _;
-            header.msg_control = control.cast();
-            if group.datagrams > 1 || group.traits.flags & RINGMSG_MESSAGE_TIMESTAMP != 0 {
-                let index = scratch.links[group.first as usize].index;
-                length = encode::add_control(more(limits, source, group, index), control, length);
-                if !group.is_in_a_row() {
-                    header.msg_iov = gathered;
-                    gathered = gather_parts(group.first, &scratch.links, parts, gathered);
-                }
+            if !group.has_header {
+                let what = circumstances(limits, socket, group);
+                header.msg_control = control.cast();
+                header.msg_controllen = encode::encode_control(group, path, what, control) as _;
+                header.msg_name = name.cast();
+                header.msg_namelen = encode::encode_name(path, name.cast());
+                header.msg_iov = parts.add(group.first as usize);
             }
-            header.msg_controllen = length as _;
-            name = name.add(NAME_WORDS);
-            control = control.add(align(length));
+            header.msg_iovlen = group.messages as _;
+            if !group.is_in_a_row() {
+                header.msg_iov = gathered;
+                gathered = gather_parts(group.first, &scratch.links, parts, gathered);
+            }
+            if group.datagrams > 1 || group.traits.flags & RINGMSG_MESSAGE_TIMESTAMP != 0 {
+                let more = more(limits, source, group, scratch.links[group.first as usize].index);
+                let length =
+                    encode::add_control(more, header.msg_control.cast(), header.msg_controllen as usize);
+                header.msg_controllen = length as _;
+            }
+            if !group.has_header {
+                name = name.add(NAME_WORDS);
+                control = control.add(align(header.msg_controllen as usize));
+            }
         }
     }
     sums

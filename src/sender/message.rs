@@ -1,9 +1,9 @@
-//! Messages: `ringmsg_message`, and the three forms of arrays in which they come, seen alike.
+//! Messages: `ringmsg_message`, and what sending needs to know of one, whichever array it is in.
 
 use std::ffi::c_void;
 use std::mem::{offset_of, size_of};
 
-use super::path::{NO_PATH, Path};
+use super::path::Path;
 
 /// Never in a train with other messages.
 pub const RINGMSG_MESSAGE_ALONE: u32 = 1u32 << 0;
@@ -61,19 +61,8 @@ const _: () = {
     assert!(offset_of!(Message, reserved8) == 53 && offset_of!(Message, reserved) == 56);
 };
 
-/// The path of messages that have none.
-static NONE: Path = NO_PATH;
-
-/// What messages of one train have in common, as a message gives it: nothing of it is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Given {
-    /// What says which path, equal for equal ones: in the different arrays an address, or an index.
-    pub path_key: usize,
-    pub shape: Shape,
-    pub traits: Traits,
-    /// A reserved field.
-    pub reserved: u64,
-}
+#[cfg(not(target_endian = "little"))]
+compile_error!("messages and paths are read by words whose first field is the lower half");
 
 /// How long a message is, and of what: two fields that are compared as one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,6 +72,12 @@ impl Shape {
     #[inline(always)]
     pub(super) const fn new(length: u32, segment_size: u32) -> Self {
         Self(length as u64 | (segment_size as u64) << 32)
+    }
+
+    /// Both fields as they lie in a message.
+    #[inline(always)]
+    pub(super) const fn of_word(word: u64) -> Self {
+        Self(word)
     }
 
     /// Bytes of payload.
@@ -122,316 +117,51 @@ impl Traits {
     }
 }
 
-impl Given {
-    /// Most are: one datagram that asks for nothing, and is not empty.
-    #[inline(always)]
-    pub(super) fn is_plain(&self) -> bool {
-        let Traits { transmit_time_ns, flags, traffic_class } = self.traits;
-        let other = u64::from(flags | traffic_class | self.shape.segment_size());
-        other | transmit_time_ns | self.reserved == 0 && (self.shape.length() as i32) > 0
-    }
-
-    /// Refuses what no socket can be asked: unknown flags, reserved fields, lengths beyond a result.
-    pub(super) fn check(mut self) -> Result<Self, i32> {
-        let Traits { flags, traffic_class, .. } = &mut self.traits;
-        if self.reserved != 0 || *flags & !MESSAGE_ALL != 0 || *traffic_class > u32::from(u8::MAX) {
-            return Err(libc::EINVAL);
-        }
-        if self.shape.length() > i32::MAX as u32 {
-            return Err(libc::EMSGSIZE);
-        }
-        if *flags & RINGMSG_MESSAGE_TRAFFIC_CLASS == 0 {
-            *traffic_class = 0;
-        }
-        Ok(self)
-    }
-}
-
 /// Messages in a caller's arrays. They are gone through once, in order: for each index there is one
 /// call of `skip`, or of `payload` that finds one.
 pub(crate) trait Source {
     fn count(&self) -> u32;
-    fn given(&self, index: u32) -> Given;
-    /// The path that a message's key leads to, if there is one.
+    /// What says which path, equal for equal ones: in the different arrays an address, or an index.
+    fn path_key(&self, index: u32) -> usize;
+    /// The path that a key leads to, if there is one.
     fn path(&self, key: usize) -> Option<*const Path>;
+    fn shape(&self, index: u32) -> Shape;
+    /// As they are given: nothing is checked.
+    fn traits(&self, index: u32) -> Traits;
+    /// A field that must be 0.
+    fn reserved(&self, index: u32) -> u64;
+    /// Most messages are plain: one datagram that asks for nothing, and is not empty.
+    #[inline(always)]
+    fn is_plain(&self, index: u32) -> bool {
+        let Traits { transmit_time_ns, flags, traffic_class } = self.traits(index);
+        let other = u64::from(flags | traffic_class | self.shape(index).segment_size());
+        other | transmit_time_ns | self.reserved(index) == 0 && self.shape(index).length() as i32 > 0
+    }
+
+    /// The traits of a message that a socket can be asked for; else the errno of unknown flags,
+    /// reserved fields, and lengths beyond a result.
+    fn check(&self, index: u32) -> Result<Traits, i32> {
+        let mut traits = self.traits(index);
+        let is_class = traits.traffic_class <= u32::from(u8::MAX);
+        if self.reserved(index) != 0 || traits.flags & !MESSAGE_ALL != 0 || !is_class {
+            return Err(libc::EINVAL);
+        }
+        if self.shape(index).length() > i32::MAX as u32 {
+            return Err(libc::EMSGSIZE);
+        }
+        if traits.flags & RINGMSG_MESSAGE_TRAFFIC_CLASS == 0 {
+            traits.traffic_class = 0;
+        }
+        Ok(traits)
+    }
+
     /// Where the payload is, if it is readable as far as is known.
     fn payload(&mut self, index: u32, length: u32) -> Option<*const u8>;
     fn skip(&mut self, index: u32);
+    /// Undoes the call of `payload` that found one, which was the latest.
+    fn give_back(&mut self, index: u32);
     fn result(&self, index: u32) -> i32;
     fn set_result(&mut self, index: u32, result: i32);
     /// Only asked of messages with RINGMSG_MESSAGE_TIMESTAMP.
     fn timestamp_id(&self, index: u32) -> u32;
-}
-
-/// An array of messages with pointers.
-pub(crate) struct Pointers {
-    messages: *mut Message,
-    count: u32,
-}
-
-impl Pointers {
-    /// # Safety
-    /// `messages` is readable and writable for `count` elements, each payload and path readable,
-    /// for as long as this is used.
-    pub(crate) unsafe fn new(messages: *mut Message, count: u32) -> Self {
-        Self { messages, count }
-    }
-
-    #[inline(always)]
-    fn at(&self, index: u32) -> *mut Message {
-        debug_assert!(index < self.count);
-        // SAFETY: within the array.
-        unsafe { self.messages.add(index as usize) }
-    }
-}
-
-impl Source for Pointers {
-    #[inline(always)]
-    fn count(&self) -> u32 {
-        self.count
-    }
-
-    #[inline(always)]
-    fn given(&self, index: u32) -> Given {
-        // SAFETY: `new` demands it; nothing is written while the reference lives.
-        let message = unsafe { &*self.at(index) };
-        // The class with the reserved bytes behind it: one word, aligned.
-        let class = (&raw const message.traffic_class).cast::<u32>();
-        Given {
-            path_key: message.path.addr(),
-            shape: Shape::new(message.payload_length, message.segment_size),
-            traits: Traits {
-                transmit_time_ns: message.transmit_time_ns,
-                flags: message.flags,
-                // SAFETY: four bytes of the message, at a multiple of four.
-                traffic_class: u32::from_le(unsafe { class.read() }),
-            },
-            reserved: message.reserved,
-        }
-    }
-
-    #[inline(always)]
-    fn payload(&mut self, index: u32, length: u32) -> Option<*const u8> {
-        // SAFETY: `new` demands it.
-        let payload = unsafe { (*self.at(index)).payload };
-        (!payload.is_null() || length == 0).then_some(payload.cast())
-    }
-
-    #[inline(always)]
-    fn path(&self, key: usize) -> Option<*const Path> {
-        Some(if key == 0 { &raw const NONE } else { std::ptr::with_exposed_provenance(key) })
-    }
-
-    #[inline(always)]
-    fn skip(&mut self, _: u32) {}
-
-    #[inline(always)]
-    fn result(&self, index: u32) -> i32 {
-        // SAFETY: `new` demands it.
-        unsafe { (*self.at(index)).result }
-    }
-
-    #[inline(always)]
-    fn set_result(&mut self, index: u32, result: i32) {
-        // SAFETY: `new` demands it.
-        unsafe { (*self.at(index)).result = result }
-    }
-
-    fn timestamp_id(&self, index: u32) -> u32 {
-        // SAFETY: `new` demands it.
-        unsafe { (*self.at(index)).timestamp_id }
-    }
-}
-
-/// What says that there is no path, in place of its index.
-const NO_INDEX: u64 = u64::MAX;
-
-/// Where offsets and path indexes lead.
-#[derive(Clone, Copy)]
-pub(crate) struct Base {
-    payloads: *const u8,
-    length: u64,
-    paths: *const Path,
-    path_count: u32,
-}
-
-impl Base {
-    /// # Safety
-    /// `payloads` is readable for `length` bytes and `paths` for `path_count` elements, for as
-    /// long as this is used.
-    pub(crate) unsafe fn new(
-        payloads: *const u8,
-        length: usize,
-        paths: *const Path,
-        path_count: u32,
-    ) -> Self {
-        Self { payloads, length: length as u64, paths, path_count }
-    }
-
-    #[inline(always)]
-    fn payload(&self, offset: u64, length: u32) -> Option<*const u8> {
-        let end = offset.checked_add(u64::from(length))?;
-        // SAFETY: it stays within what `new` demands.
-        (end <= self.length).then(|| unsafe { self.payloads.add(offset as usize) })
-    }
-
-    #[inline(always)]
-    fn path(&self, index: u64) -> Option<*const Path> {
-        if index < u64::from(self.path_count) {
-            // SAFETY: within what `new` demands.
-            return Some(unsafe { self.paths.add(index as usize) });
-        }
-        (index == NO_INDEX).then_some(&raw const NONE)
-    }
-}
-
-/// An array of messages with offsets and indexes for pointers.
-pub(crate) struct Offsets {
-    messages: Pointers,
-    base: Base,
-}
-
-impl Offsets {
-    pub(crate) fn new(messages: Pointers, base: Base) -> Self {
-        Self { messages, base }
-    }
-}
-
-impl Source for Offsets {
-    #[inline(always)]
-    fn count(&self) -> u32 {
-        self.messages.count
-    }
-
-    #[inline(always)]
-    fn given(&self, index: u32) -> Given {
-        self.messages.given(index)
-    }
-
-    #[inline(always)]
-    fn payload(&mut self, index: u32, length: u32) -> Option<*const u8> {
-        // SAFETY: `Pointers::new` demands it.
-        let offset = unsafe { (*self.messages.at(index)).payload.addr() as u64 };
-        self.base.payload(offset, length)
-    }
-
-    #[inline(always)]
-    fn path(&self, key: usize) -> Option<*const Path> {
-        self.base.path(key as u64)
-    }
-
-    #[inline(always)]
-    fn skip(&mut self, _: u32) {}
-
-    #[inline(always)]
-    fn result(&self, index: u32) -> i32 {
-        self.messages.result(index)
-    }
-
-    #[inline(always)]
-    fn set_result(&mut self, index: u32, result: i32) {
-        self.messages.set_result(index, result);
-    }
-
-    fn timestamp_id(&self, index: u32) -> u32 {
-        self.messages.timestamp_id(index)
-    }
-}
-
-/// One array for each field.
-pub(crate) struct Columns {
-    pub base: Base,
-    pub count: u32,
-    /// NULL: payloads lie back to back.
-    pub offsets: *const u64,
-    pub lengths: *const u32,
-    /// NULL: path i for message i.
-    pub path_index: *const u32,
-    pub results: *mut i32,
-    /// Where the next payload starts when they lie back to back.
-    pub back_to_back: u64,
-}
-
-impl Columns {
-    #[inline(always)]
-    fn length(&self, index: u32) -> u32 {
-        debug_assert!(index < self.count);
-        // SAFETY: whoever made this promises arrays of `count` elements.
-        unsafe { *self.lengths.add(index as usize) }
-    }
-
-    #[inline(always)]
-    fn offset(&self, index: u32) -> u64 {
-        if self.offsets.is_null() {
-            return self.back_to_back;
-        }
-        // SAFETY: as above.
-        unsafe { *self.offsets.add(index as usize) }
-    }
-
-    /// The index of its path, or NO_INDEX.
-    #[inline(always)]
-    fn path_index(&self, index: u32) -> u64 {
-        if self.base.paths.is_null() {
-            return NO_INDEX;
-        }
-        if self.path_index.is_null() {
-            return u64::from(index);
-        }
-        // SAFETY: as above.
-        let chosen = unsafe { *self.path_index.add(index as usize) };
-        if chosen == u32::MAX { NO_INDEX } else { u64::from(chosen) }
-    }
-}
-
-impl Source for Columns {
-    #[inline(always)]
-    fn count(&self) -> u32 {
-        self.count
-    }
-
-    #[inline(always)]
-    fn given(&self, index: u32) -> Given {
-        Given {
-            path_key: self.path_index(index) as usize,
-            shape: Shape::new(self.length(index), 0),
-            traits: Traits::default(),
-            reserved: 0,
-        }
-    }
-
-    #[inline(always)]
-    fn payload(&mut self, index: u32, length: u32) -> Option<*const u8> {
-        let payload = self.base.payload(self.offset(index), length)?;
-        self.back_to_back += u64::from(length);
-        Some(payload)
-    }
-
-    #[inline(always)]
-    fn path(&self, key: usize) -> Option<*const Path> {
-        self.base.path(key as u64)
-    }
-
-    #[inline(always)]
-    fn skip(&mut self, index: u32) {
-        self.back_to_back += u64::from(self.length(index));
-    }
-
-    #[inline(always)]
-    fn result(&self, index: u32) -> i32 {
-        debug_assert!(index < self.count);
-        // SAFETY: whoever made this promises arrays of `count` elements.
-        unsafe { *self.results.add(index as usize) }
-    }
-
-    #[inline(always)]
-    fn set_result(&mut self, index: u32, result: i32) {
-        debug_assert!(index < self.count);
-        // SAFETY: as above.
-        unsafe { *self.results.add(index as usize) = result }
-    }
-
-    fn timestamp_id(&self, _: u32) -> u32 {
-        0
-    }
 }

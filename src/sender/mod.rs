@@ -15,6 +15,7 @@
 //! All of it works in the thread's `scratch` space, so a call allocates nothing once that is
 //! there. A sender belongs to one thread at a time; `handle` is what C holds.
 
+mod arrays;
 mod blame;
 mod config;
 mod cut;
@@ -36,9 +37,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::error::{Error, Result};
 
+pub(crate) use arrays::{Base, Columns, Offsets, Pointers};
 pub use config::{RINGMSG_SENDER_NO_GROUPING, RINGMSG_SENDER_TIMESTAMPS, SenderConfig, SenderStats};
 pub use handle::Sender;
-pub(crate) use message::{Base, Columns, Offsets, Pointers, Source};
+pub(crate) use message::Source;
 pub use message::{Message, RINGMSG_MESSAGE_ALONE, RINGMSG_MESSAGE_TIMESTAMP, RINGMSG_MESSAGE_TRAFFIC_CLASS};
 pub use path::*;
 pub use submit::{RINGMSG_SEND_RESUME, RINGMSG_SEND_WAIT};

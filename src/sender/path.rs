@@ -143,19 +143,17 @@ impl Path {
             && self.remote_scope == other.remote_scope
     }
 
-    /// Checks a path against a socket of this domain; tells what its peer is, or the errno that
-    /// messages on it get.
+    /// An IPv4 path of addresses and perhaps an interface, that is good on every IP socket.
     #[inline(always)]
-    pub(super) fn peer_on(&self, domain: i32) -> std::result::Result<Peer, i32> {
+    pub(super) fn is_bare_v4(&self) -> bool {
+        const BARE: u32 = RINGMSG_PATH_REMOTE | RINGMSG_PATH_LOCAL | RINGMSG_PATH_INTERFACE;
         let reserved = self.reserved[0] | self.reserved[1] | u32::from(self.reserved16);
-        let is_plain = self.valid & !(PATH_ALL & !RINGMSG_PATH_FLOW_LABEL) | reserved == 0;
-        if is_plain && domain == libc::AF_INET && self.family == AF_INET {
-            return Ok(Peer::V4);
-        }
-        self.other_peer_on(domain)
+        self.valid & !BARE | reserved == 0 && self.has(RINGMSG_PATH_REMOTE) && self.family == AF_INET
     }
 
-    fn other_peer_on(&self, domain: i32) -> std::result::Result<Peer, i32> {
+    /// Checks a path against a socket of this domain; tells what its peer is, or the errno that
+    /// messages on it get.
+    pub(super) fn peer_on(&self, domain: i32) -> std::result::Result<Peer, i32> {
         let reserved = self.reserved[0] | self.reserved[1] | u32::from(self.reserved16);
         let has_label = self.has(RINGMSG_PATH_FLOW_LABEL);
         if self.valid & !PATH_ALL | reserved != 0 || (has_label && self.flow_label > FLOW_LABEL_MAX) {

@@ -104,6 +104,9 @@ pub(super) struct Scratch {
     pub headers: Array<libc::mmsghdr>,
     pub names: Array<u64>,
     pub control: Array<u64>,
+    /// The same of groups on bare paths.
+    pub bare_names: Array<u64>,
+    pub bare_control: Array<u64>,
     /// The same for a train that goes out in pieces: one header and part for each piece.
     pub piece_headers: Array<libc::mmsghdr>,
     pub piece_parts: Array<libc::iovec>,
@@ -113,6 +116,9 @@ pub(super) struct Scratch {
 /// Words for one address (a sockaddr_in6 has 28 bytes), and for the control messages of a group.
 pub(super) const NAME_WORDS: usize = 4;
 pub(super) const CONTROL_WORDS: usize = CONTROL_MAX / size_of::<u64>();
+/// The same on a bare path: in_pktinfo and UDP_SEGMENT are seven.
+pub(super) const BARE_WORDS: usize = 8;
+pub(super) const BARE_NAME_WORDS: usize = size_of::<libc::sockaddr_in>() / size_of::<u64>();
 
 impl Scratch {
     fn new(batch: usize) -> Result<Box<Self>> {
@@ -120,12 +126,14 @@ impl Scratch {
             batch,
             parts: Array::new(batch)?,
             links: Array::new(batch)?,
-            groups: Array::new(batch)?,
+            groups: Array::new(batch + 1)?, // one that never has room
             tables: Tables::new(batch)?,
             gathered: Array::new(batch)?,
             headers: Array::new(batch)?,
             names: Array::new(batch * NAME_WORDS)?,
             control: Array::new(batch * CONTROL_WORDS)?,
+            bare_names: Array::new(batch * BARE_NAME_WORDS)?,
+            bare_control: Array::new(batch * BARE_WORDS)?,
             piece_headers: Array::new(PIECES)?,
             piece_parts: Array::new(PIECES)?,
             piece_control: Array::new(2 * CONTROL_WORDS)?,

@@ -83,6 +83,7 @@ pub(super) struct Known<'a> {
     domain: i32,
     /// The datagrams of a train at most, where the path has no say.
     train_max: u32,
+    bare_max: u32,
     joins: bool,
     transmit_times: bool,
     is_ip: bool,
@@ -110,6 +111,11 @@ impl Policy for Known<'_> {
         }
     }
 
+    #[inline(always)]
+    fn bare_max(&self) -> u32 {
+        self.bare_max
+    }
+
     #[cold]
     fn check(&self, traits: &Traits) -> std::result::Result<(), i32> {
         if traits.transmit_time_ns != 0 && !self.transmit_times {
@@ -123,13 +129,17 @@ impl Policy for Known<'_> {
 impl Channel {
     fn known(&self, now_ns: u64) -> Known<'_> {
         let limits = &self.limits;
+        let train_max = if limits.trains { limits::segments_max() } else { 1 };
+        let refused = (!self.refused.is_empty()).then_some(&self.refused);
+        let is_simple = limits.joins && !limits.segments_by_itself && refused.is_none();
         Known {
             domain: limits.kind.domain,
-            train_max: if limits.trains { limits::segments_max() } else { 1 },
+            train_max,
+            bare_max: if is_simple { train_max } else { 0 },
             joins: limits.joins,
             transmit_times: limits.transmit_times,
             is_ip: limits.kind.is_ip(),
-            refused: (!self.refused.is_empty()).then_some(&self.refused),
+            refused,
             now_ns,
         }
     }
@@ -170,8 +180,7 @@ impl<'a, S: Source> Call<'a, S> {
             self.look_at_clock();
             let gathered = self.gather(next);
             next = gathered.next;
-            let (limits, fd) = (&self.channel.limits, self.channel.fd());
-            let sums = headers::write(limits, fd, self.scratch, &self.source, gathered.groups);
+            let sums = self.write_headers(&gathered);
             if let Err(stop) = self.submit(&gathered, &sums) {
                 self.leave_from(next);
                 return self.stopped(stop);
@@ -196,6 +205,15 @@ impl<'a, S: Source> Call<'a, S> {
         self.settled += gathered.errors;
         self.tally.errors += u64::from(gathered.errors);
         gathered
+    }
+
+    /// Completes the headers of the groups.
+    fn write_headers(&mut self, gathered: &Gathered) -> Sums {
+        if gathered.has_headers {
+            return Sums { datagrams: gathered.groups as u64, ..Sums::default() };
+        }
+        let (limits, fd) = (&self.channel.limits, self.channel.fd());
+        headers::write(limits, fd, self.scratch, &self.source, gathered.groups)
     }
 
     pub(super) fn known(&self) -> Known<'_> {

@@ -24,19 +24,14 @@ unsafe impl Zeroed for Place {}
 // SAFETY: as above.
 unsafe impl Zeroed for Seen {}
 
-/// A group's number fits: a batch has at most 32,768. All of them set: no group.
+/// A group's number fits: a batch has at most 32,768.
 const GROUP_BITS: u32 = 16;
-const NO_GROUP: u64 = (1 << GROUP_BITS) - 1;
 
 impl Place {
+    /// Without its group.
     #[inline(always)]
     fn new(stamp: u32, hash: u64) -> Self {
-        Self(u64::from(stamp) << 32 | hash >> 48 << GROUP_BITS | NO_GROUP)
-    }
-
-    #[inline(always)]
-    fn with(self, group: u32) -> Self {
-        Self(self.0 & !NO_GROUP | u64::from(group))
+        Self(u64::from(stamp) << 32 | hash >> 48 << GROUP_BITS)
     }
 
     #[inline(always)]
@@ -50,27 +45,18 @@ impl Place {
         (self.0 ^ other.0) >> GROUP_BITS == 0
     }
 
-    /// NO_GROUP: it is nobody's yet.
     #[inline(always)]
-    fn group(self) -> u64 {
-        self.0 & NO_GROUP
+    fn group(self) -> u32 {
+        self.0 as u32 & ((1 << GROUP_BITS) - 1)
     }
 }
 
-/// Where a peer's latest group is noted, and which it is.
+/// Where a peer's latest group is noted, and which it is, if there is one.
 #[derive(Clone, Copy)]
 pub(super) struct Found {
     place: Place,
     at: usize,
-}
-
-impl Found {
-    /// The peer's latest group, if there is one.
-    #[inline(always)]
-    pub(super) fn group(&self) -> Option<u32> {
-        let group = self.place.group();
-        if group == NO_GROUP { None } else { Some(group as u32) }
-    }
+    pub group: Option<u32>,
 }
 
 /// So many keys are looked up in vain, and no more: every message has a path struct of its own.
@@ -131,36 +117,40 @@ impl Tables {
         None
     }
 
-    /// Looks a path up by its content. `is_of` says whether a group is of the path's peer.
+    /// Looks a path up by its content, at a glance: the group may be another peer's, once in many
+    /// thousand times.
     #[inline(always)]
-    pub(super) fn find(&self, path: &Path, is_of: impl Fn(u32) -> bool + Copy) -> Found {
+    pub(super) fn look(&self, path: &Path) -> Found {
         let hash = self.hash(path);
         let place = Place::new(self.stamp, hash);
-        let at = hash as usize & self.peers_mask;
-        // SAFETY: within the table.
-        let there = unsafe { *self.peers.as_ptr().add(at) };
-        if !there.is_of(self.stamp) {
-            return Found { place, at };
+        let mut at = hash as usize & self.peers_mask;
+        loop {
+            // SAFETY: within the table.
+            let there = unsafe { *self.peers.as_ptr().add(at) };
+            if !there.is_of(self.stamp) {
+                return Found { place, at, group: None };
+            }
+            if there.resembles(place) {
+                return Found { place, at, group: Some(there.group()) };
+            }
+            at = (at + 1) & self.peers_mask;
         }
-        if there.resembles(place) && is_of(there.group() as u32) {
-            return Found { place: there, at };
-        }
-        self.find_behind(at, place, is_of)
     }
 
-    /// The same behind a place that is another peer's.
-    #[cold]
-    #[inline(never)]
-    fn find_behind(&self, mut at: usize, place: Place, is_of: impl Fn(u32) -> bool) -> Found {
+    /// Looks a path up. `is_of` says whether a group is of its peer.
+    pub(super) fn find(&self, path: &Path, is_of: impl Fn(u32) -> bool) -> Found {
+        let hash = self.hash(path);
+        let place = Place::new(self.stamp, hash);
+        let mut at = hash as usize & self.peers_mask;
         loop {
-            at = (at + 1) & self.peers_mask;
             let there = self.peers[at];
             if !there.is_of(self.stamp) {
-                return Found { place, at };
+                return Found { place, at, group: None };
             }
-            if there.resembles(place) && is_of(there.group() as u32) {
-                return Found { place: there, at };
+            if there.resembles(place) && is_of(there.group()) {
+                return Found { place, at, group: Some(there.group()) };
             }
+            at = (at + 1) & self.peers_mask;
         }
     }
 
@@ -181,7 +171,7 @@ impl Tables {
     #[inline(always)]
     pub(super) fn note_group(&mut self, found: &Found, group: u32) {
         // SAFETY: within the table.
-        unsafe { self.peers.as_mut_ptr().add(found.at).write(found.place.with(group)) };
+        unsafe { self.peers.as_mut_ptr().add(found.at).write(Place(found.place.0 | u64::from(group))) };
     }
 
     #[inline(always)]

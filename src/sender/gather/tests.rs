@@ -21,6 +21,9 @@ impl Policy for Eight {
     fn train_max(&self, path: &Path, _: u32) -> u32 {
         if path.remote_port == 9 { 1 } else { 8 }
     }
+    fn bare_max(&self) -> u32 {
+        0
+    }
     fn check(&self, traits: &Traits) -> std::result::Result<(), i32> {
         if traits.transmit_time_ns == 13 { Err(libc::EINVAL) } else { Ok(()) }
     }
@@ -49,10 +52,18 @@ impl Source for Vec<Sample> {
         if key == 0 { Some(&NOWHERE) } else { Some(std::ptr::with_exposed_provenance(key)) }
     }
     fn skip(&mut self, _: u32) {}
-    fn given(&self, index: u32) -> Given {
-        let Sample { path, length, segment_size, traits, .. } = self[index as usize];
-        let path_key = path.map_or(0, |path| std::ptr::from_ref(path).expose_provenance());
-        Given { path_key, shape: Shape::new(length, segment_size), traits, reserved: 0 }
+    fn give_back(&mut self, _: u32) {}
+    fn path_key(&self, index: u32) -> usize {
+        self[index as usize].path.map_or(0, |path| std::ptr::from_ref(path).expose_provenance())
+    }
+    fn shape(&self, index: u32) -> Shape {
+        Shape::new(self[index as usize].length, self[index as usize].segment_size)
+    }
+    fn traits(&self, index: u32) -> Traits {
+        self[index as usize].traits
+    }
+    fn reserved(&self, _: u32) -> u64 {
+        0
     }
     fn payload(&mut self, index: u32, _: u32) -> Option<*const u8> {
         Some(index as usize as *const u8)
