@@ -1,10 +1,7 @@
 //! The three forms of arrays in which messages come, seen alike.
 
 use super::message::{Message, Shape, Source, Traits};
-use super::path::{NO_PATH, Path};
-
-/// The path of messages that have none.
-static NONE: Path = NO_PATH;
+use super::path::Path;
 
 /// An array of messages with pointers.
 pub(crate) struct Pointers {
@@ -42,7 +39,11 @@ impl Source for Pointers {
 
     #[inline(always)]
     fn path(&self, key: usize) -> Option<*const Path> {
-        Some(if key == 0 { &raw const NONE } else { std::ptr::with_exposed_provenance(key) })
+        (key != 0).then(|| std::ptr::with_exposed_provenance(key))
+    }
+
+    fn is_none(&self, key: usize) -> bool {
+        key == 0
     }
 
     #[inline(always)]
@@ -72,20 +73,19 @@ impl Source for Pointers {
     }
 
     #[inline(always)]
-    fn payload(&mut self, index: u32, length: u32) -> Option<*const u8> {
+    fn payload(&mut self, index: u32, _: u32) -> Option<*const u8> {
         // SAFETY: `new` demands it.
         let payload = unsafe { (*self.at(index)).payload };
-        if payload.is_null() && length != 0 {
-            return None;
-        }
-        Some(payload.cast())
+        (!payload.is_null()).then_some(payload.cast())
+    }
+
+    fn empty_payload(&mut self, index: u32) -> Option<*const u8> {
+        // SAFETY: `new` demands it.
+        Some(unsafe { (*self.at(index)).payload }.cast())
     }
 
     #[inline(always)]
     fn skip(&mut self, _: u32) {}
-
-    #[inline(always)]
-    fn give_back(&mut self, _: u32) {}
 
     #[inline(always)]
     fn result(&self, index: u32) -> i32 {
@@ -139,11 +139,8 @@ impl Base {
 
     #[inline(always)]
     fn path(&self, index: u64) -> Option<*const Path> {
-        if index < u64::from(self.path_count) {
-            // SAFETY: within what `new` demands.
-            return Some(unsafe { self.paths.add(index as usize) });
-        }
-        (index == NO_INDEX).then_some(&raw const NONE)
+        // SAFETY: within what `new` demands.
+        (index < u64::from(self.path_count)).then(|| unsafe { self.paths.add(index as usize) })
     }
 }
 
@@ -175,6 +172,10 @@ impl Source for Offsets {
         self.base.path(key as u64)
     }
 
+    fn is_none(&self, key: usize) -> bool {
+        key as u64 == NO_INDEX
+    }
+
     #[inline(always)]
     fn shape(&self, index: u32) -> Shape {
         self.messages.shape(index)
@@ -197,11 +198,12 @@ impl Source for Offsets {
         self.base.payload(offset, length)
     }
 
-    #[inline(always)]
-    fn skip(&mut self, _: u32) {}
+    fn empty_payload(&mut self, index: u32) -> Option<*const u8> {
+        self.payload(index, 0)
+    }
 
     #[inline(always)]
-    fn give_back(&mut self, _: u32) {}
+    fn skip(&mut self, _: u32) {}
 
     #[inline(always)]
     fn result(&self, index: u32) -> i32 {
@@ -274,6 +276,10 @@ impl Source for Columns {
         self.base.path(key as u64)
     }
 
+    fn is_none(&self, key: usize) -> bool {
+        key as u64 == NO_INDEX
+    }
+
     #[inline(always)]
     fn shape(&self, index: u32) -> Shape {
         Shape::new(self.length(index), 0)
@@ -296,14 +302,13 @@ impl Source for Columns {
         Some(payload)
     }
 
-    #[inline(always)]
-    fn skip(&mut self, index: u32) {
-        self.back_to_back += u64::from(self.length(index));
+    fn empty_payload(&mut self, index: u32) -> Option<*const u8> {
+        self.payload(index, 0)
     }
 
     #[inline(always)]
-    fn give_back(&mut self, index: u32) {
-        self.back_to_back -= u64::from(self.length(index));
+    fn skip(&mut self, index: u32) {
+        self.back_to_back += u64::from(self.length(index));
     }
 
     #[inline(always)]

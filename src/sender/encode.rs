@@ -70,10 +70,11 @@ impl Writer {
 /// `to` is writable.
 #[inline(always)]
 pub(super) unsafe fn bare_name_v4(path: &Path, to: *mut u64) -> u32 {
-    let words = path.words();
-    let family_and_port = words[1] & 0xffff | u32::from(path.remote_port.swap_bytes()) << 16;
+    // All but the order of the port's bytes is as in the path.
+    let port_first = path.peer_word().rotate_right(16);
+    let swapped = port_first & !0xffff | u64::from((port_first as u16).swap_bytes());
     // SAFETY: the caller's promise.
-    unsafe { to.write(u64::from(family_and_port) | u64::from(words[2]) << 32) };
+    unsafe { to.write(swapped.rotate_left(16)) };
     size_of::<libc::sockaddr_in>() as u32
 }
 

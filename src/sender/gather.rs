@@ -7,9 +7,12 @@
 use super::encode;
 use super::group::{BYTES_MAX_V4, Group, Link, NONE, Policy};
 use super::message::{Shape, Source, Traits};
-use super::path::Path;
-use super::scratch::{BARE_NAME_WORDS, BARE_WORDS, Scratch};
+use super::path::{NO_PATH, Path};
+use super::scratch::{BARE_WORDS, NAME_WORDS, Scratch};
 use super::table::{Found, Tables};
+
+/// The path of messages that have none.
+static NOWHERE: Path = NO_PATH;
 
 /// The errno that is a message's result.
 type Refusal<T> = std::result::Result<T, i32>;
@@ -39,7 +42,7 @@ struct Gather<'a, P> {
     links: *mut Link,
     groups: *mut Group,
     headers: *mut libc::mmsghdr,
-    bare_names: *mut u64,
+    names: *mut u64,
     bare_control: *mut u64,
     /// How many positions are taken and groups made.
     taken: u32,
@@ -70,7 +73,7 @@ pub(super) fn gather<S: Source, P: Policy>(
         links: scratch.links.as_mut_ptr(),
         groups: scratch.groups.as_mut_ptr(),
         headers: scratch.headers.as_mut_ptr(),
-        bare_names: scratch.bare_names.as_mut_ptr(),
+        names: scratch.names.as_mut_ptr(),
         bare_control: scratch.bare_control.as_mut_ptr(),
         taken: 0,
         made: 0,
@@ -129,27 +132,59 @@ impl<P: Policy> Gather<'_, P> {
             return false;
         }
         let Some(path) = source.path(key) else { return false };
+        let (shape, max) = (source.shape(index), self.policy.bare_max());
+        let bytes = u64::from(max) * u64::from(shape.length());
         // SAFETY: the source's maker promises that its paths are readable.
-        let found = self.tables.look(unsafe { &*path });
+        if !unsafe { (*path).is_bare_v4() } || bytes == 0 || bytes > u64::from(BYTES_MAX_V4) {
+            return self.take_other_plain(source, index, path);
+        }
+        // SAFETY: as above.
+        let found = self.tables.look(self.tables.hash_v4(unsafe { &*path }));
         let number = match found.group {
-            Some(number) if self.is_same(number, path) && self.join_usual(source, index, number) => {
+            Some(number) => {
+                if !self.is_same(number, path) || !self.join_plain(source, index, number, shape) {
+                    return false;
+                }
                 self.note_key(key, number, path);
                 number
             }
-            Some(_) => return false,
             None => {
-                let length = source.shape(index).length();
-                let Some(payload) = source.payload(index, length) else { return false };
-                let Ok(number) = self.begin_plain(length, path, &found) else {
-                    // What comes next takes it for a message that was not looked at.
-                    source.give_back(index);
-                    return false;
-                };
+                let Some(payload) = source.payload(index, shape.length()) else { return false };
+                let number = self.begin_bare(Group::bare(path, shape.length(), max - 1, self.taken));
+                self.tables.note_group(&found, number);
                 self.tables.note_key(key, number, false);
-                self.put(index, payload, length);
+                self.put(index, payload, shape.length());
                 number
             }
         };
+        (self.latest, self.latest_key) = (number, key);
+        true
+    }
+
+    /// A plain message on any path. False: it ends its peer's group, or is bad.
+    #[inline(never)]
+    fn take_other_plain<S: Source>(&mut self, source: &mut S, index: u32, path: *const Path) -> bool {
+        let (key, shape) = (source.path_key(index), source.shape(index));
+        // SAFETY: the source's maker promises that its paths are readable.
+        let found = self.tables.look(self.tables.hash(unsafe { &*path }));
+        let number = match found.group {
+            Some(number) => {
+                if !self.is_same(number, path) || !self.join_plain(source, index, number, shape) {
+                    return false;
+                }
+                number
+            }
+            None => {
+                let group = Group::plain(path, shape.length(), self.taken, self.policy);
+                let (Ok(group), Some(payload)) = (group, source.payload(index, shape.length())) else {
+                    return false;
+                };
+                let number = self.begin(group, &found);
+                self.put(index, payload, shape.length());
+                number
+            }
+        };
+        self.note_key(key, number, path);
         (self.latest, self.latest_key) = (number, key);
         true
     }
@@ -169,41 +204,40 @@ impl<P: Policy> Gather<'_, P> {
         true
     }
 
-    /// Begins the group of a plain message, the first of its peer. On a bare path its header is written
-    /// at once, since all that it needs is at hand.
+    /// The same of a plain message.
     #[inline(always)]
-    fn begin_plain(&mut self, length: u32, path: *const Path, found: &Found) -> Refusal<u32> {
-        let number = self.made;
-        let max = self.policy.bare_max();
-        let bytes = u64::from(max) * u64::from(length);
-        // SAFETY: the path is readable.
-        let is_bare = unsafe { (*path).is_bare_v4() } && max != 0 && bytes <= u64::from(BYTES_MAX_V4);
-        if !is_bare {
-            return self.begin_other_plain(length, path, found);
+    fn join_plain<S: Source>(&mut self, source: &mut S, index: u32, number: u32, shape: Shape) -> bool {
+        // SAFETY: the group is made.
+        let group = unsafe { &mut *self.groups.add(number as usize) };
+        if !group.is_usual_plain(shape) {
+            return false;
         }
+        let Some(payload) = source.payload(index, shape.length()) else { return false };
+        self.append(group, 1, group.room - 1);
+        self.put(index, payload, shape.length());
+        true
+    }
+
+    /// Begins the first group of a peer, on a bare path. Its header is written at once, since all that
+    /// it needs is at hand.
+    #[inline(always)]
+    fn begin_bare(&mut self, group: Group) -> u32 {
+        let number = self.made;
         // SAFETY: there are no more groups than messages; a header, an address and control messages for
-        // each.
+        // each; and the path is readable.
         unsafe {
-            self.groups.add(number as usize).write(Group::bare(path, length, max - 1, self.taken));
-            let name = self.bare_names.add(number as usize * BARE_NAME_WORDS);
+            let path = &*group.path;
             let control = self.bare_control.add(number as usize * BARE_WORDS);
             let header = &raw mut (*self.headers.add(number as usize)).msg_hdr;
-            (*header).msg_name = name.cast();
-            (*header).msg_namelen = encode::bare_name_v4(&*path, name);
+            (*header).msg_namelen = encode::bare_name_v4(path, self.names.add(number as usize * NAME_WORDS));
             (*header).msg_iov = self.parts.add(self.taken as usize);
             (*header).msg_iovlen = 1;
             (*header).msg_control = control.cast();
-            (*header).msg_controllen = encode::bare_control_v4(&*path, control) as _;
+            (*header).msg_controllen = encode::bare_control_v4(path, control) as _;
+            self.groups.add(number as usize).write(group);
         }
-        self.tables.note_group(found, number);
         self.made = number + 1;
-        Ok(number)
-    }
-
-    #[inline(never)]
-    fn begin_other_plain(&mut self, length: u32, path: *const Path, found: &Found) -> Refusal<u32> {
-        let group = Group::plain(path, length, self.taken, self.policy)?;
-        Ok(self.begin(group, found))
+        number
     }
 
     /// Any other message: a train, an empty one, one that asks for something or that ends its peer's
@@ -212,12 +246,16 @@ impl<P: Policy> Gather<'_, P> {
     #[inline(never)]
     fn take_other<S: Source>(&mut self, source: &mut S, index: u32) -> Refusal<()> {
         let (key, shape) = (source.path_key(index), source.shape(index));
-        let payload = source.payload(index, shape.length());
+        let payload = match shape.length() {
+            0 => source.empty_payload(index),
+            length => source.payload(index, length),
+        };
         if payload.is_none() {
             source.skip(index);
         }
         let traits = source.check(index)?;
-        let (Some(payload), Some(path)) = (payload, source.path(key)) else { return Err(libc::EFAULT) };
+        let path = if source.is_none(key) { Some(&raw const NOWHERE) } else { source.path(key) };
+        let (Some(payload), Some(path)) = (payload, path) else { return Err(libc::EFAULT) };
         let found = self.find(path);
         let number = match found.group {
             Some(number) if self.is_same(number, path) && self.join(number, shape, traits) => number,

@@ -28,6 +28,7 @@ pub(super) struct Group {
     pub cut: bool,
     /// Its header was written when it began.
     pub has_header: bool,
+    unused: bool,
 }
 
 /// The message at a position, and the position that follows in its group.
@@ -99,6 +100,7 @@ impl Group {
             peer: Peer::V4,
             cut: false,
             has_header: true,
+            unused: false,
         }
     }
 
@@ -145,6 +147,12 @@ impl Group {
             group.room = if may_grow && !group.cut { max - group.datagrams } else { 0 };
         }
         Ok(group)
+    }
+
+    /// A plain message of this shape is one more datagram of usual size.
+    #[inline(always)]
+    pub(super) fn is_usual_plain(&self, shape: Shape) -> bool {
+        self.room != 0 && self.usual == shape && self.traits.is_plain()
     }
 
     /// The message is like most: one more datagram of usual size.

@@ -9,7 +9,7 @@ use super::group::{Group, Link, NONE};
 use super::limits::Limits;
 use super::message::{RINGMSG_MESSAGE_TIMESTAMP, Source};
 use super::path::{Peer, RINGMSG_PATH_INTERFACE, RINGMSG_PATH_LOCAL};
-use super::scratch::{NAME_WORDS, Scratch};
+use super::scratch::Scratch;
 
 #[inline(always)]
 pub(super) fn circumstances(limits: &Limits, socket: RawFd, group: &Group) -> Circumstances {
@@ -57,7 +57,6 @@ pub(super) fn write<S: Source>(
 ) -> Sums {
     let mut sums = Sums::default();
     let mut gathered = scratch.gathered.as_mut_ptr();
-    let mut name = scratch.names.as_mut_ptr();
     let mut control = scratch.control.as_mut_ptr().cast::<u8>();
     let parts = scratch.parts.as_mut_ptr();
     for (group, header) in scratch.groups[..groups].iter().zip(scratch.headers.iter_mut()) {
@@ -74,8 +73,7 @@ pub(super) fn write<S: Source>(
                 let what = circumstances(limits, socket, group);
                 header.msg_control = control.cast();
                 header.msg_controllen = encode::encode_control(group, path, what, control) as _;
-                header.msg_name = name.cast();
-                header.msg_namelen = encode::encode_name(path, name.cast());
+                header.msg_namelen = encode::encode_name(path, header.msg_name.cast());
                 header.msg_iov = parts.add(group.first as usize);
             }
             header.msg_iovlen = group.messages as _;
@@ -90,7 +88,6 @@ pub(super) fn write<S: Source>(
                 header.msg_controllen = length as _;
             }
             if !group.has_header {
-                name = name.add(NAME_WORDS);
                 control = control.add(align(header.msg_controllen as usize));
             }
         }

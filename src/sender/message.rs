@@ -118,13 +118,15 @@ impl Traits {
 }
 
 /// Messages in a caller's arrays. They are gone through once, in order: for each index there is one
-/// call of `skip`, or of `payload` that finds one.
+/// call of `skip`, or of `payload` or `empty_payload` that finds one.
 pub(crate) trait Source {
     fn count(&self) -> u32;
     /// What says which path, equal for equal ones: in the different arrays an address, or an index.
     fn path_key(&self, index: u32) -> usize;
     /// The path that a key leads to, if there is one.
     fn path(&self, key: usize) -> Option<*const Path>;
+    /// The key says that the message has no path.
+    fn is_none(&self, key: usize) -> bool;
     fn shape(&self, index: u32) -> Shape;
     /// As they are given: nothing is checked.
     fn traits(&self, index: u32) -> Traits;
@@ -155,11 +157,11 @@ pub(crate) trait Source {
         Ok(traits)
     }
 
-    /// Where the payload is, if it is readable as far as is known.
+    /// Where a payload of this length, not 0, is, if it is readable as far as is known.
     fn payload(&mut self, index: u32, length: u32) -> Option<*const u8>;
+    /// The same of an empty message.
+    fn empty_payload(&mut self, index: u32) -> Option<*const u8>;
     fn skip(&mut self, index: u32);
-    /// Undoes the call of `payload` that found one, which was the latest.
-    fn give_back(&mut self, index: u32);
     fn result(&self, index: u32) -> i32;
     fn set_result(&mut self, index: u32, result: i32);
     /// Only asked of messages with RINGMSG_MESSAGE_TIMESTAMP.

@@ -124,12 +124,18 @@ impl Path {
         unsafe { &*std::ptr::from_ref(self).cast() }
     }
 
-    /// What names the peer, for hashing: family, port and the first four bytes of the address; its
-    /// next eight, its last four, and the scope.
+    /// Family, port, and the IPv4 address, or the first of the other.
     #[inline(always)]
-    pub(super) fn peer_words(&self) -> [u64; 4] {
+    pub(super) fn peer_word(&self) -> u64 {
+        // SAFETY: eight bytes of the path, at a multiple of four.
+        unsafe { (&raw const self.family).cast::<u64>().read_unaligned() }
+    }
+
+    /// What else names an IPv6 peer: the next eight bytes of its address, the last four, the scope.
+    #[inline(always)]
+    pub(super) fn other_peer_words(&self) -> [u64; 3] {
         let words = self.words().map(u64::from);
-        [words[1] | words[2] << 32, words[3] | words[4] << 32, words[5], words[6]]
+        [words[3] | words[4] << 32, words[5], words[6]]
     }
 
     /// Whether datagrams go to the same peer, among which order is kept.
@@ -146,9 +152,9 @@ impl Path {
     /// An IPv4 path of addresses and perhaps an interface, that is good on every IP socket.
     #[inline(always)]
     pub(super) fn is_bare_v4(&self) -> bool {
-        const BARE: u32 = RINGMSG_PATH_REMOTE | RINGMSG_PATH_LOCAL | RINGMSG_PATH_INTERFACE;
+        const MAY: u32 = RINGMSG_PATH_LOCAL | RINGMSG_PATH_INTERFACE;
         let reserved = self.reserved[0] | self.reserved[1] | u32::from(self.reserved16);
-        self.valid & !BARE | reserved == 0 && self.has(RINGMSG_PATH_REMOTE) && self.family == AF_INET
+        (self.valid & !MAY ^ RINGMSG_PATH_REMOTE) | reserved == 0 && self.family == AF_INET
     }
 
     /// Checks a path against a socket of this domain; tells what its peer is, or the errno that

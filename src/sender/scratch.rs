@@ -100,12 +100,12 @@ pub(super) struct Scratch {
     pub tables: Tables,
     /// The parts of groups whose messages do not follow each other.
     pub gathered: Array<libc::iovec>,
-    /// One for each group; then the address and the control messages they point to.
+    /// One for each group, which points to an address once and for all; the addresses; the control
+    /// messages.
     pub headers: Array<libc::mmsghdr>,
     pub names: Array<u64>,
     pub control: Array<u64>,
-    /// The same of groups on bare paths.
-    pub bare_names: Array<u64>,
+    /// The control messages of groups on bare paths.
     pub bare_control: Array<u64>,
     /// The same for a train that goes out in pieces: one header and part for each piece.
     pub piece_headers: Array<libc::mmsghdr>,
@@ -118,10 +118,14 @@ pub(super) const NAME_WORDS: usize = 4;
 pub(super) const CONTROL_WORDS: usize = CONTROL_MAX / size_of::<u64>();
 /// The same on a bare path: in_pktinfo and UDP_SEGMENT are seven.
 pub(super) const BARE_WORDS: usize = 8;
-pub(super) const BARE_NAME_WORDS: usize = size_of::<libc::sockaddr_in>() / size_of::<u64>();
 
 impl Scratch {
     fn new(batch: usize) -> Result<Box<Self>> {
+        let mut headers = Array::<libc::mmsghdr>::new(batch)?;
+        let mut names = Array::<u64>::new(batch * NAME_WORDS)?;
+        for (header, name) in headers.iter_mut().zip(names.chunks_mut(NAME_WORDS)) {
+            header.msg_hdr.msg_name = name.as_mut_ptr().cast();
+        }
         boxed(Self {
             batch,
             parts: Array::new(batch)?,
@@ -129,10 +133,9 @@ impl Scratch {
             groups: Array::new(batch + 1)?, // one that never has room
             tables: Tables::new(batch)?,
             gathered: Array::new(batch)?,
-            headers: Array::new(batch)?,
-            names: Array::new(batch * NAME_WORDS)?,
+            headers,
+            names,
             control: Array::new(batch * CONTROL_WORDS)?,
-            bare_names: Array::new(batch * BARE_NAME_WORDS)?,
             bare_control: Array::new(batch * BARE_WORDS)?,
             piece_headers: Array::new(PIECES)?,
             piece_parts: Array::new(PIECES)?,

@@ -117,11 +117,10 @@ impl Tables {
         None
     }
 
-    /// Looks a path up by its content, at a glance: the group may be another peer's, once in many
-    /// thousand times.
+    /// Looks a path up by its hash alone: the group may be another peer's, once in many thousand
+    /// times.
     #[inline(always)]
-    pub(super) fn look(&self, path: &Path) -> Found {
-        let hash = self.hash(path);
+    pub(super) fn look(&self, hash: u64) -> Found {
         let place = Place::new(self.stamp, hash);
         let mut at = hash as usize & self.peers_mask;
         loop {
@@ -179,18 +178,24 @@ impl Tables {
         ((key as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & self.seen_mask
     }
 
-    /// Of the peer only. Family, port and an IPv4 address are one word.
+    /// Of the peer only.
     #[inline(always)]
-    fn hash(&self, path: &Path) -> u64 {
+    pub(super) fn hash(&self, path: &Path) -> u64 {
         if !path.has(RINGMSG_PATH_REMOTE) {
             return 0;
         }
-        let [peer, high, low, scope] = path.peer_words();
-        let hash = fold(peer ^ self.keys[0], self.keys[1]);
+        let hash = self.hash_v4(path);
         if path.family == libc::AF_INET as u16 {
             return hash;
         }
+        let [high, low, scope] = path.other_peer_words();
         fold(hash ^ high, self.keys[2] ^ low ^ scope << 32)
+    }
+
+    /// The same with an IPv4 address: family, port and that are one word.
+    #[inline(always)]
+    pub(super) fn hash_v4(&self, path: &Path) -> u64 {
+        fold(path.peer_word() ^ self.keys[0], self.keys[1])
     }
 }
 

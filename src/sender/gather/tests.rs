@@ -48,11 +48,15 @@ impl Source for Vec<Sample> {
         self.len() as u32
     }
     fn path(&self, key: usize) -> Option<*const Path> {
-        static NOWHERE: Path = crate::sender::path::NO_PATH;
-        if key == 0 { Some(&NOWHERE) } else { Some(std::ptr::with_exposed_provenance(key)) }
+        (key != 0).then(|| std::ptr::with_exposed_provenance(key))
+    }
+    fn is_none(&self, key: usize) -> bool {
+        key == 0
+    }
+    fn empty_payload(&mut self, index: u32) -> Option<*const u8> {
+        self.payload(index, 0)
     }
     fn skip(&mut self, _: u32) {}
-    fn give_back(&mut self, _: u32) {}
     fn path_key(&self, index: u32) -> usize {
         self[index as usize].path.map_or(0, |path| std::ptr::from_ref(path).expose_provenance())
     }
