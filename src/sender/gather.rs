@@ -5,7 +5,7 @@
 //! peers do not hinder each other.
 
 use super::encode;
-use super::group::{BYTES_MAX_V4, Group, Link, NONE, Policy};
+use super::group::{Group, Link, NONE, Policy};
 use super::message::{Shape, Source, Traits};
 use super::path::{NO_PATH, Path};
 use super::scratch::{BARE_WORDS, NAME_WORDS, Scratch};
@@ -94,29 +94,87 @@ pub(super) fn gather<S: Source, P: Policy>(
 impl<P: Policy> Gather<'_, P> {
     #[inline(never)]
     fn take_all<S: Source, const RESUME: bool>(&mut self, source: &mut S, from: u32, end: u32) -> u32 {
-        let mut errors = 0;
-        for index in from..end {
+        let (mut index, mut errors) = (from, 0);
+        while index < end {
             if RESUME && source.result(index) != -libc::EAGAIN {
                 source.skip(index);
-            } else if !self.take(source, index) {
-                if let Err(errno) = self.take_other(source, index) {
-                    source.set_result(index, -errno);
-                    errors += 1;
+            } else if !RESUME && source.path_key(index) == self.latest_key {
+                let run = self.take_run(source, index, end);
+                index += run;
+                if run > 0 {
+                    continue;
                 }
+                errors += self.take(source, index);
+            } else {
+                errors += self.take(source, index);
             }
+            index += 1;
         }
         errors
     }
 
+    /// Takes the messages from `index` on that are of the latest one's path and join its group, as one
+    /// more datagram of usual size each. Returns how many.
+    #[inline(never)]
+    fn take_run<S: Source>(&mut self, source: &mut S, index: u32, end: u32) -> u32 {
+        // SAFETY: the group is made, or it is the one that never has room.
+        let group = unsafe { &mut *self.groups.add(self.latest as usize) };
+        let most = group.room.min(end - index);
+        let (key, shape, traits, length) = (self.latest_key, group.usual, group.traits, group.size());
+        // SAFETY: no more messages are taken than there are positions.
+        let (mut part, mut link) =
+            unsafe { (self.parts.add(self.taken as usize), self.links.add(self.taken as usize)) };
+        let (first, mut run) = (self.taken, 0);
+        while run < most {
+            let at = index + run;
+            let is_like = source.path_key(at) == key
+                && source.shape(at) == shape
+                && source.traits(at) == traits
+                && source.reserved(at) == 0;
+            if !is_like {
+                break;
+            }
+            let Some(payload) = source.payload(at, length) else { break };
+            run += 1;
+            // SAFETY: as above.
+            unsafe {
+                part.write(libc::iovec { iov_base: payload.cast_mut().cast(), iov_len: length as usize });
+                link.write(Link { index: at, next: first + run });
+                (part, link) = (part.add(1), link.add(1));
+            }
+        }
+        if run > 0 {
+            // SAFETY: links of positions that are taken.
+            unsafe {
+                (*self.links.add(group.last as usize)).next = first;
+                (*link.sub(1)).next = NONE;
+            }
+            self.taken += run;
+            group.last = self.taken - 1;
+            group.messages += run;
+            group.datagrams += run;
+            group.room -= run;
+        }
+        run
+    }
+
+    /// Takes any message; returns whether it got an errno.
+    #[inline(always)]
+    fn take<S: Source>(&mut self, source: &mut S, index: u32) -> u32 {
+        if !self.take_usual(source, index) {
+            if let Err(errno) = self.take_other(source, index) {
+                source.set_result(index, -errno);
+                return 1;
+            }
+        }
+        0
+    }
+
     /// Takes a message of the kind that nearly all are; false: it is another.
     #[inline(always)]
-    fn take<S: Source>(&mut self, source: &mut S, index: u32) -> bool {
+    fn take_usual<S: Source>(&mut self, source: &mut S, index: u32) -> bool {
         let key = source.path_key(index);
-        if key == self.latest_key {
-            if self.join_usual(source, index, self.latest) {
-                return true;
-            }
-        } else if let Some(number) = self.tables.known(key) {
+        if let Some(number) = self.tables.known(key) {
             if self.join_usual(source, index, number) {
                 (self.latest, self.latest_key) = (number, key);
                 return true;
@@ -132,10 +190,9 @@ impl<P: Policy> Gather<'_, P> {
             return false;
         }
         let Some(path) = source.path(key) else { return false };
-        let (shape, max) = (source.shape(index), self.policy.bare_max());
-        let bytes = u64::from(max) * u64::from(shape.length());
+        let (shape, (longest, room)) = (source.shape(index), self.policy.bare());
         // SAFETY: the source's maker promises that its paths are readable.
-        if !unsafe { (*path).is_bare_v4() } || bytes == 0 || bytes > u64::from(BYTES_MAX_V4) {
+        if shape.length() > longest || !unsafe { (*path).is_bare_v4() } {
             return self.take_other_plain(source, index, path);
         }
         // SAFETY: as above.
@@ -150,7 +207,7 @@ impl<P: Policy> Gather<'_, P> {
             }
             None => {
                 let Some(payload) = source.payload(index, shape.length()) else { return false };
-                let number = self.begin_bare(Group::bare(path, shape.length(), max - 1, self.taken));
+                let number = self.begin_bare(Group::bare(path, shape.length(), room, self.taken));
                 self.tables.note_group(&found, number);
                 self.tables.note_key(key, number, false);
                 self.put(index, payload, shape.length());

@@ -51,9 +51,9 @@ pub(super) trait Policy {
     fn joins(&self) -> bool;
     /// The datagrams of this size that a train on this path may have; 1: it takes no trains.
     fn train_max(&self, path: &Path, size: u32) -> u32;
-    /// The datagrams of a train on a bare path, which needs nothing that the path does not say; 0: not
-    /// so simple.
-    fn bare_max(&self) -> u32;
+    /// The longest message to which this applies: on a bare path it needs nothing that the path does
+    /// not say, and as many may follow it in a train as this. 0: it is not so simple.
+    fn bare(&self) -> (u32, u32);
     /// Refuses what a message asks for itself where the socket has no such thing. Only asked where
     /// it asks for something.
     fn check(&self, traits: &Traits) -> std::result::Result<(), i32>;

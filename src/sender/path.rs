@@ -110,11 +110,25 @@ impl Path {
         self.valid & bit != 0
     }
 
-    /// All of it is equal. (Not `==`, which would go field by field.)
+    /// All of it is equal. (Not `==`, which goes field by field.)
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(super) fn is_equal(&self, other: &Self) -> bool {
-        let pairs = self.words().iter().zip(other.words());
-        pairs.fold(0, |difference, (ours, theirs)| difference | (ours ^ theirs)) == 0
+        use std::arch::x86_64::*;
+        let ours = std::ptr::from_ref(self).cast::<__m128i>();
+        let theirs = std::ptr::from_ref(other).cast::<__m128i>();
+        // SAFETY: both are 64 bytes without padding; every x86-64 processor has SSE2.
+        unsafe {
+            let quarter = |at| _mm_cmpeq_epi8(_mm_loadu_si128(ours.add(at)), _mm_loadu_si128(theirs.add(at)));
+            let halves = (_mm_and_si128(quarter(0), quarter(1)), _mm_and_si128(quarter(2), quarter(3)));
+            _mm_movemask_epi8(_mm_and_si128(halves.0, halves.1)) == 0xffff
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    #[inline(always)]
+    pub(super) fn is_equal(&self, other: &Self) -> bool {
+        self.words() == other.words()
     }
 
     #[inline(always)]

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use super::Channel;
 use super::blame::Doubt;
 use super::gather::{Gathered, gather};
-use super::group::{NONE, Policy};
+use super::group::{BYTES_MAX_V4, NONE, Policy};
 use super::headers::{self, Sums};
 use super::message::{RINGMSG_MESSAGE_ALONE, Source, Traits};
 use super::path::Path;
@@ -83,7 +83,7 @@ pub(super) struct Known<'a> {
     domain: i32,
     /// The datagrams of a train at most, where the path has no say.
     train_max: u32,
-    bare_max: u32,
+    bare_longest: u32,
     joins: bool,
     transmit_times: bool,
     is_ip: bool,
@@ -112,8 +112,8 @@ impl Policy for Known<'_> {
     }
 
     #[inline(always)]
-    fn bare_max(&self) -> u32 {
-        self.bare_max
+    fn bare(&self) -> (u32, u32) {
+        (self.bare_longest, self.train_max - 1)
     }
 
     #[cold]
@@ -135,7 +135,7 @@ impl Channel {
         Known {
             domain: limits.kind.domain,
             train_max,
-            bare_max: if is_simple { train_max } else { 0 },
+            bare_longest: if is_simple { BYTES_MAX_V4 / train_max } else { 0 },
             joins: limits.joins,
             transmit_times: limits.transmit_times,
             is_ip: limits.kind.is_ip(),
