@@ -71,10 +71,11 @@ impl Writer {
 #[inline(always)]
 pub(super) unsafe fn bare_name_v4(path: &Path, to: *mut u64) -> u32 {
     // All but the order of the port's bytes is as in the path.
-    let port_first = path.peer_word().rotate_right(16);
-    let swapped = port_first & !0xffff | u64::from((port_first as u16).swap_bytes());
-    // SAFETY: the caller's promise.
-    unsafe { to.write(swapped.rotate_left(16)) };
+    unsafe {
+        // SAFETY: the caller's promise.
+        to.write(path.peer_word());
+        to.cast::<u16>().add(1).write(path.remote_port.to_be());
+    }
     size_of::<libc::sockaddr_in>() as u32
 }
 
@@ -84,11 +85,13 @@ pub(super) unsafe fn bare_name_v4(path: &Path, to: *mut u64) -> u32 {
 /// `to` is writable for four words.
 #[inline(always)]
 pub(super) unsafe fn bare_control_v4(path: &Path, to: *mut u64) -> usize {
-    if path.valid & (RINGMSG_PATH_LOCAL | RINGMSG_PATH_INTERFACE) == 0 {
-        return 0;
-    }
-    let interface = if path.has(RINGMSG_PATH_INTERFACE) { path.interface_index } else { 0 };
-    let local = if path.has(RINGMSG_PATH_LOCAL) { path.words()[8] } else { 0 };
+    const WITH_SOURCE: u32 = RINGMSG_PATH_REMOTE | RINGMSG_PATH_LOCAL;
+    let (interface, local) = match path.valid {
+        WITH_SOURCE => (0, path.words()[8]),
+        RINGMSG_PATH_REMOTE => return 0,
+        _ if path.has(RINGMSG_PATH_LOCAL) => (path.interface_index, path.words()[8]),
+        _ => (path.interface_index, 0),
+    };
     let mut writer = Writer { base: to.cast(), at: 0, end: 0 };
     writer.put(libc::SOL_IP, libc::IP_PKTINFO, Pktinfo(u64::from(interface) | u64::from(local) << 32, 0));
     writer.end

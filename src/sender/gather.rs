@@ -47,6 +47,8 @@ struct Gather<'a, P> {
     /// How many positions are taken and groups made.
     taken: u32,
     made: u32,
+    /// Messages that got an errno.
+    errors: u32,
     /// The group of the latest message, and the key of its path.
     latest: u32,
     latest_key: usize,
@@ -77,24 +79,25 @@ pub(super) fn gather<S: Source, P: Policy>(
         bare_control: scratch.bare_control.as_mut_ptr(),
         taken: 0,
         made: 0,
+        errors: 0,
         latest: scratch.batch as u32, // which never has room
         latest_key: 0,
         cuts: false,
         lacks_headers: false,
     };
-    let errors = match resume {
+    match resume {
         true => gather.take_all::<S, true>(source, from, end),
         false => gather.take_all::<S, false>(source, from, end),
-    };
-    let Gather { taken, made, cuts, lacks_headers, .. } = gather;
+    }
+    let Gather { taken, made, errors, cuts, lacks_headers, .. } = gather;
     let has_headers = !lacks_headers && taken == made;
     Gathered { next: end, taken: taken as usize, groups: made as usize, errors, cuts, has_headers }
 }
 
 impl<P: Policy> Gather<'_, P> {
     #[inline(never)]
-    fn take_all<S: Source, const RESUME: bool>(&mut self, source: &mut S, from: u32, end: u32) -> u32 {
-        let (mut index, mut errors) = (from, 0);
+    fn take_all<S: Source, const RESUME: bool>(&mut self, source: &mut S, from: u32, end: u32) {
+        let mut index = from;
         while index < end {
             if RESUME && source.result(index) != -libc::EAGAIN {
                 source.skip(index);
@@ -104,13 +107,12 @@ impl<P: Policy> Gather<'_, P> {
                 if run > 0 {
                     continue;
                 }
-                errors += self.take(source, index);
+                self.take(source, index);
             } else {
-                errors += self.take(source, index);
+                self.take(source, index);
             }
             index += 1;
         }
-        errors
     }
 
     /// Takes the messages from `index` on that are of the latest one's path and join its group, as one
@@ -158,16 +160,11 @@ impl<P: Policy> Gather<'_, P> {
         run
     }
 
-    /// Takes any message; returns whether it got an errno.
     #[inline(always)]
-    fn take<S: Source>(&mut self, source: &mut S, index: u32) -> u32 {
+    fn take<S: Source>(&mut self, source: &mut S, index: u32) {
         if !self.take_usual(source, index) {
-            if let Err(errno) = self.take_other(source, index) {
-                source.set_result(index, -errno);
-                return 1;
-            }
+            self.take_other(source, index);
         }
-        0
     }
 
     /// Takes a message of the kind that nearly all are; false: it is another.
@@ -197,23 +194,18 @@ impl<P: Policy> Gather<'_, P> {
         }
         // SAFETY: as above.
         let found = self.tables.look(self.tables.hash_v4(unsafe { &*path }));
-        let number = match found.group {
-            Some(number) => {
-                if !self.is_same(number, path) || !self.join_plain(source, index, number, shape) {
-                    return false;
-                }
-                self.note_key(key, number, path);
-                number
-            }
-            None => {
-                let Some(payload) = source.payload(index, shape.length()) else { return false };
-                let number = self.begin_bare(Group::bare(path, shape.length(), room, self.taken));
-                self.tables.note_group(&found, number);
-                self.tables.note_key(key, number, false);
-                self.put(index, payload, shape.length());
-                number
-            }
+        let Some(number) = found.group else {
+            let Some(payload) = source.payload(index, shape.length()) else { return false };
+            let number = self.begin_bare(Group::bare(path, shape.length(), room, self.taken));
+            self.tables.note_group(&found, number);
+            self.tables.note_key(key, number, false);
+            self.put(index, payload, shape.length());
+            return true;
         };
+        if !self.is_same(number, path) || !self.join_plain(source, index, number, shape) {
+            return false;
+        }
+        self.note_key(key, number, path);
         (self.latest, self.latest_key) = (number, key);
         true
     }
@@ -301,7 +293,14 @@ impl<P: Policy> Gather<'_, P> {
     /// group, a bad one.
     #[cold]
     #[inline(never)]
-    fn take_other<S: Source>(&mut self, source: &mut S, index: u32) -> Refusal<()> {
+    fn take_other<S: Source>(&mut self, source: &mut S, index: u32) {
+        if let Err(errno) = self.try_to_take(source, index) {
+            source.set_result(index, -errno);
+            self.errors += 1;
+        }
+    }
+
+    fn try_to_take<S: Source>(&mut self, source: &mut S, index: u32) -> Refusal<()> {
         let (key, shape) = (source.path_key(index), source.shape(index));
         let payload = match shape.length() {
             0 => source.empty_payload(index),

@@ -175,7 +175,8 @@ impl Tables {
 
     #[inline(always)]
     fn seen_at(&self, key: usize) -> usize {
-        ((key as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & self.seen_mask
+        // Keys are indexes, or addresses of structs of 64 bytes.
+        (key ^ key >> 6) & self.seen_mask
     }
 
     /// Of the peer only.
