@@ -70,13 +70,54 @@ impl Writer {
 /// `to` is writable.
 #[inline(always)]
 pub(super) unsafe fn bare_name_v4(path: &Path, to: *mut u64) -> u32 {
-    // All but the order of the port's bytes is as in the path.
+    // SAFETY: the caller's promise. All but the order of the port's bytes is as in the path.
     unsafe {
-        // SAFETY: the caller's promise.
         to.write(path.peer_word());
         to.cast::<u16>().add(1).write(path.remote_port.to_be());
     }
     size_of::<libc::sockaddr_in>() as u32
+}
+
+/// Writes the sockaddr_in6 of a bare IPv6 path; returns its length.
+///
+/// # Safety
+/// `to` is writable for four words.
+#[inline(always)]
+pub(super) unsafe fn bare_name_v6(path: &Path, to: *mut u64) -> u32 {
+    // SAFETY: the caller's promise; 28 bytes fit.
+    unsafe {
+        to.cast::<libc::sockaddr_in6>().write(libc::sockaddr_in6 {
+            sin6_family: path.family,
+            sin6_port: path.remote_port.to_be(),
+            sin6_flowinfo: 0,
+            sin6_addr: libc::in6_addr { s6_addr: path.remote },
+            sin6_scope_id: path.remote_scope,
+        });
+    }
+    size_of::<libc::sockaddr_in6>() as u32
+}
+
+/// Writes the control messages of a bare IPv6 path; returns their length.
+///
+/// # Safety
+/// `to` is writable for eight words.
+#[inline(always)]
+pub(super) unsafe fn bare_control_v6(path: &Path, peer: Peer, to: *mut u64) -> usize {
+    if path.valid == RINGMSG_PATH_REMOTE {
+        return 0;
+    }
+    let interface = if path.has(RINGMSG_PATH_INTERFACE) { path.interface_index } else { 0 };
+    let has_local = path.has(RINGMSG_PATH_LOCAL);
+    let mut writer = Writer { base: to.cast(), at: 0, end: 0 };
+    if peer == Peer::V4 {
+        let local = if has_local { path.words()[11] } else { 0 };
+        let both = u64::from(interface) | u64::from(local) << 32;
+        writer.put(libc::SOL_IP, libc::IP_PKTINFO, Pktinfo(both, 0));
+    } else {
+        let local = if has_local { path.local } else { [0; 16] };
+        writer.put(libc::SOL_IPV6, libc::IPV6_PKTINFO, In6Pktinfo { local, interface });
+    }
+    writer.end
 }
 
 /// Writes the control messages of a bare IPv4 path; returns their length.
@@ -106,31 +147,14 @@ struct Pktinfo(u64, u32);
 /// Writes the sockaddr of a path's remote address; returns its length, 0 without one.
 ///
 /// # Safety
-/// `to` is writable for 28 bytes, and aligned as a sockaddr is.
-#[inline(always)]
-pub(super) unsafe fn encode_name(path: &Path, to: *mut u8) -> u32 {
+/// `to` is writable for four words.
+pub(super) unsafe fn encode_name(path: &Path, to: *mut u64) -> u32 {
     if !path.has(RINGMSG_PATH_REMOTE) {
         return 0;
     }
-    let port = path.remote_port.to_be();
-    // SAFETY: both structs fit, and leave no byte of theirs unwritten.
+    // SAFETY: the caller's promise.
     unsafe {
-        if path.family == libc::AF_INET as u16 {
-            let address = u32::from_ne_bytes(*path.remote.first_chunk().expect("16 bytes"));
-            let sin_addr = libc::in_addr { s_addr: address };
-            let name =
-                libc::sockaddr_in { sin_family: path.family, sin_port: port, sin_addr, sin_zero: [0; 8] };
-            to.cast::<libc::sockaddr_in>().write(name);
-            return size_of::<libc::sockaddr_in>() as u32;
-        }
-        to.cast::<libc::sockaddr_in6>().write(libc::sockaddr_in6 {
-            sin6_family: path.family,
-            sin6_port: port,
-            sin6_flowinfo: 0,
-            sin6_addr: libc::in6_addr { s6_addr: path.remote },
-            sin6_scope_id: path.remote_scope,
-        });
-        size_of::<libc::sockaddr_in6>() as u32
+        if path.family == libc::AF_INET as u16 { bare_name_v4(path, to) } else { bare_name_v6(path, to) }
     }
 }
 

@@ -7,7 +7,7 @@
 use super::encode;
 use super::group::{Group, Link, NONE, Policy};
 use super::message::{Shape, Source, Traits};
-use super::path::{NO_PATH, Path};
+use super::path::{NO_PATH, Path, Peer};
 use super::scratch::{BARE_WORDS, NAME_WORDS, Scratch};
 use super::table::{Found, Tables};
 
@@ -187,54 +187,77 @@ impl<P: Policy> Gather<'_, P> {
             return false;
         }
         let Some(path) = source.path(key) else { return false };
-        let (shape, (longest, room)) = (source.shape(index), self.policy.bare());
         // SAFETY: the source's maker promises that its paths are readable.
-        if shape.length() > longest || !unsafe { (*path).is_bare_v4() } {
+        if source.shape(index).length() > self.policy.bare().0 || !unsafe { (*path).is_bare_v4() } {
             return self.take_other_plain(source, index, path);
         }
         // SAFETY: as above.
         let found = self.tables.look(self.tables.hash_v4(unsafe { &*path }));
-        let Some(number) = found.group else {
-            let Some(payload) = source.payload(index, shape.length()) else { return false };
-            let number = self.begin_bare(Group::bare(path, shape.length(), room, self.taken));
-            self.tables.note_group(&found, number);
-            self.tables.note_key(key, number, false);
-            self.put(index, payload, shape.length());
-            return true;
-        };
-        if !self.is_same(number, path) || !self.join_plain(source, index, number, shape) {
-            return false;
+        if let Some(number) = found.group {
+            return self.join_by_content(source, index, path, number);
         }
-        self.note_key(key, number, path);
-        (self.latest, self.latest_key) = (number, key);
+        let length = source.shape(index).length();
+        let Some(payload) = source.payload(index, length) else { return false };
+        let group = Group::bare(path, Peer::V4, length, self.policy.bare().1, self.taken);
+        let number = self.begin_bare(group, &found, |path, name, control| {
+            // SAFETY: there is room for both.
+            unsafe { (encode::bare_name_v4(path, name), encode::bare_control_v4(path, control)) }
+        });
+        self.tables.note_key(key, number, false);
+        self.put(index, payload, length);
         true
     }
 
-    /// A plain message on any path. False: it ends its peer's group, or is bad.
+    /// The same with any other path. False: it ends its peer's group, or is bad.
     #[inline(never)]
     fn take_other_plain<S: Source>(&mut self, source: &mut S, index: u32, path: *const Path) -> bool {
-        let (key, shape) = (source.path_key(index), source.shape(index));
         // SAFETY: the source's maker promises that its paths are readable.
-        let found = self.tables.look(self.tables.hash(unsafe { &*path }));
-        let number = match found.group {
-            Some(number) => {
-                if !self.is_same(number, path) || !self.join_plain(source, index, number, shape) {
-                    return false;
-                }
-                number
-            }
-            None => {
-                let group = Group::plain(path, shape.length(), self.taken, self.policy);
-                let (Ok(group), Some(payload)) = (group, source.payload(index, shape.length())) else {
-                    return false;
-                };
-                let number = self.begin(group, &found);
-                self.put(index, payload, shape.length());
-                number
-            }
+        let (where_to, length) = (unsafe { &*path }, source.shape(index).length());
+        let found = self.tables.look(self.tables.hash(where_to));
+        if let Some(number) = found.group {
+            return self.join_by_content(source, index, path, number);
+        }
+        let (longest, room) = self.policy.bare();
+        let peer = where_to.bare_v6().filter(|_| length <= longest && self.policy.domain() == libc::AF_INET6);
+        let group = match peer {
+            Some(peer) => Group::bare(path, peer, length, room, self.taken),
+            None => match Group::plain(path, length, self.taken, self.policy) {
+                Ok(group) => group,
+                Err(_) => return false,
+            },
         };
-        self.note_key(key, number, path);
-        (self.latest, self.latest_key) = (number, key);
+        let Some(payload) = source.payload(index, length) else { return false };
+        let number = match peer {
+            Some(peer) => self.begin_bare(group, &found, |path, name, control| {
+                // SAFETY: there is room for both.
+                unsafe { (encode::bare_name_v6(path, name), encode::bare_control_v6(path, peer, control)) }
+            }),
+            None => self.begin(group, &found),
+        };
+        self.tables.note_key(source.path_key(index), number, false);
+        self.put(index, payload, length);
+        true
+    }
+
+    /// A plain message joins this group, if the path is the same.
+    #[inline(always)]
+    fn join_by_content<S: Source>(
+        &mut self,
+        source: &mut S,
+        index: u32,
+        path: *const Path,
+        number: u32,
+    ) -> bool {
+        if !self.is_same(number, path) || !self.join_plain(source, index, number) {
+            return false;
+        }
+        let key = source.path_key(index);
+        // SAFETY: the group is made.
+        let shares = unsafe { (*self.groups.add(number as usize)).path } == path;
+        if shares {
+            (self.latest, self.latest_key) = (number, key);
+        }
+        self.tables.note_key(key, number, shares);
         true
     }
 
@@ -255,9 +278,9 @@ impl<P: Policy> Gather<'_, P> {
 
     /// The same of a plain message.
     #[inline(always)]
-    fn join_plain<S: Source>(&mut self, source: &mut S, index: u32, number: u32, shape: Shape) -> bool {
+    fn join_plain<S: Source>(&mut self, source: &mut S, index: u32, number: u32) -> bool {
         // SAFETY: the group is made.
-        let group = unsafe { &mut *self.groups.add(number as usize) };
+        let (group, shape) = (unsafe { &mut *self.groups.add(number as usize) }, source.shape(index));
         if !group.is_usual_plain(shape) {
             return false;
         }
@@ -270,21 +293,28 @@ impl<P: Policy> Gather<'_, P> {
     /// Begins the first group of a peer, on a bare path. Its header is written at once, since all that
     /// it needs is at hand.
     #[inline(always)]
-    fn begin_bare(&mut self, group: Group) -> u32 {
+    fn begin_bare(
+        &mut self,
+        group: Group,
+        found: &Found,
+        encode: impl FnOnce(&Path, *mut u64, *mut u64) -> (u32, usize),
+    ) -> u32 {
         let number = self.made;
         // SAFETY: there are no more groups than messages; a header, an address and control messages for
         // each; and the path is readable.
         unsafe {
-            let path = &*group.path;
+            let name = self.names.add(number as usize * NAME_WORDS);
             let control = self.bare_control.add(number as usize * BARE_WORDS);
             let header = &raw mut (*self.headers.add(number as usize)).msg_hdr;
-            (*header).msg_namelen = encode::bare_name_v4(path, self.names.add(number as usize * NAME_WORDS));
+            let (name_length, control_length) = encode(&*group.path, name, control);
+            (*header).msg_namelen = name_length;
             (*header).msg_iov = self.parts.add(self.taken as usize);
             (*header).msg_iovlen = 1;
             (*header).msg_control = control.cast();
-            (*header).msg_controllen = encode::bare_control_v4(path, control) as _;
+            (*header).msg_controllen = control_length as _;
             self.groups.add(number as usize).write(group);
         }
+        self.tables.note_group(found, number);
         self.made = number + 1;
         number
     }
@@ -320,7 +350,7 @@ impl<P: Policy> Gather<'_, P> {
                 self.begin(group, &found)
             }
         };
-        self.note_key(key, number, path);
+        self.tables.note_key(key, number, false);
         self.put(index, payload, shape.length());
         (self.latest, self.latest_key) = (number, key);
         Ok(())
@@ -364,13 +394,6 @@ impl<P: Policy> Gather<'_, P> {
         unsafe { self.groups.add(number as usize).write(group) };
         self.made = number + 1;
         number
-    }
-
-    #[inline(always)]
-    fn note_key(&mut self, key: usize, number: u32, path: *const Path) {
-        // SAFETY: the group is made.
-        let shares = unsafe { (*self.groups.add(number as usize)).path } == path;
-        self.tables.note_key(key, number, shares);
     }
 
     /// Adds the message at the next position to a group, behind its last.

@@ -85,9 +85,9 @@ impl Group {
         self.last - self.first + 1 == self.messages
     }
 
-    /// A group of one plain message, on a bare IPv4 path.
+    /// A group of one plain message, on a bare path.
     #[inline(always)]
-    pub(super) fn bare(path: *const Path, length: u32, room: u32, position: u32) -> Self {
+    pub(super) fn bare(path: *const Path, peer: Peer, length: u32, room: u32, position: u32) -> Self {
         Self {
             path,
             usual: Shape::new(length, 0),
@@ -97,7 +97,7 @@ impl Group {
             last: position,
             messages: 1,
             datagrams: 1,
-            peer: Peer::V4,
+            peer,
             cut: false,
             has_header: true,
             unused: false,
@@ -115,7 +115,7 @@ impl Group {
         let where_to = unsafe { &*path };
         let peer = where_to.peer_on(policy.domain())?;
         let room = if policy.joins() { train_max(policy, where_to, peer, length) - 1 } else { 0 };
-        Ok(Self { peer, has_header: false, ..Self::bare(path, length, room, position) })
+        Ok(Self { has_header: false, ..Self::bare(path, peer, length, room, position) })
     }
 
     /// A group of one message, of whatever kind.

@@ -92,6 +92,12 @@ pub(super) fn mapped(address: &[u8; 16]) -> Option<[u8; 4]> {
     Ipv6Addr::from(*address).to_ipv4_mapped().map(|four| four.octets())
 }
 
+/// An address whose words begin like this has an IPv4 address in its last one: ::ffff:0:0/96.
+#[inline(always)]
+fn is_mapped(words: &[u32]) -> bool {
+    words[0] | words[1] | (words[2] ^ 0xffff_0000) == 0
+}
+
 /// What the kernel will take a datagram's peer for: it decides on the control messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Peer {
@@ -163,12 +169,29 @@ impl Path {
             && self.remote_scope == other.remote_scope
     }
 
-    /// An IPv4 path of addresses and perhaps an interface, that is good on every IP socket.
+    /// A path of addresses and perhaps an interface.
     #[inline(always)]
-    pub(super) fn is_bare_v4(&self) -> bool {
+    fn is_bare(&self) -> bool {
         const MAY: u32 = RINGMSG_PATH_LOCAL | RINGMSG_PATH_INTERFACE;
         let reserved = self.reserved[0] | self.reserved[1] | u32::from(self.reserved16);
-        (self.valid & !MAY ^ RINGMSG_PATH_REMOTE) | reserved == 0 && self.family == AF_INET
+        (self.valid & !MAY ^ RINGMSG_PATH_REMOTE) | reserved == 0
+    }
+
+    /// One of IPv4 addresses, that is good on every IP socket.
+    #[inline(always)]
+    pub(super) fn is_bare_v4(&self) -> bool {
+        self.is_bare() && self.family == AF_INET
+    }
+
+    /// One of IPv6 addresses, both mapped or not: what its peer is.
+    #[inline(always)]
+    pub(super) fn bare_v6(&self) -> Option<Peer> {
+        let words = self.words();
+        let (remote, local) = (is_mapped(&words[2..5]), is_mapped(&words[8..11]));
+        if !self.is_bare() || self.family != AF_INET6 || (self.has(RINGMSG_PATH_LOCAL) && local != remote) {
+            return None;
+        }
+        Some(if remote { Peer::V4 } else { Peer::V6 })
     }
 
     /// Checks a path against a socket of this domain; tells what its peer is, or the errno that
