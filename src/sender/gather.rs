@@ -37,6 +37,7 @@ pub(super) struct Gathered {
 /// groups stay below that, since each group has a message and each message a position.
 struct Gather<'a, P> {
     policy: &'a P,
+    bare: (u32, u32),
     tables: &'a mut Tables,
     parts: *mut libc::iovec,
     links: *mut Link,
@@ -70,6 +71,7 @@ pub(super) fn gather<S: Source, P: Policy>(
     scratch.tables.begin();
     let mut gather = Gather {
         policy,
+        bare: policy.bare(),
         tables: &mut scratch.tables,
         parts: scratch.parts.as_mut_ptr(),
         links: scratch.links.as_mut_ptr(),
@@ -187,8 +189,9 @@ impl<P: Policy> Gather<'_, P> {
             return false;
         }
         let Some(path) = source.path(key) else { return false };
-        // SAFETY: the source's maker promises that its paths are readable.
-        if source.shape(index).length() > self.policy.bare().0 || !unsafe { (*path).is_bare_v4() } {
+        // Neither empty nor too long. SAFETY: the source's maker promises that its paths are readable.
+        let fits = source.shape(index).length().wrapping_sub(1) < self.bare.0;
+        if !fits || !unsafe { (*path).is_bare_v4() } {
             return self.take_other_plain(source, index, path);
         }
         // SAFETY: as above.
@@ -198,7 +201,7 @@ impl<P: Policy> Gather<'_, P> {
         }
         let length = source.shape(index).length();
         let Some(payload) = source.payload(index, length) else { return false };
-        let group = Group::bare(path, Peer::V4, length, self.policy.bare().1, self.taken);
+        let group = Group::bare(path, Peer::V4, length, self.bare.1, self.taken);
         let number = self.begin_bare(group, &found, |path, name, control| {
             // SAFETY: there is room for both.
             unsafe { (encode::bare_name_v4(path, name), encode::bare_control_v4(path, control)) }
@@ -217,7 +220,10 @@ impl<P: Policy> Gather<'_, P> {
         if let Some(number) = found.group {
             return self.join_by_content(source, index, path, number);
         }
-        let (longest, room) = self.policy.bare();
+        if length.wrapping_sub(1) >= i32::MAX as u32 {
+            return false;
+        }
+        let (longest, room) = self.bare;
         let peer = where_to.bare_v6().filter(|_| length <= longest && self.policy.domain() == libc::AF_INET6);
         let group = match peer {
             Some(peer) => Group::bare(path, peer, length, room, self.taken),

@@ -132,12 +132,12 @@ pub(crate) trait Source {
     fn traits(&self, index: u32) -> Traits;
     /// A field that must be 0.
     fn reserved(&self, index: u32) -> u64;
-    /// Most messages are plain: one datagram that asks for nothing, and is not empty.
+    /// Most messages are plain: one datagram that asks for nothing. (It may be empty or too long.)
     #[inline(always)]
     fn is_plain(&self, index: u32) -> bool {
         let Traits { transmit_time_ns, flags, traffic_class } = self.traits(index);
         let other = u64::from(flags | traffic_class | self.shape(index).segment_size());
-        other | transmit_time_ns | self.reserved(index) == 0 && self.shape(index).length() as i32 > 0
+        other | transmit_time_ns | self.reserved(index) == 0
     }
 
     /// The traits of a message that a socket can be asked for; else the errno of unknown flags,

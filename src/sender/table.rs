@@ -86,7 +86,8 @@ impl Tables {
             seen: Array::new(places)?,
             seen_mask: places - 1,
             stamp: 0,
-            keys: [random(), random(), random()],
+            // Odd in every byte: addresses and ports that follow each other do not collide.
+            keys: [random(), random() | 0x0101_0101_0101_0101, random()],
             misses: 0,
         })
     }
