@@ -126,15 +126,27 @@ pub(super) unsafe fn bare_control_v6(path: &Path, peer: Peer, to: *mut u64) -> u
 /// `to` is writable for four words.
 #[inline(always)]
 pub(super) unsafe fn bare_control_v4(path: &Path, to: *mut u64) -> usize {
-    const WITH_SOURCE: u32 = RINGMSG_PATH_REMOTE | RINGMSG_PATH_LOCAL;
-    let (interface, local) = match path.valid {
-        WITH_SOURCE => (0, path.words()[8]),
-        RINGMSG_PATH_REMOTE => return 0,
-        _ if path.has(RINGMSG_PATH_LOCAL) => (path.interface_index, path.words()[8]),
-        _ => (path.interface_index, 0),
-    };
+    // An answer: nearly all have a source, and no interface.
+    if path.valid == RINGMSG_PATH_REMOTE | RINGMSG_PATH_LOCAL {
+        let mut writer = Writer { base: to.cast(), at: 0, end: 0 };
+        let pktinfo = Pktinfo(u64::from(path.words()[8]) << 32, 0);
+        writer.put(libc::SOL_IP, libc::IP_PKTINFO, pktinfo);
+        return writer.end;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { bare_control_v4_with_interface(path, to) }
+}
+
+/// The same with an interface, or with neither.
+#[inline(never)]
+unsafe fn bare_control_v4_with_interface(path: &Path, to: *mut u64) -> usize {
+    if path.valid == RINGMSG_PATH_REMOTE {
+        return 0;
+    }
+    let local = if path.has(RINGMSG_PATH_LOCAL) { path.words()[8] } else { 0 };
     let mut writer = Writer { base: to.cast(), at: 0, end: 0 };
-    writer.put(libc::SOL_IP, libc::IP_PKTINFO, Pktinfo(u64::from(interface) | u64::from(local) << 32, 0));
+    let both = u64::from(path.interface_index) | u64::from(local) << 32;
+    writer.put(libc::SOL_IP, libc::IP_PKTINFO, Pktinfo(both, 0));
     writer.end
 }
 
@@ -156,6 +168,16 @@ pub(super) unsafe fn encode_name(path: &Path, to: *mut u64) -> u32 {
     unsafe {
         if path.family == libc::AF_INET as u16 { bare_name_v4(path, to) } else { bare_name_v6(path, to) }
     }
+}
+
+/// Adds a UDP_SEGMENT of 0 to the control messages of a bare path; returns their new length.
+///
+/// # Safety
+/// `to` is writable for eight words.
+pub(super) unsafe fn add_override(to: *mut u64, length: usize) -> usize {
+    let mut writer = Writer { base: to.cast(), at: control::align(length), end: length };
+    writer.put(libc::SOL_UDP, libc::UDP_SEGMENT, 0u16);
+    writer.end
 }
 
 /// Writes the control messages that a group has from its beginning; returns their length. Behind the

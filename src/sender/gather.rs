@@ -4,12 +4,15 @@
 //! one, which closes the other: so packets to one peer stay in order whatever else differs, and
 //! peers do not hinder each other.
 
-use super::encode;
 use super::group::{Group, Link, NONE, Policy};
 use super::message::{Shape, Source, Traits};
-use super::path::{NO_PATH, Path, Peer};
-use super::scratch::{BARE_WORDS, NAME_WORDS, Scratch};
+use super::path::{NO_PATH, Path};
+use super::scratch::Scratch;
 use super::table::{Found, Tables};
+
+pub(super) use usual::Bare;
+
+mod usual;
 
 /// The path of messages that have none.
 static NOWHERE: Path = NO_PATH;
@@ -37,7 +40,7 @@ pub(super) struct Gathered {
 /// groups stay below that, since each group has a message and each message a position.
 struct Gather<'a, P> {
     policy: &'a P,
-    bare: (u32, u32),
+    bare: Bare,
     tables: &'a mut Tables,
     parts: *mut libc::iovec,
     links: *mut Link,
@@ -117,212 +120,11 @@ impl<P: Policy> Gather<'_, P> {
         }
     }
 
-    /// Takes the messages from `index` on that are of the latest one's path and join its group, as one
-    /// more datagram of usual size each. Returns how many.
-    #[inline(never)]
-    fn take_run<S: Source>(&mut self, source: &mut S, index: u32, end: u32) -> u32 {
-        // SAFETY: the group is made, or it is the one that never has room.
-        let group = unsafe { &mut *self.groups.add(self.latest as usize) };
-        let most = group.room.min(end - index);
-        let (key, shape, traits, length) = (self.latest_key, group.usual, group.traits, group.size());
-        // SAFETY: no more messages are taken than there are positions.
-        let (mut part, mut link) =
-            unsafe { (self.parts.add(self.taken as usize), self.links.add(self.taken as usize)) };
-        let (first, mut run) = (self.taken, 0);
-        while run < most {
-            let at = index + run;
-            let is_like = source.path_key(at) == key
-                && source.shape(at) == shape
-                && source.traits(at) == traits
-                && source.reserved(at) == 0;
-            if !is_like {
-                break;
-            }
-            let Some(payload) = source.payload(at, length) else { break };
-            run += 1;
-            // SAFETY: as above.
-            unsafe {
-                part.write(libc::iovec { iov_base: payload.cast_mut().cast(), iov_len: length as usize });
-                link.write(Link { index: at, next: first + run });
-                (part, link) = (part.add(1), link.add(1));
-            }
-        }
-        if run > 0 {
-            // SAFETY: links of positions that are taken.
-            unsafe {
-                (*self.links.add(group.last as usize)).next = first;
-                (*link.sub(1)).next = NONE;
-            }
-            self.taken += run;
-            group.last = self.taken - 1;
-            group.messages += run;
-            group.datagrams += run;
-            group.room -= run;
-        }
-        run
-    }
-
     #[inline(always)]
     fn take<S: Source>(&mut self, source: &mut S, index: u32) {
         if !self.take_usual(source, index) {
             self.take_other(source, index);
         }
-    }
-
-    /// Takes a message of the kind that nearly all are; false: it is another.
-    #[inline(always)]
-    fn take_usual<S: Source>(&mut self, source: &mut S, index: u32) -> bool {
-        let key = source.path_key(index);
-        if let Some(number) = self.tables.known(key) {
-            if self.join_usual(source, index, number) {
-                (self.latest, self.latest_key) = (number, key);
-                return true;
-            }
-        }
-        self.take_by_content(source, index, key)
-    }
-
-    /// The same where the key finds no group that the message may join.
-    #[inline(always)]
-    fn take_by_content<S: Source>(&mut self, source: &mut S, index: u32, key: usize) -> bool {
-        if !source.is_plain(index) {
-            return false;
-        }
-        let Some(path) = source.path(key) else { return false };
-        // Neither empty nor too long. SAFETY: the source's maker promises that its paths are readable.
-        let fits = source.shape(index).length().wrapping_sub(1) < self.bare.0;
-        if !fits || !unsafe { (*path).is_bare_v4() } {
-            return self.take_other_plain(source, index, path);
-        }
-        // SAFETY: as above.
-        let found = self.tables.look(self.tables.hash_v4(unsafe { &*path }));
-        if let Some(number) = found.group {
-            return self.join_by_content(source, index, path, number);
-        }
-        let length = source.shape(index).length();
-        let Some(payload) = source.payload(index, length) else { return false };
-        let group = Group::bare(path, Peer::V4, length, self.bare.1, self.taken);
-        let number = self.begin_bare(group, &found, |path, name, control| {
-            // SAFETY: there is room for both.
-            unsafe { (encode::bare_name_v4(path, name), encode::bare_control_v4(path, control)) }
-        });
-        self.tables.note_key(key, number, false);
-        self.put(index, payload, length);
-        true
-    }
-
-    /// The same with any other path. False: it ends its peer's group, or is bad.
-    #[inline(never)]
-    fn take_other_plain<S: Source>(&mut self, source: &mut S, index: u32, path: *const Path) -> bool {
-        // SAFETY: the source's maker promises that its paths are readable.
-        let (where_to, length) = (unsafe { &*path }, source.shape(index).length());
-        let found = self.tables.look(self.tables.hash(where_to));
-        if let Some(number) = found.group {
-            return self.join_by_content(source, index, path, number);
-        }
-        if length.wrapping_sub(1) >= i32::MAX as u32 {
-            return false;
-        }
-        let (longest, room) = self.bare;
-        let peer = where_to.bare_v6().filter(|_| length <= longest && self.policy.domain() == libc::AF_INET6);
-        let group = match peer {
-            Some(peer) => Group::bare(path, peer, length, room, self.taken),
-            None => match Group::plain(path, length, self.taken, self.policy) {
-                Ok(group) => group,
-                Err(_) => return false,
-            },
-        };
-        let Some(payload) = source.payload(index, length) else { return false };
-        let number = match peer {
-            Some(peer) => self.begin_bare(group, &found, |path, name, control| {
-                // SAFETY: there is room for both.
-                unsafe { (encode::bare_name_v6(path, name), encode::bare_control_v6(path, peer, control)) }
-            }),
-            None => self.begin(group, &found),
-        };
-        self.tables.note_key(source.path_key(index), number, false);
-        self.put(index, payload, length);
-        true
-    }
-
-    /// A plain message joins this group, if the path is the same.
-    #[inline(always)]
-    fn join_by_content<S: Source>(
-        &mut self,
-        source: &mut S,
-        index: u32,
-        path: *const Path,
-        number: u32,
-    ) -> bool {
-        if !self.is_same(number, path) || !self.join_plain(source, index, number) {
-            return false;
-        }
-        let key = source.path_key(index);
-        // SAFETY: the group is made.
-        let shares = unsafe { (*self.groups.add(number as usize)).path } == path;
-        if shares {
-            (self.latest, self.latest_key) = (number, key);
-        }
-        self.tables.note_key(key, number, shares);
-        true
-    }
-
-    /// Takes a message that joins this group, as one more datagram of usual size.
-    #[inline(always)]
-    fn join_usual<S: Source>(&mut self, source: &mut S, index: u32, number: u32) -> bool {
-        // SAFETY: the group is made, or it is the one that never has room.
-        let group = unsafe { &mut *self.groups.add(number as usize) };
-        if !group.is_usual(source, index) {
-            return false;
-        }
-        let length = group.size();
-        let Some(payload) = source.payload(index, length) else { return false };
-        self.append(group, 1, group.room - 1);
-        self.put(index, payload, length);
-        true
-    }
-
-    /// The same of a plain message.
-    #[inline(always)]
-    fn join_plain<S: Source>(&mut self, source: &mut S, index: u32, number: u32) -> bool {
-        // SAFETY: the group is made.
-        let (group, shape) = (unsafe { &mut *self.groups.add(number as usize) }, source.shape(index));
-        if !group.is_usual_plain(shape) {
-            return false;
-        }
-        let Some(payload) = source.payload(index, shape.length()) else { return false };
-        self.append(group, 1, group.room - 1);
-        self.put(index, payload, shape.length());
-        true
-    }
-
-    /// Begins the first group of a peer, on a bare path. Its header is written at once, since all that
-    /// it needs is at hand.
-    #[inline(always)]
-    fn begin_bare(
-        &mut self,
-        group: Group,
-        found: &Found,
-        encode: impl FnOnce(&Path, *mut u64, *mut u64) -> (u32, usize),
-    ) -> u32 {
-        let number = self.made;
-        // SAFETY: there are no more groups than messages; a header, an address and control messages for
-        // each; and the path is readable.
-        unsafe {
-            let name = self.names.add(number as usize * NAME_WORDS);
-            let control = self.bare_control.add(number as usize * BARE_WORDS);
-            let header = &raw mut (*self.headers.add(number as usize)).msg_hdr;
-            let (name_length, control_length) = encode(&*group.path, name, control);
-            (*header).msg_namelen = name_length;
-            (*header).msg_iov = self.parts.add(self.taken as usize);
-            (*header).msg_iovlen = 1;
-            (*header).msg_control = control.cast();
-            (*header).msg_controllen = control_length as _;
-            self.groups.add(number as usize).write(group);
-        }
-        self.tables.note_group(found, number);
-        self.made = number + 1;
-        number
     }
 
     /// Any other message: a train, an empty one, one that asks for something or that ends its peer's
@@ -348,12 +150,12 @@ impl<P: Policy> Gather<'_, P> {
         let traits = source.check(index)?;
         let path = if source.is_none(key) { Some(&raw const NOWHERE) } else { source.path(key) };
         let (Some(payload), Some(path)) = (payload, path) else { return Err(libc::EFAULT) };
-        let found = self.find(path);
-        let number = match found.group {
+        let found = self.policy.joins().then(|| self.find(path));
+        let number = match found.as_ref().and_then(|found| found.group) {
             Some(number) if self.is_same(number, path) && self.join(number, shape, traits) => number,
             _ => {
                 let group = Group::other(path, shape, traits, self.taken, self.policy)?;
-                self.begin(group, &found)
+                self.begin(group, found.as_ref())
             }
         };
         self.tables.note_key(key, number, false);
@@ -387,13 +189,15 @@ impl<P: Policy> Gather<'_, P> {
     }
 
     /// Begins a group. The one that was its peer's latest is closed.
-    fn begin(&mut self, group: Group, found: &Found) -> u32 {
+    fn begin(&mut self, group: Group, found: Option<&Found>) -> u32 {
         let number = self.made;
-        if let Some(before) = found.group {
+        if let Some(before) = found.and_then(|found| found.group) {
             // SAFETY: the group is made, and no reference to it is used.
             unsafe { (*self.groups.add(before as usize)).room = 0 };
         }
-        self.tables.note_group(found, number);
+        if let Some(found) = found {
+            self.tables.note_group(found, number);
+        }
         self.cuts |= group.cut;
         self.lacks_headers |= !group.has_header;
         // SAFETY: there are no more groups than messages.

@@ -1,6 +1,7 @@
 //! A group: messages that go out together, as one train or one message; and which join it. Pure: no
 //! system calls, no sockets.
 
+use super::gather::Bare;
 use super::message::{RINGMSG_MESSAGE_ALONE, RINGMSG_MESSAGE_TIMESTAMP, Shape, Source, Traits};
 use super::path::{Path, Peer};
 use super::scratch::Zeroed;
@@ -28,7 +29,6 @@ pub(super) struct Group {
     pub cut: bool,
     /// Its header was written when it began.
     pub has_header: bool,
-    unused: bool,
 }
 
 /// The message at a position, and the position that follows in its group.
@@ -51,9 +51,8 @@ pub(super) trait Policy {
     fn joins(&self) -> bool;
     /// The datagrams of this size that a train on this path may have; 1: it takes no trains.
     fn train_max(&self, path: &Path, size: u32) -> u32;
-    /// The longest message to which this applies: on a bare path it needs nothing that the path does
-    /// not say, and as many may follow it in a train as this. 0: it is not so simple.
-    fn bare(&self) -> (u32, u32);
+    /// What is known beforehand of plain messages.
+    fn bare(&self) -> Bare;
     /// Refuses what a message asks for itself where the socket has no such thing. Only asked where
     /// it asks for something.
     fn check(&self, traits: &Traits) -> std::result::Result<(), i32>;
@@ -100,7 +99,6 @@ impl Group {
             peer,
             cut: false,
             has_header: true,
-            unused: false,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 use super::Channel;
 use super::blame::Doubt;
-use super::gather::{Gathered, gather};
+use super::gather::{Bare, Gathered, gather};
 use super::group::{BYTES_MAX_V4, NONE, Policy};
 use super::headers::{self, Sums};
 use super::message::{RINGMSG_MESSAGE_ALONE, Source, Traits};
@@ -83,7 +83,7 @@ pub(super) struct Known<'a> {
     domain: i32,
     /// The datagrams of a train at most, where the path has no say.
     train_max: u32,
-    bare_longest: u32,
+    bare: Bare,
     joins: bool,
     transmit_times: bool,
     is_ip: bool,
@@ -112,8 +112,8 @@ impl Policy for Known<'_> {
     }
 
     #[inline(always)]
-    fn bare(&self) -> (u32, u32) {
-        (self.bare_longest, self.train_max - 1)
+    fn bare(&self) -> Bare {
+        self.bare
     }
 
     #[cold]
@@ -131,11 +131,17 @@ impl Channel {
         let limits = &self.limits;
         let train_max = if limits.trains { limits::segments_max() } else { 1 };
         let refused = (!self.refused.is_empty()).then_some(&self.refused);
-        let is_simple = limits.joins && !limits.segments_by_itself && refused.is_none();
+        let longest = if refused.is_none() { BYTES_MAX_V4 / train_max } else { 0 };
+        let bare = Bare {
+            longest,
+            longest_without_override: if limits.segments_by_itself { 0 } else { longest },
+            room: if limits.joins { train_max - 1 } else { 0 },
+            overrides: limits.segments_by_itself,
+        };
         Known {
             domain: limits.kind.domain,
             train_max,
-            bare_longest: if is_simple { BYTES_MAX_V4 / train_max } else { 0 },
+            bare,
             joins: limits.joins,
             transmit_times: limits.transmit_times,
             is_ip: limits.kind.is_ip(),

@@ -86,8 +86,7 @@ impl Tables {
             seen: Array::new(places)?,
             seen_mask: places - 1,
             stamp: 0,
-            // Odd in every byte: addresses and ports that follow each other do not collide.
-            keys: [random(), random() | 0x0101_0101_0101_0101, random()],
+            keys: [random(), random() | 1, random() | 1],
             misses: 0,
         })
     }
@@ -186,18 +185,19 @@ impl Tables {
         if !path.has(RINGMSG_PATH_REMOTE) {
             return 0;
         }
-        let hash = self.hash_v4(path);
         if path.family == libc::AF_INET as u16 {
-            return hash;
+            return self.hash_v4(path);
         }
         let [high, low, scope] = path.other_peer_words();
-        fold(hash ^ high, self.keys[2] ^ low ^ scope << 32)
+        let hash = fold(path.peer_word() ^ self.keys[0], self.keys[1] ^ high);
+        fold(fold(hash ^ low ^ scope << 32, self.keys[2]), self.keys[1])
     }
 
-    /// The same with an IPv4 address: family, port and that are one word.
+    /// The same with an IPv4 address: family, port and that are one word. All is folded twice: with
+    /// some keys addresses that follow each other would collide if it were once.
     #[inline(always)]
     pub(super) fn hash_v4(&self, path: &Path) -> u64 {
-        fold(path.peer_word() ^ self.keys[0], self.keys[1])
+        fold(fold(path.peer_word() ^ self.keys[0], self.keys[1]), self.keys[2])
     }
 }
 

@@ -21,8 +21,8 @@ impl Policy for Eight {
     fn train_max(&self, path: &Path, _: u32) -> u32 {
         if path.remote_port == 9 { 1 } else { 8 }
     }
-    fn bare(&self) -> (u32, u32) {
-        (0, 0)
+    fn bare(&self) -> Bare {
+        Bare::default()
     }
     fn check(&self, traits: &Traits) -> std::result::Result<(), i32> {
         if traits.transmit_time_ns == 13 { Err(libc::EINVAL) } else { Ok(()) }
