@@ -142,7 +142,7 @@ impl<P: Policy> Gather<'_, P> {
         let bare_v4 = source.path(key).filter(|&path| unsafe { (*path).is_bare_v4() });
         // Neither empty nor too long.
         let fits = source.shape(index).length().wrapping_sub(1) < self.bare.longest_without_override;
-        let (Some(path), true) = (bare_v4, fits) else { return self.take_other_plain(source, index) };
+        let (Some(path), true) = (bare_v4, fits) else { return self.take_v6(source, index) };
         // SAFETY: as above.
         let found = self.tables.look(self.tables.hash_v4(unsafe { &*path }));
         if let Some(number) = found.group {
@@ -150,6 +150,26 @@ impl<P: Policy> Gather<'_, P> {
         }
         let Some(payload) = source.payload(index, source.shape(index).length()) else { return false };
         self.begin_bare(source, index, (Kind::V4, path, payload), Some(&found), false);
+        true
+    }
+
+    /// The same on a path of IPv6 addresses.
+    #[inline(never)]
+    fn take_v6<S: Source>(&mut self, source: &mut S, index: u32) -> bool {
+        let length = source.shape(index).length();
+        let fits = length.wrapping_sub(1) < self.bare.longest_without_override && self.policy.joins();
+        let path =
+            source.path(source.path_key(index)).filter(|_| fits && self.policy.domain() == libc::AF_INET6);
+        // SAFETY: the source's maker promises that its paths are readable.
+        let peer = path.and_then(|path| unsafe { (*path).bare_v6() });
+        let (Some(path), Some(peer)) = (path, peer) else { return self.take_other_plain(source, index) };
+        // SAFETY: as above.
+        let found = self.tables.look(self.tables.hash(unsafe { &*path }));
+        if let Some(number) = found.group {
+            return self.join_by_content(source, index, path, number);
+        }
+        let Some(payload) = source.payload(index, length) else { return false };
+        self.begin_bare(source, index, (Kind::V6(peer), path, payload), Some(&found), false);
         true
     }
 
@@ -171,9 +191,21 @@ impl<P: Policy> Gather<'_, P> {
             self.begin_bare(source, index, (kind, path, payload), found.as_ref(), self.bare.overrides);
             return true;
         }
+        self.begin_plain(source, index, path, found.as_ref())
+    }
+
+    #[inline(never)]
+    fn begin_plain<S: Source>(
+        &mut self,
+        source: &mut S,
+        index: u32,
+        path: *const Path,
+        found: Option<&Found>,
+    ) -> bool {
+        let (key, length) = (source.path_key(index), source.shape(index).length());
         let Ok(group) = Group::plain(path, length, self.taken, self.policy) else { return false };
         let Some(payload) = source.payload(index, length) else { return false };
-        let number = self.begin(group, found.as_ref());
+        let number = self.begin(group, found);
         self.tables.note_key(key, number, false);
         self.put(index, payload, length);
         true
