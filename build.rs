@@ -18,6 +18,7 @@ const SOURCES: &[&str] = &[
     "src/sender/handle.rs",
     "src/capi/support.rs",
     "src/capi/ring.rs",
+    "src/capi/socket.rs",
     "src/capi/pool.rs",
     "src/capi/submit.rs",
     "src/capi/reap.rs",
@@ -88,5 +89,5 @@ fn polish(text: String) -> String {
         let block = place.unwrap_or_else(|| panic!("build.rs: no function {function} in the header"));
         *block = format!("/* {:-<88} */\n/* {title:88} */\n/* {:-<88} */\n\n{block}", "", "");
     }
-    blocks.join("\n\n")
+    blocks.join("\n\n").trim_end().to_owned() + "\n"
 }

@@ -1,10 +1,11 @@
-/* What sending costs, receiving left out: batches of 512 answers on one socket, by ringmsg_send(), by
- * a hand-written loop that groups them with UDP_SEGMENT, and by sendmmsg(2) of 64 at a time without
- * grouping. The variants take turns within each round, on the same messages; what counts is the
- * thread's CPU time, in which the kernel delivers over loopback as well. Receivers are emptied, and
- * what came is counted, outside the measurement.
+/* What sending costs, receiving left out: batches of 512 answers on one socket, by
+ * ringmsg_send(), by a hand-written loop that groups them with UDP_SEGMENT, and by sendmmsg(2)
+ * of 64 at a time without grouping. The variants take turns within each round, on the same
+ * messages; what counts is the thread's CPU time, in which the kernel delivers over loopback as
+ * well. Receivers are emptied, and what came is counted, outside the measurement.
  *
- *   send_alone [ROUNDS]        prints the medians of the ratios to the first variant, with quartiles */
+ * send_alone [ROUNDS]        prints the medians of the ratios to the first variant, with
+ * quartiles */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif

@@ -31,6 +31,10 @@
 #ifndef RINGMSG_HPP
 #define RINGMSG_HPP
 
+#if !defined(__cplusplus) || (__cplusplus < 202002L && (!defined(_MSVC_LANG) || _MSVC_LANG < 202002L))
+#error "ringmsg.hpp needs C++20: compile with -std=c++20, or use ringmsg.h"
+#else
+
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -185,6 +189,13 @@ inline std::string describe_support()
 inline void socket_enable(int fd, std::uint32_t metadata, on_error fail = {})
 {
     fail(ringmsg_socket_enable(fd, metadata));
+}
+
+/// Switches off exactly the options behind `metadata`, for everybody who shares the socket. GRO only
+/// while nothing is queued: see ringmsg_socket_disable().
+inline void socket_disable(int fd, std::uint32_t metadata, on_error fail = {})
+{
+    fail(ringmsg_socket_disable(fd, metadata));
 }
 
 /// How a ring is to be made; begins with the defaults.
@@ -617,4 +628,5 @@ inline int ring::refill(batch &batch, const wait_options &options) noexcept
 
 } // namespace ringmsg
 
+#endif // C++20
 #endif

@@ -16,6 +16,8 @@ pub(crate) enum Call {
     Setup(u32),
     Enter,
     Register,
+    /// io_uring_register(2) for a pool's buffer ring.
+    RegisterPool,
 }
 
 /// What is known of this process and its kernel.
@@ -40,7 +42,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 
 /// The error for a refused call.
 pub(crate) fn refusal(call: Call, errno: i32) -> Error {
-    Error::with(errno, sentence(call, errno, &Facts::gather()))
+    Error::with(errno, format_args!("{}", sentence(call, errno, &Facts::gather())))
 }
 
 fn sentence(call: Call, errno: i32, facts: &Facts) -> String {
@@ -48,6 +50,7 @@ fn sentence(call: Call, errno: i32, facts: &Facts) -> String {
         Call::Setup(_) => "io_uring_setup",
         Call::Enter => "io_uring_enter",
         Call::Register => "io_uring_register",
+        Call::RegisterPool => "pool: IORING_REGISTER_PBUF_RING",
     };
     let reason = match (errno, call) {
         (libc::EPERM, Call::Setup(_)) => forbidden(facts),
@@ -59,7 +62,8 @@ fn sentence(call: Call, errno: i32, facts: &Facts) -> String {
             format!("rings can be made, but {}", blocked(facts))
         }
         (libc::ENOSYS, Call::Setup(_)) => absent(facts),
-        (libc::ENOMEM, _) => short_of_memory(facts),
+        (libc::ENOMEM, Call::RegisterPool) => short_of_memory(facts, "fewer buffers, or for fewer pools"),
+        (libc::ENOMEM, _) => short_of_memory(facts, "fewer entries"),
         (libc::EINVAL, Call::Setup(flags)) => unknown_flags(flags, facts),
         (libc::EMFILE, _) => {
             "this process has too many descriptors open; raise RLIMIT_NOFILE (ulimit -n)".into()
@@ -131,16 +135,17 @@ fn absent(facts: &Facts) -> String {
     }
 }
 
-fn short_of_memory(facts: &Facts) -> String {
+fn short_of_memory(facts: &Facts, less: &str) -> String {
     match facts.memlock {
         Some(bytes) if !facts.may_lock => format!(
-            "rings count against RLIMIT_MEMLOCK before Linux 5.12 and since 6.14, and it is {} KiB; raise it \
-             (ulimit -l, LimitMEMLOCK= in systemd), or ask for fewer entries",
+            "all rings and pools of a user count against RLIMIT_MEMLOCK before Linux 5.12 and since \
+             6.14, and it is {} KiB; raise it (ulimit -l, LimitMEMLOCK= in systemd), or ask for {less}",
             bytes >> 10
         ),
-        _ => "the kernel has not enough memory; ask for fewer entries, or look at the memory limit of the \
-              control group (RLIMIT_MEMLOCK is not the cause)"
-            .into(),
+        _ => format!(
+            "the kernel has not enough memory; ask for {less}, or look at the memory limit of the \
+             control group (RLIMIT_MEMLOCK is not the cause)"
+        ),
     }
 }
 

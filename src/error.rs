@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ffi::{CStr, c_int};
+use std::fmt::{Arguments, Write};
 
 /// What went wrong: an errno for programs, a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,14 +16,17 @@ pub struct Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An error whose sentence is known beforehand. Allocates nothing.
+    /// An error with a fixed sentence. Allocates nothing.
     pub const fn new(errno: c_int, sentence: &'static str) -> Self {
         Self { errno, sentence: Cow::Borrowed(sentence) }
     }
 
-    /// An error whose sentence is made for the occasion.
-    pub fn with(errno: c_int, sentence: String) -> Self {
-        Self { errno, sentence: Cow::Owned(sentence) }
+    /// An error whose sentence names the values at fault. Where there is no memory for all of the
+    /// sentence, it is cut.
+    pub fn with(errno: c_int, sentence: Arguments<'_>) -> Self {
+        let mut text = Text(String::new());
+        let _ = text.write_fmt(sentence);
+        Self { errno, sentence: Cow::Owned(text.0) }
     }
 
     /// The system call `what` failed just now; its errno becomes ours.
@@ -33,7 +37,7 @@ impl Error {
     /// The system call `what` failed with `error`.
     pub fn from_io(what: &str, error: &std::io::Error) -> Self {
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
-        Self::with(errno, format!("{what}: {}", describe(errno)))
+        Self::with(errno, format_args!("{what}: {}", describe(errno)))
     }
 
     /// The positive errno.
@@ -47,12 +51,23 @@ impl Error {
     }
 
     /// Turns the error into what a C function returns, and keeps the sentence for
-    /// `ringmsg_last_error`. This is the only place where the two part.
+    /// `ringmsg_last_error`. This is the only place where errno and sentence are separated.
     pub(crate) fn into_c(self) -> c_int {
         let Self { errno, sentence } = self;
-        // A thread that is already being torn down has nobody left to ask for the sentence.
+        // TLS already destroyed: the thread is exiting, and cannot ask for the sentence any more.
         let _ = LAST.try_with(|last| *last.borrow_mut() = sentence);
         -errno
+    }
+}
+
+/// A string that stops growing, instead of aborting, when there is no memory.
+struct Text(String);
+
+impl Write for Text {
+    fn write_str(&mut self, part: &str) -> std::fmt::Result {
+        self.0.try_reserve(part.len()).map_err(|_| std::fmt::Error)?;
+        self.0.push_str(part);
+        Ok(())
     }
 }
 
@@ -135,7 +150,7 @@ mod tests {
     #[test]
     fn the_sentence_of_the_last_failure_is_kept_for_the_thread() {
         assert_eq!(Error::new(libc::EINVAL, "first").into_c(), -libc::EINVAL);
-        assert_eq!(Error::with(libc::EBUSY, "second".into()).into_c(), -libc::EBUSY);
+        assert_eq!(Error::with(libc::EBUSY, format_args!("second")).into_c(), -libc::EBUSY);
         assert_eq!(with_last(str::to_owned), "second");
         std::thread::spawn(|| assert_eq!(with_last(str::to_owned), "")).join().unwrap();
     }

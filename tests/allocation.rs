@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::ptr::{NonNull, null_mut};
 
-use ringmsg::capi::{pool::*, reap::*, ring::*, send::*, submit::*, support::ringmsg_last_error};
+use ringmsg::capi::{pool::*, reap::*, ring::*, send::*, socket::*, submit::*, support::ringmsg_last_error};
 use ringmsg::config::{
     PoolConfig, RINGMSG_SETUP_COOP_TASKRUN, RINGMSG_SETUP_DEFER_TASKRUN, RingConfig, Wait,
 };
@@ -346,9 +346,7 @@ fn sending() {
                 messages[8].payload = 16 as _; // not there
                 messages[9].reserved = 1;
                 assert_eq!(ringmsg_send(sender, messages.as_mut_ptr(), 64, 0), 64);
-                for i in 5..10 {
-                    messages[i] = message(i, 100 + round);
-                }
+                messages = std::array::from_fn(|i| message(i, 100 + round));
                 let columns = ringmsg_send_columns(
                     sender,
                     payload.as_ptr().cast(),
@@ -363,9 +361,7 @@ fn sending() {
                     0,
                 );
                 assert_eq!(columns, 64);
-                for i in 0..64 {
-                    messages[i].path = std::ptr::null();
-                }
+                messages.iter_mut().for_each(|message| message.path = std::ptr::null());
                 let mut sent = ringmsg_send(other, messages.as_mut_ptr(), 64, 0);
                 while sent > 0 {
                     sent = ringmsg_send(other, messages.as_mut_ptr(), 64, 0);
@@ -375,9 +371,7 @@ fn sending() {
                     ringmsg_send(other, messages.as_mut_ptr(), 64, RINGMSG_SEND_RESUME),
                     -libc::EAGAIN
                 );
-                for i in 0..64 {
-                    messages[i] = message(i, 100);
-                }
+                messages = std::array::from_fn(|i| message(i, 100));
             }
         });
         assert_eq!(later, 0);

@@ -49,16 +49,21 @@ c_programs! {
     buffers
     cancel
     control
+    counts
     descriptors
     dry
+    edge_loops
     errors
     faults
     fairness
     fork
+    fork_registry
     freeing
     gro
     limits
     lingering
+    many_sockets
+    memlock
     metadata
     once
     polling
@@ -78,6 +83,7 @@ c_programs! {
     shortage
     signals
     single_shot
+    socket_options
     storm
     streams
     struct_sizes

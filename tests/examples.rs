@@ -370,6 +370,7 @@ fn the_readmes_program_works() {
     let (running, mut output) = start(quickstart);
     // What is sent before it is bound is lost. In the end, EOF tells the reader below.
     let seen = Arc::new(AtomicBool::new(false));
+    let pid = running.0.id() as libc::pid_t;
     let sender = std::thread::spawn({
         let seen = Arc::clone(&seen);
         move || {
@@ -382,8 +383,15 @@ fn the_readmes_program_works() {
             drop(running);
         }
     });
-    let said = line(&mut output);
+    let expected = format!("10 bytes from port {source}, ECN 0: hello ring");
+    assert_eq!(line(&mut output).trim_end(), expected);
+    // Ctrl-Z and fg: the loop goes on.
+    for signal in [libc::SIGSTOP, libc::SIGCONT] {
+        // SAFETY: the program runs until its handle is dropped.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(line(&mut output).trim_end(), expected);
     seen.store(true, Ordering::Relaxed);
     sender.join().unwrap();
-    assert_eq!(said.trim_end(), format!("10 bytes from port {source}, ECN 0: hello ring"));
 }

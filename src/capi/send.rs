@@ -3,14 +3,13 @@
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
 
-use crate::config;
 use crate::error::{Error, Result};
 use crate::record::Metadata;
 use crate::sender::{
     self, Base, Columns, Message, Offsets, Path, Pointers, Sender, SenderConfig, SenderStats,
 };
 
-use super::{known, null, without_ring};
+use super::{check_count, known, null, versioned, without_ring};
 
 /// ringmsg_path_reply: the path of an answer to a received datagram: back to its source, from
 /// the address that it was sent to. Over IPv4, mapped or not, the source address is LOCAL_V4,
@@ -87,7 +86,7 @@ pub unsafe extern "C" fn ringmsg_sender_new(
             SenderConfig::default()
         } else {
             // SAFETY: the caller's promise is passed on.
-            unsafe { config::read(config) }?
+            unsafe { versioned::read(config) }?
         };
         let made = Sender::open(fd, &config)?;
         // SAFETY: not NULL, and the caller promises it is writable.
@@ -104,17 +103,14 @@ fn with_sender(sender: Option<NonNull<Sender>>, body: impl FnOnce(&Sender) -> Re
 
 /// An array of a batch, which the caller gives as a pointer.
 fn check_array<T>(what: &'static str, array: *const T, count: u32) -> Result<()> {
-    if count > 0 && array.is_null() {
+    if check_count(what, count)? > 0 && array.is_null() {
         return Err(null(what));
     }
-    if count > i32::MAX as u32 {
+    if !array.is_aligned() {
         return Err(Error::with(
             libc::EINVAL,
-            format!("{what}: {count} is a negative count; was it an error?"),
+            format_args!("{what}: it is not aligned to {}", align_of::<T>()),
         ));
-    }
-    if !array.addr().is_multiple_of(align_of::<T>()) {
-        return Err(Error::with(libc::EINVAL, format!("{what}: it is not aligned to {}", align_of::<T>())));
     }
     Ok(())
 }
@@ -122,7 +118,7 @@ fn check_array<T>(what: &'static str, array: *const T, count: u32) -> Result<()>
 fn check_flags(flags: u32) -> Result<()> {
     let unknown = flags & !(sender::RINGMSG_SEND_WAIT | sender::RINGMSG_SEND_RESUME);
     if unknown != 0 {
-        return Err(Error::with(libc::EINVAL, format!("send: unknown flags {unknown:#x}")));
+        return Err(Error::with(libc::EINVAL, format_args!("send: unknown flags {unknown:#x}")));
     }
     Ok(())
 }
@@ -132,7 +128,10 @@ fn check_base(base: *const c_void, length: usize, paths: *const Path, path_count
         return Err(null("base"));
     }
     if length > isize::MAX as usize {
-        return Err(Error::with(libc::EINVAL, format!("base: {length} bytes are more than memory holds")));
+        return Err(Error::with(
+            libc::EINVAL,
+            format_args!("base: {length} bytes are more than memory holds"),
+        ));
     }
     check_array("paths", paths, path_count)
 }
@@ -267,7 +266,7 @@ pub unsafe extern "C" fn ringmsg_sender_stats(sender: Option<&Sender>, stats: *m
     without_ring(|| {
         let sender = sender.ok_or_else(|| null("sender"))?;
         // SAFETY: the caller's promise is passed on.
-        unsafe { config::write(stats, &sender.stats()?) }.map(|()| 0)
+        unsafe { versioned::write(stats, &sender.stats()?) }.map(|()| 0)
     })
 }
 

@@ -55,8 +55,8 @@ impl Source for Pointers {
     #[inline(always)]
     fn traits(&self, index: u32) -> Traits {
         let message = self.at(index);
-        // SAFETY: `new` demands it; the class is read with the reserved bytes behind it, which are one
-        // word.
+        // SAFETY: `new` demands it; the class is read with the reserved bytes behind it, which are
+        // one word.
         unsafe {
             Traits {
                 transmit_time_ns: (*message).transmit_time_ns,

@@ -3,7 +3,7 @@
 
 use std::os::fd::RawFd;
 
-use crate::socket;
+use crate::sys::sockopt;
 
 use super::message::Source;
 use super::submit::Call;
@@ -49,7 +49,7 @@ impl<S: Source> Call<'_, S> {
         if !may_be_pending(errno) || (refused && !always_pending) || doubt.tries == TRIES {
             return true;
         }
-        let pending = socket::get::<i32>(self.channel.fd(), libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or(0);
+        let pending = sockopt::get::<i32>(self.channel.fd(), libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or(0);
         self.count_pending(pending);
         let clean = pending == 0 && !always_pending;
         if !clean {
@@ -92,6 +92,6 @@ fn is_nearly_full(fd: RawFd) -> bool {
     let mut queued = 0i32;
     // SAFETY: one writable int.
     let known = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut queued) } == 0;
-    let limit = socket::get::<i32>(fd, libc::SOL_SOCKET, libc::SO_SNDBUF);
+    let limit = sockopt::get::<i32>(fd, libc::SOL_SOCKET, libc::SO_SNDBUF);
     !known || limit.is_ok_and(|limit| queued >= limit / 2)
 }

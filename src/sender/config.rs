@@ -2,7 +2,7 @@
 
 use std::mem::{offset_of, size_of};
 
-use crate::config::{Sized32, reserved_is_zero};
+use crate::config::reserved_is_zero;
 use crate::error::{Error, Result};
 
 /// Every message leaves as it is given: none are joined into trains.
@@ -67,15 +67,6 @@ const _: () = {
     assert!(size_of::<SenderStats>() == 88 && offset_of!(SenderStats, messages) == 8);
 };
 
-// SAFETY: repr(C), integers only; the sizes asserted above leave no room for padding.
-unsafe impl Sized32 for SenderConfig {
-    const NAME: &'static str = "ringmsg_sender_config";
-}
-// SAFETY: as above.
-unsafe impl Sized32 for SenderStats {
-    const NAME: &'static str = "ringmsg_sender_stats";
-}
-
 impl Default for SenderConfig {
     fn default() -> Self {
         Self { size: size_of::<Self>() as u32, batch: 0, flags: 0, transmit_clock: -1, reserved: [0; 12] }
@@ -89,13 +80,13 @@ impl SenderConfig {
         if self.flags & !SENDER_ALL != 0 {
             return Err(Error::with(
                 libc::EINVAL,
-                format!("sender: unknown flags {:#x}", self.flags & !SENDER_ALL),
+                format_args!("sender: unknown flags {:#x}", self.flags & !SENDER_ALL),
             ));
         }
         if self.batch > BATCH_MAX {
             return Err(Error::with(
                 libc::EINVAL,
-                format!("sender: a batch of {} messages is more than {BATCH_MAX}", self.batch),
+                format_args!("sender: a batch of {} messages is more than {BATCH_MAX}", self.batch),
             ));
         }
         Ok(())

@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::clock;
+use crate::sys::clock;
 
 use super::encode;
 use super::group::{self, Group, NONE};

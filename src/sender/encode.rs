@@ -180,8 +180,9 @@ pub(super) unsafe fn add_override(to: *mut u64, length: usize) -> usize {
     writer.end
 }
 
-/// Writes the control messages that a group has from its beginning; returns their length. Behind the
-/// last one there is no padding: up to 36 bytes are copied to the kernel's stack, more is allocated.
+/// Writes the control messages that a group has from its beginning; returns their length. Behind
+/// the last one there is no padding: up to 36 bytes are copied to the kernel's stack, more is
+/// allocated.
 ///
 /// # Safety
 /// `to` is writable for CONTROL_MAX bytes, and aligned as a cmsghdr is.

@@ -127,8 +127,8 @@ impl<P: Policy> Gather<'_, P> {
         }
     }
 
-    /// Any other message: a train, an empty one, one that asks for something or that ends its peer's
-    /// group, a bad one.
+    /// Any other message: a train, an empty one, one that asks for something or that ends its
+    /// peer's group, a bad one.
     #[cold]
     #[inline(never)]
     fn take_other<S: Source>(&mut self, source: &mut S, index: u32) {
@@ -165,8 +165,8 @@ impl<P: Policy> Gather<'_, P> {
     }
 
     fn find(&self, path: *const Path) -> Found {
-        // SAFETY: the source's maker promises that its paths are readable; groups that are noted are
-        // made.
+        // SAFETY: the source's maker promises that its paths are readable; groups that are noted
+        // are made.
         let (path, groups) = unsafe { (&*path, self.groups) };
         // SAFETY: as above.
         self.tables.find(path, |group| unsafe { (*(*groups.add(group as usize)).path).has_same_peer(path) })

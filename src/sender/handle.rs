@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
-use crate::fork;
+use crate::sys::fork;
 
 use super::Channel;
 use super::config::{SenderConfig, SenderStats};
@@ -111,7 +111,8 @@ impl Sender {
             Err(error) if error.errno() == libc::ENOTRECOVERABLE => {}
             Err(error) => return Err(error),
         }
-        // SAFETY: it was entered, and the guard is not dropped; or it is poisoned, and nobody enters it.
+        // SAFETY: it was entered, and the guard is not dropped; or it is poisoned, and nobody
+        // enters it.
         let channel = unsafe { (*self.channel.get()).take() };
         self.state.store(state(FREED), Ordering::Release);
         keep_freed(self);

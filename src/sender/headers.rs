@@ -65,8 +65,8 @@ pub(super) fn write<S: Source>(
         if group.has_header && group.datagrams == 1 {
             continue;
         }
-        // SAFETY: a path is readable for as long as the source is used; addresses and control messages
-        // have room for the most that each of a batch of groups can have.
+        // SAFETY: a path is readable for as long as the source is used; addresses and control
+        // messages have room for the most that each of a batch of groups can have.
         unsafe {
             let path = &*group.path;
             if !group.has_header {
@@ -83,16 +83,22 @@ pub(super) fn write<S: Source>(
             }
             if group.datagrams > 1 || group.traits.flags & RINGMSG_MESSAGE_TIMESTAMP != 0 {
                 let more = more(limits, source, group, scratch.links[group.first as usize].index);
-                let length =
-                    encode::add_control(more, header.msg_control.cast(), header.msg_controllen as usize);
+                let length = encode::add_control(more, header.msg_control.cast(), control_length(header));
                 header.msg_controllen = length as _;
             }
             if !group.has_header {
-                control = control.add(align(header.msg_controllen as usize));
+                control = control.add(align(control_length(header)));
             }
         }
     }
     sums
+}
+
+/// musl has it as 32 bits.
+#[inline(always)]
+#[allow(clippy::unnecessary_cast)]
+fn control_length(header: &libc::msghdr) -> usize {
+    header.msg_controllen as usize
 }
 
 /// What is added to the control messages of a group that is complete, and begins with this message.

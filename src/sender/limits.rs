@@ -5,7 +5,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Error, Result};
-use crate::socket::{self, Kind};
+use crate::socket::Kind;
+use crate::sys::sockopt::{self, is_on};
 
 use super::config::{RINGMSG_SENDER_NO_GROUPING, RINGMSG_SENDER_TIMESTAMPS, SenderConfig};
 use super::encode;
@@ -79,7 +80,7 @@ impl Limits {
                 "sender: a stream has no messages; only datagram and seqpacket sockets can have a sender",
             ));
         }
-        let protocol = socket::get::<i32>(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL).unwrap_or(0);
+        let protocol = sockopt::get::<i32>(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL).unwrap_or(0);
         let is_udp = kind.is_ip() && kind.kind == libc::SOCK_DGRAM && protocol == libc::IPPROTO_UDP;
         if is_udp && is_on(fd, libc::SOL_UDP, libc::UDP_CORK) {
             return Err(Error::new(
@@ -125,7 +126,7 @@ impl Limits {
             return Err(Error::new(libc::EOPNOTSUPP, "sender: only IP sockets have transmit times"));
         }
         // What was never set reads as clock 0 (CLOCK_REALTIME) without flags.
-        let [set_clock, flags] = socket::get::<[i32; 2]>(fd, libc::SOL_SOCKET, SO_TXTIME)
+        let [set_clock, flags] = sockopt::get::<[i32; 2]>(fd, libc::SOL_SOCKET, SO_TXTIME)
             .map_err(|error| Error::from_io("sender: SO_TXTIME", &error))?;
         if (set_clock, flags) != (0, 0) {
             if set_clock == clock {
@@ -133,11 +134,13 @@ impl Limits {
             }
             return Err(Error::with(
                 libc::EBUSY,
-                format!("sender: the socket's transmit times are of clock {set_clock} already, not {clock}"),
+                format_args!(
+                    "sender: the socket's transmit times are of clock {set_clock} already, not {clock}"
+                ),
             ));
         }
         let wanted = [clock, 0];
-        socket::set(fd, libc::SOL_SOCKET, SO_TXTIME, &wanted).map_err(|error| {
+        sockopt::set(fd, libc::SOL_SOCKET, SO_TXTIME, wanted).map_err(|error| {
             Error::from_io(
                 "sender: SO_TXTIME (another clock than CLOCK_MONOTONIC takes CAP_NET_ADMIN)",
                 &error,
@@ -158,11 +161,11 @@ impl Limits {
             };
         }
         let before =
-            socket::get::<[u32; 2]>(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING).map_or(0, |both| both[0]);
+            sockopt::get::<[u32; 2]>(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING).map_or(0, |both| both[0]);
         let mut on = before;
         if wanted && before & BROUGHT_BACK != BROUGHT_BACK {
             on = before | BROUGHT_BACK;
-            socket::set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, &on)
+            sockopt::set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, on)
                 .map_err(|error| Error::from_io("sender: SO_TIMESTAMPING", &error))?;
         }
         self.timestamping = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
@@ -172,10 +175,6 @@ impl Limits {
         self.timestamp_ids = on & libc::SOF_TIMESTAMPING_OPT_ID != 0 && takes_timestamp_ids(self.kind);
         Ok(())
     }
-}
-
-fn is_on(fd: RawFd, level: i32, name: i32) -> bool {
-    socket::get::<i32>(fd, level, name).is_ok_and(|value| value != 0)
 }
 
 /// A socket of our own, to try things on.
@@ -189,9 +188,9 @@ fn socket_to_try(kind: Kind) -> Option<OwnedFd> {
 /// Whether this kernel (4.18 or later), and what filters its system calls, has UDP_SEGMENT. Where
 /// there can be no socket to try setting it on, reading it must do.
 fn can_segment(fd: RawFd, kind: Kind) -> bool {
-    socket::get::<i32>(fd, libc::SOL_UDP, libc::UDP_SEGMENT).is_ok()
+    sockopt::get::<i32>(fd, libc::SOL_UDP, libc::UDP_SEGMENT).is_ok()
         && socket_to_try(kind)
-            .is_none_or(|own| socket::set(own.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, &0i32).is_ok())
+            .is_none_or(|own| sockopt::set(own.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 0i32).is_ok())
 }
 
 /// Whether this kernel (6.13 or later) has SCM_TS_OPT_ID. MSG_PROBE: nothing is sent.
@@ -207,7 +206,7 @@ fn takes_timestamp_ids(kind: Kind) -> bool {
     const MSG_PROBE: i32 = 0x10;
     let Some(own) = socket_to_try(Kind { domain: libc::AF_INET, ..kind }) else { return is_at_least(6, 13) };
     let ids = libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_OPT_ID;
-    if socket::set(own.as_raw_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPING, &ids).is_err() {
+    if sockopt::set(own.as_raw_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPING, ids).is_err() {
         return false;
     }
     let mut name = [0u64; NAME_WORDS];

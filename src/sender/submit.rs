@@ -6,8 +6,8 @@
 
 use std::os::fd::RawFd;
 
-use crate::clock;
 use crate::error::{Error, Result};
+use crate::sys::clock;
 
 use super::Channel;
 use super::blame::Doubt;
@@ -134,7 +134,7 @@ impl Channel {
         let longest = if refused.is_none() { BYTES_MAX_V4 / train_max } else { 0 };
         let bare = Bare {
             longest,
-            longest_without_override: if limits.segments_by_itself { 0 } else { longest },
+            joinable: if limits.joins && !limits.segments_by_itself { longest } else { 0 },
             room: if limits.joins { train_max - 1 } else { 0 },
             overrides: limits.segments_by_itself,
         };

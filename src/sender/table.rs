@@ -1,5 +1,5 @@
-//! Which group a message may join: the latest of its peer. Two hash tables for a batch, by the key of
-//! a path (all that is needed while messages share path structs) and by its content.
+//! Which group a message may join: the latest of its peer. Two hash tables for a batch, by the key
+//! of a path (all that is needed while messages share path structs) and by its content.
 
 use crate::error::Result;
 

@@ -7,7 +7,7 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use crate::fork;
+use crate::sys::fork;
 
 /// A signal ended the wait.
 pub(super) struct Interrupted;
@@ -29,8 +29,8 @@ struct Epoll {
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl Waiter {
-    /// Waits until `socket` has room. `fruitless`: nothing was sent since the last wait, though that
-    /// said so.
+    /// Waits until `socket` has room. `fruitless`: nothing was sent since the last wait, though
+    /// that said so.
     pub(super) fn wait(&mut self, socket: RawFd, fruitless: bool) -> Result<(), Interrupted> {
         match self.armed(socket) {
             Some(epoll) if !fruitless => wait_for_edge(epoll),

@@ -102,7 +102,7 @@ static void waits_and_flags(void)
     static const int bad[] = {MSG_PEEK, MSG_DONTWAIT, MSG_WAITALL, MSG_OOB};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         REFUSED(ringmsg_recvmsg_multishot(it.ring, it.pool, it.receiver, bad[i], 0, 9), EINVAL);
-    REFUSED(ringmsg_socket_enable(it.receiver, 1u << 14), EINVAL);
+    REFUSED(ringmsg_socket_enable(it.receiver, 1u << 16), EINVAL);
     REFUSED(ringmsg_socket_enable(it.receiver, 1u << 31), EINVAL);
     REFUSED(ringmsg_cancel(it.ring, 9), ENOENT);
     struct ringmsg_stats stats = {.size = sizeof stats};

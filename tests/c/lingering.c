@@ -49,9 +49,14 @@ static void a_linger_is_an_upper_bound(void)
         CHECK(best >= RINGMSG_LINGER_MAX_US - 1000); /* it did wait for company */
     else
         CHECK(best < 5000 * TEST_PATIENCE); /* lingering costs there: ignored */
-    /* More than the most is the most. */
-    wait = waiting(2000, 1000000);
-    CHECK(best_reap_us(&wait, 1, 10) < RINGMSG_LINGER_MAX_US + 5000 * TEST_PATIENCE);
+    /* More than the maximum is refused, in microseconds and as a bound of AUTO. */
+    struct ringmsg_record record;
+    static const uint32_t more[] = {RINGMSG_LINGER_MAX_US + 1, 1000000,
+                                    RINGMSG_LINGER_AUTO_WITHIN | (RINGMSG_LINGER_MAX_US + 1)};
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
+        wait = waiting(2000, more[i]);
+        REFUSED(ringmsg_reap(it.ring, &record, NULL, 1, &wait), EINVAL);
+    }
     tear_down();
 }
 

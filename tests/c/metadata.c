@@ -4,6 +4,8 @@
 #include <linux/errqueue.h>
 #include <linux/net_tstamp.h>
 #include <net/if.h>
+#include <sched.h>
+#include <sys/ioctl.h>
 
 #ifndef SO_RCVMARK
 #define SO_RCVMARK 75
@@ -279,6 +281,12 @@ static void error_queue(int family)
         CHECK(r.metadata.valid & RINGMSG_META_SOCKET_ERROR);
         EQUAL(r.metadata.socket_error, ECONNREFUSED);
         EQUAL(r.metadata.source_port, port); /* of the datagram that failed */
+        EQUAL(r.metadata.error_origin, family == AF_INET ? SO_EE_ORIGIN_ICMP : SO_EE_ORIGIN_ICMP6);
+        EQUAL(r.metadata.error_type, family == AF_INET ? 3 : 1); /* destination unreachable */
+        EQUAL(r.metadata.error_code, family == AF_INET ? 3 : 4); /* port */
+        CHECK(r.metadata.valid & RINGMSG_META_OFFENDER);
+        static const uint8_t loopback[2][16] = {{127, 0, 0, 1}, {[15] = 1}};
+        CHECK(memcmp(r.metadata.offender, loopback[family == AF_INET6], family == AF_INET ? 4 : 16) == 0);
         EQUAL(r.record.result, 9);
         CHECK(memcmp(payload_of(r.ring, &r.record), "to nobody", 9) == 0);
     }
@@ -306,11 +314,59 @@ static void transmit_timestamps_fit(void)
             EQUAL(r.metadata.valid & ~RINGMSG_META_SOURCE & ~RINGMSG_META_DESTINATION & ~RINGMSG_META_INTERFACE &
                       ~RINGMSG_META_LOCAL_V4,
                   RINGMSG_META_SOFTWARE_TIMESTAMP | RINGMSG_META_SOCKET_ERROR);
-            EQUAL(r.metadata.socket_error, ENOMSG);
+            EQUAL(r.metadata.socket_error, 0); /* a note is no error */
+            EQUAL(r.metadata.error_origin, SO_EE_ORIGIN_TIMESTAMPING);
+            EQUAL(r.metadata.error_data, i); /* OPT_ID counts from 0 */
             check_recent(&r.metadata);
         }
         OK(ringmsg_ring_free(r.ring));
     }
+}
+
+/* A zero-copy send is answered by a note: which sends it covers, and whether the kernel copied. */
+static void zero_copy_notes_are_no_errors(void)
+{
+    int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+    if (setsockopt(sender, SOL_SOCKET, SO_ZEROCOPY, &(int){1}, sizeof(int)) != 0)
+        skip_test("this kernel has no SO_ZEROCOPY for UDP (5.0 has it)");
+    struct reception r = receive_from(sender, MSG_ERRQUEUE);
+    for (uint32_t i = 0; i < 3; i++) {
+        SYS(send(sender, "no copy", 7, MSG_ZEROCOPY));
+        next_record(&r);
+        CHECK(r.metadata.valid & RINGMSG_META_SOCKET_ERROR);
+        CHECK(!(r.metadata.valid & RINGMSG_META_OFFENDER));
+        EQUAL(r.metadata.socket_error, 0);
+        EQUAL(r.metadata.error_origin, SO_EE_ORIGIN_ZEROCOPY);
+        EQUAL(r.metadata.error_info, i);
+        EQUAL(r.metadata.error_data, i);
+        EQUAL(r.metadata.error_code, SO_EE_CODE_ZEROCOPY_COPIED); /* loopback always copies */
+    }
+    OK(ringmsg_ring_free(r.ring));
+}
+
+/* A datagram that is too long for the path is answered by the MTU of that path. */
+static void the_mtu_of_a_path_is_reported(void)
+{
+    enum { MTU = 1400 };
+    if (unshare(CLONE_NEWNET) != 0)
+        skip_test("only root may make a network namespace");
+    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+    int receiver = bound_udp(AF_INET);
+    SYS(ioctl(receiver, SIOCSIFFLAGS, &lo));
+    lo.ifr_mtu = MTU;
+    SYS(ioctl(receiver, SIOCSIFMTU, &lo));
+    int sender = sender_to(receiver);
+    static char data[2000];
+    OK(ringmsg_socket_enable(sender, RINGMSG_META_SOCKET_ERROR));
+    set_int(sender, SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
+    struct reception r = receive_from(sender, MSG_ERRQUEUE);
+    EQUAL(send(sender, data, sizeof data, 0), -1);
+    EQUAL(errno, EMSGSIZE);
+    next_record(&r);
+    EQUAL(r.metadata.socket_error, EMSGSIZE);
+    EQUAL(r.metadata.error_origin, SO_EE_ORIGIN_LOCAL);
+    EQUAL(r.metadata.error_info, MTU);
+    OK(ringmsg_ring_free(r.ring));
 }
 
 /* --- control space ----------------------------------------------------------------------- */
@@ -390,4 +446,5 @@ static void with_everything_on_nothing_is_cut(void)
 TESTS(TEST(ipv4_datagrams_bring_all_of_it), TEST(ipv6_datagrams_bring_all_of_it),
       TEST(ipv4_datagrams_on_ipv6_sockets_stay_ipv6), TEST(every_form_of_timestamp), TEST(the_drop_counter),
       TEST(errors_come_from_the_error_queue), TEST(transmit_timestamps_fit),
+      TEST(zero_copy_notes_are_no_errors), TEST(the_mtu_of_a_path_is_reported),
       TEST(with_everything_on_nothing_is_cut))

@@ -1,5 +1,6 @@
 /* Whose error it is: every message's own errno is its result, in any place, and hides no other
- * message; a pending error of an earlier datagram is nobody's, is taken off the socket, and counted. */
+ * message; a pending error of an earlier datagram is nobody's, is taken off the socket, and
+ * counted. */
 #include "sendmmsg.h"
 
 #include "icmp.h"
@@ -156,7 +157,8 @@ static void a_peer_that_refuses_all_is_sent_all(void)
     EQUAL(stats.messages, COUNT);
     EQUAL(stats.errors, 0);
     EQUAL(stats.would_block, 0);
-    /* One for each but the last, whose refusal is pending now, or held back by the kernel's rate limit. */
+    /* One for each but the last, whose refusal is pending now, or held back by the kernel's rate
+     * limit. */
     if (stats.socket_errors == 0 || stats.socket_errors > COUNT)
         FAIL("%llu errors were consumed", (unsigned long long)stats.socket_errors);
 }

@@ -288,8 +288,9 @@ static void wait_waits_for_the_peer_of_an_af_unix_socket(void)
     }
 }
 
-/* A datagram socket that is connected to one that is not connected back: its queue has a limit of
- * its own (net.unix.max_dgram_qlen), which poll(2) knows of only while the sockets are connected. */
+/* A datagram socket that is connected to one that is not connected back: its queue has a limit
+ * of its own (net.unix.max_dgram_qlen), which poll(2) knows of only while the sockets are
+ * connected. */
 static void wait_waits_for_a_servers_queue(void)
 {
     struct sockaddr_storage address;
@@ -315,7 +316,8 @@ static void wait_waits_for_a_servers_queue(void)
         FAIL("the queue was never full");
 }
 
-/* No memory for what a datagram needs: each message's own result, neither "full" nor given again. */
+/* No memory for what a datagram needs: each message's own result, neither "full" nor given
+ * again. */
 static void enobufs_is_a_result(void)
 {
     int fd = slow_socket(1000);

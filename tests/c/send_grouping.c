@@ -124,7 +124,8 @@ static void no_datagram_is_altered(void)
     }
 }
 
-/* Interleaved peers are grouped each; by path structs they share, and by equal ones of their own. */
+/* Interleaved peers are grouped each; by path structs they share, and by equal ones of their
+ * own. */
 static void peers_are_grouped_each(void)
 {
     enum { PEERS = 16, EACH = 8, COUNT = PEERS * EACH };

@@ -67,7 +67,8 @@ static void configs_that_are_none(void)
     if (sender != NULL)
         FAIL("a refused call has written its output");
 
-    /* The rule by which structs may grow: shorter ones are extended, longer ones have a zero tail. */
+    /* The rule by which structs may grow: shorter ones are extended, longer ones have a zero
+     * tail. */
     struct {
         struct ringmsg_sender_config config;
         uint32_t more[4];

@@ -154,8 +154,8 @@ static void a_firewall_that_drops_by_length(void)
     EQUAL(sent_by(sender).errors, 0);
 }
 
-/* Many trains of one path in one call: the first that is refused tells for all of them. (It is asked
- * twice, since what precedes it goes, and sendmmsg(2) then hides the errno.) */
+/* Many trains of one path in one call: the first that is refused tells for all of them. (It is
+ * asked twice, since what precedes it goes, and sendmmsg(2) then hides the errno.) */
 static void what_is_learnt_holds_in_the_same_call(void)
 {
     enter_own_network();
@@ -395,7 +395,8 @@ static void a_corked_socket_has_no_sender(void)
     OK(ringmsg_sender_new(fd, NULL, &sender));
 }
 
-/* Between namespaces: a link with an Ethernet's MTU, with what its device offers, and with none of it. */
+/* Between namespaces: a link with an Ethernet's MTU, with what its device offers, and with none
+ * of it. */
 static void over_a_link(void)
 {
     enter_own_network();

@@ -14,8 +14,8 @@ use super::{Gather, NOWHERE};
 pub(in super::super) struct Bare {
     /// The longest message; 0: none.
     pub longest: u32,
-    /// The same where nothing is overridden.
-    pub longest_without_override: u32,
+    /// The same where messages are joined and nothing is overridden: on UDP sockets only.
+    pub joinable: u32,
     /// How many may follow one in a train.
     pub room: u32,
     /// UDP_SEGMENT is 0 for one alone: the socket's own must be overridden.
@@ -74,8 +74,8 @@ impl Kind {
 }
 
 impl<P: Policy> Gather<'_, P> {
-    /// Takes the messages from `index` on that are of the latest one's path and join its group, as one
-    /// more datagram of usual size each. Returns how many.
+    /// Takes the messages from `index` on that are of the latest one's path and join its group, as
+    /// one more datagram of usual size each. Returns how many.
     #[inline(never)]
     pub(super) fn take_run<S: Source>(&mut self, source: &mut S, index: u32, end: u32) -> u32 {
         // SAFETY: the group is made, or it is the one behind the last, which never has room.
@@ -141,7 +141,7 @@ impl<P: Policy> Gather<'_, P> {
         // SAFETY: the source's maker promises that its paths are readable.
         let bare_v4 = source.path(key).filter(|&path| unsafe { (*path).is_bare_v4() });
         // Neither empty nor too long.
-        let fits = source.shape(index).length().wrapping_sub(1) < self.bare.longest_without_override;
+        let fits = source.shape(index).length().wrapping_sub(1) < self.bare.joinable;
         let (Some(path), true) = (bare_v4, fits) else { return self.take_v6(source, index) };
         // SAFETY: as above.
         let found = self.tables.look(self.tables.hash_v4(unsafe { &*path }));
@@ -157,7 +157,7 @@ impl<P: Policy> Gather<'_, P> {
     #[inline(never)]
     fn take_v6<S: Source>(&mut self, source: &mut S, index: u32) -> bool {
         let length = source.shape(index).length();
-        let fits = length.wrapping_sub(1) < self.bare.longest_without_override && self.policy.joins();
+        let fits = length.wrapping_sub(1) < self.bare.joinable;
         let path =
             source.path(source.path_key(index)).filter(|_| fits && self.policy.domain() == libc::AF_INET6);
         // SAFETY: the source's maker promises that its paths are readable.
@@ -262,8 +262,8 @@ impl<P: Policy> Gather<'_, P> {
         true
     }
 
-    /// Begins the first group of a peer, with a plain message on a bare path. Its header is written at
-    /// once, since all that it needs is at hand.
+    /// Begins the first group of a peer, with a plain message on a bare path. Its header is written
+    /// at once, since all that it needs is at hand.
     #[inline(always)]
     fn begin_bare<S: Source>(
         &mut self,
@@ -274,8 +274,8 @@ impl<P: Policy> Gather<'_, P> {
         overrides: bool,
     ) {
         let (number, length) = (self.made, source.shape(index).length());
-        // SAFETY: there are no more groups than messages; a header, an address and control messages for
-        // each; and the path is readable.
+        // SAFETY: there are no more groups than messages; a header, an address and control messages
+        // for each; and the path is readable.
         unsafe {
             let name = self.names.add(number as usize * NAME_WORDS);
             let control = self.bare_control.add(number as usize * BARE_WORDS);
