@@ -79,6 +79,7 @@ c_programs! {
     send_refused
     send_reply
     send_times
+    send_trains
     short_lives
     shortage
     signals

@@ -4,7 +4,7 @@
 # make cost                                  what a datagram and a train cost a busy processor
 # make arming                                what a mode does to the thread that armed a request
 # make scaling                               recomputes the tables of docs/scaling.md from such figures
-# make fuzz SECONDS=30                       the three fuzzers; replays fuzz/corpus first
+# make fuzz SECONDS=30                       the four fuzzers; replays fuzz/corpus first
 # make fuzz-replay                           replays fuzz/corpus only
 # make check-memory                          valgrind, AddressSanitizer, UndefinedBehaviorSanitizer
 # make abi                                   rewrites tests/abi/baseline.abi after a deliberate change
@@ -66,7 +66,7 @@ netns: build | $(PROOF_DIR)
 
 # The nightly flags of cargo-fuzz and of the sanitizers work on a stable compiler with this.
 UNSTABLE = RUSTC_BOOTSTRAP=1
-FUZZERS = record control calls
+FUZZERS = record control calls send
 
 # Where cargo-fuzz is not installed it is built into target/tools.
 CARGO_FUZZ := $(or $(shell command -v cargo-fuzz),target/tools/bin/cargo-fuzz)

@@ -16,6 +16,10 @@ const SCM_TXTIME: i32 = 61;
 const SCM_TS_OPT_ID: i32 = 81;
 /// Bytes for the most control messages a group can have: an in6_pktinfo, and ten of up to 8 bytes.
 pub(super) const CONTROL_MAX: usize = control::space(20) + 10 * control::space(8);
+/// The same of a group of plain messages on a bare path: an in6_pktinfo, and a UDP_SEGMENT.
+pub(super) const BARE_MAX: usize = control::space(20) + control::space(2);
+/// Bytes of a UDP_SEGMENT that is the last.
+pub(super) const OVERRIDE: usize = control::HEADER + size_of::<u16>();
 
 /// What is not known of a socket and its peer from the path.
 #[derive(Clone, Copy, Default)]

@@ -70,7 +70,8 @@ pub(super) fn write<S: Source>(
         unsafe {
             let path = &*group.path;
             if !group.has_header {
-                let what = circumstances(limits, socket, group);
+                let mut what = circumstances(limits, socket, group);
+                what.segments_by_itself &= group.datagrams == 1;
                 header.msg_control = control.cast();
                 header.msg_controllen = encode::encode_control(group, path, what, control) as _;
                 header.msg_namelen = encode::encode_name(path, header.msg_name.cast());
@@ -83,7 +84,11 @@ pub(super) fn write<S: Source>(
             }
             if group.datagrams > 1 || group.traits.flags & RINGMSG_MESSAGE_TIMESTAMP != 0 {
                 let more = more(limits, source, group, scratch.links[group.first as usize].index);
-                let length = encode::add_control(more, header.msg_control.cast(), control_length(header));
+                let mut length = control_length(header);
+                if group.has_header && limits.segments_by_itself {
+                    length -= encode::OVERRIDE; // a train says itself how it is cut
+                }
+                length = encode::add_control(more, header.msg_control.cast(), length);
                 header.msg_controllen = length as _;
             }
             if !group.has_header {

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 
 use crate::error::{Error, Result};
 
-use super::encode::CONTROL_MAX;
+use super::encode::{BARE_MAX, CONTROL_MAX};
 use super::group::{Group, Link};
 use super::table::Tables;
 
@@ -116,8 +116,7 @@ pub(super) struct Scratch {
 /// Words for one address (a sockaddr_in6 has 28 bytes), and for the control messages of a group.
 pub(super) const NAME_WORDS: usize = 4;
 pub(super) const CONTROL_WORDS: usize = CONTROL_MAX / size_of::<u64>();
-/// The same on a bare path: in_pktinfo and UDP_SEGMENT are seven.
-pub(super) const BARE_WORDS: usize = 8;
+pub(super) const BARE_WORDS: usize = BARE_MAX / size_of::<u64>();
 
 impl Scratch {
     fn new(batch: usize) -> Result<Box<Self>> {

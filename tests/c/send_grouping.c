@@ -255,13 +255,12 @@ static void a_batch_is_as_long_as_the_config_says(void)
 {
     int receiver = roomy_udp(AF_INET);
     struct ringmsg_sender_config config;
-    struct ringmsg_sender *sender;
     struct ringmsg_message messages[10];
     struct ringmsg_path path = path_to(receiver);
     ringmsg_sender_config_init(&config);
     EQUAL(config.transmit_clock, -1);
     config.batch = 4;
-    OK(ringmsg_sender_new(unbound_udp(AF_INET), &config, &sender));
+    struct ringmsg_sender *sender = make_sender_of(unbound_udp(AF_INET), &config);
     messages_on(messages, 10, &path, 100, 0);
     send_whole(sender, messages, 10);
     EQUAL(sent_by(sender).trains, 3);
@@ -282,13 +281,12 @@ static void many_messages_are_few_system_calls(void)
     enum { COUNT = 3000 };
     int receiver = roomy_udp(AF_INET);
     struct ringmsg_sender_config config;
-    struct ringmsg_sender *sender;
     static struct ringmsg_message messages[COUNT];
     struct ringmsg_path path = path_to(receiver);
     ringmsg_sender_config_init(&config);
     config.batch = COUNT;
     config.flags = RINGMSG_SENDER_NO_GROUPING;
-    OK(ringmsg_sender_new(unbound_udp(AF_INET), &config, &sender));
+    struct ringmsg_sender *sender = make_sender_of(unbound_udp(AF_INET), &config);
     messages_on(messages, COUNT, &path, 10, 0);
     send_whole(sender, messages, COUNT);
     EQUAL(sent_by(sender).calls, 3);

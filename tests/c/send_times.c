@@ -22,7 +22,10 @@ static int sender_with_clock(int fd, int clock, struct ringmsg_sender **sender)
     struct ringmsg_sender_config config;
     ringmsg_sender_config_init(&config);
     config.transmit_clock = clock;
-    return ringmsg_sender_new(fd, &config, sender);
+    int made = ringmsg_sender_new(fd, &config, sender);
+    if (made == 0)
+        keep(*sender);
+    return made;
 }
 
 static void a_sender_sets_its_clock(void)
