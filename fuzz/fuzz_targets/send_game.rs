@@ -54,8 +54,7 @@ enum Form {
     PathForEach,
 }
 
-const FORMS: [Form; 5] =
-    [Form::Pointers, Form::From, Form::Columns, Form::BackToBack, Form::PathForEach];
+const FORMS: [Form; 5] = [Form::Pointers, Form::From, Form::Columns, Form::BackToBack, Form::PathForEach];
 
 const MESSAGES_MAX: usize = 300;
 const PAYLOAD: usize = 1 << 18;
@@ -64,8 +63,8 @@ const PAYLOAD: usize = 1 << 18;
 const BUDGET: usize = 190_000;
 /// Twice, so that the usual is usual.
 const LENGTHS: [u32; 32] = [
-    100, 100, 100, 100, 100, 100, 64, 64, 99, 101, 0, 1, 2, 10, 50, 200, 300, 511, 512, 513, 1000, 1200, 1400,
-    1472, 1473, 9000, 20_000, 65_507, 65_508, 65_527, 65_528, 70_000,
+    100, 100, 100, 100, 100, 100, 64, 64, 99, 101, 0, 1, 2, 10, 50, 200, 300, 511, 512, 513, 1000, 1200,
+    1400, 1472, 1473, 9000, 20_000, 65_507, 65_508, 65_527, 65_528, 70_000,
 ];
 const SEGMENTS: [u32; 8] = [100, 10, 50, 64, 1200, 9000, 65_508, 1 << 31];
 
@@ -197,7 +196,10 @@ impl Game<'_> {
         for (receiver, (arrived, expected)) in arrived.iter().zip(&expected).enumerate() {
             assert_eq!(arrived.len(), expected.len(), "datagrams at receiver {receiver}");
             for (i, (arrived, expected)) in arrived.iter().zip(expected).enumerate() {
-                assert!(arrived == expected, "datagram {i} at receiver {receiver}: {arrived:?}, not {expected:?}");
+                assert!(
+                    arrived == expected,
+                    "datagram {i} at receiver {receiver}: {arrived:?}, not {expected:?}"
+                );
             }
         }
         assert_eq!((stats.messages, stats.payload_bytes, stats.datagrams), (taken, bytes, datagrams));

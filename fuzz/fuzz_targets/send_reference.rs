@@ -44,8 +44,7 @@ fn faults(sample: &Sample, path: Option<&Path>, bounds: (usize, usize), traits: 
         }
     };
     let is_ip = traits.domain != libc::AF_UNIX;
-    let known =
-        RINGMSG_MESSAGE_ALONE | RINGMSG_MESSAGE_TIMESTAMP | RINGMSG_MESSAGE_TRAFFIC_CLASS;
+    let known = RINGMSG_MESSAGE_ALONE | RINGMSG_MESSAGE_TIMESTAMP | RINGMSG_MESSAGE_TRAFFIC_CLASS;
     fault_if(sample.reserved != 0 || sample.flags & !known != 0, libc::EINVAL);
     fault_if(sample.transmit_time_ns != 0 && traits.transmit_clock == -1, libc::EINVAL);
     fault_if(!is_ip && sample.flags & known & !RINGMSG_MESSAGE_ALONE != 0, libc::EOPNOTSUPP);
@@ -179,7 +178,8 @@ fn control_of(traits: Traits, sample: &Sample, path: Option<&Path>) -> Control {
     }
     let interface = if has(RINGMSG_PATH_INTERFACE) { path.interface_index } else { 0 }.to_ne_bytes();
     if has(RINGMSG_PATH_LOCAL | RINGMSG_PATH_INTERFACE) && (is_v4 || traits.domain == libc::AF_INET) {
-        let address = if i32::from(path.family) == libc::AF_INET { &path.local[..4] } else { &path.local[12..] };
+        let address =
+            if i32::from(path.family) == libc::AF_INET { &path.local[..4] } else { &path.local[12..] };
         let local = if has(RINGMSG_PATH_LOCAL) { address } else { &[0; 4] };
         control.add(libc::SOL_IP, libc::IP_PKTINFO, &[&interface, local, &[0; 4]].concat());
     } else if has(RINGMSG_PATH_LOCAL | RINGMSG_PATH_INTERFACE) {

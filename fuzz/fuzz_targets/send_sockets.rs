@@ -82,18 +82,18 @@ fn unix_pair(kind: i32) -> [OwnedFd; 2] {
 impl Sockets {
     pub fn new() -> Self {
         let mut receivers: Vec<OwnedFd> = Vec::new();
-        for address in ["127.0.0.1:0"; 4].into_iter().chain(["[::1]:0"; 2]) {
+        for address in ["127.0.0.1:0"; 5].into_iter().chain(["[::1]:0"; 3]) {
             receivers.push(receiver(address));
         }
-        let first = port_of(&receivers[0]);
+        let (connected_v4, connected_v6) = (port_of(&receivers[4]), port_of(&receivers[7]));
         let (four, six) = (libc::AF_INET, libc::AF_INET6);
         let plain = |domain| Traits { domain, overrides: false, transmit_clock: -1 };
         let mut senders = vec![
             (bound("0.0.0.0:0"), plain(four)),
             (bound("[::]:0"), plain(six)),
-            (connected("127.0.0.1:0", "127.0.0.1", first), plain(four)),
-            (connected("[::]:0", "::ffff:127.0.0.1", first), plain(six)),
-            (connected("[::1]:0", "::1", port_of(&receivers[4])), plain(six)),
+            (connected("127.0.0.1:0", "127.0.0.1", connected_v4), plain(four)),
+            (connected("[::]:0", "::ffff:127.0.0.1", connected_v4), plain(six)),
+            (connected("[::1]:0", "::1", connected_v6), plain(six)),
         ];
         let unchecked = bound("0.0.0.0:0");
         assert!(set(unchecked.as_raw_fd(), libc::SOL_SOCKET, 11, 1), "SO_NO_CHECK");
@@ -174,7 +174,8 @@ fn mapped(last: u8) -> [u8; 16] {
 
 const ONE: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
-/// No two families lead to one receiver, so that each receiver is one peer.
+/// No two families lead to one receiver, nor does a path lead to a connected peer: each receiver is
+/// one peer.
 fn paths_to(receivers: &[OwnedFd]) -> Vec<Path> {
     let to = |which: usize, family, remote| Path {
         valid: RINGMSG_PATH_REMOTE,
@@ -183,7 +184,8 @@ fn paths_to(receivers: &[OwnedFd]) -> Vec<Path> {
         remote,
         ..Path::default()
     };
-    let (first, second, third, fourth) = (to(0, V4, v4(1)), to(1, V4, v4(1)), to(2, V6, mapped(1)), to(4, V6, ONE));
+    let (first, second, third, fourth) =
+        (to(0, V4, v4(1)), to(1, V4, v4(1)), to(2, V6, mapped(1)), to(5, V6, ONE));
     let with = |path: Path, bits, change: fn(&mut Path)| {
         let mut changed = path;
         changed.valid |= bits;
@@ -191,7 +193,7 @@ fn paths_to(receivers: &[OwnedFd]) -> Vec<Path> {
         changed
     };
     let settings = RINGMSG_PATH_TRAFFIC_CLASS | RINGMSG_PATH_HOP_LIMIT;
-    let mut paths = vec![first, second, third, to(3, V6, mapped(1)), fourth, to(5, V6, ONE)];
+    let mut paths = vec![first, second, third, to(3, V6, mapped(1)), fourth, to(6, V6, ONE)];
     for base in [first, third, fourth] {
         paths.push(with(base, RINGMSG_PATH_TRAFFIC_CLASS, |path| path.traffic_class = 0x2e));
         paths.push(with(base, settings, |path| (path.traffic_class, path.hop_limit) = (3, 9)));
@@ -208,7 +210,9 @@ fn paths_to(receivers: &[OwnedFd]) -> Vec<Path> {
         // Unused fields: the path is another one, the datagrams are the same.
         paths.push(with(base, 0, |path| (path.local[3], path.hop_limit) = (7, 7)));
     }
-    for (base, local) in [(first, v4(2)), (third, mapped(2)), (fourth, ONE), (third, ONE), (fourth, mapped(1))] {
+    for (base, local) in
+        [(first, v4(2)), (third, mapped(2)), (fourth, ONE), (third, ONE), (fourth, mapped(1))]
+    {
         let mut path = with(base, RINGMSG_PATH_LOCAL, |_| ());
         path.local = local;
         paths.push(path);
