@@ -1,4 +1,4 @@
-// What the two translation units share.
+// What the translation units share.
 #ifndef CHECK_HPP
 #define CHECK_HPP
 
@@ -34,5 +34,8 @@ std::string text(std::span<const std::byte> bytes);
 // In the other translation unit: reaps until `wanted` payload bytes have come, and returns them.
 std::string collect(ringmsg::ring &ring, ringmsg::batch &batch, std::size_t wanted);
 const std::error_category &category_over_there();
+
+// In the third: the tests of sending, which need no ring.
+void sending();
 
 #endif
