@@ -1,12 +1,13 @@
 /* One ring per processor. Each thread is pinned to a processor and has its own ring, pool and
- * socket; the sockets share one address and port (SO_REUSEPORT). A datagram goes to the socket of
- * the processor on which the kernel handles it, so that it never moves from cache to cache, and
- * the threads share nothing. docs/scaling.md says how the network card is set up for this.
+ * socket; the sockets share one address and port (SO_REUSEPORT). A datagram goes to the socket
+ * of the processor on which the kernel handles it, so that it never moves from cache to cache,
+ * and the threads share nothing. docs/scaling.md says how the network card is set up for this.
  *
- *   udp_sharded [-e] ADDRESS PORT     port 0 for a free one; until Ctrl-C
+ * udp_sharded [-e] ADDRESS PORT     port 0 for a free one; until Ctrl-C
  *
- * Takes the processors that it may use (`taskset -c 0-3 udp_sharded ...`). -e sends every datagram
- * back. Prints every second, and at the end, what each shard has received so far, and what it took. */
+ * Takes the processors that it may use (`taskset -c 0-3 udp_sharded ...`). -e sends every
+ * datagram back. Prints every second, and at the end, what each shard has received so far, and
+ * what it took. */
 #include "example.h"
 #include <linux/filter.h>
 #include <pthread.h>

@@ -256,7 +256,8 @@ static void a_train_in_pieces_has_one_timestamp(void)
 
 static void it_comes_back_as_a_record(void)
 {
-    int receiver = bound_udp(AF_INET), fd = unbound_udp(AF_INET);
+    const uint32_t known = RINGMSG_META_SOFTWARE_TIMESTAMP | RINGMSG_META_SOCKET_ERROR;
+    int receiver = bound_udp(AF_INET), fd = unbound_udp(AF_INET), ids = has_ids();
     struct ringmsg_sender *sender = make_sender_with(fd, RINGMSG_SENDER_TIMESTAMPS);
     struct ringmsg_path path = path_to(receiver);
     struct ringmsg_message message = message_on(&path, 100, 1);
@@ -273,7 +274,9 @@ static void it_comes_back_as_a_record(void)
         EQUAL(OK(ringmsg_reap(ring, &record, &meta, 1, &wait)), 1);
         EQUAL(record.user_data, 7);
         EQUAL(record.result, 0);
-        EQUAL(meta.valid & RINGMSG_META_SOFTWARE_TIMESTAMP, RINGMSG_META_SOFTWARE_TIMESTAMP);
+        EQUAL(meta.valid & known, known);
+        EQUAL(meta.socket_error, 0); /* a note, no error */
+        EQUAL(meta.error_data, ids ? message.timestamp_id : (uint32_t)round);
         EQUAL(record.msg_flags & MSG_ERRQUEUE, MSG_ERRQUEUE);
         OK(ringmsg_release(ring, &record, 1));
         expect_datagrams(receiver, &message, 1);
