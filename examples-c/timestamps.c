@@ -46,7 +46,7 @@ static void send_stamped(struct end *end, uint32_t id)
     check("send", message.result);
 }
 
-/* Waits until these stamps of a round have come. */
+/* Waits until all of these of a round have come. */
 static void collect(uint32_t id, unsigned wanted)
 {
     struct ringmsg_record records[BATCH];
@@ -64,14 +64,12 @@ static void collect(uint32_t id, unsigned wanted)
             uint64_t which = records[i].user_data;
             check("receive", records[i].result);
             /* Where the kernel takes no id of ours (before 6.13) it counts from 0, as we do. */
-            uint32_t needed = RINGMSG_META_SOFTWARE_TIMESTAMP;
-            if (which == REQUEST_SENT || which == ANSWER_SENT)
-                needed |= RINGMSG_META_SOCKET_ERROR;
-            if ((metadata[i].valid & needed) != needed)
+            int was_sent = (metadata[i].valid & RINGMSG_META_SOCKET_ERROR) != 0;
+            if (was_sent && metadata[i].error_data != id)
                 continue;
-            if (needed & RINGMSG_META_SOCKET_ERROR && metadata[i].error_data != id)
-                continue;
-            stamps[which] = metadata[i].software_timestamp_ns;
+            /* The kernel may not have begun yet to stamp what it receives. */
+            int has_stamp = (metadata[i].valid & RINGMSG_META_SOFTWARE_TIMESTAMP) != 0;
+            stamps[which] = has_stamp ? metadata[i].software_timestamp_ns : 0;
             seen |= 1u << which;
         }
         check("release", ringmsg_release(ring, records, (uint32_t)n));
@@ -80,7 +78,7 @@ static void collect(uint32_t id, unsigned wanted)
 
 int main(int argc, char **argv)
 {
-    int rounds = argc > 1 ? atoi(argv[1]) : 5;
+    uint32_t rounds = argc > 1 ? (uint32_t)atoi(argv[1]) : 5;
     char port[8];
     struct end client, server = {.fd = udp_socket("127.0.0.1", "0", bind)};
     snprintf(port, sizeof port, "%u", port_of(server.fd));
@@ -95,14 +93,16 @@ int main(int argc, char **argv)
     struct ringmsg_pool *pool = pool_for(ring, server.fd); /* with space for all that was switched on */
     arm(&client, pool, ANSWER_CAME, REQUEST_SENT);
     arm(&server, pool, REQUEST_CAME, ANSWER_SENT);
-    for (int round = 0; round < rounds; round++) {
-        send_stamped(&client, (uint32_t)round);
-        collect((uint32_t)round, 1u << REQUEST_SENT | 1u << REQUEST_CAME);
-        send_stamped(&server, (uint32_t)round);
-        collect((uint32_t)round, 1u << ANSWER_SENT | 1u << ANSWER_CAME);
+    for (uint32_t id = 0, round = 0; round < rounds; id++) {
+        send_stamped(&client, id);
+        collect(id, 1u << REQUEST_SENT | 1u << REQUEST_CAME);
+        send_stamped(&server, id);
+        collect(id, 1u << ANSWER_SENT | 1u << ANSWER_CAME);
+        if (stamps[REQUEST_CAME] == 0 || stamps[ANSWER_CAME] == 0)
+            continue;
         int64_t there = stamps[REQUEST_CAME] - stamps[REQUEST_SENT];
         int64_t back = stamps[ANSWER_CAME] - stamps[ANSWER_SENT];
-        printf("round %d: round trip %lld ns, in the program %lld ns; clocks %+lld ns apart\n", round,
+        printf("round %u: round trip %lld ns, in the program %lld ns; clocks %+lld ns apart\n", round++,
                (long long)(there + back), (long long)(stamps[ANSWER_SENT] - stamps[REQUEST_CAME]),
                (long long)(there - back) / 2);
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * ringmsg: receive messages with io_uring, as batches of flat records.
+ * ringmsg: receive messages with io_uring, as batches of flat records; send answers in batches.
  *
  * The model. A *ring* (an io_uring) holds *pools* of buffers and *requests*. A multishot
  * request is armed once for a socket; from then on every call of ringmsg_next() returns many
@@ -34,6 +34,11 @@
  * programs and libraries understand each other. Unknown flags and reserved fields that are not
  * zero are -EINVAL. Records and metadata never change size.
  *
+ * Sending needs no ring. A *sender* is made for a socket and takes arrays of *messages*, each a
+ * payload and a *path*: where it goes and how it leaves. ringmsg_path_reply() makes the path of an
+ * answer from a record's metadata. When ringmsg_send() returns, the kernel has taken or refused
+ * every message; each has its own result.
+ *
  * Threads. A ring whose granted flags hold SINGLE_ISSUER or DEFER_TASKRUN (AUTO may take it) is
  * bound: functions marked [owner] are for the thread that created or enabled it; from another
  * they return -EPERM, and -EOWNERDEAD when that thread has exited. Other rings take every call
@@ -41,20 +46,21 @@
  * and _ring_free() are for any thread on every ring. No lock is held while a call sleeps.
  *
  * Fork. A child gets -EPERM from its parent's ring, and may only free it. (What vfork(2), or a
- * bare clone(2), makes is not noticed.)
+ * bare clone(2), makes is not noticed.) Senders work in a child.
  *
- * An error inside the library poisons the ring, whose calls then return -ENOTRECOVERABLE; it
- * never unwinds into the caller.
+ * An error inside the library poisons the ring or sender, whose calls then return
+ * -ENOTRECOVERABLE; it never unwinds into the caller.
  *
  * Misuse. Caught, and answered with an error: NULL; a ring freed twice (unless a new one has its
- * address by then); a pool freed twice, or used after it was freed (unless a new one of the ring has its place
- * by then), or of another ring; records that
- * are released twice, stale, twisted or of a freed pool (nothing is released then); calls from the
- * wrong thread, from two threads in reap, from a forked child, on a ring that is being freed.
+ * address by then); a pool or sender freed twice, or used after it was freed (unless a new one has
+ * its place by then); a pool of another ring; records that are released twice, stale, twisted or of
+ * a freed pool (nothing is released then); calls from the wrong thread, from two threads in reap or
+ * in one sender, from a forked child, on a ring that is being freed.
  * What no library can catch: a ring's or pool's handle used after its ring was freed; an address
  * that never was a handle; arrays shorter than their count; a msghdr or iovec of
- * ringmsg_recvmsg() that goes away before its record; a payload read after its release (it may
- * show a later message, never another pool's or process's memory).
+ * ringmsg_recvmsg() that goes away before its record; a path that is not readable (a payload that
+ * is not is its message's -EFAULT); a payload read after its release (it may show a later message,
+ * never another pool's or process's memory).
  */
 
 
@@ -353,8 +359,8 @@
 #define RINGMSG_SENDER_NO_GROUPING (1u << 0)
 
 /*
- * Set what brings transmit timestamps back (SO_TIMESTAMPING with SOFTWARE, OPT_ID and
- * OPT_TSONLY), beside what is on already.
+ * Set the options that bring transmit timestamps back (SO_TIMESTAMPING with SOFTWARE, OPT_ID and
+ * OPT_TSONLY), beside those that are on already.
  */
 #define RINGMSG_SENDER_TIMESTAMPS (1u << 1)
 
@@ -1004,9 +1010,9 @@ struct ringmsg_message {
      */
     uint64_t user_data;
     /*
-     * With RINGMSG_MESSAGE_TIMESTAMP: comes back with the timestamp, as ee_data, where the
-     * kernel takes SCM_TS_OPT_ID (6.13). Elsewhere ee_data is the socket's own count, which
-     * refused sends and other users of the socket advance.
+     * With RINGMSG_MESSAGE_TIMESTAMP: comes back as error_data in the timestamp's metadata, where
+     * the kernel takes SCM_TS_OPT_ID (6.13). Elsewhere error_data is the socket's own count,
+     * which refused sends and other users of the socket advance.
      */
     uint32_t timestamp_id;
     /*
@@ -1593,15 +1599,15 @@ int ringmsg_control_decode(const void *control,
 /* ---------------------------------------------------------------------------------------- */
 
 /*
- * ringmsg_path_reply: the path of an answer to a received datagram: back to its source, from
- * the address that it was sent to. Over IPv4, mapped or not, the source address is LOCAL_V4,
- * which is right for unicast, aliases, broadcast and multicast alike; without it the kernel
- * chooses. Over IPv6 it is the destination, unless that is multicast. The interface is set where
- * an address means nothing without it: fe80::/10, 169.254/16, multicast. The traffic class is
- * not copied: ECN of an answer is the protocol's business.
+ * ringmsg_path_reply: makes the path of an answer to a received datagram: back to its source, from
+ * the address that it was sent to. Over IPv4, mapped or not, that is LOCAL_V4, which is right for
+ * unicast, aliases, broadcast and multicast; without it the kernel chooses. Over IPv6 it is the
+ * destination, unless that is multicast. The interface is set where an address means nothing
+ * without it: fe80::/10, 169.254/16, multicast. The traffic class is not copied: the ECN bits of
+ * an answer are the protocol's business.
  *
- * Ownership: reads `received`, which ringmsg_socket_enable() with RINGMSG_META_DESTINATION
- * fills as far as this needs; fills all of `path`.
+ * Ownership: `received` is read, and all of `path` is written. Metadata have what this needs
+ * once ringmsg_socket_enable() has switched on RINGMSG_META_DESTINATION.
  * Threads: any.
  * Returns: 0; -EADDRNOTAVAIL (the metadata have no source); -EINVAL (NULL). On failure
  * `path` is left as it was.
@@ -1610,8 +1616,8 @@ int ringmsg_path_reply(struct ringmsg_path *path,
                        const struct ringmsg_metadata *received);
 
 /*
- * ringmsg_sender_config_init: fills in the size and the defaults: batches of 1024 messages,
- * grouped; no transmit clock.
+ * ringmsg_sender_config_init: writes the size and the defaults: batches of 1024 messages, grouped,
+ * without a transmit clock.
  *
  * Threads: any.
  */
@@ -1619,12 +1625,15 @@ void ringmsg_sender_config_init(struct ringmsg_sender_config *config);
 
 /*
  * ringmsg_sender_new: makes a sender for the socket behind `fd`, a datagram or seqpacket socket.
- * It needs no ring. Any number of senders may send on one socket: every thread that answers
- * makes its own. Set the socket's options first. UDP_CORK is not for sockets with a sender, now
- * or later: it mixes datagrams of several peers.
+ * It needs no ring. One socket may have any number of senders: each thread that sends makes its
+ * own. Set the socket's options before. UDP_CORK must stay off, and MSG_MORE must not be used:
+ * both would put datagrams of several peers into one.
  *
- * Ownership: the sender holds a reference of its own to the socket: `fd` may be closed.
- * ringmsg_sender_free() frees it. A forked child may use it.
+ * With RINGMSG_SENDER_TIMESTAMPS, make the sender before the pool that receives the timestamps,
+ * so that ringmsg_pool_config_for_socket() counts their control messages.
+ *
+ * Ownership: the sender holds its own reference to the socket: `fd` may be closed. It is the
+ * caller's, until ringmsg_sender_free(). A forked child may use its copy.
  * Threads: any.
  * Returns: 0; -EINVAL (NULL, bad size, unknown flags, a batch above 32768, no such clock);
  * -EOPNOTSUPP (a stream; transmit times or timestamps on a socket that is not IP); -EBUSY
@@ -1637,26 +1646,28 @@ int ringmsg_sender_new(int fd,
                        struct ringmsg_sender **sender);
 
 /*
- * ringmsg_send: sends messages on the sender's socket, as few datagrams of the kernel's as it
- * can. When it returns, the kernel has taken or refused every message, and every payload is the
- * caller's again.
+ * ringmsg_send: sends a batch of messages on the sender's socket, with one system call for up to
+ * 1024 trains. When it returns, the kernel has taken or refused every message, and every payload
+ * is the caller's again.
  *
  * Every message has its `result` when the call returns >= 0, -EAGAIN or -EINTR: the payload
- * bytes that the socket took, or -errno. -EAGAIN marks, at any place of the array, those that are
- * to be given again: by the same call, on the array as it is, with RINGMSG_SEND_RESUME. A result
- * tells what the socket took; without IP_RECVERR a full queueing discipline drops in silence.
+ * bytes that the socket took, or -errno. -EAGAIN stands, at any place of the array, for messages
+ * that must be given again: by the same call, on the array as it is, with RINGMSG_SEND_RESUME. A
+ * result says what the socket took: without IP_RECVERR a full queueing discipline drops in
+ * silence.
  *
  * Messages with equal path, length, traffic class, flags and transmit time leave as one
  * UDP_SEGMENT train; a shorter one may end it. Messages to one peer (family, remote, remote_port
  * and remote_scope) leave in the order in which they are given; among peers the order is free.
  *
  * Ownership: payloads and paths are read, and results written, during the call only.
- * Threads: one at a time for each sender.
+ * Threads: any, one at a time for each sender.
  * Returns: how many messages it settled in this call, errors included; 0 when RESUME finds
- * none; -EAGAIN (none could be settled: the socket's buffer is full); -EINTR (a signal came while
- * RINGMSG_SEND_WAIT waited; the rest has -EAGAIN). Refused, with no result written: -EINVAL (NULL,
- * unknown flags, 2^31 messages or more, a freed sender); -EBUSY (another thread is in a call on
- * this sender); -ENOMEM (for the thread's scratch space, at its first call or a larger batch).
+ * none; -EAGAIN (it could settle none: the socket's buffer is full); -EINTR (a signal came while
+ * RINGMSG_SEND_WAIT waited; the messages that are left have -EAGAIN). Refused, with no result
+ * written: -EINVAL (NULL, unknown flags, 2^31 messages or more, a freed sender); -EBUSY (another
+ * thread is in a call on this sender); -ENOMEM (no memory for the thread's scratch space, at its
+ * first call or a larger batch); -ENOTRECOVERABLE (an internal error has poisoned the sender).
  */
 int ringmsg_send(struct ringmsg_sender *sender,
                  struct ringmsg_message *messages,
@@ -1664,9 +1675,10 @@ int ringmsg_send(struct ringmsg_sender *sender,
                  uint32_t flags);
 
 /*
- * ringmsg_send_from: ringmsg_send() without a pointer in any array: `payload` is read as a
- * uint64_t, an offset from `base`, and `path` as an index into `paths`, UINT64_MAX for none. For
- * languages that may not pass pointers to pointers, or build numbers faster.
+ * ringmsg_send_from: does what ringmsg_send() does, without a pointer in any array. `payload` is
+ * read as a uint64_t: an offset from `base`; so is `path`: an index into `paths`, or UINT64_MAX
+ * for none. It is for languages that may not pass pointers to pointers, or that build arrays of
+ * numbers faster.
  *
  * Ownership, Threads: as for ringmsg_send().
  * Returns: as ringmsg_send(). A message whose payload or path is out of bounds has the result
@@ -1682,10 +1694,10 @@ int ringmsg_send_from(struct ringmsg_sender *sender,
                       uint32_t flags);
 
 /*
- * ringmsg_send_columns: ringmsg_send() with an array for each field. Message i is the
- * `lengths[i]` bytes at `offsets[i]` from `base`, on the path `paths[path_index[i]]`. `offsets`
- * NULL: they lie back to back. `path_index` NULL: path i; UINT32_MAX in it: none. `paths` NULL:
- * none for all.
+ * ringmsg_send_columns: does what ringmsg_send() does, with an array for each field. Message i is
+ * the `lengths[i]` bytes at `offsets[i]` from `base`, on the path `paths[path_index[i]]`. Where
+ * `offsets` is NULL, payloads lie back to back. Where `path_index` is NULL, message i takes path
+ * i; UINT32_MAX in it means no path. Where `paths` is NULL, no message has one.
  *
  * Ownership, Threads: as for ringmsg_send().
  * Returns: as ringmsg_send(), with the results in `results`. A message whose payload or path
@@ -1704,8 +1716,7 @@ int ringmsg_send_columns(struct ringmsg_sender *sender,
                          uint32_t flags);
 
 /*
- * ringmsg_sender_stats: what the sender has done so far. It may be asked while another thread
- * sends.
+ * ringmsg_sender_stats: tells what the sender has done so far, also while another thread sends.
  *
  * Ownership: `stats` is the caller's; its `size` must be set.
  * Threads: any.
@@ -1715,10 +1726,10 @@ int ringmsg_sender_stats(const struct ringmsg_sender *sender,
                          struct ringmsg_sender_stats *stats);
 
 /*
- * ringmsg_sender_free: frees a sender and its reference to the socket. Options that it set stay
- * on.
+ * ringmsg_sender_free: frees a sender and its reference to the socket. Socket options that it has
+ * set stay on.
  *
- * Ownership: the handle is void; NULL is fine.
+ * Ownership: the handle is void afterwards. NULL is allowed.
  * Threads: any.
  * Returns: 0; -EBUSY (another thread is in a call on it: nothing is freed); -EINVAL (freed
  * before, unless a new sender has its place by now).

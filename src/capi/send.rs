@@ -11,15 +11,15 @@ use crate::sender::{
 
 use super::{check_count, known, null, versioned, without_ring};
 
-/// ringmsg_path_reply: the path of an answer to a received datagram: back to its source, from
-/// the address that it was sent to. Over IPv4, mapped or not, the source address is LOCAL_V4,
-/// which is right for unicast, aliases, broadcast and multicast alike; without it the kernel
-/// chooses. Over IPv6 it is the destination, unless that is multicast. The interface is set where
-/// an address means nothing without it: fe80::/10, 169.254/16, multicast. The traffic class is
-/// not copied: ECN of an answer is the protocol's business.
+/// ringmsg_path_reply: makes the path of an answer to a received datagram: back to its source, from
+/// the address that it was sent to. Over IPv4, mapped or not, that is LOCAL_V4, which is right for
+/// unicast, aliases, broadcast and multicast; without it the kernel chooses. Over IPv6 it is the
+/// destination, unless that is multicast. The interface is set where an address means nothing
+/// without it: fe80::/10, 169.254/16, multicast. The traffic class is not copied: the ECN bits of
+/// an answer are the protocol's business.
 ///
-/// **Ownership:** reads `received`, which ringmsg_socket_enable() with RINGMSG_META_DESTINATION
-/// fills as far as this needs; fills all of `path`.
+/// **Ownership:** `received` is read, and all of `path` is written. Metadata have what this needs
+/// once ringmsg_socket_enable() has switched on RINGMSG_META_DESTINATION.
 /// **Threads:** any.
 /// **Returns:** 0; -EADDRNOTAVAIL (the metadata have no source); -EINVAL (NULL). On failure
 /// `path` is left as it was.
@@ -40,8 +40,8 @@ pub unsafe extern "C" fn ringmsg_path_reply(path: *mut Path, received: Option<&M
     })
 }
 
-/// ringmsg_sender_config_init: fills in the size and the defaults: batches of 1024 messages,
-/// grouped; no transmit clock.
+/// ringmsg_sender_config_init: writes the size and the defaults: batches of 1024 messages, grouped,
+/// without a transmit clock.
 ///
 /// **Threads:** any.
 ///
@@ -56,12 +56,15 @@ pub unsafe extern "C" fn ringmsg_sender_config_init(config: *mut SenderConfig) {
 }
 
 /// ringmsg_sender_new: makes a sender for the socket behind `fd`, a datagram or seqpacket socket.
-/// It needs no ring. Any number of senders may send on one socket: every thread that answers
-/// makes its own. Set the socket's options first. UDP_CORK is not for sockets with a sender, now
-/// or later: it mixes datagrams of several peers.
+/// It needs no ring. One socket may have any number of senders: each thread that sends makes its
+/// own. Set the socket's options before. UDP_CORK must stay off, and MSG_MORE must not be used:
+/// both would put datagrams of several peers into one.
 ///
-/// **Ownership:** the sender holds a reference of its own to the socket: `fd` may be closed.
-/// ringmsg_sender_free() frees it. A forked child may use it.
+/// With RINGMSG_SENDER_TIMESTAMPS, make the sender before the pool that receives the timestamps,
+/// so that ringmsg_pool_config_for_socket() counts their control messages.
+///
+/// **Ownership:** the sender holds its own reference to the socket: `fd` may be closed. It is the
+/// caller's, until ringmsg_sender_free(). A forked child may use its copy.
 /// **Threads:** any.
 /// **Returns:** 0; -EINVAL (NULL, bad size, unknown flags, a batch above 32768, no such clock);
 /// -EOPNOTSUPP (a stream; transmit times or timestamps on a socket that is not IP); -EBUSY
@@ -136,26 +139,28 @@ fn check_base(base: *const c_void, length: usize, paths: *const Path, path_count
     check_array("paths", paths, path_count)
 }
 
-/// ringmsg_send: sends messages on the sender's socket, as few datagrams of the kernel's as it
-/// can. When it returns, the kernel has taken or refused every message, and every payload is the
-/// caller's again.
+/// ringmsg_send: sends a batch of messages on the sender's socket, with one system call for up to
+/// 1024 trains. When it returns, the kernel has taken or refused every message, and every payload
+/// is the caller's again.
 ///
 /// Every message has its `result` when the call returns >= 0, -EAGAIN or -EINTR: the payload
-/// bytes that the socket took, or -errno. -EAGAIN marks, at any place of the array, those that are
-/// to be given again: by the same call, on the array as it is, with RINGMSG_SEND_RESUME. A result
-/// tells what the socket took; without IP_RECVERR a full queueing discipline drops in silence.
+/// bytes that the socket took, or -errno. -EAGAIN stands, at any place of the array, for messages
+/// that must be given again: by the same call, on the array as it is, with RINGMSG_SEND_RESUME. A
+/// result says what the socket took: without IP_RECVERR a full queueing discipline drops in
+/// silence.
 ///
 /// Messages with equal path, length, traffic class, flags and transmit time leave as one
 /// UDP_SEGMENT train; a shorter one may end it. Messages to one peer (family, remote, remote_port
 /// and remote_scope) leave in the order in which they are given; among peers the order is free.
 ///
 /// **Ownership:** payloads and paths are read, and results written, during the call only.
-/// **Threads:** one at a time for each sender.
+/// **Threads:** any, one at a time for each sender.
 /// **Returns:** how many messages it settled in this call, errors included; 0 when RESUME finds
-/// none; -EAGAIN (none could be settled: the socket's buffer is full); -EINTR (a signal came while
-/// RINGMSG_SEND_WAIT waited; the rest has -EAGAIN). Refused, with no result written: -EINVAL (NULL,
-/// unknown flags, 2^31 messages or more, a freed sender); -EBUSY (another thread is in a call on
-/// this sender); -ENOMEM (for the thread's scratch space, at its first call or a larger batch).
+/// none; -EAGAIN (it could settle none: the socket's buffer is full); -EINTR (a signal came while
+/// RINGMSG_SEND_WAIT waited; the messages that are left have -EAGAIN). Refused, with no result
+/// written: -EINVAL (NULL, unknown flags, 2^31 messages or more, a freed sender); -EBUSY (another
+/// thread is in a call on this sender); -ENOMEM (no memory for the thread's scratch space, at its
+/// first call or a larger batch); -ENOTRECOVERABLE (an internal error has poisoned the sender).
 ///
 /// # Safety
 /// `messages` is readable and writable for `count` elements; their payloads and paths are readable.
@@ -175,9 +180,10 @@ pub unsafe extern "C" fn ringmsg_send(
     })
 }
 
-/// ringmsg_send_from: ringmsg_send() without a pointer in any array: `payload` is read as a
-/// uint64_t, an offset from `base`, and `path` as an index into `paths`, UINT64_MAX for none. For
-/// languages that may not pass pointers to pointers, or build numbers faster.
+/// ringmsg_send_from: does what ringmsg_send() does, without a pointer in any array. `payload` is
+/// read as a uint64_t: an offset from `base`; so is `path`: an index into `paths`, or UINT64_MAX
+/// for none. It is for languages that may not pass pointers to pointers, or that build arrays of
+/// numbers faster.
 ///
 /// **Ownership, Threads:** as for ringmsg_send().
 /// **Returns:** as ringmsg_send(). A message whose payload or path is out of bounds has the result
@@ -212,10 +218,10 @@ pub unsafe extern "C" fn ringmsg_send_from(
     })
 }
 
-/// ringmsg_send_columns: ringmsg_send() with an array for each field. Message i is the
-/// `lengths[i]` bytes at `offsets[i]` from `base`, on the path `paths[path_index[i]]`. `offsets`
-/// NULL: they lie back to back. `path_index` NULL: path i; UINT32_MAX in it: none. `paths` NULL:
-/// none for all.
+/// ringmsg_send_columns: does what ringmsg_send() does, with an array for each field. Message i is
+/// the `lengths[i]` bytes at `offsets[i]` from `base`, on the path `paths[path_index[i]]`. Where
+/// `offsets` is NULL, payloads lie back to back. Where `path_index` is NULL, message i takes path
+/// i; UINT32_MAX in it means no path. Where `paths` is NULL, no message has one.
 ///
 /// **Ownership, Threads:** as for ringmsg_send().
 /// **Returns:** as ringmsg_send(), with the results in `results`. A message whose payload or path
@@ -252,8 +258,7 @@ pub unsafe extern "C" fn ringmsg_send_columns(
     })
 }
 
-/// ringmsg_sender_stats: what the sender has done so far. It may be asked while another thread
-/// sends.
+/// ringmsg_sender_stats: tells what the sender has done so far, also while another thread sends.
 ///
 /// **Ownership:** `stats` is the caller's; its `size` must be set.
 /// **Threads:** any.
@@ -270,10 +275,10 @@ pub unsafe extern "C" fn ringmsg_sender_stats(sender: Option<&Sender>, stats: *m
     })
 }
 
-/// ringmsg_sender_free: frees a sender and its reference to the socket. Options that it set stay
-/// on.
+/// ringmsg_sender_free: frees a sender and its reference to the socket. Socket options that it has
+/// set stay on.
 ///
-/// **Ownership:** the handle is void; NULL is fine.
+/// **Ownership:** the handle is void afterwards. NULL is allowed.
 /// **Threads:** any.
 /// **Returns:** 0; -EBUSY (another thread is in a call on it: nothing is freed); -EINVAL (freed
 /// before, unless a new sender has its place by now).

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 
 /// Every message leaves as it is given: none are joined into trains.
 pub const RINGMSG_SENDER_NO_GROUPING: u32 = 1u32 << 0;
-/// Set what brings transmit timestamps back (SO_TIMESTAMPING with SOFTWARE, OPT_ID and
-/// OPT_TSONLY), beside what is on already.
+/// Set the options that bring transmit timestamps back (SO_TIMESTAMPING with SOFTWARE, OPT_ID and
+/// OPT_TSONLY), beside those that are on already.
 pub const RINGMSG_SENDER_TIMESTAMPS: u32 = 1u32 << 1;
 
 const SENDER_ALL: u32 = (1 << 2) - 1;

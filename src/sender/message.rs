@@ -36,9 +36,9 @@ pub struct Message {
     pub transmit_time_ns: u64,
     /// The caller's; not looked at.
     pub user_data: u64,
-    /// With RINGMSG_MESSAGE_TIMESTAMP: comes back with the timestamp, as ee_data, where the
-    /// kernel takes SCM_TS_OPT_ID (6.13). Elsewhere ee_data is the socket's own count, which
-    /// refused sends and other users of the socket advance.
+    /// With RINGMSG_MESSAGE_TIMESTAMP: comes back as error_data in the timestamp's metadata, where
+    /// the kernel takes SCM_TS_OPT_ID (6.13). Elsewhere error_data is the socket's own count,
+    /// which refused sends and other users of the socket advance.
     pub timestamp_id: u32,
     /// With RINGMSG_MESSAGE_TRAFFIC_CLASS: TOS byte or traffic class, ECN included.
     pub traffic_class: u8,
