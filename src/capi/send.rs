@@ -28,15 +28,26 @@ use super::{check_count, known, null, versioned, without_ring};
 /// `path` is NULL or writable; `received` is NULL or readable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringmsg_path_reply(path: *mut Path, received: Option<&Metadata>) -> c_int {
-    without_ring(|| {
-        let received = received.ok_or_else(|| null("received"))?;
-        if path.is_null() {
-            return Err(null("path"));
-        }
-        let reply = sender::reply(received)?;
+    if let Some(reply) = received.filter(|_| !path.is_null()).and_then(sender::reply) {
         // SAFETY: not NULL, and the caller promises it is writable.
         unsafe { path.write_unaligned(reply) };
-        Ok(0)
+        return 0;
+    }
+    no_reply(path.is_null(), received.is_none())
+}
+
+#[cold]
+#[inline(never)]
+fn no_reply(no_path: bool, no_metadata: bool) -> c_int {
+    without_ring(|| {
+        Err(match (no_path, no_metadata) {
+            (true, _) => null("path"),
+            (_, true) => null("received"),
+            _ => Error::new(
+                libc::EADDRNOTAVAIL,
+                "path: the metadata have no source; reap with metadata, from an AF_INET or AF_INET6 socket",
+            ),
+        })
     })
 }
 

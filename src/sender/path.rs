@@ -4,7 +4,6 @@
 use std::mem::{offset_of, size_of};
 use std::net::Ipv6Addr;
 
-use crate::error::{Error, Result};
 use crate::record::{
     Metadata, RINGMSG_META_DESTINATION, RINGMSG_META_INTERFACE, RINGMSG_META_LOCAL_V4, RINGMSG_META_SOURCE,
 };
@@ -232,81 +231,63 @@ impl Path {
     }
 }
 
-/// Both forms of IPv4 in an address of this family.
-fn v4(family: u16, address: &[u8; 16]) -> Option<[u8; 4]> {
-    match family {
-        AF_INET => address.first_chunk().copied(),
-        _ => mapped(address),
+/// The path of an answer: back to the source, from the address that was asked. None: the metadata
+/// have no source.
+#[inline(always)]
+pub(crate) fn reply(received: &Metadata) -> Option<Path> {
+    let known = received.valid;
+    if known & RINGMSG_META_SOURCE == 0 {
+        return None;
     }
-}
-
-/// The address means nothing without an interface: 169.254/16, fe80::/10.
-fn is_link_local(family: u16, address: &[u8; 16]) -> bool {
-    match v4(family, address) {
-        Some(four) => four[..2] == [169, 254],
-        None => address[0] == 0xfe && address[1] & 0xc0 == 0x80,
-    }
-}
-
-fn is_multicast(family: u16, address: &[u8; 16]) -> bool {
-    match v4(family, address) {
-        Some(four) => four[0] & 0xf0 == 0xe0,
-        None => address[0] == 0xff,
-    }
-}
-
-/// The path of an answer: back to the source, from the address that was asked.
-pub(crate) fn reply(received: &Metadata) -> Result<Path> {
-    let known = |bit| received.valid & bit != 0;
-    if !known(RINGMSG_META_SOURCE) {
-        return Err(Error::new(
-            libc::EADDRNOTAVAIL,
-            "path: the metadata have no source; reap with metadata, from an AF_INET or AF_INET6 socket",
-        ));
-    }
-    let mut path = Path {
-        valid: RINGMSG_PATH_REMOTE,
+    let [source, asked] = [received.source, received.destination].map(u128::from_le_bytes);
+    let (local, needs_interface) = if received.family == AF_INET {
+        reply_v4::<0>(received, source, asked)
+    } else if source << 32 >> 32 == MAPPED {
+        reply_v4::<96>(received, source, asked)
+    } else {
+        reply_v6(known, source, asked)
+    };
+    let has_interface = needs_interface && known & RINGMSG_META_INTERFACE != 0;
+    let has_local = if local.is_some() { RINGMSG_PATH_LOCAL } else { 0 };
+    Some(Path {
+        valid: RINGMSG_PATH_REMOTE | has_local | if has_interface { RINGMSG_PATH_INTERFACE } else { 0 },
         family: received.family,
         remote_port: received.source_port,
         remote: received.source,
         remote_scope: received.source_scope,
-        ..Path::default()
-    };
-    let asked = known(RINGMSG_META_DESTINATION).then_some(&received.destination);
-    if let Some(local) = local_address(received) {
-        path.local = local;
-        path.valid |= RINGMSG_PATH_LOCAL;
-    }
-    let needs_interface = is_link_local(path.family, &path.remote)
-        || (path.has(RINGMSG_PATH_LOCAL) && is_link_local(path.family, &path.local))
-        || asked.is_some_and(|address| is_multicast(path.family, address));
-    if needs_interface && known(RINGMSG_META_INTERFACE) {
-        path.interface_index = received.interface_index;
-        path.valid |= RINGMSG_PATH_INTERFACE;
-    }
-    Ok(path)
+        interface_index: if has_interface { received.interface_index } else { 0 },
+        local: local.unwrap_or(0).to_le_bytes(),
+        ..NO_PATH
+    })
 }
 
-/// The address to answer from. Over IPv4 that is ipi_spec_dst, which is never a broadcast or
-/// multicast address; the destination itself may be one, and a directed broadcast address does
-/// not show it.
-fn local_address(received: &Metadata) -> Option<[u8; 16]> {
-    let mut local = [0; 16];
-    if v4(received.family, &received.source).is_none() {
-        let asked = received.valid & RINGMSG_META_DESTINATION != 0;
-        let unicast = !is_multicast(received.family, &received.destination);
-        return (asked && unicast).then_some(received.destination);
+/// ::ffff:0.0.0.0, read as a little-endian number.
+const MAPPED: u128 = 0xffff << 80;
+
+/// Over IPv4, whose addresses begin at this bit, an answer leaves from ipi_spec_dst, which is never
+/// a broadcast or multicast address. (The destination may be one, and a directed broadcast address
+/// does not show it.) Also returns whether an address means nothing without an interface:
+/// 169.254/16, multicast.
+#[inline(always)]
+fn reply_v4<const AT: u32>(received: &Metadata, source: u128, asked: u128) -> (Option<u128>, bool) {
+    let link_local = |address: u32| address as u16 == u16::from_le_bytes([169, 254]);
+    let local = u32::from_le_bytes(received.local_v4);
+    let has_local = received.valid & RINGMSG_META_LOCAL_V4 != 0;
+    let to_multicast = received.valid & RINGMSG_META_DESTINATION != 0 && (asked >> AT) as u8 & 0xf0 == 0xe0;
+    let needs_interface = link_local((source >> AT) as u32) | (has_local & link_local(local)) | to_multicast;
+    let prefix = if AT == 0 { 0 } else { MAPPED };
+    (has_local.then_some(prefix | u128::from(local) << AT), needs_interface)
+}
+
+/// Over IPv6 it leaves from the destination, unless that is multicast. The same for fe80::/10.
+#[inline(always)]
+fn reply_v6(known: u32, source: u128, asked: u128) -> (Option<u128>, bool) {
+    let link_local = |address: u128| address as u16 & 0xc0ff == u16::from_le_bytes([0xfe, 0x80]);
+    if known & RINGMSG_META_DESTINATION == 0 {
+        return (None, link_local(source));
     }
-    if received.valid & RINGMSG_META_LOCAL_V4 == 0 {
-        return None;
-    }
-    if received.family == AF_INET {
-        local[..4].copy_from_slice(&received.local_v4);
-    } else {
-        local[10..12].fill(0xff);
-        local[12..].copy_from_slice(&received.local_v4);
-    }
-    Some(local)
+    let to_multicast = asked as u8 == 0xff;
+    ((!to_multicast).then_some(asked), to_multicast | link_local(source) | link_local(asked))
 }
 
 #[cfg(test)]
