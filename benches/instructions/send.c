@@ -9,6 +9,7 @@
  *   content   32 peers in turn; every message has a path struct of its own
  *   singles   1024 peers, each once
  *   columns   as content, by ringmsg_send_columns()
+ *   index     as pointer, by ringmsg_send_columns() with offsets and indices of paths
  *   v6        as singles, over IPv6 */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -29,21 +30,27 @@ static const struct how {
     int peers, in_a_row, own_paths, columns, v6;
 } hows[] = {
     {"row", 32, 1, 0, 0, 0},     {"one", 1, 1, 0, 0, 0},      {"pointer", 32, 0, 0, 0, 0},    {"few", 256, 0, 0, 0, 0},
-    {"content", 32, 0, 1, 0, 0}, {"columns", 32, 0, 1, 1, 0}, {"singles", BATCH, 0, 0, 0, 0}, {"v6", BATCH, 0, 0, 0, 1},
+    {"content", 32, 0, 1, 0, 0}, {"columns", 32, 0, 1, 1, 0}, {"index", 32, 0, 0, 1, 0},
+    {"singles", BATCH, 0, 0, 0, 0}, {"v6", BATCH, 0, 0, 0, 1},
 };
 
 static uint8_t payloads[BATCH * LENGTH];
 static struct ringmsg_path paths[BATCH], own_paths[BATCH];
 static struct ringmsg_message messages[BATCH];
-static uint32_t lengths[BATCH];
+static uint64_t offsets[BATCH];
+static uint32_t lengths[BATCH], path_index[BATCH];
 static int32_t results[BATCH];
 
-int measured_send(struct ringmsg_sender *sender, int columns);
-__attribute__((noinline)) int measured_send(struct ringmsg_sender *sender, int columns)
+int measured_send(struct ringmsg_sender *sender, const struct how *how);
+__attribute__((noinline)) int measured_send(struct ringmsg_sender *sender, const struct how *how)
 {
-    return columns ? ringmsg_send_columns(sender, payloads, sizeof payloads, NULL, lengths, NULL, own_paths, BATCH, results,
-                                          BATCH, 0)
-                   : ringmsg_send(sender, messages, BATCH, 0);
+    if (!how->columns)
+        return ringmsg_send(sender, messages, BATCH, 0);
+    if (how->own_paths)
+        return ringmsg_send_columns(sender, payloads, sizeof payloads, NULL, lengths, NULL, own_paths, BATCH, results,
+                                    BATCH, 0);
+    return ringmsg_send_columns(sender, payloads, sizeof payloads, offsets, lengths, path_index, paths, BATCH, results,
+                                BATCH, 0);
 }
 
 /* Nobody takes what is sent: the kernel drops it when this socket is full. */
@@ -82,7 +89,9 @@ static void make_messages(const struct how *how, int port)
         messages[i].payload = payloads + i * LENGTH;
         messages[i].payload_length = LENGTH;
         messages[i].path = how->own_paths ? &own_paths[i] : path;
+        offsets[i] = (uint64_t)i * LENGTH;
         lengths[i] = LENGTH;
+        path_index[i] = (uint32_t)(path - paths);
     }
 }
 
@@ -113,7 +122,7 @@ int main(int count_arguments, char **arguments)
         return 1;
     }
     for (int round = 0; round < atoi(arguments[2]); round++)
-        check(how, measured_send(sender, how->columns));
+        check(how, measured_send(sender, how));
     printf("%d\n", BATCH * atoi(arguments[2]));
     return ringmsg_sender_free(sender);
 }

@@ -105,9 +105,6 @@ impl Source for Pointers {
     }
 }
 
-/// What says that there is no path, in place of its index.
-const NO_INDEX: u64 = u64::MAX;
-
 /// Where offsets and path indexes lead.
 #[derive(Clone, Copy)]
 pub(crate) struct Base {
@@ -173,7 +170,7 @@ impl Source for Offsets {
     }
 
     fn is_none(&self, key: usize) -> bool {
-        key as u64 == NO_INDEX
+        key as u64 == u64::MAX
     }
 
     #[inline(always)]
@@ -253,6 +250,8 @@ impl Columns {
 }
 
 impl Source for Columns {
+    const ALL_PLAIN: bool = true;
+
     #[inline(always)]
     fn count(&self) -> u32 {
         self.count
@@ -260,15 +259,11 @@ impl Source for Columns {
 
     #[inline(always)]
     fn path_key(&self, index: u32) -> usize {
-        if self.base.paths.is_null() {
-            return NO_INDEX as usize;
-        }
         if self.path_index.is_null() {
             return index as usize;
         }
         // SAFETY: whoever made this promises arrays of `count` elements.
-        let chosen = unsafe { *self.path_index.add(index as usize) };
-        if chosen == u32::MAX { NO_INDEX as usize } else { chosen as usize }
+        unsafe { *self.path_index.add(index as usize) as usize }
     }
 
     #[inline(always)]
@@ -277,7 +272,7 @@ impl Source for Columns {
     }
 
     fn is_none(&self, key: usize) -> bool {
-        key as u64 == NO_INDEX
+        key == u32::MAX as usize || self.base.paths.is_null()
     }
 
     #[inline(always)]

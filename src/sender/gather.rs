@@ -41,6 +41,8 @@ pub(super) struct Gathered {
 struct Gather<'a, P> {
     policy: &'a P,
     bare: Bare,
+    /// The socket is an IPv6 one.
+    on_v6: bool,
     tables: &'a mut Tables,
     parts: *mut libc::iovec,
     links: *mut Link,
@@ -75,6 +77,7 @@ pub(super) fn gather<S: Source, P: Policy>(
     let mut gather = Gather {
         policy,
         bare: policy.bare(),
+        on_v6: policy.domain() == libc::AF_INET6,
         tables: &mut scratch.tables,
         parts: scratch.parts.as_mut_ptr(),
         links: scratch.links.as_mut_ptr(),

@@ -149,16 +149,16 @@ impl Group {
 
     /// A plain message of this shape is one more datagram of usual size.
     #[inline(always)]
-    pub(super) fn is_usual_plain(&self, shape: Shape) -> bool {
-        self.room != 0 && self.usual == shape && self.traits.is_plain()
+    pub(super) fn is_usual_plain<S: Source>(&self, shape: Shape) -> bool {
+        self.room != 0 && self.usual == shape && (S::ALL_PLAIN || self.traits.is_plain())
     }
 
     /// The message is like most: one more datagram of usual size.
     #[inline(always)]
-    pub(super) fn is_usual(&self, source: &impl Source, index: u32) -> bool {
+    pub(super) fn is_usual<S: Source>(&self, source: &S, index: u32) -> bool {
         self.room != 0
             && self.usual == source.shape(index)
-            && self.traits == source.traits(index)
+            && (S::ALL_PLAIN || self.traits == source.traits(index))
             && source.reserved(index) == 0
     }
 

@@ -120,6 +120,9 @@ impl Traits {
 /// Messages in a caller's arrays. They are gone through once, in order: for each index there is one
 /// call of `skip`, or of `payload` or `empty_payload` that finds one.
 pub(crate) trait Source {
+    /// No message asks for anything, so that no group does.
+    const ALL_PLAIN: bool = false;
+
     fn count(&self) -> u32;
     /// What says which path, equal for equal ones: in the different arrays an address, or an index.
     fn path_key(&self, index: u32) -> usize;

@@ -91,10 +91,13 @@ pub(super) fn mapped(address: &[u8; 16]) -> Option<[u8; 4]> {
     Ipv6Addr::from(*address).to_ipv4_mapped().map(|four| four.octets())
 }
 
+/// The third word of a mapped address.
+const MAPPED_WORD: u32 = 0xffff_0000;
+
 /// An address whose words begin like this has an IPv4 address in its last one: ::ffff:0:0/96.
 #[inline(always)]
 fn is_mapped(words: &[u32]) -> bool {
-    words[0] | words[1] | (words[2] ^ 0xffff_0000) == 0
+    words[0] | words[1] | (words[2] ^ MAPPED_WORD) == 0
 }
 
 /// What the kernel will take a datagram's peer for: it decides on the control messages.
@@ -150,11 +153,11 @@ impl Path {
         unsafe { (&raw const self.family).cast::<u64>().read_unaligned() }
     }
 
-    /// What else names an IPv6 peer: the next eight bytes of its address, the last four, the scope.
+    /// What else names an IPv6 peer: the next eight bytes of its address; the last four, and the scope.
     #[inline(always)]
-    pub(super) fn other_peer_words(&self) -> [u64; 3] {
-        let words = self.words().map(u64::from);
-        [words[3] | words[4] << 32, words[5], words[6]]
+    pub(super) fn other_peer_words(&self) -> [u64; 2] {
+        // SAFETY: sixteen bytes of the path, at a multiple of four.
+        unsafe { (&raw const self.remote[4]).cast::<[u64; 2]>().read_unaligned() }
     }
 
     /// Whether datagrams go to the same peer, among which order is kept.
@@ -170,24 +173,39 @@ impl Path {
 
     /// A path of addresses and perhaps an interface.
     #[inline(always)]
-    fn is_bare(&self) -> bool {
+    pub(super) fn is_bare(&self) -> bool {
         const MAY: u32 = RINGMSG_PATH_LOCAL | RINGMSG_PATH_INTERFACE;
-        let reserved = self.reserved[0] | self.reserved[1] | u32::from(self.reserved16);
-        (self.valid & !MAY ^ RINGMSG_PATH_REMOTE) | reserved == 0
+        // SAFETY: eight bytes of the path, at a multiple of four.
+        let reserved = unsafe { (&raw const self.reserved).cast::<u64>().read_unaligned() };
+        let other = self.valid & !MAY ^ RINGMSG_PATH_REMOTE | u32::from(self.reserved16);
+        u64::from(other) | reserved == 0
+    }
+
+    /// It has an IPv4 address to go to.
+    #[inline(always)]
+    pub(super) fn is_to_v4(&self) -> bool {
+        self.has(RINGMSG_PATH_REMOTE) && self.family == AF_INET
     }
 
     /// One of IPv4 addresses, that is good on every IP socket.
     #[inline(always)]
     pub(super) fn is_bare_v4(&self) -> bool {
-        self.is_bare() && self.family == AF_INET
+        self.family == AF_INET && self.is_bare()
     }
 
     /// One of IPv6 addresses, both mapped or not: what its peer is.
     #[inline(always)]
     pub(super) fn bare_v6(&self) -> Option<Peer> {
         let words = self.words();
+        if !self.is_bare() || self.family != AF_INET6 {
+            return None;
+        }
+        // Both may be mapped: it is decided below.
+        if words[4] != MAPPED_WORD && words[10] != MAPPED_WORD {
+            return Some(Peer::V6);
+        }
         let (remote, local) = (is_mapped(&words[2..5]), is_mapped(&words[8..11]));
-        if !self.is_bare() || self.family != AF_INET6 || (self.has(RINGMSG_PATH_LOCAL) && local != remote) {
+        if self.has(RINGMSG_PATH_LOCAL) && local != remote {
             return None;
         }
         Some(if remote { Peer::V4 } else { Peer::V6 })

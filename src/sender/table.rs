@@ -188,9 +188,15 @@ impl Tables {
         if path.family == libc::AF_INET as u16 {
             return self.hash_v4(path);
         }
-        let [high, low, scope] = path.other_peer_words();
+        self.hash_v6(path)
+    }
+
+    /// The same with an IPv6 address.
+    #[inline(always)]
+    pub(super) fn hash_v6(&self, path: &Path) -> u64 {
+        let [high, low] = path.other_peer_words();
         let hash = fold(path.peer_word() ^ self.keys[0], self.keys[1] ^ high);
-        fold(fold(hash ^ low ^ scope << 32, self.keys[2]), self.keys[1])
+        fold(fold(hash ^ low, self.keys[2]), self.keys[1])
     }
 
     /// The same with an IPv4 address: family, port and that are one word. All is folded twice: with

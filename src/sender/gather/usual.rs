@@ -90,7 +90,7 @@ impl<P: Policy> Gather<'_, P> {
             let at = index + run;
             let is_like = source.path_key(at) == key
                 && source.shape(at) == shape
-                && source.traits(at) == traits
+                && (S::ALL_PLAIN || source.traits(at) == traits)
                 && source.reserved(at) == 0;
             if !is_like {
                 break;
@@ -139,14 +139,18 @@ impl<P: Policy> Gather<'_, P> {
             return false;
         }
         // SAFETY: the source's maker promises that its paths are readable.
-        let bare_v4 = source.path(key).filter(|&path| unsafe { (*path).is_bare_v4() });
-        // Neither empty nor too long.
-        let fits = source.shape(index).length().wrapping_sub(1) < self.bare.joinable;
-        let (Some(path), true) = (bare_v4, fits) else { return self.take_v6(source, index) };
+        let path = source.path(key).filter(|&path| unsafe { (*path).is_to_v4() });
+        let (Some(path), true) = (path, self.is_joinable(source, index)) else {
+            return self.take_v6(source, index);
+        };
         // SAFETY: as above.
         let found = self.tables.look(self.tables.hash_v4(unsafe { &*path }));
         if let Some(number) = found.group {
             return self.join_by_content(source, index, path, number);
+        }
+        // SAFETY: as above.
+        if !unsafe { (*path).is_bare() } {
+            return self.take_other_plain(source, index);
         }
         let Some(payload) = source.payload(index, source.shape(index).length()) else { return false };
         self.begin_bare(source, index, (Kind::V4, path, payload), Some(&found), false);
@@ -156,21 +160,27 @@ impl<P: Policy> Gather<'_, P> {
     /// The same on a path of IPv6 addresses.
     #[inline(never)]
     fn take_v6<S: Source>(&mut self, source: &mut S, index: u32) -> bool {
-        let length = source.shape(index).length();
-        let fits = length.wrapping_sub(1) < self.bare.joinable;
-        let path =
-            source.path(source.path_key(index)).filter(|_| fits && self.policy.domain() == libc::AF_INET6);
-        // SAFETY: the source's maker promises that its paths are readable.
-        let peer = path.and_then(|path| unsafe { (*path).bare_v6() });
-        let (Some(path), Some(peer)) = (path, peer) else { return self.take_other_plain(source, index) };
+        let key = source.path_key(index);
         // SAFETY: as above.
-        let found = self.tables.look(self.tables.hash(unsafe { &*path }));
+        let bare = source.path(key).and_then(|path| unsafe { (*path).bare_v6() }.map(|peer| (path, peer)));
+        let fits = self.on_v6 && self.is_joinable(source, index);
+        let (Some((path, peer)), true) = (bare, fits) else {
+            return self.take_other_plain(source, index);
+        };
+        // SAFETY: as above.
+        let found = self.tables.look(self.tables.hash_v6(unsafe { &*path }));
         if let Some(number) = found.group {
             return self.join_by_content(source, index, path, number);
         }
-        let Some(payload) = source.payload(index, length) else { return false };
+        let Some(payload) = source.payload(index, source.shape(index).length()) else { return false };
         self.begin_bare(source, index, (Kind::V6(peer), path, payload), Some(&found), false);
         true
+    }
+
+    /// A plain message that is neither empty nor too long, on a socket where that is all it takes.
+    #[inline(always)]
+    fn is_joinable<S: Source>(&self, source: &S, index: u32) -> bool {
+        source.shape(index).length().wrapping_sub(1) < self.bare.joinable
     }
 
     /// A plain message on any path. False: it ends its peer's group, or is bad.
@@ -253,7 +263,7 @@ impl<P: Policy> Gather<'_, P> {
     fn join_plain<S: Source>(&mut self, source: &mut S, index: u32, number: u32) -> bool {
         // SAFETY: the group is made.
         let (group, shape) = (unsafe { &mut *self.groups.add(number as usize) }, source.shape(index));
-        if !group.is_usual_plain(shape) {
+        if !group.is_usual_plain::<S>(shape) {
             return false;
         }
         let Some(payload) = source.payload(index, shape.length()) else { return false };
