@@ -10,9 +10,10 @@
 # make abi                                   rewrites tests/abi/baseline.abi after a deliberate change
 # make check-abi                             compares with it
 # make check-deny                            licences, duplicates and sources of dependencies (deny.toml)
-# make check-instructions                    instructions per record, against the committed figures (5 %);
+# make check-instructions                    instructions per record and per message that is sent, against the
+#                                            committed figures (5 %) and limits;
 #                                            and that no call costs more beside 8,000 sockets
-# make instructions                          counts them anew and rewrites benches/instructions/figures.txt
+# make instructions                          counts them anew and rewrites figures.txt and sending.txt there
 # make test-kernels [SERIES="6.1 6.12"] [ONLY=basic,gro]   the C tests on Debian's kernels, under qemu; rewrites the
 #                                            table in docs/compatibility.md. Minutes a kernel with KVM, ten without
 # make test-sysctl                           what kernel.io_uring_disabled does, on this machine; puts it back (root)
@@ -171,14 +172,17 @@ test-deny: tools
 
 # Part of `make test`, where valgrind and liburing are there. It takes some 10 s.
 INSTRUCTIONS := benches/instructions/count.sh $(PROFILE_DIR) $(PROOF_DIR)/instructions
+SENDING_INSTRUCTIONS := benches/instructions/sending.sh $(PROFILE_DIR) $(PROOF_DIR)/instructions
 .PHONY: instructions check-instructions
 test: check-instructions
 check-instructions: build
 	@CC="$(CC)" $(INSTRUCTIONS) check
+	@CC="$(CC)" $(SENDING_INSTRUCTIONS) check
 	@CC="$(CC)" benches/instructions/growth.sh $(PROFILE_DIR) $(PROOF_DIR)/instructions
 
 instructions: build
 	@CC="$(CC)" $(INSTRUCTIONS) update
+	@CC="$(CC)" $(SENDING_INSTRUCTIONS) update
 
 # Not part of `make test`: it downloads kernels, and takes an hour for all of them without KVM.
 .PHONY: test-kernels test-sysctl
