@@ -10,8 +10,8 @@
 # make abi                                   rewrites tests/abi/baseline.abi after a deliberate change
 # make check-abi                             compares with it
 # make check-deny                            licences, duplicates and sources of dependencies (deny.toml)
-# make check-instructions                    instructions per record and per message that is sent, against the
-#                                            committed figures (5 %) and limits;
+# make check-instructions                    instructions per record, and per message sent, against
+#                                            the committed figures (5 %) and limits;
 #                                            and that no call costs more beside 8,000 sockets
 # make instructions                          counts them anew and rewrites figures.txt and sending.txt there
 # make test-kernels [SERIES="6.1 6.12"] [ONLY=basic,gro]   the C tests on Debian's kernels, under qemu; rewrites the
