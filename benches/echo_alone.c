@@ -69,7 +69,11 @@ static void open_receiver(struct receiver *receiver, uint32_t engine)
     struct ringmsg_pool_config pool;
     ringmsg_ring_config_init(&config);
     config.engine = engine;
-    CHECK(ringmsg_ring_new(&config, &receiver->ring));
+    int made = ringmsg_ring_new(&config, &receiver->ring);
+    if (made < 0) {
+        printf("SKIPPED: engine %u: %s\n", engine, ringmsg_strerror(made));
+        exit(0);
+    }
     ringmsg_pool_config_init(&pool);
     CHECK(ringmsg_pool_config_for_socket(&pool, fd));
     pool.buffers = 2048;
