@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * ringmsg: receive messages with io_uring, as batches of flat records.
+ * ringmsg: receive messages with io_uring, as batches of flat records; send answers in batches.
  *
  * The model. A *ring* (an io_uring) holds *pools* of buffers and *requests*. A multishot request
  * is armed once for a socket. From then on every call of ringmsg_next() returns a batch of
@@ -34,6 +34,11 @@
  * it), and programs and libraries of different versions work together. Unknown flags and nonzero
  * reserved fields are refused with -EINVAL. Records and metadata never change their size.
  *
+ * Sending needs no ring. A *sender* is made for a socket and takes arrays of *messages*, each a
+ * payload and a *path*: where it goes and how it leaves. ringmsg_path_reply() makes the path of an
+ * answer from a record's metadata. When ringmsg_send() returns, the kernel has taken or refused
+ * every message, and each has its own result.
+ *
  * Threads. A ring is bound if its granted flags include SINGLE_ISSUER or DEFER_TASKRUN, which
  * AUTO may select. Only the thread that created or enabled a bound ring may call the functions
  * marked [owner]. They return -EPERM in another thread, and -EOWNERDEAD after that thread has
@@ -43,23 +48,24 @@
  *
  * Fork. In a child, calls on the parent's ring return -EPERM, except ringmsg_ring_free(). (The
  * library does not notice children of vfork(2) or of clone(2) without libc.) fork(2) may be called
- * in a signal handler.
+ * in a signal handler. Senders work in a child.
  *
  * pthread_cancel(3) takes effect when a call returns, not during it, so it does not end a thread
  * that sleeps in a reap: call ringmsg_wake() as well.
  *
- * An internal error of the library poisons the ring: its calls then return -ENOTRECOVERABLE. A
+ * An internal error of the library poisons the ring or the sender: its calls then return -ENOTRECOVERABLE. A
  * panic never unwinds into the caller.
  *
  * Misuse. The library detects these faults and returns an error: NULL; a ring that is freed
- * twice; a pool that is freed twice, used after it was freed, or of another ring; records that
+ * twice; a pool or a sender that is freed twice or used after it was freed; a pool of another ring; records that
  * are released twice, stale, altered, or of a freed pool (then no record is released); calls from
- * the wrong thread, from two threads in a reap, from a forked child, and on a ring that is being
+ * the wrong thread, from two threads in a reap or in one sender, from a forked child, and on a ring that is being
  * freed. (A freed ring or pool is not detected once a new one has its address.)
  *
  * No library can detect these: a ring or pool that is used after its ring was freed; an address
  * that never was a handle; arrays shorter than their count; a msghdr or iovec of
- * ringmsg_recvmsg() that is freed before its record is reaped; a payload that is read after its
+ * ringmsg_recvmsg() that is freed before its record is reaped; a path that is not readable (a
+ * payload that is not readable is its message's -EFAULT); a payload that is read after its
  * release (it may show a later message, but never memory of another pool or process).
  */
 
@@ -72,6 +78,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+
+#if UINTPTR_MAX != UINT64_MAX
+#error "ringmsg is for 64-bit systems: struct ringmsg_message holds two pointers in 16 bytes"
+#endif
 
 /* The version of this header. ringmsg_version() returns that of the library. */
 #define RINGMSG_VERSION "0.1.0"
@@ -305,6 +315,72 @@
 #define RINGMSG_RECV_NO_REARM (1u << 2)
 
 /*
+ * remote, remote_port and remote_scope apply. Without it: the connected peer.
+ */
+#define RINGMSG_PATH_REMOTE (1u << 0)
+
+/*
+ * local applies: the source address.
+ */
+#define RINGMSG_PATH_LOCAL (1u << 1)
+
+/*
+ * interface_index applies: the interface to leave through.
+ */
+#define RINGMSG_PATH_INTERFACE (1u << 2)
+
+/*
+ * traffic_class applies.
+ */
+#define RINGMSG_PATH_TRAFFIC_CLASS (1u << 3)
+
+/*
+ * hop_limit applies.
+ */
+#define RINGMSG_PATH_HOP_LIMIT (1u << 4)
+
+/*
+ * flow_label applies.
+ */
+#define RINGMSG_PATH_FLOW_LABEL (1u << 5)
+
+/*
+ * Never in a train with other messages.
+ */
+#define RINGMSG_MESSAGE_ALONE (1u << 0)
+
+/*
+ * Ask for a transmit timestamp. Implies RINGMSG_MESSAGE_ALONE.
+ */
+#define RINGMSG_MESSAGE_TIMESTAMP (1u << 1)
+
+/*
+ * The message's own traffic_class applies, not the path's.
+ */
+#define RINGMSG_MESSAGE_TRAFFIC_CLASS (1u << 2)
+
+/*
+ * Every message leaves as it is given: none are joined into trains.
+ */
+#define RINGMSG_SENDER_NO_GROUPING (1u << 0)
+
+/*
+ * Set the options that bring transmit timestamps back (SO_TIMESTAMPING with SOFTWARE, OPT_ID and
+ * OPT_TSONLY), beside those that are on already.
+ */
+#define RINGMSG_SENDER_TIMESTAMPS (1u << 1)
+
+/*
+ * Wait for room in the socket's buffer instead of leaving messages with -EAGAIN.
+ */
+#define RINGMSG_SEND_WAIT (1u << 0)
+
+/*
+ * Take only messages whose result is -EAGAIN.
+ */
+#define RINGMSG_SEND_RESUME (1u << 1)
+
+/*
  * The binary interface that this header describes.
  */
 #define RINGMSG_ABI_VERSION 0
@@ -323,6 +399,11 @@ struct ringmsg_pool;
  * from any thread.
  */
 struct ringmsg_ring;
+
+/*
+ * Sends messages on one socket. Opaque.
+ */
+struct ringmsg_sender;
 
 /*
  * What this kernel and this sandbox offer.
@@ -810,6 +891,202 @@ struct ringmsg_cmsg {
      * Bytes of data; fewer than the type promises when the kernel cut it.
      */
     uint32_t length;
+};
+
+/*
+ * Where a datagram goes, and how it leaves: 64 bytes. Zero what is not used: messages are
+ * grouped by comparing all of it.
+ */
+struct ringmsg_path {
+    /*
+     * RINGMSG_PATH_*: which of the following apply. Without RINGMSG_PATH_REMOTE the datagram
+     * goes to the connected peer, with these settings.
+     */
+    uint32_t valid;
+    /*
+     * AF_INET or AF_INET6, of both addresses. IPv4 on an IPv6 socket is AF_INET6, as
+     * ::ffff:a.b.c.d.
+     */
+    uint16_t family;
+    /*
+     * Host byte order.
+     */
+    uint16_t remote_port;
+    /*
+     * IPv4 in the first four bytes.
+     */
+    uint8_t remote[16];
+    /*
+     * The scope (interface index) of a link-local remote address.
+     */
+    uint32_t remote_scope;
+    /*
+     * The interface to leave through.
+     */
+    uint32_t interface_index;
+    /*
+     * The source address; IPv4 in the first four bytes.
+     */
+    uint8_t local[16];
+    /*
+     * TOS byte or traffic class, ECN included. A message may have its own.
+     */
+    uint8_t traffic_class;
+    /*
+     * TTL or hop limit.
+     */
+    uint8_t hop_limit;
+    /*
+     * 0
+     */
+    uint16_t reserved16;
+    /*
+     * IPv6 flow label, 20 bits, host byte order. IPv4 has none: ignored there.
+     */
+    uint32_t flow_label;
+    /*
+     * 0
+     */
+    uint32_t reserved[2];
+};
+
+/*
+ * How a sender is to be made. Fill with ringmsg_sender_config_init().
+ */
+struct ringmsg_sender_config {
+    /*
+     * sizeof(struct ringmsg_sender_config)
+     */
+    uint32_t size;
+    /*
+     * Messages grouped at once, at most 32768; 0: 1024.
+     */
+    uint32_t batch;
+    /*
+     * RINGMSG_SENDER_*
+     */
+    uint32_t flags;
+    /*
+     * The clock of transmit times (SO_TXTIME): CLOCK_MONOTONIC for fq, CLOCK_TAI for etf;
+     * -1: none.
+     */
+    int32_t transmit_clock;
+    /*
+     * 0
+     */
+    uint32_t reserved[12];
+};
+
+/*
+ * One datagram to send, or one train of them: 64 bytes. In ringmsg_send_from() `payload` is
+ * an offset from the base and `path` an index into the paths, both read as uint64_t.
+ */
+struct ringmsg_message {
+    /*
+     * Anywhere in the caller's memory, or a held record's in a pool; NULL if it is empty.
+     */
+    const void *payload;
+    /*
+     * NULL: the connected peer, and the socket's own settings.
+     */
+    const struct ringmsg_path *path;
+    /*
+     * Bytes of payload.
+     */
+    uint32_t payload_length;
+    /*
+     * 0: one datagram, whatever the socket's own UDP_SEGMENT says; else datagrams of this size,
+     * of which the last may be shorter.
+     */
+    uint32_t segment_size;
+    /*
+     * RINGMSG_MESSAGE_*
+     */
+    uint32_t flags;
+    /*
+     * Out: payload bytes that the socket took, or -errno.
+     */
+    int32_t result;
+    /*
+     * When to send it, in the sender's transmit clock (SO_TXTIME), ns; 0: now.
+     */
+    uint64_t transmit_time_ns;
+    /*
+     * The caller's; not looked at.
+     */
+    uint64_t user_data;
+    /*
+     * With RINGMSG_MESSAGE_TIMESTAMP: comes back as error_data in the timestamp's metadata, where
+     * the kernel takes SCM_TS_OPT_ID (6.13). Elsewhere error_data is the socket's own count,
+     * which refused sends and other users of the socket advance.
+     */
+    uint32_t timestamp_id;
+    /*
+     * With RINGMSG_MESSAGE_TRAFFIC_CLASS: TOS byte or traffic class, ECN included.
+     */
+    uint8_t traffic_class;
+    /*
+     * 0
+     */
+    uint8_t reserved8[3];
+    /*
+     * 0
+     */
+    uint64_t reserved;
+};
+
+/*
+ * What a sender has done so far.
+ */
+struct ringmsg_sender_stats {
+    /*
+     * sizeof(struct ringmsg_sender_stats), set by the caller.
+     */
+    uint32_t size;
+    /*
+     * The errno, positive, of the latest pending error that was not a message's own.
+     */
+    int32_t last_socket_error;
+    /*
+     * Messages that the socket took, whole or in part.
+     */
+    uint64_t messages;
+    /*
+     * Datagrams that it took; a train counts its segments.
+     */
+    uint64_t datagrams;
+    /*
+     * Payload bytes that it took.
+     */
+    uint64_t payload_bytes;
+    /*
+     * System calls that sent: sendmmsg(2).
+     */
+    uint64_t calls;
+    /*
+     * UDP_SEGMENT trains of two datagrams or more.
+     */
+    uint64_t trains;
+    /*
+     * Messages that left in a train together with others.
+     */
+    uint64_t grouped;
+    /*
+     * Trains that were refused, and whose datagrams were sent singly.
+     */
+    uint64_t fallbacks;
+    /*
+     * How often the socket was full (-EAGAIN).
+     */
+    uint64_t would_block;
+    /*
+     * Messages whose result is an error, other than -EAGAIN.
+     */
+    uint64_t errors;
+    /*
+     * Pending errors of earlier datagrams that were taken off the socket.
+     */
+    uint64_t socket_errors;
 };
 
 #ifdef __cplusplus
@@ -1378,6 +1655,148 @@ int ringmsg_control_decode(const void *control,
                            size_t length,
                            struct ringmsg_metadata *out);
 
+/* ---------------------------------------------------------------------------------------- */
+/* Sending                                                                                  */
+/* ---------------------------------------------------------------------------------------- */
+
+/*
+ * ringmsg_path_reply: makes the path of an answer to a received datagram: back to its source, from
+ * the address that it was sent to. Over IPv4, mapped or not, that is LOCAL_V4, which is right for
+ * unicast, aliases, broadcast and multicast; without it the kernel chooses. Over IPv6 it is the
+ * destination, unless that is multicast. The interface is set where an address means nothing
+ * without it: fe80::/10, 169.254/16, multicast. The traffic class is not copied: the ECN bits of
+ * an answer are the protocol's business.
+ *
+ * Ownership: `received` is read, and all of `path` is written. Metadata have what this needs
+ * once ringmsg_socket_enable() has switched on RINGMSG_META_DESTINATION.
+ * Threads: any.
+ * Returns: 0; -EADDRNOTAVAIL (the metadata have no source); -EINVAL (NULL). On failure
+ * `path` is left as it was.
+ */
+int ringmsg_path_reply(struct ringmsg_path *path,
+                       const struct ringmsg_metadata *received);
+
+/*
+ * ringmsg_sender_config_init: writes the size and the defaults: batches of 1024 messages, grouped,
+ * without a transmit clock.
+ *
+ * Threads: any.
+ */
+void ringmsg_sender_config_init(struct ringmsg_sender_config *config);
+
+/*
+ * ringmsg_sender_new: makes a sender for the socket behind `fd`, a datagram or seqpacket socket.
+ * It needs no ring. One socket may have any number of senders: each thread that sends makes its
+ * own. Set the socket's options before. UDP_CORK must stay off, and MSG_MORE must not be used:
+ * both would put datagrams of several peers into one.
+ *
+ * With RINGMSG_SENDER_TIMESTAMPS, make the sender before the pool that receives the timestamps,
+ * so that ringmsg_pool_config_for_socket() counts their control messages.
+ *
+ * Ownership: the sender holds its own reference to the socket: `fd` may be closed. It is the
+ * caller's, until ringmsg_sender_free(). A forked child may use its copy.
+ * Threads: any.
+ * Returns: 0; -EINVAL (NULL, bad size, unknown flags, a batch above 32768, no such clock);
+ * -EOPNOTSUPP (a stream; transmit times or timestamps on a socket that is not IP); -EBUSY
+ * (UDP_CORK is on; another transmit clock is set); -EPERM (a transmit clock other than
+ * CLOCK_MONOTONIC takes CAP_NET_ADMIN); -EBADF, -ENOTSOCK; -EMFILE, -ENOMEM. On failure
+ * `*sender` is left as it was.
+ */
+int ringmsg_sender_new(int fd,
+                       const struct ringmsg_sender_config *config,
+                       struct ringmsg_sender **sender);
+
+/*
+ * ringmsg_send: sends a batch of messages on the sender's socket, with one system call for up to
+ * 1024 trains. When it returns, the kernel has taken or refused every message, and every payload
+ * is the caller's again.
+ *
+ * Every message has its `result` when the call returns >= 0, -EAGAIN or -EINTR: the payload
+ * bytes that the socket took, or -errno. -EAGAIN stands, at any place of the array, for messages
+ * that must be given again: by the same call, on the array as it is, with RINGMSG_SEND_RESUME. A
+ * result says what the socket took: without IP_RECVERR a full queueing discipline drops in
+ * silence.
+ *
+ * Messages with equal path, length, traffic class, flags and transmit time leave as one
+ * UDP_SEGMENT train; a shorter one may end it. Messages to one peer (family, remote, remote_port
+ * and remote_scope) leave in the order in which they are given; among peers the order is free.
+ *
+ * Ownership: payloads and paths are read, and results written, during the call only.
+ * Threads: any, one at a time for each sender.
+ * Returns: how many messages it settled in this call, errors included; 0 when RESUME finds
+ * none; -EAGAIN (it could settle none: the socket's buffer is full); -EINTR (a signal came while
+ * RINGMSG_SEND_WAIT waited; the messages that are left have -EAGAIN). Refused, with no result
+ * written: -EINVAL (NULL, unknown flags, 2^31 messages or more, a freed sender); -EBUSY (another
+ * thread is in a call on this sender); -ENOMEM (no memory for the thread's scratch space, at its
+ * first call or a larger batch); -ENOTRECOVERABLE (an internal error has poisoned the sender).
+ */
+int ringmsg_send(struct ringmsg_sender *sender,
+                 struct ringmsg_message *messages,
+                 uint32_t count,
+                 uint32_t flags);
+
+/*
+ * ringmsg_send_from: does what ringmsg_send() does, without a pointer in any array. `payload` is
+ * read as a uint64_t: an offset from `base`; so is `path`: an index into `paths`, or UINT64_MAX
+ * for none. It is for languages that may not pass pointers to pointers, or that build arrays of
+ * numbers faster.
+ *
+ * Ownership, Threads: as for ringmsg_send().
+ * Returns: as ringmsg_send(). A message whose payload or path is out of bounds has the result
+ * -EFAULT.
+ */
+int ringmsg_send_from(struct ringmsg_sender *sender,
+                      const void *base,
+                      size_t base_length,
+                      const struct ringmsg_path *paths,
+                      uint32_t path_count,
+                      struct ringmsg_message *messages,
+                      uint32_t count,
+                      uint32_t flags);
+
+/*
+ * ringmsg_send_columns: does what ringmsg_send() does, with an array for each field. Message i is
+ * the `lengths[i]` bytes at `offsets[i]` from `base`, on the path `paths[path_index[i]]`. Where
+ * `offsets` is NULL, payloads lie back to back. Where `path_index` is NULL, message i takes path
+ * i; UINT32_MAX in it means no path. Where `paths` is NULL, no message has one.
+ *
+ * Ownership, Threads: as for ringmsg_send().
+ * Returns: as ringmsg_send(), with the results in `results`. A message whose payload or path
+ * is out of bounds has the result -EFAULT.
+ */
+int ringmsg_send_columns(struct ringmsg_sender *sender,
+                         const void *base,
+                         size_t base_length,
+                         const uint64_t *offsets,
+                         const uint32_t *lengths,
+                         const uint32_t *path_index,
+                         const struct ringmsg_path *paths,
+                         uint32_t path_count,
+                         int32_t *results,
+                         uint32_t count,
+                         uint32_t flags);
+
+/*
+ * ringmsg_sender_stats: tells what the sender has done so far, also while another thread sends.
+ *
+ * Ownership: `stats` is the caller's; its `size` must be set.
+ * Threads: any.
+ * Returns: 0; -EINVAL (NULL, bad size, a freed sender).
+ */
+int ringmsg_sender_stats(const struct ringmsg_sender *sender,
+                         struct ringmsg_sender_stats *stats);
+
+/*
+ * ringmsg_sender_free: frees a sender and its reference to the socket. Socket options that it has
+ * set stay on.
+ *
+ * Ownership: the handle is void afterwards. NULL is allowed.
+ * Threads: any.
+ * Returns: 0; -EBUSY (another thread is in a call on it: nothing is freed); -EINVAL (freed
+ * before, unless a new sender has its place by now).
+ */
+int ringmsg_sender_free(struct ringmsg_sender *sender);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
@@ -1410,6 +1829,20 @@ RINGMSG_ASSERT_(sizeof(struct ringmsg_pool_config) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_wait) == 24);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_stats) == 144);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_cmsg) == 16);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_path) == 64);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_path, remote) == 8);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_path, local) == 32);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_path, traffic_class) == 48);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_path, flow_label) == 52);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_message) == 64);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_message, payload_length) == 16);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_message, result) == 28);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_message, timestamp_id) == 48);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_message, traffic_class) == 52);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_sender_config) == 64);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_sender_config, transmit_clock) == 12);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_sender_stats) == 88);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_sender_stats, messages) == 8);
 #undef RINGMSG_ASSERT_
 #endif
 

@@ -38,6 +38,7 @@ pub mod config;
 pub mod control;
 pub mod layout;
 pub mod record;
+pub mod sender;
 pub mod stats;
 
 mod arm;

@@ -12,12 +12,13 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::ptr::{NonNull, null_mut};
 
-use ringmsg::capi::{pool::*, reap::*, ring::*, socket::*, submit::*, support::*};
+use ringmsg::capi::{pool::*, reap::*, ring::*, send::*, socket::*, submit::*, support::*};
 use ringmsg::config::{
     PoolConfig, RINGMSG_ENGINE_IO_URING, RINGMSG_ENGINE_RECVMMSG, RINGMSG_SETUP_COOP_TASKRUN,
     RINGMSG_SETUP_DEFER_TASKRUN, RingConfig, Wait,
 };
 use ringmsg::record::{Metadata, RINGMSG_META_SEGMENT_SIZE, Record};
+use ringmsg::sender::{Message, Path, RINGMSG_PATH_REMOTE, RINGMSG_SEND_RESUME};
 use ringmsg::stats::Stats;
 
 /// RINGMSG_RECV_SPLIT
@@ -432,4 +433,90 @@ fn receiving_without_a_ring() {
         }
     });
     assert_eq!(allocations, 0);
+}
+
+/// Where a socket is bound, as a path.
+fn path_to(socket: &UdpSocket) -> Path {
+    let std::net::SocketAddr::V4(address) = socket.local_addr().unwrap() else { panic!("an IPv4 socket") };
+    let mut path = Path { valid: RINGMSG_PATH_REMOTE, family: libc::AF_INET as u16, ..Path::default() };
+    path.remote[..4].copy_from_slice(&address.ip().octets());
+    path.remote_port = address.port();
+    path
+}
+
+/// A thread's first call allocates its scratch space; nothing after that allocates, whatever the
+/// calls meet: grouped, every peer once, errors, trains in pieces, a full socket, columns, a sender
+/// of its own for another socket.
+#[test]
+fn sending() {
+    let peers: [UdpSocket; 8] = std::array::from_fn(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (full, _reader) = UnixDatagram::pair().unwrap();
+    let paths: [Path; 8] = std::array::from_fn(|i| path_to(&peers[i]));
+    let payload = [7u8; 70_000];
+    let message = |i: usize, length: u32| Message {
+        payload: payload.as_ptr().cast(),
+        path: &paths[i % 8],
+        payload_length: length,
+        segment_size: 0,
+        flags: 0,
+        result: 0,
+        transmit_time_ns: 0,
+        user_data: 0,
+        timestamp_id: 0,
+        traffic_class: 0,
+        reserved8: [0; 3],
+        reserved: 0,
+    };
+    let mut messages: [Message; 64] = std::array::from_fn(|i| message(i, 100));
+    let (lengths, index, mut results) = ([100u32; 64], [3u32; 64], [0i32; 64]);
+    // SAFETY: pointers to what the functions expect; the handles are used until they are freed.
+    unsafe {
+        let (mut sender, mut other) = (null_mut(), null_mut());
+        ok(ringmsg_sender_new(socket.as_raw_fd(), std::ptr::null(), &mut sender));
+        ok(ringmsg_sender_new(full.as_raw_fd(), std::ptr::null(), &mut other));
+        let (sender, other) = (NonNull::new(sender), NonNull::new(other));
+        let first = allocations_of(|| assert_eq!(ringmsg_send(sender, messages.as_mut_ptr(), 1, 0), 1));
+        assert!(first > 0, "the scratch space");
+        let later = allocations_of(|| {
+            for round in 0..20u32 {
+                assert_eq!(ringmsg_send(sender, messages.as_mut_ptr(), 64, 0), 64);
+                messages[5] = message(5, 70_000); // too long
+                messages[6].path = std::ptr::null(); // nowhere
+                messages[7] = Message { segment_size: 100, ..message(7, 60_000) }; // longer than any train
+                messages[8].payload = 16 as _; // not there
+                messages[9].reserved = 1;
+                assert_eq!(ringmsg_send(sender, messages.as_mut_ptr(), 64, 0), 64);
+                messages = std::array::from_fn(|i| message(i, 100 + round));
+                let columns = ringmsg_send_columns(
+                    sender,
+                    payload.as_ptr().cast(),
+                    payload.len(),
+                    std::ptr::null(),
+                    lengths.as_ptr(),
+                    index.as_ptr(),
+                    paths.as_ptr(),
+                    8,
+                    results.as_mut_ptr(),
+                    64,
+                    0,
+                );
+                assert_eq!(columns, 64);
+                messages.iter_mut().for_each(|message| message.path = std::ptr::null());
+                let mut sent = ringmsg_send(other, messages.as_mut_ptr(), 64, 0);
+                while sent > 0 {
+                    sent = ringmsg_send(other, messages.as_mut_ptr(), 64, 0);
+                }
+                assert_eq!(sent, -libc::EAGAIN);
+                assert_eq!(
+                    ringmsg_send(other, messages.as_mut_ptr(), 64, RINGMSG_SEND_RESUME),
+                    -libc::EAGAIN
+                );
+                messages = std::array::from_fn(|i| message(i, 100));
+            }
+        });
+        assert_eq!(later, 0);
+        ok(ringmsg_sender_free(sender));
+        ok(ringmsg_sender_free(other));
+    }
 }
