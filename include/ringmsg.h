@@ -53,20 +53,21 @@
  * pthread_cancel(3) takes effect when a call returns, not during it, so it does not end a thread
  * that sleeps in a reap: call ringmsg_wake() as well.
  *
- * An internal error of the library poisons the ring or the sender: its calls then return -ENOTRECOVERABLE. A
- * panic never unwinds into the caller.
+ * An internal error of the library poisons the ring or the sender: its calls then return
+ * -ENOTRECOVERABLE. A panic never unwinds into the caller.
  *
  * Misuse. The library detects these faults and returns an error: NULL; a ring that is freed
- * twice; a pool or a sender that is freed twice or used after it was freed; a pool of another ring; records that
- * are released twice, stale, altered, or of a freed pool (then no record is released); calls from
- * the wrong thread, from two threads in a reap or in one sender, from a forked child, and on a ring that is being
- * freed. (A freed ring or pool is not detected once a new one has its address.)
+ * twice; a pool or a sender that is freed twice or used after it was freed; a pool of another
+ * ring; records that are released twice, stale, altered, or of a freed pool (then no record is
+ * released); calls from the wrong thread, from two threads in a reap or in one sender, from a
+ * forked child, and on a ring that is being freed. (A freed ring, pool or sender is not detected
+ * once a new one has its place.)
  *
  * No library can detect these: a ring or pool that is used after its ring was freed; an address
  * that never was a handle; arrays shorter than their count; a msghdr or iovec of
  * ringmsg_recvmsg() that is freed before its record is reaped; a path that is not readable (a
- * payload that is not readable is its message's -EFAULT); a payload that is read after its
- * release (it may show a later message, but never memory of another pool or process).
+ * payload that is not readable is its message's -EFAULT); a payload that is read after its release
+ * (it may show a later message, but never memory of another pool or process).
  */
 
 

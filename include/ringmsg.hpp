@@ -745,7 +745,8 @@ private:
 /// One message of a batch. It refers to payload and path; both must live until it is sent.
 struct message : ringmsg_message {
     message() noexcept : ringmsg_message{} {}
-    /// To the connected peer, unless there is a path. (A pointer, so that it cannot be a temporary.)
+    /// To the connected peer, unless there is a path. (A pointer, so that it cannot be a
+    /// temporary.)
     explicit message(std::span<const std::byte> bytes, const ringmsg_path *to = nullptr) noexcept : message()
     {
         payload = bytes.data();
@@ -791,8 +792,8 @@ public:
             handle_ = nullptr;
     }
 
-    /// Sends `messages`, and returns how many were settled in this call. Each has its result then. A
-    /// socket that is full is no error: is_left() of what it did not take, and 0 if it took none.
+    /// Sends `messages`, and returns how many were settled in this call. Each has its result then.
+    /// A socket that is full is no error: is_left() of what it did not take, and 0 if it took none.
     /// Signals do not end RINGMSG_SEND_WAIT: handlers run, and it goes on.
     std::uint32_t send(std::span<message> messages, std::uint32_t flags = 0, on_error fail = {})
     {
@@ -815,8 +816,9 @@ public:
         });
     }
 
-    /// The same with an array for each field, all as long as `results`. No offsets: the payloads lie
-    /// back to back; no indices: message i takes path i; no paths: all go to the connected peer.
+    /// The same with an array for each field, all as long as `results`. No offsets: the payloads
+    /// lie back to back; no indices: message i takes path i; no paths: all go to the connected
+    /// peer.
     std::uint32_t send_columns(std::span<const std::byte> base, std::span<const std::uint64_t> offsets,
                                std::span<const std::uint32_t> lengths, std::span<const std::uint32_t> path_index,
                                std::span<const ringmsg_path> paths, std::span<std::int32_t> results,

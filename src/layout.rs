@@ -157,8 +157,8 @@ impl Layout {
     }
 
     /// The same for a message as most are: with a payload, of which nothing is missing, and without
-    /// flags. None: it is another one. The lengths of name and control messages are not looked at: the caller knows
-    /// that they fit.
+    /// flags. None: it is another one. The lengths of name and control messages are not looked at:
+    /// the caller knows that they fit.
     #[inline(always)]
     pub fn whole_record(&self, start: u32, header: Header, result: u32) -> Option<Record> {
         let payload = result.wrapping_sub(self.payload_at);

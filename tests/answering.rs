@@ -136,8 +136,8 @@ fn the_echoes_answer_from_the_address_that_was_asked() {
     }
 }
 
-/// The relay: the server sees each client as one peer of its own, and answers reach the client that they
-/// are for, from the address that it asked, in order. Idle flows go.
+/// The relay: the server sees each client as one peer of its own, and answers reach the client that
+/// they are for, from the address that it asked, in order. Idle flows go.
 #[test]
 fn the_relay_keeps_clients_apart() {
     const CLIENTS: usize = 40;

@@ -158,8 +158,8 @@ impl Row {
         let _ = decode(control, out);
     }
 
-    /// None, and `out` is in disorder: it is not as usual. (Not inlined: it has enough of its own to
-    /// keep in registers.)
+    /// None, and `out` is in disorder: it is not as usual. (Not inlined: it has enough of its own
+    /// to keep in registers.)
     #[inline(never)]
     fn decode_usual(&self, name: &[u8], control: &[u8], out: &mut Metadata) -> Option<()> {
         let usual = self.usual.as_ref()?;

@@ -224,8 +224,8 @@ impl Deposit<'_> {
     }
 
     /// The same for a message as most are: whole, not empty, with the row of control messages that
-    /// the pool remembers, which with `TRAINS` may have a segment size. Returns how long the payload
-    /// is. None, and nothing is written: this is another one.
+    /// the pool remembers, which with `TRAINS` may have a segment size. Returns how long the
+    /// payload is. None, and nothing is written: this is another one.
     #[inline(always)]
     pub(super) fn write_plain<const TRAINS: bool>(
         self,

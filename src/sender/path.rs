@@ -153,7 +153,8 @@ impl Path {
         unsafe { (&raw const self.family).cast::<u64>().read_unaligned() }
     }
 
-    /// What else names an IPv6 peer: the next eight bytes of its address; the last four, and the scope.
+    /// What else names an IPv6 peer: the next eight bytes of its address; the last four, and the
+    /// scope.
     #[inline(always)]
     pub(super) fn other_peer_words(&self) -> [u64; 2] {
         // SAFETY: sixteen bytes of the path, at a multiple of four.
