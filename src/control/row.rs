@@ -10,12 +10,15 @@ const MESSAGES: usize = 6;
 /// A pool whose messages have different rows learns the latest one only now and then.
 const MISSES: u32 = 16;
 
-/// One message of a row: where it is, its header, and where its data end.
+/// One message of a row.
 #[derive(Debug, Clone, Copy)]
 struct Place {
+    /// Where it starts, and where its last eight bytes start.
     at: u16,
-    data_end: u16,
+    tail_at: u16,
     header: [u8; HEADER],
+    /// The bits of the last eight bytes that are padding.
+    padding: u64,
 }
 
 /// Where the data of usual control messages are. 0: there is no such message.
@@ -73,9 +76,6 @@ pub struct Row {
     lengths: u64,
     places: [Place; MESSAGES],
     messages: usize,
-    /// Every message so far had this row. Then nothing was ever written to its padding: it is as
-    /// zero as it was mapped.
-    is_only: bool,
     /// Where the segment size is; 0: the row has none.
     segment_size_at: u16,
     /// What the messages are, if all are usual, and no two tell the same.
@@ -90,9 +90,8 @@ impl Row {
     /// The row of no message.
     pub const NONE: Self = Self {
         lengths: u64::MAX,
-        places: [Place { at: 0, data_end: 0, header: [0; HEADER] }; MESSAGES],
+        places: [Place { at: 0, tail_at: 0, header: [0; HEADER], padding: 0 }; MESSAGES],
         messages: 0,
-        is_only: false,
         segment_size_at: 0,
         usual: None,
         valid: 0,
@@ -106,25 +105,21 @@ impl Row {
         self.lengths == lengths(name, control)
     }
 
-    /// Whether a message that `has_lengths` has this row: then `segment_size` and `decode` read it,
-    /// and there is nothing in its padding.
+    /// Whether a message that `has_lengths` has this row, and zeros in its padding: then
+    /// `segment_size` and `decode` read it. (The kernel does not write to the padding, so that it
+    /// may hold bytes of an earlier message.)
     #[inline(always)]
     pub fn is_of(&self, control: &[u8]) -> bool {
+        let mut stale = 0;
         for place in &self.places[..self.messages] {
             let at = usize::from(place.at);
             if control.get(at..at + HEADER) != Some(&place.header[..]) {
                 return false;
             }
+            let Some(tail) = take(control, place.tail_at.into()) else { return false };
+            stale |= u64::from_le_bytes(tail) & place.padding;
         }
-        self.is_only || self.padding_is_zero(control)
-    }
-
-    #[inline(never)]
-    fn padding_is_zero(&self, control: &[u8]) -> bool {
-        self.places[..self.messages].iter().all(|place| {
-            let end = usize::from(place.data_end);
-            control[end..align(end).min(control.len())].iter().all(|&byte| byte == 0)
-        })
+        stale == 0
     }
 
     /// Whether a message with this row is a train, which has a segment size.
@@ -222,11 +217,9 @@ impl Row {
     /// Remembers the row of a message that had another one, if it can be.
     #[inline(never)]
     pub fn learn(&mut self, name: &[u8], control: &[u8]) {
-        let is_first = self.misses == 0 && self.lengths == u64::MAX;
         if self.lengths == u64::MAX || self.misses % MISSES == 0 {
             *self = Self { misses: self.misses, ..Self::of(name, control).unwrap_or(Self::NONE) };
         }
-        self.is_only = is_first;
         self.misses = self.misses.wrapping_add(1).max(1);
     }
 
@@ -246,10 +239,12 @@ impl Row {
         let mut at = 0;
         while let Some(message) = message_at(control, at).ok()? {
             let data_end = message.offset + message.length;
+            let tail_at = align(data_end).min(control.len()).checked_sub(8)?;
             *row.places.get_mut(row.messages)? = Place {
                 at: at.try_into().ok()?,
-                data_end: data_end.try_into().ok()?,
+                tail_at: tail_at.try_into().ok()?,
                 header: *control[at..].first_chunk()?,
+                padding: u64::MAX.checked_shl(8 * (data_end - tail_at) as u32).unwrap_or(0),
             };
             row.messages += 1;
             match (message.level, message.kind, message.length) {
