@@ -122,9 +122,8 @@ static void a_socket_that_is_shut_down(void)
         EQUAL(messages[i].result, -EPIPE);
 }
 
-/* All that is sent to `receiver` is refused; all but what one socket sends. */
-static void refuse_senders(int receiver) { connect_to(receiver, receiver); }
-static void hear_only(int receiver, int sender) { connect_to(receiver, sender); }
+/* Whatever other sockets send to `receiver` is refused. */
+static void accept_only_from(int receiver, int sender) { connect_to(receiver, sender); }
 
 static void a_pending_refusal_is_not_the_next_messages(void)
 {
@@ -134,7 +133,7 @@ static void a_pending_refusal_is_not_the_next_messages(void)
     messages_on(messages, 4, NULL, 100, 0);
     refuse_senders(receiver);
     send_whole(sender, messages, 1); /* and an ICMP message comes back */
-    hear_only(receiver, fd);
+    accept_only_from(receiver, fd);
     send_whole(sender, messages, 4);
     expect_datagrams(receiver, messages, 4);
     expect_nothing(receiver);

@@ -7,7 +7,7 @@
 static int train_receiver(int family)
 {
     int fd = roomy_udp(family);
-    if (!trains_come_whole())
+    if (!loopback_keeps_trains_whole())
         skip_test("trains are cut on this kernel's loopback");
     set_int(fd, SOL_UDP, UDP_GRO, 1);
     return fd;
