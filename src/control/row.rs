@@ -6,9 +6,11 @@ use super::{AF_INET, AF_INET6, Message, SCM_PIDFD, align, decode, decode_name, m
 use crate::record::*;
 
 /// What is compared at once, bytes.
-const CHUNK: usize = 16;
+const CHUNK: usize = 32;
+const WORDS: usize = CHUNK / 8;
+type Words = [u64; WORDS];
 /// The control messages of a row are at most so many chunks.
-const CHUNKS: usize = 16;
+const CHUNKS: usize = 8;
 /// A pool whose messages have different rows learns the latest one only now and then.
 const MISSES: u32 = 16;
 
@@ -16,13 +18,13 @@ const MISSES: u32 = 16;
 #[derive(Debug, Clone, Copy)]
 struct Expected {
     /// Headers and padding; 0 where the data are.
-    bytes: [u64; 2],
+    bytes: Words,
     /// The bits that are the same in every message.
-    fixed: [u64; 2],
+    fixed: Words,
 }
 
 impl Expected {
-    const ANYTHING: Self = Self { bytes: [0; 2], fixed: [0; 2] };
+    const ANYTHING: Self = Self { bytes: [0; WORDS], fixed: [0; WORDS] };
 
     fn new(bytes: &[u8], fixed: &[u8]) -> Option<Self> {
         Some(Self { bytes: words(bytes)?, fixed: words(fixed)? })
@@ -30,17 +32,21 @@ impl Expected {
 
     /// Adds to `differences` where `found` differs.
     #[inline(always)]
-    fn compare(&self, found: [u64; 2], differences: &mut [u64; 2]) {
-        differences[0] |= (found[0] ^ self.bytes[0]) & self.fixed[0];
-        differences[1] |= (found[1] ^ self.bytes[1]) & self.fixed[1];
+    fn compare(&self, found: Words, differences: &mut Words) {
+        for (i, difference) in differences.iter_mut().enumerate() {
+            *difference |= (found[i] ^ self.bytes[i]) & self.fixed[i];
+        }
     }
 }
 
-/// `CHUNK` bytes as two numbers.
+/// A chunk as numbers.
 #[inline(always)]
-fn words(bytes: &[u8]) -> Option<[u64; 2]> {
-    let (&first, &second) = (bytes.first_chunk()?, bytes.get(8..)?.first_chunk()?);
-    Some([u64::from_ne_bytes(first), u64::from_ne_bytes(second)])
+fn words(bytes: &[u8]) -> Option<Words> {
+    let mut words = [0; WORDS];
+    for (i, word) in words.iter_mut().enumerate() {
+        *word = u64::from_ne_bytes(take(bytes, 8 * i)?);
+    }
+    Some(words)
 }
 
 /// Where the data of usual control messages are. 0: there is no such message.
@@ -139,12 +145,12 @@ impl Row {
     /// may hold bytes of an earlier message.) `area` starts with the control messages.
     #[inline(always)]
     pub fn is_of(&self, area: &[u8]) -> bool {
-        let mut differences = [0; 2];
+        let mut differences = [0; WORDS];
         for (found, expected) in area.chunks_exact(CHUNK).zip(&self.expected[..self.chunks]) {
             let Some(found) = words(found) else { return false };
             expected.compare(found, &mut differences);
         }
-        differences[0] | differences[1] == 0
+        differences == [0; WORDS]
     }
 
     /// Whether a message with this row is a train, which has a segment size.
