@@ -23,6 +23,8 @@
 # make test-kernels [SERIES="6.1 6.12"] [ONLY=basic,gro]
 #                         runs the C tests on Debian's kernels under qemu, and rewrites the table in
 #                         docs/compatibility.md; takes minutes per kernel with KVM, ten without
+# make test-kernels ARCH=arm64 [SERIES=6.1] [ONLY=basic,gro]
+#                         the same on an emulated aarch64, with a table of its own
 # make test-sysctl        tests kernel.io_uring_disabled on this machine, and restores it (root)
 # make netns              runs soak and flood between two network namespaces, MTU 1500 (root)
 
@@ -202,9 +204,27 @@ instructions: build
 	@CC="$(CC)" $(SENDING_INSTRUCTIONS) update
 
 # Not part of `make test`: downloads kernels, and takes an hour for all of them without KVM.
-.PHONY: test-kernels test-sysctl
+.PHONY: test-kernels test-sysctl library-arm64
+ifeq ($(ARCH),arm64)
+test-kernels: library-arm64
+	ARCH=arm64 ONLY="$(ONLY)" tests/kernels/run.sh target/arm64/$(ARM64)/release $(or $(SERIES),6.1)
+else
 test-kernels: build
 	ONLY="$(ONLY)" tests/kernels/run.sh $(PROFILE_DIR) $(SERIES)
+endif
+
+# The library for aarch64: by rustup's target where there is one, otherwise by Debian's rustc, whose
+# standard library for arm64 is a package of that architecture.
+ARM64 := aarch64-unknown-linux-gnu
+ARM64_RUSTC = $(if $(shell ls -d $$(rustc --print sysroot)/lib/rustlib/$(ARM64) 2>/dev/null),,/usr/bin/rustc)
+library-arm64: tools
+	$(call need,aarch64-linux-gnu-gcc,apt-get install gcc-aarch64-linux-gnu)
+	@[ -z "$(ARM64_RUSTC)" ] || ls -d /usr/lib/rustlib/$(ARM64) >/dev/null || { \
+	  echo "no Rust library for arm64: rustup target add $(ARM64), or, as root," \
+	    "dpkg --add-architecture arm64 && apt-get update &&" \
+	    "apt-get install rustc-web libstd-rust-web-dev libstd-rust-web-dev:arm64" >&2; exit 1; }
+	$(if $(ARM64_RUSTC),RUSTC=$(ARM64_RUSTC)) CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+	  $(CARGO) $(LIBRARIES) --target $(ARM64) --target-dir target/arm64
 
 # Not part of `make test`: while it runs, no other process on this machine can make a ring.
 test-sysctl: build | $(PROOF_DIR)

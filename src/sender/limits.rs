@@ -125,6 +125,15 @@ impl Limits {
         if !self.kind.is_ip() {
             return Err(Error::new(libc::EOPNOTSUPP, "sender: only IP sockets have transmit times"));
         }
+        // Kernels before 6.10 take any number, and datagrams with a time are dropped then.
+        if ![libc::CLOCK_REALTIME, libc::CLOCK_MONOTONIC, libc::CLOCK_TAI].contains(&clock) {
+            return Err(Error::with(
+                libc::EINVAL,
+                format_args!(
+                    "sender: transmit_clock {clock} is none of CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_TAI"
+                ),
+            ));
+        }
         // What was never set reads as clock 0 (CLOCK_REALTIME) without flags.
         let [set_clock, flags] = sockopt::get::<[i32; 2]>(fd, libc::SOL_SOCKET, SO_TXTIME)
             .map_err(|error| Error::from_io("sender: SO_TXTIME", &error))?;

@@ -199,7 +199,8 @@ static int inherited(void)
 static void *fork_again_and_again(void *unused)
 {
     (void)unused;
-    for (int i = 0; i < 500; i++) {
+    /* Under valgrind a fork takes about a second. */
+    for (int i = 0; i < 500 / (TEST_TIME_FACTOR * TEST_TIME_FACTOR); i++) {
         pid_t child = (pid_t)SYS(fork());
         if (child == 0) /* 1: the call was allowed; 2: an inherited descriptor pins the parent's ring */
             _exit(ringmsg_wake(fixture.ring) != -EPERM ? 1 : inherited() >= 0 ? 2 : 0);

@@ -228,6 +228,8 @@ static int require_io_uring(void)
     struct ringmsg_ring *ring = NULL;
     struct ringmsg_ring_config config;
     char why[2048];
+    if (!io_uring)
+        return 2; /* refused without the limit, too */
     ringmsg_ring_config_init(&config);
     config.engine = RINGMSG_ENGINE_IO_URING;
     if (ringmsg_ring_new(&config, &ring) == 0)

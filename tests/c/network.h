@@ -37,6 +37,8 @@ __attribute__((unused)) static void enter_own_network(void)
     if (unshare(CLONE_NEWNET) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0)
         skip_test("no network namespaces: they take root, or user namespaces");
     need_tool("ip", "iproute2");
+    if (shell("ip -V >/dev/null") != 0)
+        skip_test("ip(8) is not iproute2's, which alone knows every option used here");
     if (shell("ip link set lo up") != 0)
         FAIL("loopback does not come up");
 }

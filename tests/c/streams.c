@@ -123,7 +123,8 @@ static void receive_all(const struct kind *kind, uint32_t buffers, uint32_t cq_e
         if (!has_end && at == TOTAL)
             break;
     }
-    EQUAL(at, TOTAL);
+    if (at != TOTAL)
+        FAIL("%s: %u of %u bytes, then a record with result %d", kind->name, at, (uint32_t)TOTAL, record.result);
     if (has_end) {
         EQUAL(record.result, 0);
         EQUAL(record.flags, RINGMSG_RECORD_FINAL | RINGMSG_RECORD_BUFFER);

@@ -2,9 +2,11 @@
 # Downloads Debian's kernels, one of each series (5.10, 6.1, ...), from the mirror that apt is
 # configured with. Uses package lists of its own, so that it also finds suites that apt does not
 # list here. Installs nothing.
-#   tests/kernels/fetch.sh DIR [SERIES...]     writes DIR/SERIES/vmlinuz and DIR/SERIES/package
+#   tests/kernels/fetch.sh DIR [SERIES...]     writes DIR/SERIES/vmlinuz and DIR/SERIES/package;
+#                                              ARCH=arm64: and DIR/busybox
 set -euo pipefail
 directory=$1
+arch=${ARCH:-amd64}
 shift
 state=$(mkdir -p "$directory/apt" && realpath "$directory/apt")
 suites="bullseye bookworm bookworm-backports trixie trixie-backports sid experimental"
@@ -13,7 +15,7 @@ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 # Options that make apt use the lists in this folder instead of the system's.
 ours=(-o Dir::State::lists="$state/lists" -o Dir::Cache="$state/cache" -o Dir::State::status=/dev/null
     -o Dir::Etc::sourcelist="$state/sources.list" -o Dir::Etc::sourceparts=- -o APT::Sandbox::User=root
-    -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false)
+    -o APT::Architecture="$arch" -o APT::Architectures="$arch" -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false)
 
 # The configured address of the repository whose release name matches.
 address_of() { # regular expression
@@ -35,7 +37,7 @@ write_sources() {
 
 # The newest package of each series, oldest series first: "SERIES PACKAGE".
 available() {
-    apt-cache "${ours[@]}" --names-only search '^linux-image-[0-9].*-cloud-amd64$' | awk '
+    apt-cache "${ours[@]}" --names-only search '^linux-image-[0-9].*-cloud-'"$arch"'$' | awk '
         match($1, /[0-9]+\.[0-9]+\.[0-9]+/) {
             version = substr($1, RSTART, RLENGTH); series = version; sub(/\.[0-9]+$/, "", series)
             print series, $1
@@ -50,6 +52,15 @@ if [ -z "$(find "$state/sources.list" -mtime -7 2>/dev/null)" ]; then
 fi
 available > "$state/available"
 [ $# -gt 0 ] || set -- $(cut -d' ' -f1 "$state/available")
+
+# This machine's own busybox is for another processor.
+if [ "$arch" != amd64 ] && [ ! -s "$directory/busybox" ]; then
+    (
+        cd "$state" && apt-get "${ours[@]}" -qq download "busybox-static:$arch" 2>/dev/null
+        dpkg-deb --fsys-tarfile busybox-static_*.deb | tar -xO --wildcards '*bin/busybox' > "../busybox"
+        rm -f -- *.deb && chmod +x ../busybox
+    )
+fi
 
 for series in "$@"; do
     package=$(awk -v s="$series" '$1 == s { print $2 }' "$state/available")

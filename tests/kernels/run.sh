@@ -2,6 +2,8 @@
 # Boots Debian's kernels under qemu, runs the C tests of tests/c on each as root, and prints a table
 # of kernels and test programs. The table replaces the generated section of docs/compatibility.md.
 #   tests/kernels/run.sh LIBRARY_DIR [SERIES...]
+#   ARCH=arm64               boots Linux on an emulated aarch64; LIBRARY_DIR's library and the programs
+#                            are for it, and a table of its own replaces the one in the document
 #   ONLY=program,program     runs only these, and leaves the document unchanged
 #   JOBS=2                   runs this many machines at a time (default: one per processor)
 # Keeps kernels and console logs in target/kernels.
@@ -9,15 +11,28 @@ set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 library=$(realpath "$1")
 shift
+arch=${ARCH:-amd64}
 work=target/kernels
+[ "$arch" = amd64 ] || work=target/kernels-$arch
 image=$work/initramfs
 
 need() { # command, package
     command -v "$1" >/dev/null || { echo "test-kernels: missing: $1; install it with: apt-get install $2" >&2; exit 1; }
 }
-need qemu-system-x86_64 qemu-system-x86
+case $arch in
+amd64)
+    qemu="qemu-system-x86_64" console=ttyS0 compiler=cc
+    need qemu-system-x86_64 qemu-system-x86
+    ;;
+arm64)
+    # Pointer authentication as the architecture has it takes half of the time of an emulation.
+    qemu="qemu-system-aarch64 -machine virt" console=ttyAMA0 compiler=aarch64-linux-gnu-gcc
+    need qemu-system-aarch64 qemu-system-arm
+    need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+    ;;
+*) echo "test-kernels: ARCH is amd64 or arm64" >&2; exit 2 ;;
+esac
 need cpio cpio
-need busybox busybox-static
 need dpkg-deb dpkg
 need apt-get apt
 
@@ -28,37 +43,55 @@ build_image() {
     for source in tests/c/*.c "$here/sysctl.c" "$here/support.c"; do
         name=$(basename "$source" .c)
         # With wider time limits, because the processor may be emulated.
-        cc -std=c11 -g -O1 -DTEST_EMULATED -Itests/c -Iinclude "$source" -o "$image/tests/$name" -L"$library" -lringmsg -lpthread
+        $compiler -std=c11 -g -O1 -DTEST_EMULATED -Itests/c -Iinclude "$source" -o "$image/tests/$name" -L"$library" -lringmsg -lpthread
         [ "$name" = support ] || echo "$name"
     done > "$image/tests/list"
     cp "$library/libringmsg.so" "$image/lib/libringmsg.so.0"
-    for program in "$image"/tests/support "$library/libringmsg.so"; do
+    "add_system_$arch"
+    cp "$here/init" "$image/init"
+    (cd "$image" && find . | cpio --quiet -o -H newc | gzip -1) > "$image.gz"
+}
+
+# The shared libraries, busybox, and iproute2, whose options busybox's ip(8) does not all have.
+add_system_amd64() {
+    local program tool
+    need busybox busybox-static
+    mkdir -p "$image/tools"
+    for tool in ip tc; do cp "$(command -v $tool)" "$image/tools" || need $tool iproute2; done
+    for program in "$image"/tests/support "$library/libringmsg.so" "$image"/tools/*; do
         ldd "$program" | grep -o '/[^ ]*' | grep -v ringmsg
     done | sort -u | xargs -I{} cp -L {} "$image/lib"
     cp "$image"/lib/ld-linux* "$image/lib64"
     cp "$(command -v busybox)" "$image/bin/busybox"
     "$image/bin/busybox" true 2>/dev/null && ! ldd "$image/bin/busybox" >/dev/null 2>&1 ||
         { echo "test-kernels: busybox is linked dynamically; apt-get install busybox-static" >&2; exit 1; }
-    cp "$here/init" "$image/init"
-    (cd "$image" && find . | cpio --quiet -o -H newc | gzip -1) > "$image.gz"
+}
+
+# The cross compiler's C library, and a busybox that "$here/fetch.sh" brings. No iproute2.
+add_system_arm64() {
+    local from=/usr/aarch64-linux-gnu/lib
+    cp -L $from/ld-linux-aarch64.so.1 $from/lib{c,m,pthread,dl,gcc_s}.so.[0-9] "$image/lib"
+    cp "$work/busybox" "$image/bin/busybox"
 }
 
 # Runs one virtual machine, whose console goes to a file. Its monitor is a socket beside that file;
 # "stop" and "cont" pause and resume the machine.
 machine() { # accelerator, kernel, log, minutes, words for the kernel's command line
     # shellcheck disable=SC2086
-    timeout "$4m" qemu-system-x86_64 $1 -m 2G -smp 2 -display none -no-reboot -net none -serial "file:$3" -monitor "unix:$3.monitor,server,nowait" \
-        -kernel "$2" -initrd "$image.gz" -append "console=ttyS0 quiet panic=-1 $5" </dev/null >/dev/null 2>&1
+    timeout "$4m" $qemu $1 -m 2G -smp 2 -display none -no-reboot -net none -serial "file:$3" -monitor "unix:$3.monitor,server,nowait" \
+        -kernel "$2" -initrd "$image.gz" -append "console=$console quiet panic=-1 $5" </dev/null >/dev/null 2>&1
 }
 
 # A writable /dev/kvm is not sufficient: some hypervisors run only kernels made for them.
 choose_accelerator() { # a kernel to boot
     accelerator="-accel kvm -cpu host" minutes=20
-    [ -w /dev/kvm ] && machine "$accelerator" "$1" "$work/kvm.log" 0.5 test-kernels.only=none && return
+    [ "$arch" = amd64 ] && [ -w /dev/kvm ] && machine "$accelerator" "$1" "$work/kvm.log" 0.5 test-kernels.only=none && return
     # One thread for all processors: with one for each, the emulation sometimes executes an
     # instruction while the kernel patches it (seen: "Oops: int3" in __netif_receive_skb_core).
     accelerator="-accel tcg,thread=single -cpu max" minutes=100
-    echo "test-kernels: /dev/kvm cannot run these kernels; the processor is emulated, ten minutes a kernel and more" >&2
+    [ "$arch" = amd64 ] || accelerator="$accelerator,pauth-impdef=on"
+    [ "$arch" != amd64 ] ||
+        echo "test-kernels: /dev/kvm cannot run these kernels; the processor is emulated, ten minutes a kernel and more" >&2
 }
 
 # kernel.io_uring_disabled exists since 6.6.
@@ -74,8 +107,8 @@ boot() { # series, column, words for the kernel's command line
     echo "$2: $(grep -c '^ok ' "$log" || true) ok, $(grep -c '^FAILED ' "$log" || true) failed"
 }
 
-build_image
 "$here/fetch.sh" "$work" "$@"
+build_image
 [ $# -gt 0 ] || set -- $(cut -d' ' -f1 "$work/apt/available")
 choose_accelerator "$work/$1/vmlinuz"
 jobs=${JOBS:-$(nproc)}
@@ -97,7 +130,7 @@ done
 wait
 "$here/table.sh" "$work" "${columns[@]}" > "$work/table.md"
 cat "$work/table.md"
-[ -n "${ONLY:-}" ] || "$here/table.sh" --into docs/compatibility.md "$work/table.md"
+[ -n "${ONLY:-}" ] || "$here/table.sh" --into docs/compatibility.md "$work/table.md" "$arch"
 # A failed test makes the command fail.
 for column in "${columns[@]}"; do
     grep -q '^@ done' "$work/$column.log" && ! grep -q '^FAILED ' "$work/$column.log" || exit 1

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Prints the table of run.sh as Markdown, from the console logs.
 #   tests/kernels/table.sh DIR COLUMN...             reads DIR/COLUMN.log, writes to standard output
-#   tests/kernels/table.sh --into DOCUMENT TABLE     writes TABLE between the document's markers
+#   tests/kernels/table.sh --into DOCUMENT TABLE ARCH
+#                     writes TABLE between the document's markers for ARCH
 set -euo pipefail
 
 if [ "$1" = --into ]; then
-    grep -q '^<!-- test-kernels: begin' "$2" || { echo "test-kernels: $2 has no markers" >&2; exit 1; }
-    awk -v table="$3" '
-        /^<!-- test-kernels: end/ { inside = 0 }
+    grep -q "^<!-- test-kernels $4: begin" "$2" || { echo "test-kernels: $2 has no markers" >&2; exit 1; }
+    awk -v table="$3" -v end="^<!-- test-kernels $4: end" -v begin="^<!-- test-kernels $4: begin" '
+        $0 ~ end { inside = 0 }
         !inside { print }
-        /^<!-- test-kernels: begin/ { inside = 1; while ((getline line < table) > 0) print line }' "$2" > "$2.new"
+        $0 ~ begin { inside = 1; while ((getline line < table) > 0) print line }' "$2" > "$2.new"
     mv "$2.new" "$2"
     exit
 fi
