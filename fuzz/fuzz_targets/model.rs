@@ -4,11 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
 
 use ringmsg::config::*;
-use ringmsg::record::{Metadata, RINGMSG_RECORD_BUFFER, RINGMSG_RECORD_FINAL, Record};
+use ringmsg::record::{Metadata, RINGMSG_POOL_NONE, RINGMSG_RECORD_BUFFER, RINGMSG_RECORD_FINAL, Record};
 use ringmsg::stats::Stats;
 
+#[path = "faults.rs"]
+mod faults;
+#[path = "own_message.rs"]
+mod own_message;
 #[path = "sockets.rs"]
 mod sockets;
+use own_message::OwnMessage;
 use sockets::Sockets;
 
 type Handle = *mut c_void;
@@ -25,11 +30,14 @@ unsafe extern "C" {
     fn ringmsg_pool_id(pool: Handle) -> u16;
     fn ringmsg_pool_base(pool: Handle) -> *const u8;
     fn ringmsg_ring_pool(ring: Handle, id: u16) -> Handle;
+    fn ringmsg_recvmsg(r: Handle, fd: i32, h: *mut libc::msghdr, msg: i32, flags: u32, user_data: u64)
+    -> i32;
     fn ringmsg_recvmsg_once(r: Handle, p: Handle, fd: i32, msg: i32, flags: u32, user_data: u64) -> i32;
     fn ringmsg_recvmsg_multishot(r: Handle, p: Handle, fd: i32, msg: i32, flags: u32, user_data: u64) -> i32;
     fn ringmsg_cancel(ring: Handle, user_data: u64) -> i32;
     fn ringmsg_submit(ring: Handle) -> i32;
     fn ringmsg_wake(ring: Handle) -> i32;
+    fn ringmsg_request_stats(ring: Handle, user_data: u64, stats: *mut Stats) -> i32;
     fn ringmsg_next(
         ring: Handle,
         done: *const Record,
@@ -45,13 +53,36 @@ unsafe extern "C" {
 
 const EINVAL: i32 = -libc::EINVAL;
 /// Setup flags and engine of a ring.
-const MODES: [(u32, u32); 5] = [
+const MODES: [(u32, u32); 9] = [
     (0, RINGMSG_ENGINE_IO_URING),
     (RINGMSG_SETUP_COOP_TASKRUN, RINGMSG_ENGINE_IO_URING),
     (RINGMSG_SETUP_DEFER_TASKRUN, RINGMSG_ENGINE_IO_URING),
     (RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG, RINGMSG_ENGINE_IO_URING),
     (0, RINGMSG_ENGINE_RECVMMSG),
+    (RINGMSG_SETUP_AUTO, RINGMSG_ENGINE_AUTO),
+    (RINGMSG_SETUP_SINGLE_ISSUER, RINGMSG_ENGINE_IO_URING),
+    (RINGMSG_SETUP_DEFER_TASKRUN | RINGMSG_SETUP_R_DISABLED, RINGMSG_ENGINE_IO_URING),
+    (RINGMSG_SETUP_SINGLE_ISSUER | RINGMSG_SETUP_R_DISABLED, RINGMSG_ENGINE_RECVMMSG),
 ];
+
+/// Message flags to receive with; the usual one more than once.
+const MSG_FLAGS: [i32; 12] = [
+    0,
+    0,
+    0,
+    0,
+    libc::MSG_TRUNC,
+    libc::MSG_CMSG_CLOEXEC,
+    libc::MSG_DONTWAIT,
+    libc::MSG_PEEK,
+    libc::MSG_ERRQUEUE,
+    libc::MSG_WAITALL,
+    libc::MSG_WAITALL | libc::MSG_PEEK,
+    1 << 30,
+];
+
+/// In `Model::requests` in place of a pool's index: the request receives into an `OwnMessage`.
+const OWN: usize = usize::MAX;
 
 /// The fields that identify a claim on a buffer.
 type Claim = (u16, u16, u32, u16);
@@ -75,6 +106,8 @@ struct Model {
     released: Vec<Record>,
     /// The armed requests by user_data; for each its pool, as an index into `pools`.
     requests: HashMap<u64, Vec<usize>>,
+    /// The messages of the caller's that requests may receive into, until the ring is freed.
+    own: Vec<Box<OwnMessage>>,
 }
 
 /// A hash of a held record's payload, which must not change.
@@ -90,6 +123,11 @@ fn digest(ring: Handle, record: &Record) -> u64 {
     payload
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// Without an injected fault a call is refused only for its own reasons.
+fn assert_refused(code: i32, reasons: &[i32]) {
+    assert!(reasons.contains(&code) || faults::may_cause(code), "refused with {code}");
 }
 
 struct Input<'a>(std::slice::Iter<'a, u8>);
@@ -110,11 +148,13 @@ pub fn play(bytes: &[u8]) {
         sockets.drain();
         let before = sockets::open_descriptors();
         let mut input = Input(bytes.iter());
+        faults::clear();
         let mut model = Model::new(MODES[input.below(MODES.len())], [0, 2, 8][input.below(3)]);
         while input.0.len() > 0 {
             model.step(&mut input, sockets);
             model.check();
         }
+        faults::clear();
         // SAFETY: the ring is live and is not used again.
         assert_eq!(unsafe { ringmsg_ring_free(model.ring) }, 0);
         assert_eq!(sockets::open_descriptors(), before, "descriptors leaked");
@@ -128,12 +168,20 @@ impl Model {
         let mut ring = std::ptr::null_mut();
         // SAFETY: both pointers are valid.
         assert_eq!(unsafe { ringmsg_ring_new(&config, &mut ring) }, 0);
+        if flags & RINGMSG_SETUP_R_DISABLED != 0 {
+            // SAFETY: the ring is live; nothing is armed on it.
+            unsafe {
+                assert_eq!(ringmsg_cancel(ring, 1), -libc::EBADFD);
+                assert_eq!(ringmsg_ring_enable(ring), 0);
+            }
+        }
         let (held, released) = (Vec::new(), Vec::new());
-        Self { ring, pools: Vec::new(), freed: Vec::new(), held, released, requests: HashMap::new() }
+        let (requests, own) = (HashMap::new(), Vec::new());
+        Self { ring, pools: Vec::new(), freed: Vec::new(), held, released, requests, own }
     }
 
     fn step(&mut self, input: &mut Input<'_>, sockets: &Sockets) {
-        match input.below(16) {
+        match input.below(20) {
             0 => self.new_pool(input),
             1 => self.free_pool(input),
             2 | 3 => self.arm(input, sockets),
@@ -144,6 +192,9 @@ impl Model {
             12 => self.release(input),
             13 => self.release_invalid(input),
             14 => self.take_fds(input),
+            15 => self.receive_into_own(input, sockets),
+            16 => faults::inject(input.byte(), input.byte()),
+            17 => sockets.disturb(input.byte()),
             _ => self.small_calls(input),
         }
     }
@@ -214,6 +265,7 @@ impl Model {
         let (fd, variant, user_data) =
             (sockets.receiver(input.byte()), input.byte(), u64::from(input.byte() % 4));
         let flags = u32::from(input.byte() % 8);
+        let msg_flags = MSG_FLAGS[input.below(MSG_FLAGS.len())];
         if variant == 7 {
             let pool = self.freed.first().copied().unwrap_or_default();
             // SAFETY: NULL and freed pools are refused.
@@ -229,8 +281,8 @@ impl Model {
         // SAFETY: the handles are live; invalid descriptors are refused.
         let armed = unsafe {
             match input.byte() % 3 {
-                0 => ringmsg_recvmsg_once(self.ring, pool.handle, fd, 0, flags, user_data),
-                _ => ringmsg_recvmsg_multishot(self.ring, pool.handle, fd, 0, flags, user_data),
+                0 => ringmsg_recvmsg_once(self.ring, pool.handle, fd, msg_flags, flags, user_data),
+                _ => ringmsg_recvmsg_multishot(self.ring, pool.handle, fd, msg_flags, flags, user_data),
             }
         };
         match armed {
@@ -239,7 +291,24 @@ impl Model {
                 pool.requests += 1;
                 self.requests.entry(user_data).or_default().push(index);
             }
-            _ => assert!([-libc::EBADF, EINVAL, -libc::ENOBUFS].contains(&armed), "arm: {armed}"),
+            _ => assert_refused(armed, &[-libc::EBADF, EINVAL, -libc::ENOBUFS]),
+        }
+    }
+
+    fn receive_into_own(&mut self, input: &mut Input<'_>, sockets: &Sockets) {
+        let fd = sockets.receiver(input.byte());
+        let msg_flags = MSG_FLAGS[input.below(MSG_FLAGS.len())];
+        let (flags, user_data) = (u32::from(input.byte() % 8), u64::from(input.byte() % 4));
+        if self.own.len() == 8 {
+            return;
+        }
+        let mut own = OwnMessage::new(input.byte());
+        // SAFETY: the message stays in its box until the ring is freed.
+        let armed = unsafe { ringmsg_recvmsg(self.ring, fd, own.header(), msg_flags, flags, user_data) };
+        self.own.push(own);
+        match armed {
+            0 => self.requests.entry(user_data).or_default().push(OWN),
+            _ => assert_refused(armed, &[EINVAL]),
         }
     }
 
@@ -258,7 +327,13 @@ impl Model {
         let (mut records, mut metadata) = (vec![Record::default(); capacity], vec![Metadata::NONE; capacity]);
         let with = if input.byte() & 1 == 0 { metadata.as_mut_ptr() } else { std::ptr::null_mut() };
         let mut wait = Wait::default();
-        wait.timeout_ns = 0;
+        // Rarely, since it takes time: a short wait with every way to wait.
+        let waiting = input.byte();
+        if waiting < 6 {
+            wait.timeout_ns = 50_000;
+            wait.spin_us = [0, 10][usize::from(waiting & 1)];
+            wait.linger_us = [0, 20, RINGMSG_LINGER_AUTO][usize::from(waiting >> 1)];
+        }
         self.verify_held(&done);
         // SAFETY: the arrays have the lengths that are passed.
         let count = unsafe {
@@ -272,9 +347,13 @@ impl Model {
                 &wait,
             )
         };
-        assert!((0..=capacity as i32).contains(&count), "next: {count}");
+        if count < 0 {
+            // The records in `done` were released all the same.
+            assert_refused(count, &[]);
+        }
+        assert!(count <= capacity as i32, "next: {count}");
         self.remove_held(&done);
-        for record in &records[..count as usize] {
+        for record in &records[..count.max(0) as usize] {
             self.account_record(record);
         }
     }
@@ -284,12 +363,17 @@ impl Model {
         assert!(!requests.is_empty(), "a record after the last FINAL");
         assert!(record.result >= -4095);
         if record.flags & RINGMSG_RECORD_FINAL != 0 {
-            let index = requests.iter().position(|&index| self.pools[index].id == record.pool);
+            let index = requests.iter().position(|&index| match index {
+                OWN => record.pool == RINGMSG_POOL_NONE,
+                _ => self.pools[index].id == record.pool,
+            });
             let index = requests.swap_remove(index.expect("a FINAL names its request's pool"));
-            self.pools[index].requests -= 1;
+            if index != OWN {
+                self.pools[index].requests -= 1;
+            }
         }
         if record.flags & RINGMSG_RECORD_BUFFER == 0 {
-            assert!(record.result < 0);
+            assert!(record.result < 0 || record.pool == RINGMSG_POOL_NONE);
             return;
         }
         assert!(record.result >= 0);
@@ -394,17 +478,30 @@ impl Model {
         }
     }
 
+    fn check_request_stats(&self, user_data: u64) {
+        let mut stats = Stats::default();
+        stats.size = size_of::<Stats>() as u32;
+        let is_armed = self.requests.get(&user_data).is_some_and(|requests| !requests.is_empty());
+        // SAFETY: the ring is live.
+        let found = unsafe { ringmsg_request_stats(self.ring, user_data, &mut stats) };
+        assert_eq!(found, if is_armed { 0 } else { -libc::ENOENT });
+    }
+
     fn small_calls(&mut self, input: &mut Input<'_>) {
         let null = std::ptr::null_mut();
         // SAFETY: the ring is live; NULL is refused.
         unsafe {
-            match input.byte() % 7 {
+            match input.byte() % 8 {
                 0 => assert_eq!(ringmsg_wake(self.ring), 0),
                 1 => assert!(ringmsg_ring_fd(self.ring) >= 0),
-                2 => assert!([0, -libc::EBUSY, -libc::EAGAIN].contains(&ringmsg_submit(self.ring))),
+                2 => match ringmsg_submit(self.ring) {
+                    0 => {}
+                    refused => assert_refused(refused, &[-libc::EBUSY, -libc::EAGAIN]),
+                },
                 3 => assert_eq!(ringmsg_ring_enable(self.ring), -libc::EBADFD),
                 4 => assert_eq!(ringmsg_release(self.ring, std::ptr::null(), 3), EINVAL),
                 5 => assert_eq!(ringmsg_submit(null), EINVAL),
+                6 => self.check_request_stats(u64::from(input.byte() % 5)),
                 _ => assert_eq!(
                     ringmsg_next(
                         self.ring,
