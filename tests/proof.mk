@@ -10,6 +10,10 @@
 # make scaling            recomputes the tables of docs/scaling.md from the figures in it
 # make fuzz SECONDS=30    replays fuzz/corpus, then runs the four fuzzers
 # make fuzz-replay        replays fuzz/corpus
+# make fuzz-coverage      measures the lines of src that fuzz/corpus reaches, and rewrites the table
+#                         in docs/reliability.md
+# make fuzz-minimise      drops inputs that reach nothing which others do not; adds those found by
+#                         `make test` and by FOUND=folder/of/each/fuzzer
 # make check-memory       runs the C tests under valgrind, AddressSanitizer and
 #                         UndefinedBehaviorSanitizer
 # make abi                rewrites tests/abi/baseline.abi after a deliberate change
@@ -94,7 +98,7 @@ target/tools/bin/cargo-fuzz:
 	$(CARGO) install cargo-fuzz --locked --root target/tools
 FUZZ = $(UNSTABLE) PATH="$(abspath target/tools/bin):$$PATH" $(CARGO) fuzz run
 
-.PHONY: fuzz fuzz-replay
+.PHONY: fuzz fuzz-replay fuzz-coverage fuzz-minimise
 fuzz: tools $(CARGO_FUZZ)
 	for fuzzer in $(FUZZERS); do \
 	  $(FUZZ) $$fuzzer -- -max_total_time=$(SECONDS) -max_len=400 -timeout=20 || exit 1; \
@@ -102,6 +106,17 @@ fuzz: tools $(CARGO_FUZZ)
 
 fuzz-replay: tools $(CARGO_FUZZ)
 	for fuzzer in $(FUZZERS); do $(FUZZ) $$fuzzer -- -runs=0 || exit 1; done
+
+fuzz-coverage: tools
+	fuzz/coverage.sh
+
+FOUND ?= $(PROOF_DIR)/corpus
+fuzz-minimise: tools $(CARGO_FUZZ)
+	for fuzzer in $(FUZZERS); do \
+	  rm -rf $(PROOF_DIR)/minimal && mkdir -p $(PROOF_DIR)/minimal $(FOUND)/$$fuzzer && \
+	  $(FUZZ) $$fuzzer $(PROOF_DIR)/minimal fuzz/corpus/$$fuzzer $(FOUND)/$$fuzzer -- -merge=1 -max_len=400 && \
+	  rm -rf fuzz/corpus/$$fuzzer && mv $(PROOF_DIR)/minimal fuzz/corpus/$$fuzzer || exit 1; \
+	done
 
 # Parts of `make test`. New inputs that the fuzzers find go to a folder of their own.
 .PHONY: test-soak test-fuzz

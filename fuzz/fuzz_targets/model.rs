@@ -13,6 +13,8 @@ mod faults;
 mod own_message;
 #[path = "sockets.rs"]
 mod sockets;
+#[path = "without_ring.rs"]
+mod without_ring;
 use own_message::OwnMessage;
 use sockets::Sockets;
 
@@ -197,6 +199,7 @@ impl Model {
             15 => self.receive_into_own(input, sockets),
             16 => faults::inject(input.byte(), input.byte()),
             17 => sockets.disturb(input.byte()),
+            18 => without_ring::call(input, sockets),
             _ => self.small_calls(input),
         }
     }

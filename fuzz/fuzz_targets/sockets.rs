@@ -70,6 +70,11 @@ impl Sockets {
         }
     }
 
+    /// Messages of this receiver may bring descriptors.
+    pub fn brings_descriptors(&self, which: u8) -> bool {
+        matches!(which % RECEIVERS, 2 | 5)
+    }
+
     pub fn drain(&self) {
         let mut bytes = [0u8; 4096];
         for which in 0..RECEIVERS {
