@@ -31,6 +31,8 @@ pub struct Pool {
     owner: *const (),
     /// The process it is mapped in: see `sys::fork`.
     generation: u32,
+    /// Both: every acquire pairs with the release that comes after mapping, or before unmapping. A
+    /// thread that is told of the pool by other means sees them by those.
     base: AtomicPtr<u8>,
     size: AtomicUsize,
     buffers: Mutex<Option<Box<Buffers>>>,

@@ -50,7 +50,9 @@ pub struct Ring {
     pub(crate) wakeup: Wakeup,
     pub(crate) tallies: Tallies,
     /// The thread that armed or reaped last. Its releases re-arm starved requests by themselves.
+    /// Relaxed, and no pair: a thread asks only whether the number is its own.
     service_thread: AtomicU64,
+    /// Every acquire of it pairs with the release of `enable`: it shows the owner.
     enabled: AtomicBool,
     pub(crate) sockets: Mutex<Sockets>,
     core: Mutex<Core>,

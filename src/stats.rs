@@ -81,6 +81,7 @@ impl Stats {
 
 /// A count to which one thread at a time adds, and which any thread may read.
 #[derive(Debug, Default)]
+// Relaxed, and no pair: a count orders nothing.
 pub(crate) struct Tally(AtomicU64);
 
 impl Tally {

@@ -18,6 +18,8 @@ pub(crate) struct Wakeup {
     sleeper: OwnedFd,
     /// What ringmsg_ring_fd() hands out. Created on first use.
     ready: OnceCell<OwnedFd>,
+    /// SeqCst, as `woken` and `work`: each side stores its own and then loads the other's; see
+    /// `wake_reaper` and tests/memory_order.rs.
     sleeping: AtomicBool,
     /// ringmsg_wake() was called: the current or next reap returns.
     woken: AtomicBool,

@@ -61,10 +61,13 @@ pub(crate) struct Uring {
     closed: bool,
     setup: Setup,
     has_multishot: bool,
+    /// Relaxed, and no pair: a count orders nothing.
     enters: AtomicU64,
+    /// Acquire and release pair with each other; the kernel orders what was registered before
+    /// io_uring_register(2) returned. What came before that is looked for behind `Wakeup::fence`.
     eventfd_registered: AtomicBool,
     /// Kernel bug (6.12.117): the eventfd fires once for each registration, so it is registered
-    /// again after each notification. See `eventfd`.
+    /// again after each notification. See `eventfd`. Relaxed: set before the first registration.
     renews_eventfd: AtomicBool,
 }
 

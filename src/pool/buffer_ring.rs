@@ -22,7 +22,7 @@ const _: () = assert!(size_of::<Entry>() == 16);
 
 /// The ring's tail. The producer stores it with release after it has written entries; the
 /// consumer (the kernel: smp_load_acquire, or `Consumer::published`) loads it with acquire
-/// before it reads them.
+/// before it reads them: tests/memory_order.rs.
 ///
 /// # Safety
 /// `entries` is the mapping of a buffer ring, and outlives the reference.

@@ -18,11 +18,12 @@ use super::submit::Tally;
 
 /// Sends messages on one socket. Opaque.
 pub struct Sender {
-    /// The fork generation in which it was used last, and a phase.
+    /// The fork generation in which it was used last, and a phase. The acquire of `enter` pairs with the
+    /// release of the last guard, of `open`, or of `free`: it shows the channel as they left it.
     state: AtomicU64,
     channel: UnsafeCell<Option<Channel>>,
     counters: Counters,
-    /// The next of the freed ones.
+    /// The next of the freed ones. Relaxed: `FREED_HANDLES` orders it.
     next: AtomicPtr<Sender>,
 }
 
@@ -132,7 +133,7 @@ impl Sender {
     }
 }
 
-/// Freed handles.
+/// Freed handles. The acquire of `take_freed` pairs with the release of `push`: it shows `next`.
 static FREED_HANDLES: AtomicPtr<Sender> = AtomicPtr::new(std::ptr::null_mut());
 
 fn keep_freed(sender: &Sender) {
@@ -185,7 +186,7 @@ fn allocate() -> Result<NonNull<Sender>> {
     Ok(handle)
 }
 
-/// Written by whoever is inside, read by anybody.
+/// Written by whoever is inside, read by anybody. Relaxed, and no pair: counts order nothing.
 #[derive(Default)]
 struct Counters {
     last_socket_error: AtomicI32,

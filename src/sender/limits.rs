@@ -23,6 +23,7 @@ const SEGMENTS_SINCE_6_9: u32 = 128;
 
 /// The datagrams of a train at most; 0: not known yet. Once a longer train was refused and its
 /// datagrams were not, the lower limit is taken.
+// Relaxed, and no pair: whoever still sees 0 finds the same number out.
 static SEGMENTS_MAX: AtomicU32 = AtomicU32::new(0);
 fn is_at_least(major: u32, minor: u32) -> bool {
     crate::diagnosis::kernel_version() >= major << 16 | minor << 8

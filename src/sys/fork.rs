@@ -23,6 +23,7 @@ use super::hash::IntSet;
 use super::signals::Blocked;
 use crate::error::{Error, Result};
 
+// Relaxed, and no pair: it changes in a child that has one thread.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// How many forks lie between this process and the one that loaded the library. An object made

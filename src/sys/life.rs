@@ -13,7 +13,10 @@ use crate::error::{Error, Result};
 /// A thread's life: one for each thread that ever owned a ring, shared by that thread and the
 /// rings.
 struct Shared {
+    /// The acquire of `is_alive` pairs with the release of `end_life`.
     alive: AtomicBool,
+    /// The decrements of `release` pair with each other: the last one sees all uses. An increment is
+    /// relaxed, since whoever makes it has a reference.
     references: AtomicU32,
 }
 

@@ -12,6 +12,7 @@ use crate::error::Result;
 /// The calling thread's number. It is never 0, and no other thread ever gets it.
 #[inline]
 pub(crate) fn current() -> u64 {
+    // Relaxed, and no pair: only that no number comes twice.
     static NEXT: AtomicU64 = AtomicU64::new(1);
     thread_local!(static NUMBER: Cell<u64> = const { Cell::new(0) });
     NUMBER.with(|number| {
