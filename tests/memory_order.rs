@@ -1,14 +1,15 @@
-//! Litmus tests: the few atomics that order the library against the kernel, in every execution that a
-//! weakly ordered processor allows. Each test also weakens an order, and checks that the model then
-//! reaches the outcome that the order forbids: so a test that passes is not a model that allows
-//! nothing.
+//! Litmus tests: the few atomics that order the library against the kernel, in every execution that
+//! a weakly ordered processor allows. Each test also weakens an order, and checks that the model
+//! then reaches the outcome that the order forbids: so a test that passes is not a model that
+//! allows nothing.
 //!
 //! The model is the release/acquire fragment of C++20: a store is a message with a timestamp on its
-//! location and a view (what its thread had seen, if the store is a release); a load reads any message
-//! that its thread's view does not rule out, and an acquire joins the message's view; a sequentially
-//! consistent fence joins its thread's view and a global one. A fence stands where the library has a
-//! SeqCst store before a SeqCst load, or the kernel smp_mb(). Not modelled: a load that reads a store
-//! which the other thread makes later because of that load (no processor speculates stores).
+//! location and a view (what its thread had seen, if the store is a release); a load reads any
+//! message that its thread's view does not rule out, and an acquire joins the message's view; a
+//! sequentially consistent fence joins its thread's view and a global one. A fence stands where the
+//! library has a SeqCst store before a SeqCst load, or the kernel smp_mb(). Not modelled: a load
+//! that reads a store which the other thread makes later because of that load (no processor
+//! speculates stores).
 //!
 //! loom is not used: it takes SeqCst loads and stores for acquire and release, and would report
 //! executions that cannot be.
@@ -149,22 +150,23 @@ fn the_buffer_rings_tail_shows_entries() {
     assert!(stale_entry_is_read(RELEASE, RELAXED), "the load of the tail is to be an acquire");
 }
 
-/// The kernel's smp_store_release of the completion queue's tail against the io-uring crate's acquire
-/// load of it (`CompletionQueue::sync`); the submission queue's tail the other way round
+/// The kernel's smp_store_release of the completion queue's tail against the io-uring crate's
+/// acquire load of it (`CompletionQueue::sync`); the submission queue's tail the other way round
 /// (`SubmissionQueue::sync`, smp_load_acquire). `Queue` in src/engine/mmsg/queue.rs has both ends.
 #[test]
 fn a_queues_tail_shows_entries() {
     assert!(!stale_entry_is_read(RELEASE, ACQUIRE));
 }
 
-/// The completion queue's head: the library has read an entry before it gives the place back, and the
-/// kernel overwrites it after it has seen that. `Popping::drop` and `Queue::len` do the same.
+/// The completion queue's head: the library has read an entry before it gives the place back, and
+/// the kernel overwrites it after it has seen that. `Popping::drop` and `Queue::len` do the same.
 #[test]
 fn a_queues_head_gives_a_place_back_after_it_was_read() {
     const ENTRY: usize = 0;
     const HEAD: usize = 1;
     const NOTE: usize = 2;
-    // What the consumer has done with the entry (a store of its own) is done before the place is free.
+    // What the consumer has done with the entry (a store of its own) is done before the place is
+    // free.
     let consumer = |release| [Load(ENTRY, 0, RELAXED), Store(NOTE, 1, RELAXED), Store(HEAD, 1, release)];
     let kernel =
         |acquire| [Load(HEAD, 1, acquire), Unless(1, 1), Store(ENTRY, 9, RELAXED), Load(NOTE, 2, RELAXED)];
@@ -176,8 +178,8 @@ fn a_queues_head_gives_a_place_back_after_it_was_read() {
     assert!(ends(RELEASE, RELAXED).iter().any(is_early), "the load of the head is to be an acquire");
 }
 
-/// `Wakeup::wake_reaper` and `fall_asleep` (src/wakeup.rs): a waker stores `woken` or `work` and loads
-/// `sleeping`, the reaper stores `sleeping` and loads the others: no wake is lost.
+/// `Wakeup::wake_reaper` and `fall_asleep` (src/wakeup.rs): a waker stores `woken` or `work` and
+/// loads `sleeping`, the reaper stores `sleeping` and loads the others: no wake is lost.
 #[test]
 fn a_waker_and_a_sleeper_do_not_miss_each_other() {
     assert!(!both_are_missed([true, true]));

@@ -1,5 +1,5 @@
-//! Faults at system calls, without a hook in the library: it enters the kernel through syscall(3) and
-//! recvmmsg(2), and the definitions in this program take precedence over libc's.
+//! Faults at system calls, without a hook in the library: it enters the kernel through syscall(3)
+//! and recvmmsg(2), and the definitions in this program take precedence over libc's.
 
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering::Relaxed};
 
@@ -51,8 +51,8 @@ fn libcs() -> Syscall {
     unsafe { std::mem::transmute::<*mut libc::c_void, Syscall>(found) }
 }
 
-/// Not every caller passes six arguments; the kernel ignores what is read beyond them. (The ABI passes
-/// the fixed arguments of this function as it does variadic ones, on x86-64 and on aarch64.)
+/// Not every caller passes six arguments; the kernel ignores what is read beyond them. (The ABI
+/// passes the fixed arguments of this function as it does variadic ones, on x86-64 and on aarch64.)
 #[unsafe(no_mangle)]
 unsafe extern "C" fn syscall(number: i64, a: i64, b: i64, c: i64, d: i64, e: i64, f: i64) -> i64 {
     if number == libc::SYS_io_uring_enter && fails() {

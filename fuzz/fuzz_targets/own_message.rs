@@ -9,8 +9,8 @@ pub struct OwnMessage {
 }
 
 impl OwnMessage {
-    /// One of the shapes that a caller may choose: no part, one or three, with or without room for a
-    /// name and for control messages.
+    /// One of the shapes that a caller may choose: no part, one or three, with or without room for
+    /// a name and for control messages.
     pub fn new(shape: u8) -> Box<Self> {
         // SAFETY: all zero is a valid value of every field.
         let mut own: Box<Self> = Box::new(unsafe { std::mem::zeroed() });

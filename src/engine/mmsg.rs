@@ -54,9 +54,9 @@ pub(crate) struct Mmsg {
     setup: Setup,
     queue: Queue,
     state: Mutex<State>,
-    // The four atomics are copies of what `state` has, stored under its lock, so that the reaper need
-    // not take it to see that there is nothing. Relaxed: whoever acts on them takes the lock, which
-    // orders the rest.
+    // The four atomics are copies of what `state` has, stored under its lock, so that the reaper
+    // need not take it to see that there is nothing. Relaxed: whoever acts on them takes the lock,
+    // which orders the rest.
     /// `poll` would find something, whether or not epoll knows.
     backlog: AtomicBool,
     /// epoll's events were fetched, all of them, since a reap began.

@@ -18,8 +18,9 @@ use super::submit::Tally;
 
 /// Sends messages on one socket. Opaque.
 pub struct Sender {
-    /// The fork generation in which it was used last, and a phase. The acquire of `enter` pairs with the
-    /// release of the last guard, of `open`, or of `free`: it shows the channel as they left it.
+    /// The fork generation in which it was used last, and a phase. The acquire of `enter` pairs
+    /// with the release of the last guard, of `open`, or of `free`: it shows the channel as they
+    /// left it.
     state: AtomicU64,
     channel: UnsafeCell<Option<Channel>>,
     counters: Counters,

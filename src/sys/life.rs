@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 struct Shared {
     /// The acquire of `is_alive` pairs with the release of `end_life`.
     alive: AtomicBool,
-    /// The decrements of `release` pair with each other: the last one sees all uses. An increment is
-    /// relaxed, since whoever makes it has a reference.
+    /// The decrements of `release` pair with each other: the last one sees all uses. An increment
+    /// is relaxed, since whoever makes it has a reference.
     references: AtomicU32,
 }
 

@@ -2,8 +2,8 @@
 # Boots Debian's kernels under qemu, runs the C tests of tests/c on each as root, and prints a table
 # of kernels and test programs. The table replaces the generated section of docs/compatibility.md.
 #   tests/kernels/run.sh LIBRARY_DIR [SERIES...]
-#   ARCH=arm64               boots Linux on an emulated aarch64; LIBRARY_DIR's library and the programs
-#                            are for it, and a table of its own replaces the one in the document
+#   ARCH=arm64               boots Linux on an emulated aarch64, for which LIBRARY_DIR's library is;
+#                            it has a table of its own in the document
 #   ONLY=program,program     runs only these, and leaves the document unchanged
 #   JOBS=2                   runs this many machines at a time (default: one per processor)
 # Keeps kernels and console logs in target/kernels.
@@ -57,8 +57,10 @@ add_system_amd64() {
     local program tool
     need busybox busybox-static
     mkdir -p "$image/tools"
+    # busybox's shell would take its own ip(8), whatever PATH says.
+    cp "$(command -v dash)" "$image/bin/sh"
     for tool in ip tc; do cp "$(command -v $tool)" "$image/tools" || need $tool iproute2; done
-    for program in "$image"/tests/support "$library/libringmsg.so" "$image"/tools/*; do
+    for program in "$image"/tests/support "$library/libringmsg.so" "$image"/bin/sh "$image"/tools/*; do
         ldd "$program" | grep -o '/[^ ]*' | grep -v ringmsg
     done | sort -u | xargs -I{} cp -L {} "$image/lib"
     cp "$image"/lib/ld-linux* "$image/lib64"
