@@ -187,10 +187,10 @@ fn a_waker_and_a_sleeper_do_not_miss_each_other() {
     assert!(both_are_missed([true, false]), "nor for the sleeper");
 }
 
-/// `Wakeup::fence` against io_eventfd_signal: the library switches notifications on and then looks at
-/// the completion queue's tail; the kernel moves the tail and then looks whether they are on. With
-/// SQPOLL likewise: the submission queue's tail against IORING_SQ_NEED_WAKEUP (the io-uring crate's
-/// fence in `Submitter::submit`, the kernel's smp_mb in io_sq_thread).
+/// `Wakeup::fence` against io_eventfd_signal: the library switches notifications on and then looks
+/// at the completion queue's tail; the kernel moves the tail and then looks whether they are on.
+/// With SQPOLL likewise: the submission queue's tail against IORING_SQ_NEED_WAKEUP (the io-uring
+/// crate's fence in `Submitter::submit`, the kernel's smp_mb in io_sq_thread).
 #[test]
 fn a_flag_and_a_tail_do_not_miss_each_other() {
     assert!(!both_are_missed([true, true]));
