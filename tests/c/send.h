@@ -208,7 +208,7 @@ __attribute__((unused)) static void expect_bytes(int fd, const void *bytes, size
     ssize_t got = receive_within(fd, 2000 * TEST_TIME_FACTOR);
     if (got != (ssize_t)length)
         FAIL("a datagram of %zd bytes, not %zu", got, length);
-    if (memcmp(inbox, bytes, length) != 0)
+    if (length != 0 && memcmp(inbox, bytes, length) != 0)
         FAIL("a datagram of %zu bytes has other bytes than were sent", length);
 }
 

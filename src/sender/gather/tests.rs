@@ -83,8 +83,17 @@ impl Source for Vec<Sample> {
     }
 }
 
+/// The path lives as long as the process, and stays reachable, so that a leak checker finds only what
+/// the library loses.
+fn keep(path: Path) -> &'static Path {
+    static KEPT: std::sync::Mutex<Vec<&'static Path>> = std::sync::Mutex::new(Vec::new());
+    let path: &'static Path = Box::leak(Box::new(path));
+    KEPT.lock().unwrap().push(path);
+    path
+}
+
 fn to(path: &Path, lengths: &[u32]) -> Vec<Sample> {
-    let path: &'static Path = Box::leak(Box::new(*path));
+    let path = keep(*path);
     lengths.iter().map(|&length| Sample { path: Some(path), length, ..Sample::default() }).collect()
 }
 
@@ -259,11 +268,7 @@ fn a_batch_is_no_longer_than_was_asked_for() {
 fn order_is_kept_within_a_peer() {
     let paths: [&'static Path; 4] = std::array::from_fn(|i| {
         let class = i as u8 / 2;
-        &*Box::leak(Box::new(Path {
-            traffic_class: class,
-            valid: RINGMSG_PATH_REMOTE | 8,
-            ..path(1 + i as u16 % 2)
-        }))
+        keep(Path { traffic_class: class, valid: RINGMSG_PATH_REMOTE | 8, ..path(1 + i as u16 % 2) })
     });
     let mut seed = 1u64;
     let mut random = |below: u64| {
