@@ -1,5 +1,9 @@
 # make                    builds the library (target/release)
-# make test               runs every test, and sets up what the tests need
+# make test               runs the tests that CI runs first: lint, unit tests, every behaviour in every
+#                         mode, both bindings; sets up what they need
+# make test T=NAME [MODE=defer]
+#                         runs one behaviour: a program or a test of tests/c, of a binding, of cargo
+# make proof              runs what takes longer: soak, fuzzers, instruction counts, race detector
 # make demo               runs a receiver against a sender, and accounts for every datagram
 # make examples           builds examples-c/ into build/examples
 # make header             generates include/ringmsg.h from src/, and docs/man from the header
@@ -16,7 +20,7 @@ CPP_EXAMPLES := $(patsubst examples-c/%.cpp,build/examples/%_cpp,$(wildcard exam
 CFLAGS ?= -O2 -g
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: all build examples demo test test-rust lint header help clean
+.PHONY: all build examples demo lint header help clean
 all: build
 
 include packaging/install.mk
@@ -66,19 +70,40 @@ demo: build $(EXAMPLES)
 
 lint: test-tools
 	$(CARGO) fmt --check
+	@echo "ok: formatting"
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	@echo "ok: clippy"
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	@echo "ok: rustdoc"
 
-# Skipped tests are counted, and listed with the reason.
+# What CI checks. tests/parts/run.sh counts what passed, failed and was skipped in all parts.
+.PHONY: test proof
+test: test-tools
+ifeq ($(origin T),command line)
+	@MAKE="$(MAKE)" tests/parts/one.sh "$(T)" "$(MODE)"
+else
+	@tests/parts/run.sh "make test" tests/parts/test.list
+endif
+
+proof: test-tools
+	@tests/parts/run.sh "make proof" tests/parts/proof.list
+
+# Parts of `make test`. A test that is skipped leaves its reason in a file.
 SKIPPED := $(abspath $(CARGO_TARGET_DIR))/tmp/skipped
-test-rust: test-tools
-	rm -rf $(SKIPPED)
-	$(CARGO) test --locked
-	@if [ -d $(SKIPPED) ]; then cd $(SKIPPED) && grep -H . *; echo "$$(ls | wc -l) skipped"; else echo "0 skipped"; fi
+CARGO_TEST := $(CARGO) test --locked --no-fail-fast
+STRUCTURE := architecture header abi man docs
+PROGRAMS := cpp_programs allocation system_calls seccomp answering
+.PHONY: test-structure test-c-programs test-rust-programs
+test-structure:
+	$(CARGO_TEST) $(addprefix --test ,$(STRUCTURE))
 
-# Everything that CI checks. The included files add prerequisites, among them short forms of the
-# slow proofs (make soak, fuzz).
-test: lint test-rust test-python test-go test-sandboxed
+test-c-programs:
+	$(CARGO_TEST) --test c_programs -- --nocapture
+
+test-rust-programs:
+	rm -rf $(SKIPPED)
+	$(CARGO_TEST) $(addprefix --test ,$(PROGRAMS))
+	@[ ! -d $(SKIPPED) ] || { cd $(SKIPPED) && for name in *; do echo "SKIPPED $$name: $$(cat $$name)"; done; }
 
 header:
 	RINGMSG_UPDATE_HEADER=1 $(CARGO) test --locked --test header the_committed_header_is_generated_from_src
