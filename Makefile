@@ -5,7 +5,7 @@
 #                         runs one behaviour: a program or a test of tests/c, of a binding, of cargo
 # make proof              runs what takes longer: soak, fuzzers, instruction counts, race detector
 # make demo               runs a receiver against a sender, and accounts for every datagram
-# make examples           builds examples-c/ into build/examples
+# make examples           builds the examples and the program ringmsg into build/examples
 # make header             generates include/ringmsg.h from src/, and docs/man from the header
 # make lint               checks formatting, clippy and rustdoc
 # make clean              removes everything that was built
@@ -52,7 +52,7 @@ build: tools
 	$(CARGO) $(LIBRARIES)
 	ln -sf libringmsg.so $(PROFILE_DIR)/libringmsg.so.0
 
-examples: build $(EXAMPLES) $(CPP_EXAMPLES)
+examples: build $(EXAMPLES) $(CPP_EXAMPLES) build/examples/ringmsg
 
 build/examples/%: examples-c/%.c $(wildcard examples-c/*.h) include/ringmsg.h
 	@mkdir -p $(@D)
@@ -65,7 +65,7 @@ build/examples/%_cpp: examples-c/%.cpp include/ringmsg.h include/ringmsg.hpp
 		-L$(PROFILE_DIR) -lringmsg -lpthread -Wl,-rpath,$(PROFILE_DIR)
 
 # Needs no C++ compiler.
-demo: build $(EXAMPLES)
+demo: build $(EXAMPLES) build/examples/ringmsg
 	@sh examples-c/demo.sh build/examples
 
 lint: test-tools
@@ -92,17 +92,18 @@ proof: test-tools
 SKIPPED := $(abspath $(CARGO_TARGET_DIR))/tmp/skipped
 CARGO_TEST := $(CARGO) test --locked --no-fail-fast
 STRUCTURE := architecture header abi man docs
+EXAMPLE_TESTS := examples ringmsg_program
 PROGRAMS := cpp_programs allocation system_calls seccomp answering
-.PHONY: test-structure test-c-programs test-rust-programs
+.PHONY: test-structure test-c-programs test-rust-programs test-examples
 test-structure:
 	$(CARGO_TEST) $(addprefix --test ,$(STRUCTURE))
 
 test-c-programs:
 	$(CARGO_TEST) --test c_programs -- --nocapture
 
-test-rust-programs:
+test-rust-programs test-examples:
 	rm -rf $(SKIPPED)
-	$(CARGO_TEST) $(addprefix --test ,$(PROGRAMS))
+	$(CARGO_TEST) $(addprefix --test ,$(if $(filter test-examples,$@),$(EXAMPLE_TESTS),$(PROGRAMS)))
 	@[ ! -d $(SKIPPED) ] || { cd $(SKIPPED) && for name in *; do echo "SKIPPED $$name: $$(cat $$name)"; done; }
 
 header:

@@ -1,14 +1,15 @@
 # Installation and packages. The Makefile includes this file. Run `make` first and then
 # `sudo make install`, so that root builds nothing.
 #
-# make install            installs the library, headers, .pc, CMake package and man pages;
-#                         variables: PREFIX LIBDIR INCLUDEDIR DATADIR DESTDIR
+# make install            installs the library, headers, .pc, CMake package, the program ringmsg and
+#                         man pages; variables: PREFIX LIBDIR INCLUDEDIR BINDIR DATADIR DESTDIR
 # make install-debug      installs the shared library's debug information, with the same variables
 # make uninstall          removes the installed files, with the same variables
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+BINDIR ?= $(PREFIX)/bin
 DATADIR ?= $(PREFIX)/share
 MANDIR ?= $(DATADIR)/man
 DOCDIR ?= $(DATADIR)/doc/ringmsg
@@ -23,12 +24,13 @@ MAN3 := $(notdir $(wildcard docs/man/*.3))
 # The functions that the pages document: each gets a link to its page.
 MAN3_NAMES := $(shell sed -n 's/^.* names: //p' docs/man/*.3)
 MAN7 := $(notdir $(wildcard docs/man/*.7))
+MAN1 := $(notdir $(wildcard docs/man/*.1))
 
 INSTALLED = $(LIBDIR)/.debug/libringmsg.so.debug \
 	$(LIBDIR)/libringmsg.so.$(VERSION) $(LIBDIR)/$(SONAME) $(LIBDIR)/libringmsg.so $(LIBDIR)/libringmsg.a \
 	$(LIBDIR)/pkgconfig/ringmsg.pc \
 	$(LIBDIR)/cmake/ringmsg/ringmsg-config.cmake $(LIBDIR)/cmake/ringmsg/ringmsg-config-version.cmake \
-	$(INCLUDEDIR)/ringmsg.h $(INCLUDEDIR)/ringmsg.hpp \
+	$(INCLUDEDIR)/ringmsg.h $(INCLUDEDIR)/ringmsg.hpp $(BINDIR)/ringmsg $(addprefix $(MANDIR)/man1/,$(MAN1)) \
 	$(addprefix $(MANDIR)/man3/,$(sort $(MAN3) $(addsuffix .3,$(MAN3_NAMES)))) $(addprefix $(MANDIR)/man7/,$(MAN7)) \
 	$(DOCDIR)/LICENSE-APACHE $(DOCDIR)/LICENSE-MIT
 
@@ -41,8 +43,8 @@ fill_in = sed \
 	-e "s|@include_from_lib@|$$(realpath -ms --relative-to=$(LIBDIR) $(INCLUDEDIR))|g" \
 	-e 's|@version@|$(VERSION)|g'
 
-.PHONY: install install-runtime install-development install-documents install-debug uninstall
-install: install-runtime install-development install-documents
+.PHONY: install install-runtime install-development install-program install-documents install-debug uninstall
+install: install-runtime install-development install-program install-documents
 	@echo "ringmsg $(VERSION) is in $(DESTDIR)$(PREFIX). If programs do not find $(SONAME) there: ldconfig"
 
 $(BUILT)/libringmsg.so $(BUILT)/libringmsg.a:
@@ -70,10 +72,21 @@ $(FINISHED)/libringmsg.a: $(BUILT)/libringmsg.a packaging/libringmsg0.symbols
 	rm -f $@ $(FINISHED)/whole.o
 	$(AR) rcs $@ $(FINISHED)/ringmsg.o
 
+# The program. It has no run path: the installed one finds the library as any program does, and
+# `make examples` builds one for this checkout.
+PROGRAM_SOURCES := $(wildcard examples-c/ringmsg/*.c)
+PROGRAM_CC = $(CC) -std=c11 -Wall -Wextra -Wpedantic $(CFLAGS) -Iinclude $(PROGRAM_SOURCES)
+$(FINISHED)/ringmsg: $(PROGRAM_SOURCES) examples-c/ringmsg/tool.h include/ringmsg.h $(FINISHED)/libringmsg.so
+	$(PROGRAM_CC) -o $@ -L$(FINISHED) -lringmsg $(LDFLAGS)
+
+build/examples/ringmsg: $(PROGRAM_SOURCES) examples-c/ringmsg/tool.h include/ringmsg.h
+	@mkdir -p $(@D)
+	$(PROGRAM_CC) -o $@ -L$(PROFILE_DIR) -lringmsg -Wl,-rpath,$(PROFILE_DIR)
+
 all: finish
 .PHONY: finish
 finish: build
-	@$(MAKE) --no-print-directory $(FINISHED)/libringmsg.so $(FINISHED)/libringmsg.a
+	@$(MAKE) --no-print-directory $(FINISHED)/libringmsg.so $(FINISHED)/libringmsg.a $(FINISHED)/ringmsg
 
 # make size               prints the sizes of the libraries
 .PHONY: size
@@ -102,8 +115,12 @@ install-debug: $(FINISHED)/libringmsg.so.debug
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/.debug
 	$(INSTALL) -m 644 $< $(DESTDIR)$(LIBDIR)/.debug/libringmsg.so.debug
 
+install-program: $(FINISHED)/ringmsg
+	$(INSTALL) -d $(DESTDIR)$(BINDIR)
+	$(INSTALL) -m 755 $(FINISHED)/ringmsg $(DESTDIR)$(BINDIR)/ringmsg
+
 install-documents:
-	$(INSTALL) -d $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(DOCDIR)
+	$(INSTALL) -d $(addprefix $(DESTDIR)$(MANDIR)/,man1 man3 man7) $(DESTDIR)$(DOCDIR)
 	for page in $(MAN3); do \
 		for name in $$(sed -n 's/^.* names: //p' docs/man/$$page); do \
 			ln -sf $$page $(DESTDIR)$(MANDIR)/man3/$$name.3 || exit 1; \
@@ -112,6 +129,7 @@ install-documents:
 		$(INSTALL) -m 644 docs/man/$$page $(DESTDIR)$(MANDIR)/man3 || exit 1; \
 	done
 	$(INSTALL) -m 644 $(addprefix docs/man/,$(MAN7)) $(DESTDIR)$(MANDIR)/man7
+	$(INSTALL) -m 644 $(addprefix docs/man/,$(MAN1)) $(DESTDIR)$(MANDIR)/man1
 	$(INSTALL) -m 644 LICENSE-APACHE LICENSE-MIT $(DESTDIR)$(DOCDIR)
 
 uninstall:

@@ -106,7 +106,8 @@ fn the_lists_name_targets_that_exist() {
                 continue;
             };
             let target = target.split_whitespace().next().unwrap();
-            let dry = Command::new("make").args(["-n", target]).current_dir(root()).output().expect("make runs");
+            let dry =
+                Command::new("make").args(["-n", target]).current_dir(root()).output().expect("make runs");
             assert!(dry.status.success(), "{list}: {}", String::from_utf8_lossy(&dry.stderr));
         }
     }
