@@ -6,6 +6,7 @@
 # make proof              runs what takes longer: soak, fuzzers, instruction counts, race detector
 # make demo               runs a receiver against a sender, and accounts for every datagram
 # make examples           builds the examples and the program ringmsg into build/examples
+# make figures            copies measured cells from docs/performance.md into README.md
 # make header             generates include/ringmsg.h from src/, and docs/man from the header
 # make lint               checks formatting, clippy and rustdoc
 # make clean              removes everything that was built
@@ -93,7 +94,7 @@ SKIPPED := $(abspath $(CARGO_TARGET_DIR))/tmp/skipped
 CARGO_TEST := $(CARGO) test --locked --no-fail-fast
 STRUCTURE := architecture header abi man docs
 EXAMPLE_TESTS := examples ringmsg_program
-PROGRAMS := cpp_programs allocation system_calls seccomp answering
+PROGRAMS := snippets cpp_programs allocation system_calls seccomp answering
 .PHONY: test-structure test-c-programs test-rust-programs test-examples
 test-structure:
 	$(CARGO_TEST) $(addprefix --test ,$(STRUCTURE))
@@ -105,6 +106,11 @@ test-rust-programs test-examples:
 	rm -rf $(SKIPPED)
 	$(CARGO_TEST) $(addprefix --test ,$(if $(filter test-examples,$@),$(EXAMPLE_TESTS),$(PROGRAMS)))
 	@[ ! -d $(SKIPPED) ] || { cd $(SKIPPED) && for name in *; do echo "SKIPPED $$name: $$(cat $$name)"; done; }
+
+.PHONY: figures
+figures:
+	awk -f docs/figures.awk docs/performance.md README.md > README.md.new
+	mv README.md.new README.md
 
 header:
 	RINGMSG_UPDATE_HEADER=1 $(CARGO) test --locked --test header the_committed_header_is_generated_from_src
