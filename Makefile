@@ -49,8 +49,13 @@ test-tools: tools
 # The libraries that C programs link with. No rlib: with one, cargo builds without LTO.
 LIBRARIES := rustc --release --locked --lib --crate-type cdylib,staticlib
 
+# The paths of this checkout and of cargo's cache are not in the libraries, so that two builds in
+# different folders are equal: make check-reproducible.
+CARGO_HOME ?= $(HOME)/.cargo
+REPRODUCIBLE = RUSTFLAGS="$(RUSTFLAGS) --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(CARGO_HOME)=/cargo"
+
 build: tools
-	$(CARGO) $(LIBRARIES)
+	$(REPRODUCIBLE) $(CARGO) $(LIBRARIES)
 	ln -sf libringmsg.so $(PROFILE_DIR)/libringmsg.so.0
 
 examples: build $(EXAMPLES) $(CPP_EXAMPLES) build/examples/ringmsg

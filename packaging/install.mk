@@ -47,35 +47,42 @@ fill_in = sed \
 install: install-runtime install-development install-program install-documents
 	@echo "ringmsg $(VERSION) is in $(DESTDIR)$(PREFIX). If programs do not find $(SONAME) there: ldconfig"
 
-$(BUILT)/libringmsg.so $(BUILT)/libringmsg.a:
+$(BUILT)/libringmsg.a:
 	$(MAKE) build
 
-# The installed libraries are derived from those that cargo built. The debug information of the
-# shared library goes to a file of its own. The static library becomes one object without
-# unreferenced sections, in which only the interface is global, so that a program can link two
-# libraries written in Rust.
+# The installed libraries are linked from the archive that cargo built: rustc gives a shared library
+# a version script of its own, which leaves no room for symbol versions. First the archive becomes
+# one object without unreferenced sections. From it come the shared library, with the symbol versions
+# of packaging/libringmsg0.symbols and its debug information in a file of its own, and the static
+# library, in which only the interface is global, so that a program can link two libraries written in
+# Rust.
 FINISHED := $(BUILT)/finished
-$(FINISHED)/libringmsg.so.debug: $(BUILT)/libringmsg.so
-	mkdir -p $(FINISHED)
-	$(OBJCOPY) --only-keep-debug $< $@
-	chmod 644 $@
-
-$(FINISHED)/libringmsg.so: $(BUILT)/libringmsg.so $(FINISHED)/libringmsg.so.debug
-	$(OBJCOPY) --strip-unneeded --remove-section=.comment --add-gnu-debuglink=$(FINISHED)/libringmsg.so.debug $< $@
-
-$(FINISHED)/libringmsg.a: $(BUILT)/libringmsg.a packaging/libringmsg0.symbols
+$(FINISHED)/whole.o: $(BUILT)/libringmsg.a packaging/libringmsg0.symbols packaging/version-script.awk
 	mkdir -p $(FINISHED)
 	sed -n 's/^ \(ringmsg_.*\)@.*/\1/p' packaging/libringmsg0.symbols > $(FINISHED)/interface
-	$(LD) -r --gc-sections $$(sed 's/^/-u /' $(FINISHED)/interface) -o $(FINISHED)/whole.o $<
-	$(OBJCOPY) --strip-debug --remove-section=.comment --remove-section=.llvmbc --remove-section=.llvmcmd \
-		--keep-global-symbols=$(FINISHED)/interface $(FINISHED)/whole.o $(FINISHED)/ringmsg.o
-	rm -f $@ $(FINISHED)/whole.o
-	$(AR) rcs $@ $(FINISHED)/ringmsg.o
+	awk -f packaging/version-script.awk packaging/libringmsg0.symbols > $(FINISHED)/versions
+	$(LD) -r --gc-sections $$(sed 's/^/-u /' $(FINISHED)/interface) -o $@ $<
+	$(OBJCOPY) --remove-section=.comment --remove-section=.llvmbc --remove-section=.llvmcmd $@
+
+$(FINISHED)/libringmsg.so.debug: $(FINISHED)/whole.o
+	$(CC) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=$(FINISHED)/versions -Wl,--gc-sections \
+		-Wl,-z,relro,-z,now -Wl,--as-needed -Wl,--build-id -o $(FINISHED)/unstripped.so $< \
+		-lgcc_s -lpthread -ldl -lm $(LDFLAGS)
+	$(OBJCOPY) --only-keep-debug $(FINISHED)/unstripped.so $@
+	chmod 644 $@
+
+$(FINISHED)/libringmsg.so: $(FINISHED)/libringmsg.so.debug
+	$(OBJCOPY) --strip-unneeded --remove-section=.comment --add-gnu-debuglink=$< $(FINISHED)/unstripped.so $@
+
+$(FINISHED)/libringmsg.a: $(FINISHED)/whole.o
+	$(OBJCOPY) --strip-debug --keep-global-symbols=$(FINISHED)/interface $< $(FINISHED)/ringmsg.o
+	rm -f $@
+	$(AR) rcsD $@ $(FINISHED)/ringmsg.o
 
 # The program. It has no run path: the installed one finds the library as any program does, and
 # `make examples` builds one for this checkout.
 PROGRAM_SOURCES := $(wildcard examples-c/ringmsg/*.c)
-PROGRAM_CC = $(CC) -std=c11 -Wall -Wextra -Wpedantic $(CFLAGS) -Iinclude $(PROGRAM_SOURCES)
+PROGRAM_CC = $(CC) -std=c11 -Wall -Wextra -Wpedantic $(CFLAGS) -ffile-prefix-map=$(CURDIR)=. -Iinclude $(PROGRAM_SOURCES)
 $(FINISHED)/ringmsg: $(PROGRAM_SOURCES) examples-c/ringmsg/tool.h include/ringmsg.h $(FINISHED)/libringmsg.so
 	$(PROGRAM_CC) -o $@ -L$(FINISHED) -lringmsg $(LDFLAGS)
 

@@ -42,7 +42,9 @@ done
 version=$(pkg-config --modversion ringmsg)
 [ "$(readlink -f "$libdir/libringmsg.so")" = "$libdir/libringmsg.so.$version" ] || die "the links do not lead to .so.$version"
 readelf -d "$libdir/libringmsg.so" | grep -q 'soname: \[libringmsg.so.0\]' || die "the soname is wrong"
-exported=$(nm -D --defined-only "$libdir/libringmsg.so" | awk '{print $3}')
+versioned=$(nm -D --defined-only "$libdir/libringmsg.so" | awk '$2 == "T" {print $3}')
+if grep -v '@@RINGMSG_0$' <<<"$versioned"; then die "a symbol has no version, or another one"; fi
+exported=$(nm -D --defined-only "$libdir/libringmsg.so" | awk '$2 != "A" {sub(/@.*/, "", $3); print $3}')
 if grep -v '^ringmsg_' <<<"$exported"; then die "a foreign symbol is exported"; fi
 if nm -g --defined-only "$libdir/libringmsg.a" | awk 'NF == 3 {print $3}' | grep -v '^ringmsg_'; then
     die "the archive has foreign global symbols"
