@@ -188,3 +188,9 @@ check-cross:
 		$(CROSS)readelf -h build/cross/smoke | grep -q AArch64; \
 	done
 	@echo "ok: builds and links for $(CROSS_TARGET). NOT CHECKED: running there"
+
+# make check-reproducible builds the committed files in two folders, and compares the libraries, the
+#                         debug information and the program byte for byte
+.PHONY: check-reproducible
+check-reproducible: tools
+	packaging/reproducible.sh
