@@ -194,3 +194,14 @@ check-cross:
 .PHONY: check-reproducible
 check-reproducible: tools
 	packaging/reproducible.sh
+
+# make html               makes the manual as HTML in build/html, and checks its links
+MDBOOK := $(or $(shell command -v mdbook),target/tools/bin/mdbook)
+target/tools/bin/mdbook:
+	@echo "will download: mdBook, from crates.io, and build it into target/tools (minutes)"
+	$(CARGO) install mdbook --version 0.4.52 --locked --no-default-features --root target/tools
+
+.PHONY: html
+html: tools $(MDBOOK)
+	$(call need,python3,apt-get install python3)
+	@sh docs/html/make.sh $(MDBOOK) build/html
