@@ -52,10 +52,10 @@ $(BUILT)/libringmsg.a:
 
 # The installed libraries are linked from the archive that cargo built: rustc gives a shared library
 # a version script of its own, which leaves no room for symbol versions. First the archive becomes
-# one object without unreferenced sections. From it come the shared library, with the symbol versions
-# of packaging/libringmsg0.symbols and its debug information in a file of its own, and the static
-# library, in which only the interface is global, so that a program can link two libraries written in
-# Rust.
+# one object without unreferenced sections. From it come the shared library, with the symbol
+# versions of packaging/libringmsg0.symbols and its debug information in a file of its own, and the
+# static library, in which only the interface is global, so that a program can link two libraries
+# written in Rust.
 FINISHED := $(BUILT)/finished
 $(FINISHED)/whole.o: $(BUILT)/libringmsg.a packaging/libringmsg0.symbols packaging/version-script.awk
 	mkdir -p $(FINISHED)

@@ -1,6 +1,6 @@
-//! Every piece of C, C++, Python and Go in README.md, CONTRIBUTING.md, docs/ and the manual pages is
-//! compiled and run. A piece of C or C++ without a main() runs in tests/snippets/prelude.h. The three
-//! programs of README.md answer a client, also after Ctrl-Z and fg.
+//! Every piece of C, C++, Python and Go in README.md, CONTRIBUTING.md, docs/ and the manual pages
+//! is compiled and run. A piece of C or C++ without a main() runs in tests/snippets/prelude.h. The
+//! three programs of README.md answer a client, also after Ctrl-Z and fg.
 
 use std::net::UdpSocket;
 use std::os::unix::process::CommandExt;

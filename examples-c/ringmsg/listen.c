@@ -81,8 +81,8 @@ static struct options parse(int argc, char **argv)
     return o;
 }
 
-/* Binds a socket to a numeric address; without one, to every address of IPv6 and IPv4, or of IPv4 where
- * IPv6 is unavailable. */
+/* Binds a socket to a numeric address; without one, to every address of IPv6 and IPv4, or of IPv4
+ * where IPv6 is unavailable. */
 static int bound_socket(const struct options *o)
 {
     struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,

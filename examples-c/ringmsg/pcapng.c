@@ -1,7 +1,8 @@
 /* Writes datagrams as a capture file in the format pcapng, which Wireshark and tcpdump read. A
  * socket does not show IP and UDP headers, so this file rebuilds them from the metadata: addresses,
- * ports, traffic class and hop limit are those of the packet. What only the library knows, the place
- * in a GRO train and the drop counter, goes into the comment and the drop count of the packet. */
+ * ports, traffic class and hop limit are those of the packet. What only the library knows, the
+ * place in a GRO train and the drop counter, goes into the comment and the drop count of the
+ * packet. */
 #include "tool.h"
 
 #include <arpa/inet.h>

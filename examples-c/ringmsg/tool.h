@@ -1,5 +1,5 @@
-/* The program `ringmsg`: what its files share. It uses the public interface of the library only, and
- * its files may be copied from like the other examples. */
+/* The program `ringmsg`: what its files share. It uses only the public interface of the library, so
+ * that its files may be copied from like the other examples. */
 #ifndef TOOL_H
 #define TOOL_H
 
@@ -30,7 +30,7 @@ long number(const char *what, const char *text, long least, long most);
 /* Writes the name of an engine and a task-work mode, as in "io_uring, DEFER_TASKRUN". */
 const char *engine_name(const struct ringmsg_ring_info *info);
 
-/* The escape sequences for bold, green, red and normal text; empty unless `stream` is a terminal. */
+/* Escape sequences for bold, green, red and normal text; empty unless `stream` is a terminal. */
 struct colours {
     const char *bold, *good, *bad, *plain;
 };

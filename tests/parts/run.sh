@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs the parts of `make test` or of `make proof`, one after another. Prints one line for each: what
-# it checks, how many checks passed, failed and were skipped, and how long it took. Prints the whole
-# log of a part that fails. Ends with the sums over all parts and the reason of every skip. The exit
-# status is 0 if every part passed or was skipped.
+# Runs the parts of `make test` or of `make proof`, one after another. Prints one line for each:
+# what it checks, how many checks passed, failed and were skipped, and how long it took. Prints the
+# whole log of a part that fails. Ends with the sums over all parts and the reason of every skip.
+# The exit status is 0 if every part passed or was skipped.
 #
 #   run.sh TITLE LIST        LIST is a file of this folder: test.list, proof.list
 #
