@@ -205,3 +205,9 @@ target/tools/bin/mdbook:
 html: tools $(MDBOOK)
 	$(call need,python3,apt-get install python3)
 	@sh docs/html/make.sh $(MDBOOK) build/html
+
+# make check-debian       runs dpkg-buildpackage on the committed files
+.PHONY: check-debian
+check-debian:
+	$(call need,dh,apt-get install debhelper dpkg-dev)
+	packaging/debian-test.sh
