@@ -61,7 +61,7 @@ $(FINISHED)/whole.o: $(BUILT)/libringmsg.a packaging/libringmsg0.symbols packagi
 	mkdir -p $(FINISHED)
 	sed -n 's/^ \(ringmsg_.*\)@.*/\1/p' packaging/libringmsg0.symbols > $(FINISHED)/interface
 	awk -f packaging/version-script.awk packaging/libringmsg0.symbols > $(FINISHED)/versions
-	$(LD) -r --gc-sections $$(sed 's/^/-u /' $(FINISHED)/interface) -o $@ $<
+	$(LD) -r --gc-sections $$(sed "s/^/-u /" $(FINISHED)/interface) -o $@ $< $(UNWINDER)
 	$(OBJCOPY) --remove-section=.comment --remove-section=.llvmbc --remove-section=.llvmcmd $@
 
 $(FINISHED)/libringmsg.so.debug: $(FINISHED)/whole.o
@@ -211,3 +211,26 @@ html: tools $(MDBOOK)
 check-debian:
 	$(call need,dh,apt-get install debhelper dpkg-dev)
 	packaging/debian-test.sh
+
+# make check-musl         builds the static library for musl, and links and runs a C program with
+#                         musl-gcc; needs rustup's target x86_64-unknown-linux-musl
+# The archive holds the unwinder that comes with Rust's target: gcc's own refers to a function of
+# glibc (_dl_find_object), which musl does not have.
+.PHONY: check-musl
+MUSL_TARGET := x86_64-unknown-linux-musl
+check-musl:
+	$(call need,musl-gcc,apt-get install musl-tools)
+	$(REPRODUCIBLE) $(CARGO) rustc --release --locked --lib --crate-type staticlib --target $(MUSL_TARGET)
+	$(MAKE) --no-print-directory $(CARGO_TARGET_DIR)/$(MUSL_TARGET)/release/finished/libringmsg.a \
+		BUILT=$(CARGO_TARGET_DIR)/$(MUSL_TARGET)/release \
+		UNWINDER="$$(rustc --print target-libdir --target $(MUSL_TARGET))/self-contained/libunwind.a"
+	musl-gcc -static -Wall -Iinclude tests/installed/smoke.c -o $(PROOF_DIR)/smoke-musl \
+		$(CARGO_TARGET_DIR)/$(MUSL_TARGET)/release/finished/libringmsg.a
+	@status=0; $(PROOF_DIR)/smoke-musl || status=$$?; [ $$status = 0 ] || [ $$status = 77 ]
+	@echo "ok: links and runs with musl"
+
+# make check-subproject   builds and runs a program in a CMake and in a meson project that contain
+#                         this one
+.PHONY: check-subproject
+check-subproject: tools
+	packaging/subproject-test.sh
