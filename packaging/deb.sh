@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes Debian packages in build/deb from what `make` has built, without debhelper: libringmsg0,
-# libringmsg-dev, ringmsg (the program) and, if the Python package exists, python3-ringmsg, which uses
-# libringmsg0 and bundles no library. dpkg-buildpackage makes the same ones: make check-debian.
+# libringmsg-dev, ringmsg (the program) and, if the Python package exists, python3-ringmsg, which
+# uses libringmsg0 and bundles no library. dpkg-buildpackage makes the same ones: make check-debian.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)

@@ -149,7 +149,8 @@ man:
 	RINGMSG_UPDATE_MAN=1 $(CARGO) test --locked --test man the_committed_pages_match_the_header
 
 # make dist               makes build/ringmsg-VERSION.tar.xz, which builds without a network
-# make deb                makes libringmsg0, libringmsg-dev, ringmsg and python3-ringmsg in build/deb
+# make deb                makes libringmsg0, libringmsg-dev, ringmsg and python3-ringmsg
+#                         in build/deb
 # make check-lintian      runs lintian on the packages
 # make check-deb          installs the packages in a fresh root, and compiles and runs the examples
 #                         there (root)

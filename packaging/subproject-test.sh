@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds and runs a program in projects that contain this one: with CMake's add_subdirectory, and as a
-# subproject of meson, where these are installed.
+# Builds and runs a program in projects that contain this one: with CMake's add_subdirectory, and as
+# a subproject of meson, where these are installed.
 set -euo pipefail
 checkout=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d "${TMPDIR:-/tmp}/ringmsg-subproject.XXXXXX")

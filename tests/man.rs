@@ -126,6 +126,9 @@ const REASONS: &[(&str, &str)] = &[
     ("EBUSY", "Another thread is inside a call that one thread at a time may make."),
     ("ECANCELED", "The ring is being freed."),
     ("EINTR", "A signal arrived."),
+    ("EMFILE", "The process may open no more descriptors."),
+    ("ENFILE", "The system may open no more files."),
+    ("ENOSYS", "The kernel, or a sandbox, has no io_uring."),
     ("EINVAL", "An argument is NULL or invalid, or a reserved field or an unknown flag is set."),
     ("ENOMEM", "There is no memory."),
     ("ENOTRECOVERABLE", "A bug inside the library poisoned the ring."),
@@ -135,7 +138,7 @@ const REASONS: &[(&str, &str)] = &[
 ];
 
 /// The errors in a text, such as `-EBUSY (another thread is in reap)`, each with the reason that
-/// follows it in brackets, or else none.
+/// follows it in brackets, or else none. In `-EAGAIN, -EBUSY (reason)` both have the reason.
 fn errors_in(text: &str) -> Vec<(String, Option<String>)> {
     let mut found = Vec::new();
     for (at, _) in text.match_indices("-E") {
@@ -150,9 +153,14 @@ fn errors_in(text: &str) -> Vec<(String, Option<String>)> {
             depth == 0
         });
         let reason = rest.strip_prefix('(').zip(end).map(|(inner, (end, _))| inner[..end - 1].to_owned());
-        found.push((name, reason));
+        found.push((name, reason, rest.starts_with(", -E")));
     }
-    found
+    for i in (1..found.len()).rev() {
+        if found[i - 1].2 && found[i - 1].1.is_none() {
+            found[i - 1].1 = found[i].1.clone();
+        }
+    }
+    found.into_iter().map(|(name, reason, _)| (name, reason)).collect()
 }
 
 /// The section ERRORS: every errno of the page's functions, with the reasons.
