@@ -18,6 +18,8 @@ how ~ /cargo/ && /^test result: / {
 
 how ~ /behaviours/ && /^ok +[a-z_0-9]+ +[a-z_]+ / { passed++ }
 how ~ /behaviours/ && /^FAILED +[a-z_0-9]+ +[a-z_]+ / { failed++ }
+# A program that does not compile has no lines of its own.
+how ~ /behaviours/ && /^test result: / && $6 > failed { failed = $6 }
 how ~ /behaviours/ && /^\(skipped / { skip(substr($0, 10, length($0) - 10), 1) }
 how ~ /behaviours/ && /^\(no io_uring/ { skip(substr($0, 2, length($0) - 2), 1) }
 
