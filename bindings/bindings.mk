@@ -49,6 +49,7 @@ wheels: tools
 
 $(VENV)/.ready: $(PYTHON_DIR)/tests/requirements.txt
 	$(call need,$(PYTHON),apt-get install python3 python3-venv)
+	@echo "will download: the packages of $<, from PyPI into $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -q -r $<
 	touch $@

@@ -90,6 +90,7 @@ FUZZERS = record control calls send
 # If cargo-fuzz is not installed, it is built into target/tools.
 CARGO_FUZZ := $(or $(shell command -v cargo-fuzz),target/tools/bin/cargo-fuzz)
 target/tools/bin/cargo-fuzz:
+	@echo "will download: cargo-fuzz, from crates.io, and build it into target/tools (minutes)"
 	$(CARGO) install cargo-fuzz --locked --root target/tools
 FUZZ = $(UNSTABLE) PATH="$(abspath target/tools/bin):$$PATH" $(CARGO) fuzz run
 
@@ -179,6 +180,7 @@ test-abi: build
 # `cargo deny check advisories`.
 CARGO_DENY := $(or $(shell command -v cargo-deny),target/tools/bin/cargo-deny)
 target/tools/bin/cargo-deny:
+	@echo "will download: cargo-deny, from crates.io, and build it into target/tools (minutes)"
 	$(CARGO) install cargo-deny --locked --root target/tools
 
 .PHONY: check-deny test-deny
