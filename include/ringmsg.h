@@ -95,8 +95,8 @@
 
 
 /*
- * Interrupt nobody for completions but let a kernel thread poll for submissions
- * (IORING_SETUP_SQPOLL). Excludes COOP_TASKRUN, TASKRUN_FLAG and DEFER_TASKRUN.
+ * A kernel thread polls for submissions and runs completions (IORING_SETUP_SQPOLL). Excludes
+ * COOP_TASKRUN, TASKRUN_FLAG and DEFER_TASKRUN.
  */
 #define RINGMSG_SETUP_SQPOLL (1u << 1)
 
@@ -1149,9 +1149,9 @@ size_t ringmsg_last_error(char *buf,
                           size_t len);
 
 /*
- * ringmsg_query_support: tells what this kernel and this sandbox offer, by trying: engines,
- * setup flags, features, and the reason when io_uring is refused. Makes and frees some rings for
- * that, which takes about a millisecond, in a thread that has ended when the call returns.
+ * ringmsg_query_support: reports what this kernel and this sandbox offer, by trying: engines,
+ * setup flags, features, and the reason if io_uring is refused. It makes and frees some rings,
+ * which takes about a millisecond, in a thread that has ended when the call returns.
  *
  * Ownership: `out` is the caller's; its `size` must be set.
  * Threads: any.
@@ -1209,7 +1209,7 @@ int ringmsg_ring_new(const struct ringmsg_ring_config *config,
 int ringmsg_ring_enable(struct ringmsg_ring *ring);
 
 /*
- * ringmsg_ring_info: tells what was granted: engine, setup flags, features, entries, owner.
+ * ringmsg_ring_info: reports what was granted: engine, setup flags, features, entries, owner.
  * Flags that the library sets for itself are not shown. COOP_TASKRUN beside DEFER_TASKRUN adds
  * nothing and is not shown either.
  *
@@ -1221,10 +1221,9 @@ int ringmsg_ring_info(const struct ringmsg_ring *ring,
                       struct ringmsg_ring_info *info);
 
 /*
- * ringmsg_ring_fd: a descriptor for poll(2), epoll(7), asyncio, libuv: readable when a reap
- * would return something. Right for level- and edge-triggered loops that reap with timeout 0;
- * never read or write it. (The ring's own descriptor would not do: in DEFER mode it wakes
- * nobody.)
+ * ringmsg_ring_fd: a descriptor for poll(2), epoll(7), asyncio, libuv: readable when a reap would
+ * return something. It suits level-triggered and edge-triggered loops that reap with timeout 0. Do
+ * not read or write it. (The ring's own descriptor does not become readable in DEFER mode.)
  *
  * The first call in a process on a ring in DEFER mode starts a thread, and waits for its end: it
  * finds out how this kernel reports to an eventfd.
@@ -1257,11 +1256,10 @@ int ringmsg_request_stats(const struct ringmsg_ring *ring,
                           struct ringmsg_stats *stats);
 
 /*
- * ringmsg_ring_free: ends a ring: wakes a sleeping reap, which returns -ECANCELED, waits for
- * calls inside, cancels every request, and returns when the kernel uses no memory of it any
- * more: pools are unmapped, unclaimed descriptors closed, all records void, and every caller's
- * msghdr is the caller's again. From another thread than the owner of a bound ring this takes
- * 30 to 60 ms.
+ * ringmsg_ring_free: ends a ring: wakes a sleeping reap, which returns -ECANCELED, waits for calls
+ * inside, cancels every request, and returns when the kernel no longer uses its memory: pools are
+ * unmapped, unclaimed descriptors closed, all records void, and every caller's msghdr is the
+ * caller's again. From another thread than the owner of a bound ring this takes 30 to 60 ms.
  *
  * Ownership: the ring and its pools are gone, whatever is returned. Calls begun afterwards
  * are undefined. In a forked child it frees the child's copy, and nothing of the parent's.
@@ -1311,8 +1309,8 @@ int ringmsg_socket_disable(int fd,
 
 /*
  * ringmsg_pool_config_init: fills in the size and the defaults: 256 buffers for the longest
- * datagrams and GRO trains, 256 bytes of control messages, any source address. Pages that
- * nothing is written to cost nothing.
+ * datagrams and GRO trains, 256 bytes of control messages, any source address. Untouched pages use
+ * no memory.
  *
  * Threads: any.
  */
@@ -1456,10 +1454,10 @@ int ringmsg_recvmsg_once(struct ringmsg_ring *ring,
  * module, make it try once a millisecond. On stream and seqpacket sockets result 0 is the end, and
  * so is any error. Closing `fd` does not end it: ringmsg_cancel() does.
  *
- * On a socket that other rings or processes receive from, too, cancel before the thread
- * stops reaping: in plain and COOP mode and with SQPOLL the kernel receives for whatever is armed,
- * and what it gave to this ring, nobody else gets. In DEFER mode and on the recvmmsg engine
- * nothing is received but during a reap.
+ * On a socket that other rings or processes receive from, too, cancel before the thread stops
+ * reaping: in plain and COOP mode and with SQPOLL the kernel receives for whatever is armed, and
+ * no other receiver gets those datagrams. In DEFER mode and on the recvmmsg engine the kernel
+ * receives only during a reap.
  *
  * `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: MSG_ERRQUEUE,
  * MSG_CMSG_CLOEXEC, MSG_TRUNC; the latter two are added where they make sense, and not shown.
@@ -1502,8 +1500,8 @@ int ringmsg_submit(struct ringmsg_ring *ring);
 
 /*
  * ringmsg_wake: makes the current or, if there is none, the next reap return; makes ring_fd
- * readable. Several wakes before that count as one. During a linger it may come late by the
- * linger.
+ * readable. Several wakes before that count as one. A reap that lingers may return late by up to
+ * the linger time.
  *
  * Threads: any; also from a signal handler. Leaves no sentence for ringmsg_last_error().
  * Returns: 0; -EINVAL (NULL); -EPERM (after fork); -ECANCELED (being freed).
@@ -1618,8 +1616,8 @@ int ringmsg_receive(int fd,
  *
  * Ownership: the descriptors are the caller's.
  * Threads: any.
- * Returns: how many were written to `fds`, at most `capacity`; 0 when there are none (any
- * more); -EINVAL (NULL; the record is not held); -EPERM (after fork); -ECANCELED.
+ * Returns: how many were written to `fds`, at most `capacity`; 0 when none remain; -EINVAL
+ * (NULL; the record is not held); -EPERM (after fork); -ECANCELED.
  */
 int ringmsg_take_fds(struct ringmsg_ring *ring,
                      const struct ringmsg_record *record,
@@ -1778,7 +1776,7 @@ int ringmsg_send_columns(struct ringmsg_sender *sender,
                          uint32_t flags);
 
 /*
- * ringmsg_sender_stats: tells what the sender has done so far, also while another thread sends.
+ * ringmsg_sender_stats: reports what the sender has done so far, also while another thread sends.
  *
  * Ownership: `stats` is the caller's; its `size` must be set.
  * Threads: any.

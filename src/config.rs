@@ -3,8 +3,8 @@
 
 use crate::error::{Error, Result};
 
-/// Interrupt nobody for completions but let a kernel thread poll for submissions
-/// (IORING_SETUP_SQPOLL). Excludes COOP_TASKRUN, TASKRUN_FLAG and DEFER_TASKRUN.
+/// A kernel thread polls for submissions and runs completions (IORING_SETUP_SQPOLL). Excludes
+/// COOP_TASKRUN, TASKRUN_FLAG and DEFER_TASKRUN.
 pub const RINGMSG_SETUP_SQPOLL: u32 = 1u32 << 1;
 /// Create the ring disabled: ringmsg_ring_enable() makes its caller the owner
 /// (IORING_SETUP_R_DISABLED).
