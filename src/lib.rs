@@ -33,6 +33,7 @@ pub mod capi;
 pub mod config;
 pub mod control;
 pub mod layout;
+pub mod linger;
 pub mod record;
 pub mod stats;
 
@@ -43,7 +44,6 @@ mod engine;
 mod error;
 mod fork;
 mod gate;
-mod linger;
 mod memory;
 mod mode;
 mod pool;

@@ -5,6 +5,12 @@
 //! network card that moderates its interrupts does. Below a threshold it does not wait. Above,
 //! it waits for as long as a good batch takes to arrive, and never longer than the bound.
 
+pub mod blocks;
+pub mod estimate;
+pub mod policy;
+pub mod rules;
+pub mod traffic;
+
 use crate::config::{RINGMSG_LINGER_AUTO, RINGMSG_LINGER_MAX_US};
 
 /// The added latency AUTO may cost when it was given no other bound.
