@@ -41,15 +41,13 @@ pub struct Block {
     /// What was counted.
     pub sum: Span,
     cpu_ns: u64,
-    /// It does not hold whole cycles of a bursty traffic: its rate means nothing.
-    unaligned: bool,
 }
 
 impl Block {
     const fn begin(now_ns: u64) -> Self {
         const NOTHING: Span =
             Span { reaps: 0.0, clustered: 0.0, datagrams: 0.0, wall_ns: 0.0, active_ns: 0.0, pause: false };
-        Self { counting: false, began_ns: now_ns, sum: NOTHING, cpu_ns: 0, unaligned: false }
+        Self { counting: false, began_ns: now_ns, sum: NOTHING, cpu_ns: 0 }
     }
 
     /// What was counted from here on costs.
@@ -63,7 +61,6 @@ impl Block {
 #[derive(Debug, Clone, Copy, Default)]
 struct Measured {
     price: f32,
-    /// 0: it cannot tell.
     rate: f32,
 }
 
@@ -108,7 +105,7 @@ impl Trial {
     }
 
     pub fn recheck(live: [bool; ARMS], doubts: u32, now_ns: u64) -> Self {
-        let length_ns = LONG_NS * (1 << (doubts / 3).min(DOUBLINGS)) as f32;
+        let length_ns = LONG_NS * (1 << ((doubts as f32 / super::knob::k(9, 3.0)) as u32).min(super::knob::k(10, DOUBLINGS as f32) as u32)) as f32;
         Self { began_ns: now_ns, rounds: 1, live, length_ns, block: Block::begin(now_ns), ..Self::NONE }
     }
 
@@ -130,18 +127,12 @@ impl Trial {
         let bursty = bursty && R::ALIGNS;
         let block = &mut self.block;
         block.sum.extend(&Span { wall_ns: span.wall_ns.min(GAP_NS), ..*span });
-        if span.pause && !bursty {
-            block.unaligned = true;
-        }
         let long = self.kind == Kind::Recheck && (!bursty || self.length_ns > LONG_NS);
         let length = if long { self.length_ns } else { BRIEF_NS };
-        let enough = block.sum.reaps >= REAPS && block.sum.active_ns >= length;
+        let enough = block.sum.reaps >= REAPS && block.sum.active_ns >= length && block.sum.datagrams >= if long { super::knob::k(23, 0.0) } else { super::knob::k(24, 0.0) };
         let aligned = !bursty || span.pause || block.sum.wall_ns > PATIENCE_NS.max(self.length_ns);
         if !(enough && aligned || block.sum.active_ns > 3.0 * self.length_ns) {
             return false;
-        }
-        if bursty && !span.pause {
-            block.unaligned = true;
         }
         self.at_pause = bursty && span.pause;
         true
@@ -156,7 +147,7 @@ impl Trial {
     pub fn end_block(&mut self, price: f32) -> Next {
         let arm = self.arm();
         let sum = &self.block.sum;
-        let rate = if self.block.unaligned { 0.0 } else { sum.datagrams / sum.wall_ns.max(1.0) };
+        let rate = sum.datagrams / sum.wall_ns.max(1.0);
         self.measured[arm] = Measured { price, rate };
         let first_half = self.step < ARMS;
         self.step += 1;
@@ -179,11 +170,8 @@ impl Trial {
         let measured = self.measured;
         (1..ARMS).filter(move |&arm| live[arm]).filter_map(move |arm| {
             let Measured { price, rate } = measured[arm];
-            let both = rate > 0.0 && none.rate > 0.0;
-            if none.rate > 0.0 && rate > CHANGED * none.rate {
-                return None;
-            }
-            Some(Pair { arm, price: price / none.price, rate: both.then(|| rate / none.rate), long })
+            let changed = rate > CHANGED * none.rate;
+            (!changed).then(|| Pair { arm, price: price / none.price, rate: rate / none.rate, long })
         })
     }
 

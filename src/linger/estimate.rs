@@ -76,6 +76,11 @@ pub struct Estimates {
     pub doubts: u32,
     /// When the last trial ended.
     pub known_ns: u64,
+    /// When the next trial is due, and how long after the last.
+    pub next_ns: u64,
+    pub wait_ns: u64,
+    /// When a trial last took every arm.
+    pub all_ns: u64,
 }
 
 /// One pair of blocks.
@@ -84,8 +89,8 @@ pub struct Pair {
     pub arm: usize,
     /// Ratio of the prices.
     pub price: f32,
-    /// Ratio of the rates, if both blocks can tell one.
-    pub rate: Option<f32>,
+    /// Ratio of the rates.
+    pub rate: f32,
     /// From the blocks of a recheck.
     pub long: bool,
 }
@@ -96,16 +101,17 @@ impl Estimates {
         choice: 0,
         doubts: 0,
         known_ns: 0,
+        next_ns: 0,
+        wait_ns: 0,
+        all_ns: 0,
     };
 
     /// Takes in what a pair of blocks shows.
     pub fn add(&mut self, pair: Pair) {
         let arm = &mut self.arms[pair.arm];
         arm.price.add(pair.price.ln().clamp(-2.0, 2.0), PRICES);
-        if let Some(rate) = pair.rate {
-            let mean = if pair.long { &mut arm.rate } else { &mut arm.brief_rate };
-            mean.add(rate.ln().clamp(-1.0, 1.0), RATES);
-        }
+        let mean = if pair.long { &mut arm.rate } else { &mut arm.brief_rate };
+        mean.add(pair.rate.ln().clamp(-1.0, 1.0), RATES);
     }
 
     /// The traffic has changed at the same rate: what is known is a first guess.
@@ -117,20 +123,34 @@ impl Estimates {
         }
     }
 
+    /// Whether a mean of rates shows that fewer arrive, by `sureness` standard errors.
+    fn is_lower(mean: &Running, at_least: f32, sureness: f32) -> bool {
+        mean.count >= 2.0 && mean.mean < -at_least && mean.mean + sureness * mean.error() < 0.0
+    }
+
+    /// Whether some candidate certainly lowers the rate: then peers wait for answers.
+    fn is_closed(&self) -> bool {
+        self.arms[1..].iter().any(|arm| {
+            Self::is_lower(&arm.rate, 0.03, super::knob::k(14, 4.0)) || Self::is_lower(&arm.brief_rate, 0.2, super::knob::k(15, 4.5))
+        })
+    }
+
     /// Whether fewer datagrams arrive while it lingers so long, as in a closed loop. The more the
-    /// arm saves, the surer this must be.
+    /// arm saves, the surer this must be; where peers certainly wait for answers, the contrary
+    /// must be shown.
     pub fn slows<R: Rules>(&self, arm: usize) -> bool {
         if arm == 0 || !R::COMPARES_RATES {
             return false;
         }
         let Arm { price, brief_rate, rate } = &self.arms[arm];
-        let sureness = 1.2 + 1.6 * (-price.mean / 0.4).clamp(0.0, 1.0);
+        if self.is_closed() {
+            return if rate.count >= 2.0 { rate.mean < -super::knob::k(16, 0.012) } else { brief_rate.mean < -super::knob::k(17, 0.06) };
+        }
+        let sureness = super::knob::k(0, 1.2) + super::knob::k(1, 2.0) * (-price.mean / 0.4).clamp(0.0, 1.0);
         if rate.count >= 2.0 {
-            rate.mean < -0.012 && rate.mean + sureness * rate.error() < 0.0
+            Self::is_lower(rate, 0.012, sureness)
         } else {
-            brief_rate.count >= 2.0
-                && brief_rate.mean < -0.2
-                && brief_rate.mean + (sureness + 0.6) * brief_rate.error() < 0.0
+            Self::is_lower(brief_rate, 0.2, sureness + 0.6)
         }
     }
 
@@ -140,10 +160,10 @@ impl Estimates {
         if price.count < 1.0 || price.mean >= -MARGIN {
             return false;
         }
-        match (rate.count < 4.0, self.slows::<R>(arm)) {
+        match (rate.count < super::knob::k(22, 2.0), self.slows::<R>(arm)) {
             (true, slows) => !slows,
-            (false, true) => rate.mean > -0.25 && rate.mean + 2.6 * rate.error() > 0.0,
-            (false, false) => rate.mean < -0.008 && rate.error() > 0.006,
+            (false, true) => rate.mean > super::knob::k(3, -0.25) && rate.mean + super::knob::k(4, 3.5) * rate.error() > 0.0,
+            (false, false) => rate.mean < super::knob::k(5, -0.008) && rate.error() > super::knob::k(6, 0.006),
         }
     }
 
@@ -151,7 +171,7 @@ impl Estimates {
     fn is_hopeful(&self, arm: usize) -> bool {
         let Arm { price, brief_rate, rate } = &self.arms[arm];
         let cheaper =
-            price.count < 2.0 || (price.count < 16.0 && price.mean - 1.5 * price.error() < -MARGIN);
+            price.count < 2.0 || (price.count < super::knob::k(7, 16.0) && price.mean - super::knob::k(8, 1.5) * price.error() < -MARGIN);
         let surely_slows = |mean: &Running| mean.count >= 2.0 && mean.mean + 2.0 * mean.error() < 0.0;
         let briefly =
             surely_slows(brief_rate) && brief_rate.mean < -0.12 && (rate.count >= 2.0 || price.mean > -0.15);
@@ -166,6 +186,18 @@ impl Estimates {
             .min_by(|a, b| promise(a).total_cmp(&promise(b)))
     }
 
+    /// The saving that is at stake while the rates of the arms are not known well enough, as a
+    /// share of the price; and whether the present choice is suspected of lowering the rate.
+    pub fn stakes<R: Rules>(&self) -> f32 {
+        (1..ARMS).filter(|&arm| self.is_unclear::<R>(arm)).map(|arm| -self.arms[arm].price.mean).fold(0.0, f32::max).min(1.0)
+    }
+
+    pub fn is_suspect(&self) -> bool {
+        let Arm { rate, brief_rate, .. } = &self.arms[self.choice];
+        let mean = if rate.count >= 2.0 { rate } else { brief_rate };
+        self.choice != 0 && mean.mean < -super::knob::k(18, 0.02) && mean.mean + super::knob::k(19, 1.0) * mean.error() < 0.0
+    }
+
     /// The candidate with the least price so far, whether or not it is worth it.
     pub fn cheapest_candidate(&self) -> usize {
         (1..ARMS).min_by(|&a, &b| self.arms[a].price.mean.total_cmp(&self.arms[b].price.mean)).unwrap_or(1)
@@ -178,7 +210,13 @@ impl Estimates {
             .map(|other| self.arms[other].price.mean)
             .fold(0.0, f32::min);
         let price = &self.arms[arm].price;
-        price.count >= 3.0 && (price.mean - 2.0 * price.error() > least + 0.03 || self.slows::<R>(arm))
+        price.count >= super::knob::k(13, 2.0) && (price.mean - 2.0 * price.error() > least + 0.03 || self.slows::<R>(arm))
+    }
+
+    /// Whether it is certain that this arm saves the margin, or that it does not.
+    pub fn is_certain(&self, arm: usize) -> bool {
+        let price = &self.arms[arm].price;
+        (price.mean + MARGIN).abs() > 2.0 * price.error()
     }
 
     /// Chooses anew: the arm with the least price that does not slow the peers; a shorter one that

@@ -93,8 +93,6 @@ pub struct Policy<R: Rules> {
     estimates: [Estimates; OCTAVES],
     trial: Trial,
     voids: u32,
-    next_ns: u64,
-    wait_ns: u64,
     /// CPU time that trials have cost and the budget has not paid for yet.
     debt_ns: f32,
     price: f32,
@@ -136,8 +134,6 @@ impl<R: Rules> Policy<R> {
             estimates: [Estimates::NONE; OCTAVES],
             trial: Trial::NONE,
             voids: 0,
-            next_ns: 0,
-            wait_ns: LATER_NS,
             debt_ns: 0.0,
             price: 0.0,
             read_ns: None,
@@ -235,7 +231,8 @@ impl<R: Rules> Policy<R> {
     }
 
     fn attend_steady(&mut self, span: &Span, now_ns: u64) {
-        self.debt_ns = (self.debt_ns - BUDGET * self.price * span.datagrams).max(-SAVINGS_NS);
+        let budget = BUDGET + super::knob::k(21, 0.02) * self.estimates[self.octave].stakes::<R>();
+        self.debt_ns = (self.debt_ns - budget * self.price * span.datagrams).max(-SAVINGS_NS);
         if self.traffic.is_lone(false) {
             return self.rest();
         }
@@ -249,7 +246,7 @@ impl<R: Rules> Policy<R> {
                 return;
             }
         }
-        if R::LOOKS_AGAIN && now_ns > self.next_ns && self.debt_ns <= 0.0 {
+        if R::LOOKS_AGAIN && now_ns > self.estimates[self.octave].next_ns && self.debt_ns <= 0.0 {
             self.begin_recheck(now_ns);
         }
     }
@@ -270,9 +267,10 @@ impl<R: Rules> Policy<R> {
             reference.off += 1;
             if reference.off >= 4 {
                 self.reference = None;
-                self.estimates[self.octave].doubt_all();
-                self.wait_ns = 50 * MS;
-                self.next_ns = now_ns;
+                let estimates = &mut self.estimates[self.octave];
+                estimates.doubt_all();
+                estimates.wait_ns = 50 * MS;
+                estimates.next_ns = now_ns;
                 self.debt_ns = self.debt_ns.min(0.0);
             }
         } else {
@@ -300,11 +298,10 @@ impl<R: Rules> Policy<R> {
         if estimates.arms[1].price.count >= 4.0 && now_ns - estimates.known_ns < KNOWN_NS {
             self.state = State::Steady;
             self.linger_us = self.lingers_us[estimates.choice];
-            self.next_ns = now_ns + SOON_NS;
-            self.wait_ns = 25 * MS;
+            estimates.next_ns = estimates.next_ns.max(now_ns + SOON_NS);
             return;
         }
-        *estimates = Estimates { choice: present, ..Estimates::NONE };
+        *estimates = Estimates { choice: present, all_ns: now_ns, ..Estimates::NONE };
         self.begin(Trial::survey(if R::LOOKS_AGAIN { 2 } else { 1 }, now_ns));
     }
 
@@ -316,13 +313,15 @@ impl<R: Rules> Policy<R> {
             estimates.doubts += 1;
         }
         let mut live = [true; ARMS];
-        if (self.trials + 1) % 4 != 0 {
+        if now_ns - estimates.all_ns < (super::knob::k(20, 2000.0) * 1e6) as u64 {
             live = [true, false, false, false];
             live[estimates.choice] = true;
             live[candidate.unwrap_or(0)] = true;
             if !live[1..].contains(&true) {
                 live[estimates.cheapest_candidate()] = true;
             }
+        } else {
+            estimates.all_ns = now_ns;
         }
         self.begin(Trial::recheck(live, if candidate.is_some() { doubts } else { 0 }, now_ns));
     }
@@ -416,7 +415,12 @@ impl<R: Rules> Policy<R> {
                     self.trial.drop_arm(arm);
                 }
             }
-            return !self.trial.has_candidates();
+            let mut candidates = (1..ARMS).filter(|&arm| self.trial.is_live(arm));
+            return match (candidates.next(), candidates.next()) {
+                (None, _) => true,
+                (Some(last), None) => estimates.is_certain(last),
+                _ => false,
+            };
         }
         false
     }
@@ -429,19 +433,22 @@ impl<R: Rules> Policy<R> {
         estimates.known_ns = now_ns;
         let choice = estimates.choice;
         let doubt = estimates.candidate::<R>().is_some();
+        let suspect = estimates.is_suspect();
         self.state = State::Steady;
         self.linger_us = self.lingers_us[choice];
         self.window = Span::default();
         self.reference = None;
-        self.wait_ns = if survey {
-            if doubt || choice != 0 { SOON_NS } else { LATER_NS }
+        estimates.wait_ns = if suspect {
+            SOON_NS
+        } else if survey {
+            LATER_NS
         } else {
             let factor = if before != choice { 1.0 } else if doubt { 1.4 } else { 2.0 };
             let longest = if doubt { DOUBTFUL_WAIT_MAX_NS } else { WAIT_MAX_NS };
-            ((self.wait_ns as f32 * factor) as u64).min(longest)
+            ((estimates.wait_ns as f32 * factor) as u64).min(longest)
         };
         let took = now_ns - self.trial.began_ns;
-        self.next_ns = now_ns + self.wait_ns.max(3 * took);
+        estimates.next_ns = now_ns + estimates.wait_ns.max((super::knob::k(12, 3.0) * took as f32) as u64);
         if survey || (choice != 0 && estimates.arms[choice].rate.count < 8.0) {
             self.debt_ns = self.debt_ns.min(0.0);
         }
@@ -471,7 +478,7 @@ impl<R: Rules> Policy<R> {
             f(&|a| e.arms[a].rate.mean), f(&|a| e.arms[a].rate.error()),
             f(&|a| e.arms[a].brief_rate.mean), f(&|a| e.arms[a].brief_rate.error()),
             e.arms[3].price.count, e.arms[3].rate.count, e.arms[3].brief_rate.count,
-            self.trials, self.debt_ns / 1e3, self.wait_ns / 1_000_000
+            self.trials, self.debt_ns / 1e3, e.wait_ns / 1_000_000
         )
     }
 
