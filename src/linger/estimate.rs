@@ -87,8 +87,8 @@ pub struct Estimates {
 #[derive(Debug, Clone, Copy)]
 pub struct Pair {
     pub arm: usize,
-    /// Ratio of the prices.
-    pub price: f32,
+    /// Ratio of the prices, unless the block was given up.
+    pub price: Option<f32>,
     /// Ratio of the rates.
     pub rate: f32,
     /// From the blocks of a recheck.
@@ -109,7 +109,9 @@ impl Estimates {
     /// Takes in what a pair of blocks shows.
     pub fn add(&mut self, pair: Pair) {
         let arm = &mut self.arms[pair.arm];
-        arm.price.add(pair.price.ln().clamp(-2.0, 2.0), PRICES);
+        if let Some(price) = pair.price {
+            arm.price.add(price.ln().clamp(-2.0, 2.0), PRICES);
+        }
         let mean = if pair.long { &mut arm.rate } else { &mut arm.brief_rate };
         mean.add(pair.rate.ln().clamp(-1.0, 1.0), RATES);
     }

@@ -1,7 +1,7 @@
 //! The policy: when to try other lingers, and which to use meanwhile.
 
 use super::rules::Rules;
-use super::blocks::{Kind, Next, Trial};
+use super::blocks::{Kind, Next, Trial, UNIT_NS};
 use super::estimate::{ARMS, Estimates};
 use super::traffic::{Span, Traffic};
 use std::marker::PhantomData;
@@ -161,7 +161,7 @@ impl<R: Rules> Policy<R> {
         }
         self.strangers = 0;
         self.bound_us = bound_us;
-        self.lingers_us = [0, bound_us / 5, bound_us / 2, bound_us];
+        self.lingers_us = if bound_us <= 250 { [0, bound_us / 5, bound_us / 2, bound_us] } else { [0, bound_us / 25, bound_us / 5, bound_us] };
         self.pause_ns = u64::from(bound_us) * 3_000;
         self.near_ns = u64::from(bound_us + 10) * 1_000;
         self.estimates = [Estimates::NONE; OCTAVES];
@@ -290,9 +290,15 @@ impl<R: Rules> Policy<R> {
 
     /// Goes over to another rate: with what is known of it, or with a survey.
     fn enter_octave(&mut self, per_ns: f32, now_ns: u64) {
-        self.octave = ((per_ns * 1e9).max(1.0).log2().round() as usize).min(OCTAVES - 1);
         self.reference = None;
         self.window = Span::default();
+        let octave = (per_ns * 1e9).max(1.0).log2();
+        if self.state == State::Steady && (octave - self.octave as f32).abs() < super::knob::k(25, 0.8) {
+            let estimates = &mut self.estimates[self.octave];
+            estimates.next_ns = estimates.next_ns.min(now_ns + LATER_NS);
+            return;
+        }
+        self.octave = (octave.round() as usize).min(OCTAVES - 1);
         let present = self.lingers_us.iter().position(|&us| us == self.linger_us).unwrap_or(0);
         let estimates = &mut self.estimates[self.octave];
         if estimates.arms[1].price.count >= 4.0 && now_ns - estimates.known_ns < KNOWN_NS {
@@ -302,7 +308,7 @@ impl<R: Rules> Policy<R> {
             return;
         }
         *estimates = Estimates { choice: present, all_ns: now_ns, ..Estimates::NONE };
-        self.begin(Trial::survey(if R::LOOKS_AGAIN { 2 } else { 1 }, now_ns));
+        self.begin(Trial::survey(if R::LOOKS_AGAIN { 2 } else { 1 }, self.unit_ns(), now_ns));
     }
 
     fn begin_recheck(&mut self, now_ns: u64) {
@@ -323,7 +329,11 @@ impl<R: Rules> Policy<R> {
         } else {
             estimates.all_ns = now_ns;
         }
-        self.begin(Trial::recheck(live, if candidate.is_some() { doubts } else { 0 }, now_ns));
+        self.begin(Trial::recheck(live, if candidate.is_some() { doubts } else { 0 }, self.unit_ns(), now_ns));
+    }
+
+    fn unit_ns(&self) -> f32 {
+        (self.bound_us as f32 * 1e2).clamp(UNIT_NS.0, UNIT_NS.1)
     }
 
     fn begin(&mut self, trial: Trial) {
@@ -339,6 +349,9 @@ impl<R: Rules> Policy<R> {
             return self.rest();
         }
         let bursty = self.traffic.is_bursty();
+        if self.trial.has_collapsed::<R>(bursty) {
+            return self.give_up(now_ns);
+        }
         if !self.trial.block.counting {
             if !self.trial.leads_in::<R>(span, bursty, now_ns) {
                 self.awaits = if self.read_ns.is_none() { Awaits::Calibration } else { Awaits::Start };
@@ -383,6 +396,19 @@ impl<R: Rules> Policy<R> {
             return self.end_trial(now_ns);
         }
         if !self.trial.next_block(now_ns, cpu_ns) {
+            return self.end_trial(now_ns);
+        }
+        self.linger_us = self.lingers_us[self.trial.arm()];
+    }
+
+    fn give_up(&mut self, now_ns: u64) {
+        for pair in self.trial.give_up() {
+            self.estimates[self.octave].add(pair);
+        }
+        if self.trial.after_given_up() == Next::Half && self.end_half() {
+            return self.end_trial(now_ns);
+        }
+        if !self.trial.next_block(now_ns, 0) {
             return self.end_trial(now_ns);
         }
         self.linger_us = self.lingers_us[self.trial.arm()];

@@ -144,7 +144,7 @@ impl Case {
     }
 
     pub fn lingers_us(&self) -> [u32; 4] {
-        [0, self.bound_us / 5, self.bound_us / 2, self.bound_us]
+        if self.bound_us <= 250 { [0, self.bound_us / 5, self.bound_us / 2, self.bound_us] } else { [0, self.bound_us / 25, self.bound_us / 5, self.bound_us] }
     }
 
     pub fn fixed(&self, seconds: f64) -> [Run; 4] {
