@@ -6,23 +6,26 @@ use super::estimate::{ARMS, Estimates};
 use super::traffic::{Span, Traffic};
 use std::marker::PhantomData;
 
-const MS: u64 = 1_000_000;
 /// Rates are told apart by octaves, up to 2^31 datagrams per second.
 const OCTAVES: usize = 32;
+// Times are in units, see `unit_ns`.
 /// What was learnt at a rate is believed for so long.
-const KNOWN_NS: u64 = 30_000 * MS;
+const KNOWN: u64 = 300_000;
 /// How often the traffic is looked at, outside of trials.
-const IDLE_TICK_NS: u64 = MS;
-const STEADY_TICK_NS: u64 = 5 * MS;
+const IDLE_TICK: u64 = 10;
+const STEADY_TICK: u64 = 50;
 /// A window of the steady state.
-const WINDOW_NS: f32 = 5e6;
+const WINDOW: f32 = 50.0;
 const WINDOW_DATAGRAMS: f32 = 64.0;
-const BURSTY_WINDOW_NS: f32 = 20e6;
+const BURSTY_WINDOW: f32 = 200.0;
 /// Waits between trials.
-const SOON_NS: u64 = 12 * MS;
-const LATER_NS: u64 = 100 * MS;
-const DOUBTFUL_WAIT_MAX_NS: u64 = 200 * MS;
-const WAIT_MAX_NS: u64 = 4_000 * MS;
+const SOON: u64 = 120;
+const LATER: u64 = 1_000;
+const CHANGED: u64 = 500;
+const DOUBTFUL_WAIT_MAX: u64 = 2_000;
+const WAIT_MAX: u64 = 40_000;
+/// Arms that nobody is in doubt about are tried again after so long.
+const EVERY_ARM: u64 = 20_000;
 /// The share of the CPU time that trials may cost.
 const BUDGET: f32 = 0.004;
 /// So much of it can be saved up.
@@ -31,6 +34,18 @@ const SAVINGS_NS: f32 = 5e6;
 const VOIDS_MAX: u32 = 8;
 /// A bound is adopted after so many reaps in a row that asked for it.
 const BOUND_REAPS: u32 = 64;
+
+/// The unit of time: longer for a longer bound.
+#[derive(Debug, Clone, Copy)]
+struct Unit {
+    ns: f32,
+}
+
+impl Unit {
+    fn times(self, count: u64) -> u64 {
+        count * self.ns as u64
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -80,6 +95,7 @@ pub struct Policy<R: Rules> {
     linger_us: u32,
     bound_us: u32,
     strangers: u32,
+    unit: Unit,
 
     state: State,
     awaits: Awaits,
@@ -122,6 +138,7 @@ impl<R: Rules> Policy<R> {
             linger_us: 0,
             bound_us: 0,
             strangers: BOUND_REAPS,
+            unit: Unit { ns: UNIT_NS.0 },
             state: State::Idle,
             awaits: Awaits::Nothing,
             span_began_ns: 0,
@@ -164,6 +181,8 @@ impl<R: Rules> Policy<R> {
         self.lingers_us = if bound_us <= 250 { [0, bound_us / 5, bound_us / 2, bound_us] } else { [0, bound_us / 25, bound_us / 5, bound_us] };
         self.pause_ns = u64::from(bound_us) * 3_000;
         self.near_ns = u64::from(bound_us + 10) * 1_000;
+        self.unit = Unit { ns: (bound_us as f32 * 1e2).clamp(UNIT_NS.0, UNIT_NS.1) };
+        self.traffic.restart(bound_us, self.unit.ns);
         self.estimates = [Estimates::NONE; OCTAVES];
         self.rest();
     }
@@ -190,7 +209,7 @@ impl<R: Rules> Policy<R> {
     fn attend(&mut self, now_ns: u64, elapsed: u64) -> bool {
         if self.span_began_ns == 0 {
             self.span_began_ns = now_ns;
-            self.attend_ns = now_ns + IDLE_TICK_NS;
+            self.attend_ns = now_ns + self.unit.times(IDLE_TICK);
             return false;
         }
         let span = self.take_span(now_ns, elapsed);
@@ -201,8 +220,8 @@ impl<R: Rules> Policy<R> {
             State::Trial => self.attend_trial(&span, now_ns),
         }
         self.attend_ns = match self.state {
-            State::Idle => now_ns + IDLE_TICK_NS,
-            State::Steady => now_ns + STEADY_TICK_NS,
+            State::Idle => now_ns + self.unit.times(IDLE_TICK),
+            State::Steady => now_ns + self.unit.times(STEADY_TICK),
             State::Trial => 0,
         };
         self.awaits != Awaits::Nothing
@@ -238,8 +257,8 @@ impl<R: Rules> Policy<R> {
         }
         self.window.extend(span);
         let bursty = self.traffic.is_bursty();
-        let whole = !bursty || (span.pause && self.window.wall_ns > BURSTY_WINDOW_NS);
-        if whole && self.window.active_ns >= WINDOW_NS && self.window.datagrams >= WINDOW_DATAGRAMS {
+        let whole = !bursty || (span.pause && self.window.wall_ns > BURSTY_WINDOW * self.unit.ns);
+        if whole && self.window.active_ns >= WINDOW * self.unit.ns && self.window.datagrams >= WINDOW_DATAGRAMS {
             let window = std::mem::take(&mut self.window);
             let time = if bursty { window.wall_ns } else { window.active_ns };
             if self.compare_window(window.datagrams / time, window.datagrams / window.reaps, now_ns) {
@@ -252,6 +271,7 @@ impl<R: Rules> Policy<R> {
     }
 
     fn compare_window(&mut self, rate: f32, per_reap: f32, now_ns: u64) -> bool {
+        let unit = self.unit;
         let Some(reference) = &mut self.reference else {
             self.reference = Some(Reference { rate, per_reap, off: 0 });
             return false;
@@ -269,7 +289,7 @@ impl<R: Rules> Policy<R> {
                 self.reference = None;
                 let estimates = &mut self.estimates[self.octave];
                 estimates.doubt_all();
-                estimates.wait_ns = 50 * MS;
+                estimates.wait_ns = unit.times(CHANGED);
                 estimates.next_ns = now_ns;
                 self.debt_ns = self.debt_ns.min(0.0);
             }
@@ -290,28 +310,30 @@ impl<R: Rules> Policy<R> {
 
     /// Goes over to another rate: with what is known of it, or with a survey.
     fn enter_octave(&mut self, per_ns: f32, now_ns: u64) {
+        let unit = self.unit;
         self.reference = None;
         self.window = Span::default();
         let octave = (per_ns * 1e9).max(1.0).log2();
         if self.state == State::Steady && (octave - self.octave as f32).abs() < super::knob::k(25, 0.8) {
             let estimates = &mut self.estimates[self.octave];
-            estimates.next_ns = estimates.next_ns.min(now_ns + LATER_NS);
+            estimates.next_ns = estimates.next_ns.min(now_ns + unit.times(LATER));
             return;
         }
         self.octave = (octave.round() as usize).min(OCTAVES - 1);
         let present = self.lingers_us.iter().position(|&us| us == self.linger_us).unwrap_or(0);
         let estimates = &mut self.estimates[self.octave];
-        if estimates.arms[1].price.count >= 4.0 && now_ns - estimates.known_ns < KNOWN_NS {
+        if estimates.arms[1].price.count >= 4.0 && now_ns - estimates.known_ns < unit.times(KNOWN) {
             self.state = State::Steady;
             self.linger_us = self.lingers_us[estimates.choice];
-            estimates.next_ns = estimates.next_ns.max(now_ns + SOON_NS);
+            estimates.next_ns = estimates.next_ns.max(now_ns + unit.times(SOON));
             return;
         }
         *estimates = Estimates { choice: present, all_ns: now_ns, ..Estimates::NONE };
-        self.begin(Trial::survey(if R::LOOKS_AGAIN { 2 } else { 1 }, self.unit_ns(), now_ns));
+        self.begin(Trial::survey(if R::LOOKS_AGAIN { 2 } else { 1 }, self.unit.ns, now_ns));
     }
 
     fn begin_recheck(&mut self, now_ns: u64) {
+        let unit = self.unit;
         let estimates = &mut self.estimates[self.octave];
         let candidate = estimates.candidate::<R>();
         let doubts = estimates.doubts;
@@ -319,7 +341,7 @@ impl<R: Rules> Policy<R> {
             estimates.doubts += 1;
         }
         let mut live = [true; ARMS];
-        if now_ns - estimates.all_ns < (super::knob::k(20, 2000.0) * 1e6) as u64 {
+        if now_ns - estimates.all_ns < unit.times(EVERY_ARM) {
             live = [true, false, false, false];
             live[estimates.choice] = true;
             live[candidate.unwrap_or(0)] = true;
@@ -329,11 +351,7 @@ impl<R: Rules> Policy<R> {
         } else {
             estimates.all_ns = now_ns;
         }
-        self.begin(Trial::recheck(live, if candidate.is_some() { doubts } else { 0 }, self.unit_ns(), now_ns));
-    }
-
-    fn unit_ns(&self) -> f32 {
-        (self.bound_us as f32 * 1e2).clamp(UNIT_NS.0, UNIT_NS.1)
+        self.begin(Trial::recheck(live, if candidate.is_some() { doubts } else { 0 }, self.unit.ns, now_ns));
     }
 
     fn begin(&mut self, trial: Trial) {
@@ -452,6 +470,7 @@ impl<R: Rules> Policy<R> {
     }
 
     fn end_trial(&mut self, now_ns: u64) {
+        let unit = self.unit;
         let survey = self.trial.kind == Kind::Survey;
         let estimates = &mut self.estimates[self.octave];
         let before = estimates.choice;
@@ -465,12 +484,12 @@ impl<R: Rules> Policy<R> {
         self.window = Span::default();
         self.reference = None;
         estimates.wait_ns = if suspect {
-            SOON_NS
+            unit.times(SOON)
         } else if survey {
-            LATER_NS
+            unit.times(LATER)
         } else {
             let factor = if before != choice { 1.0 } else if doubt { 1.4 } else { 2.0 };
-            let longest = if doubt { DOUBTFUL_WAIT_MAX_NS } else { WAIT_MAX_NS };
+            let longest = if doubt { unit.times(DOUBTFUL_WAIT_MAX) } else { unit.times(WAIT_MAX) };
             ((estimates.wait_ns as f32 * factor) as u64).min(longest)
         };
         let took = now_ns - self.trial.began_ns;
@@ -478,7 +497,7 @@ impl<R: Rules> Policy<R> {
         if survey || (choice != 0 && estimates.arms[choice].rate.count < 8.0) {
             self.debt_ns = self.debt_ns.min(0.0);
         }
-        self.attend_ns = now_ns + STEADY_TICK_NS;
+        self.attend_ns = now_ns + unit.times(STEADY_TICK);
     }
 
     /// The block under way is void: its reaps were not of one kind.

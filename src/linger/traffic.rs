@@ -1,11 +1,11 @@
 //! What the traffic looks like between two trials: its rate, whether datagrams come close
 //! together, and whether there are pauses between them.
 
-/// Over what time the rate is averaged, and the quicker rate that names the octave.
-const RATE_NS: f32 = 50e6;
-const QUICK_RATE_NS: f32 = 4e6;
-/// Over what time pauses are counted.
-const PAUSES_NS: f32 = 25e6;
+/// Over how many units of time the rate is averaged, and the quicker rate that names the octave.
+const RATE: f32 = 500.0;
+const QUICK_RATE: f32 = 40.0;
+/// Over how many pauses are counted.
+const PAUSES: f32 = 250.0;
 /// Over how many reaps the share of clustered ones is averaged.
 const CLUSTERED_REAPS: f32 = 64.0;
 
@@ -60,10 +60,15 @@ pub struct Traffic {
     rate: Decaying,
     quick_rate: Decaying,
     pauses: f32,
+    unit_ns: f32,
+    /// Below this rate, per ns, lingering saves too little to matter.
+    least: f32,
 }
 
 impl Traffic {
     pub const UNKNOWN: Self = Self {
+        unit_ns: 1e5,
+        least: 1e-6,
         clustered: 0.0,
         rate: Decaying { events: 0.0, time_ns: 0.0 },
         quick_rate: Decaying { events: 0.0, time_ns: 0.0 },
@@ -71,11 +76,11 @@ impl Traffic {
     };
 
     pub fn add(&mut self, span: &Span) {
-        self.pauses = self.pauses / (1.0 + span.wall_ns / PAUSES_NS) + if span.pause { 1.0 } else { 0.0 };
+        self.pauses = self.pauses / (1.0 + span.wall_ns / (PAUSES * self.unit_ns)) + if span.pause { 1.0 } else { 0.0 };
         let weight = span.reaps / (span.reaps + CLUSTERED_REAPS);
         self.clustered += weight * (span.clustered / span.reaps.max(1.0) - self.clustered);
-        self.rate.add(span.datagrams, span.wall_ns, span.wall_ns / RATE_NS);
-        self.quick_rate.add(span.datagrams, span.wall_ns, span.active_ns / QUICK_RATE_NS);
+        self.rate.add(span.datagrams, span.wall_ns, span.wall_ns / (RATE * self.unit_ns));
+        self.quick_rate.add(span.datagrams, span.wall_ns, span.active_ns / (QUICK_RATE * self.unit_ns));
     }
 
     /// Datagrams come in bursts with pauses between them.
@@ -86,13 +91,20 @@ impl Traffic {
     /// Lingering can save nothing: datagrams come alone, or so rarely that it does not matter.
     /// Both thresholds are higher for `beginning` to linger than for going on.
     pub fn is_lone(&self, beginning: bool) -> bool {
-        let (clustered, per_second) = if beginning { (0.12, 2000.0) } else { (0.04, 1000.0) };
-        self.clustered < clustered || self.rate.per_ns() < per_second / 1e9
+        let (clustered, least) = if beginning { (0.12, 2.0 * self.least) } else { (0.04, self.least) };
+        self.clustered < clustered || self.rate.per_ns() < least
     }
 
     /// Enough has been seen to tell the octave of the rate.
     pub fn is_known(&self) -> bool {
-        self.rate.time_ns > 3e6 && self.rate.events > 32.0
+        let units = self.rate.time_ns / self.unit_ns;
+        units > 30.0 && (self.rate.events > 32.0 || units > 400.0)
+    }
+
+    /// Begins anew, for another bound.
+    pub fn restart(&mut self, bound_us: u32, unit_ns: f32) {
+        let least = (1e5 / bound_us.max(1) as f32).clamp(100.0, 1000.0) / 1e9;
+        *self = Self { unit_ns, least, ..Self::UNKNOWN };
     }
 
     pub fn quick_rate(&self) -> f32 {
