@@ -7,6 +7,7 @@
 
 pub mod blocks;
 pub mod estimate;
+pub mod knob;
 pub mod policy;
 pub mod rules;
 pub mod traffic;

@@ -1,0 +1,4 @@
+#[inline(always)]
+pub fn k(_: usize, default: f32) -> f32 {
+    default
+}
