@@ -5,12 +5,15 @@
 //! network card that moderates its interrupts does. Below a threshold it does not wait. Above,
 //! it waits for as long as a good batch takes to arrive, and never longer than the bound.
 
-pub mod blocks;
 pub mod estimate;
-pub mod knob;
 pub mod policy;
+pub mod readings;
 pub mod rules;
+pub mod schedule;
 pub mod traffic;
+pub mod trial;
+pub mod unit;
+pub mod watch;
 
 use crate::config::{RINGMSG_LINGER_AUTO, RINGMSG_LINGER_MAX_US};
 

@@ -1,46 +1,63 @@
-//! What the trials at one rate have shown: running means of log ratios, and what follows from them.
+//! What the trials at one rate have shown, and what follows from it.
 //!
-//! Every sample compares two neighbouring blocks of a trial, one with a candidate's linger and one
-//! without lingering: the logarithm of the ratio of their prices (CPU time per datagram) or of
-//! their rates (datagrams per second). Ratios, because both drift from one second to the next.
+//! A sample compares two neighbouring blocks of a trial, one of a candidate and one without linger:
+//! the logarithm of the ratio of their prices (CPU time per datagram), or of their rates (datagrams
+//! per second). Prices and rates drift from one second to the next; the ratio of neighbours hardly
+//! does. The mean of such samples has a standard error, and every decision waits until the mean is
+//! some number of these away from where it would be wrong.
 
 use super::rules::Rules;
 
-/// How many lingers are compared: none, and three candidates.
+/// How many lingers are compared: none, which is arm 0, and three candidates.
 pub const ARMS: usize = 4;
 
-/// A saving below this share of the price is not worth the added latency.
+/// A candidate that saves a smaller share of the price is not worth its latency.
 const MARGIN: f32 = 0.05;
-/// Two candidates whose prices differ by less cost the same.
+/// Prices that differ by less are the same.
 const SAME: f32 = 0.02;
+/// A smaller loss of the rate is none.
+const LOST: f32 = 0.02;
+/// The same for short blocks, whose rates are coarse: they see queues fill and drain.
+const LOST_BRIEFLY: f32 = 0.2;
+/// So much larger a share of dropped datagrams is too large; it is averaged over so many pairs, of
+/// which none counts for more than this.
+const DROPPED: f32 = 0.001;
+const DROPS: f32 = 4.0;
+const DROPS_MAX: f32 = 0.01;
+/// So many standard errors make sure for the time being, and for good.
+const SURE: f32 = 2.5;
+const CERTAIN: f32 = 4.0;
 /// How many samples a mean of prices, and one of rates, remembers.
 const PRICES: f32 = 64.0;
 const RATES: f32 = 128.0;
-/// A mean without a sample is as uncertain as this.
+/// After so many samples a price is known.
+const KNOWN: f32 = 16.0;
+/// The standard error of a mean without samples.
 const UNKNOWN: f32 = 9.0;
-/// Before there are samples the variance is assumed to be that of two that are off by 10 %.
+/// Samples are taken to spread by 10 %, until there are enough of them to tell: as if there had
+/// been two that did.
 const PRIOR: f32 = 2.0 * 0.1 * 0.1;
 
 /// A running mean and variance.
 #[derive(Debug, Clone, Copy)]
-pub struct Running {
-    pub mean: f32,
+pub struct Mean {
+    pub value: f32,
     variance: f32,
     pub count: f32,
 }
 
-impl Running {
-    const NONE: Self = Self { mean: 0.0, variance: 0.0, count: 0.0 };
+impl Mean {
+    const NONE: Self = Self { value: 0.0, variance: 0.0, count: 0.0 };
 
     /// Adds a sample; the last `memory` samples weigh.
     fn add(&mut self, sample: f32, memory: f32) {
         self.count = (self.count + 1.0).min(memory);
-        let off = sample - self.mean;
-        self.mean += off / self.count;
-        self.variance += (off * (sample - self.mean) - self.variance) / self.count;
+        let off = sample - self.value;
+        self.value += off / self.count;
+        self.variance += (off * (sample - self.value) - self.variance) / self.count;
     }
 
-    /// The standard error of the mean.
+    /// The standard error.
     pub fn error(&self) -> f32 {
         if self.count < 1.0 {
             return UNKNOWN;
@@ -48,62 +65,53 @@ impl Running {
         ((self.count * self.variance + PRIOR) / (self.count + 1.0) / self.count).sqrt()
     }
 
-    /// Lets the next samples weigh as if there had been only `count`.
+    /// Whether it is below zero by more than `least`, and by so many standard errors.
+    fn is_below(&self, least: f32, errors: f32) -> bool {
+        self.count >= 2.0 && self.value < -least && self.value + errors * self.error() < 0.0
+    }
+
+    /// The next samples weigh as if there had been only `count`.
     fn doubt(&mut self, count: f32) {
         self.count = self.count.min(count);
     }
 }
 
-/// What is known of one candidate.
+/// What is known of one candidate, as means of log ratios to not lingering.
 #[derive(Debug, Clone, Copy)]
 pub struct Arm {
-    /// Log ratio of its price to the price of not lingering.
-    pub price: Running,
-    /// Log ratio of the rates, from the short blocks of a survey. They see queues fill and drain,
-    /// so they can only tell the worst.
-    pub brief_rate: Running,
-    /// The same from the long blocks of a recheck.
-    pub rate: Running,
+    pub price: Mean,
+    /// The rate in long blocks, and in short ones.
+    pub rate: Mean,
+    pub brief_rate: Mean,
+    /// How much larger the share of dropped datagrams was in the last few pairs.
+    drops: f32,
+}
+
+/// What one pair of blocks shows: ratios of the candidate's block to the one without linger.
+#[derive(Debug, Clone, Copy)]
+pub struct Pair {
+    pub arm: usize,
+    /// None: the block was given up before its price was known.
+    pub price: Option<f32>,
+    pub rate: f32,
+    /// The share of the datagrams that was dropped, less the share without linger.
+    pub drops: f32,
+    /// The blocks were long ones.
+    pub long: bool,
 }
 
 /// What is known at one octave of the rate.
 #[derive(Debug, Clone, Copy)]
 pub struct Estimates {
     pub arms: [Arm; ARMS],
-    /// The arm in use at this rate.
+    /// The arm to use.
     pub choice: usize,
-    /// How many rechecks were made because of a doubt.
-    pub doubts: u32,
-    /// When the last trial ended.
-    pub known_ns: u64,
-    /// When the next trial is due, and how long after the last.
-    pub next_ns: u64,
-    pub wait_ns: u64,
-    /// When a trial last took every arm.
-    pub all_ns: u64,
-}
-
-/// One pair of blocks.
-#[derive(Debug, Clone, Copy)]
-pub struct Pair {
-    pub arm: usize,
-    /// Ratio of the prices, unless the block was given up.
-    pub price: Option<f32>,
-    /// Ratio of the rates.
-    pub rate: f32,
-    /// From the blocks of a recheck.
-    pub long: bool,
 }
 
 impl Estimates {
     pub const NONE: Self = Self {
-        arms: [Arm { price: Running::NONE, brief_rate: Running::NONE, rate: Running::NONE }; ARMS],
+        arms: [Arm { price: Mean::NONE, rate: Mean::NONE, brief_rate: Mean::NONE, drops: 0.0 }; ARMS],
         choice: 0,
-        doubts: 0,
-        known_ns: 0,
-        next_ns: 0,
-        wait_ns: 0,
-        all_ns: 0,
     };
 
     /// Takes in what a pair of blocks shows.
@@ -112,12 +120,13 @@ impl Estimates {
         if let Some(price) = pair.price {
             arm.price.add(price.ln().clamp(-2.0, 2.0), PRICES);
         }
-        let mean = if pair.long { &mut arm.rate } else { &mut arm.brief_rate };
-        mean.add(pair.rate.ln().clamp(-1.0, 1.0), RATES);
+        let rate = if pair.long { &mut arm.rate } else { &mut arm.brief_rate };
+        rate.add(pair.rate.ln().clamp(-1.0, 1.0), RATES);
+        arm.drops += (pair.drops.clamp(-DROPS_MAX, DROPS_MAX) - arm.drops) / DROPS;
     }
 
-    /// The traffic has changed at the same rate: what is known is a first guess.
-    pub fn doubt_all(&mut self) {
+    /// The traffic has changed, at the same rate: what is known becomes a first guess.
+    pub fn doubt(&mut self) {
         for arm in &mut self.arms[1..] {
             arm.price.doubt(2.0);
             arm.rate.doubt(2.0);
@@ -125,107 +134,13 @@ impl Estimates {
         }
     }
 
-    /// Whether a mean of rates shows that fewer arrive, by `sureness` standard errors.
-    fn is_lower(mean: &Running, at_least: f32, sureness: f32) -> bool {
-        mean.count >= 2.0 && mean.mean < -at_least && mean.mean + sureness * mean.error() < 0.0
-    }
-
-    /// Whether some candidate certainly lowers the rate: then peers wait for answers.
-    fn is_closed(&self) -> bool {
-        self.arms[1..].iter().any(|arm| {
-            Self::is_lower(&arm.rate, 0.03, super::knob::k(14, 4.0)) || Self::is_lower(&arm.brief_rate, 0.2, super::knob::k(15, 4.5))
-        })
-    }
-
-    /// Whether fewer datagrams arrive while it lingers so long, as in a closed loop. The more the
-    /// arm saves, the surer this must be; where peers certainly wait for answers, the contrary
-    /// must be shown.
-    pub fn slows<R: Rules>(&self, arm: usize) -> bool {
-        if arm == 0 || !R::COMPARES_RATES {
-            return false;
-        }
-        let Arm { price, brief_rate, rate } = &self.arms[arm];
-        if self.is_closed() {
-            return if rate.count >= 2.0 { rate.mean < -super::knob::k(16, 0.012) } else { brief_rate.mean < -super::knob::k(17, 0.06) };
-        }
-        let sureness = super::knob::k(0, 1.2) + super::knob::k(1, 2.0) * (-price.mean / 0.4).clamp(0.0, 1.0);
-        if rate.count >= 2.0 {
-            Self::is_lower(rate, 0.012, sureness)
-        } else {
-            Self::is_lower(brief_rate, 0.2, sureness + 0.6)
-        }
-    }
-
-    /// Cheaper, but whether fewer arrive is not known well enough.
-    fn is_unclear<R: Rules>(&self, arm: usize) -> bool {
-        let Arm { price, rate, .. } = &self.arms[arm];
-        if price.count < 1.0 || price.mean >= -MARGIN {
-            return false;
-        }
-        match (rate.count < super::knob::k(22, 2.0), self.slows::<R>(arm)) {
-            (true, slows) => !slows,
-            (false, true) => rate.mean > super::knob::k(3, -0.25) && rate.mean + super::knob::k(4, 3.5) * rate.error() > 0.0,
-            (false, false) => rate.mean < super::knob::k(5, -0.008) && rate.error() > super::knob::k(6, 0.006),
-        }
-    }
-
-    /// May turn out to be cheaper by the margin, and does not surely slow the peers.
-    fn is_hopeful(&self, arm: usize) -> bool {
-        let Arm { price, brief_rate, rate } = &self.arms[arm];
-        let cheaper =
-            price.count < 2.0 || (price.count < super::knob::k(7, 16.0) && price.mean - super::knob::k(8, 1.5) * price.error() < -MARGIN);
-        let surely_slows = |mean: &Running| mean.count >= 2.0 && mean.mean + 2.0 * mean.error() < 0.0;
-        let briefly =
-            surely_slows(brief_rate) && brief_rate.mean < -0.12 && (rate.count >= 2.0 || price.mean > -0.15);
-        cheaper && !briefly && !surely_slows(rate)
-    }
-
-    /// The arm that is most worth another look, if any is.
-    pub fn candidate<R: Rules>(&self) -> Option<usize> {
-        let promise = |arm: &usize| self.arms[*arm].price.mean - 1.5 * self.arms[*arm].price.error().min(1.0);
-        (1..ARMS)
-            .filter(|&arm| self.is_unclear::<R>(arm) || self.is_hopeful(arm))
-            .min_by(|a, b| promise(a).total_cmp(&promise(b)))
-    }
-
-    /// The saving that is at stake while the rates of the arms are not known well enough, as a
-    /// share of the price; and whether the present choice is suspected of lowering the rate.
-    pub fn stakes<R: Rules>(&self) -> f32 {
-        (1..ARMS).filter(|&arm| self.is_unclear::<R>(arm)).map(|arm| -self.arms[arm].price.mean).fold(0.0, f32::max).min(1.0)
-    }
-
-    pub fn is_suspect(&self) -> bool {
-        let Arm { rate, brief_rate, .. } = &self.arms[self.choice];
-        let mean = if rate.count >= 2.0 { rate } else { brief_rate };
-        self.choice != 0 && mean.mean < -super::knob::k(18, 0.02) && mean.mean + super::knob::k(19, 1.0) * mean.error() < 0.0
-    }
-
-    /// The candidate with the least price so far, whether or not it is worth it.
-    pub fn cheapest_candidate(&self) -> usize {
-        (1..ARMS).min_by(|&a, &b| self.arms[a].price.mean.total_cmp(&self.arms[b].price.mean)).unwrap_or(1)
-    }
-
-    /// Whether a survey can do without this arm from here on.
-    pub fn is_out<R: Rules>(&self, arm: usize) -> bool {
-        let least = (1..ARMS)
-            .filter(|&other| !self.slows::<R>(other))
-            .map(|other| self.arms[other].price.mean)
-            .fold(0.0, f32::min);
-        let price = &self.arms[arm].price;
-        price.count >= super::knob::k(13, 2.0) && (price.mean - 2.0 * price.error() > least + 0.03 || self.slows::<R>(arm))
-    }
-
-    /// Whether it is certain that this arm saves the margin, or that it does not.
-    pub fn is_certain(&self, arm: usize) -> bool {
-        let price = &self.arms[arm].price;
-        (price.mean + MARGIN).abs() > 2.0 * price.error()
-    }
-
-    /// Chooses anew: the arm with the least price that does not slow the peers; a shorter one that
-    /// costs the same; none at all unless it saves the margin; and the present one in case of doubt.
-    pub fn choose<R: Rules>(&mut self) {
-        let price = |arm: usize| self.arms[arm].price.mean;
-        let may = |arm: &usize| self.arms[*arm].price.count >= 1.0 && !self.slows::<R>(*arm);
+    /// Chooses anew: the cheapest arm that does not lower the rate; a shorter one that costs the
+    /// same; none unless it saves the margin; the present one rather than another like it.
+    ///
+    /// Returns whether that is a change.
+    pub fn choose<R: Rules>(&mut self) -> bool {
+        let price = |arm: usize| self.arms[arm].price.value;
+        let may = |arm: &usize| self.arms[*arm].price.count >= 1.0 && !self.lowers_rate::<R>(*arm);
         let cheaper = |arm: &usize| price(*arm) + self.arms[*arm].price.error() < 0.0;
         let best = (1..ARMS)
             .filter(|arm| may(arm) && cheaper(arm))
@@ -233,10 +148,112 @@ impl Estimates {
             .filter(|&best| price(best) <= -MARGIN)
             .map(|best| (1..best).find(|arm| may(arm) && price(*arm) < price(best) + SAME).unwrap_or(best));
         let present = Some(self.choice).filter(|&arm| arm != 0 && may(&arm));
-        self.choice = match (best, present) {
+        let choice = match (best, present) {
             (Some(best), Some(present)) if price(present) < price(best) + SAME => present,
             (None, Some(present)) if price(present) < -MARGIN / 2.0 => present,
             (best, _) => best.unwrap_or(0),
         };
+        std::mem::replace(&mut self.choice, choice) != choice
+    }
+
+    /// The price of the choice to that of not lingering.
+    pub fn price_ratio(&self) -> f32 {
+        if self.choice == 0 { 1.0 } else { self.arms[self.choice].price.value.exp() }
+    }
+
+    /// How often the rate of the choice was compared in long blocks, if it lingers.
+    pub fn compared(&self) -> Option<f32> {
+        (self.choice != 0).then(|| self.arms[self.choice].rate.count)
+    }
+
+    /// Whether every arm was compared often enough to go by it.
+    pub fn is_known(&self) -> bool {
+        self.arms[1..].iter().any(|arm| arm.price.count >= 2.0 || arm.brief_rate.count >= 2.0)
+    }
+
+    /// Whether the rate is lower while it lingers so long: because datagrams are dropped, or as in a
+    /// closed loop, whose peers wait for answers. Where one candidate certainly lowers it the others have to show that they do not.
+    pub fn lowers_rate<R: Rules>(&self, arm: usize) -> bool {
+        if arm == 0 || !R::COMPARES_RATES {
+            return false;
+        }
+        let Arm { rate, brief_rate, drops, .. } = &self.arms[arm];
+        if *drops > DROPPED {
+            return true;
+        }
+        match (rate.count >= 2.0, self.is_closed()) {
+            (true, false) => rate.is_below(LOST, SURE),
+            (true, true) => rate.value < -LOST,
+            (false, false) => brief_rate.is_below(LOST_BRIEFLY, CERTAIN),
+            (false, true) => brief_rate.value < -LOST_BRIEFLY / 3.0,
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.arms[1..].iter().any(|arm| {
+            arm.rate.is_below(2.0 * LOST, CERTAIN) || arm.brief_rate.is_below(LOST_BRIEFLY, CERTAIN + 1.0)
+        })
+    }
+
+    /// The arm that is most worth another look, if any is.
+    pub fn candidate<R: Rules>(&self) -> Option<usize> {
+        let promise = |arm: &usize| self.arms[*arm].price.value - 1.5 * self.arms[*arm].price.error().min(1.0);
+        (1..ARMS)
+            .filter(|&arm| self.is_unsettled::<R>(arm) || self.is_promising(arm))
+            .min_by(|a, b| promise(a).total_cmp(&promise(b)))
+    }
+
+    /// It saves the margin, but whether it lowers the rate is not certain.
+    fn is_unsettled<R: Rules>(&self, arm: usize) -> bool {
+        let Arm { price, rate, .. } = &self.arms[arm];
+        if price.count < 1.0 || price.value >= -MARGIN {
+            return false;
+        }
+        match (rate.count >= 2.0, self.lowers_rate::<R>(arm)) {
+            (false, lowers) => !lowers,
+            (true, true) => rate.value + CERTAIN * rate.error() > 0.0,
+            (true, false) => rate.value < -LOST,
+        }
+    }
+
+    /// It may turn out to save the margin, and to leave the rate alone.
+    fn is_promising(&self, arm: usize) -> bool {
+        let Arm { price, rate, brief_rate, .. } = &self.arms[arm];
+        let may_save = price.count < 2.0 || (price.count < KNOWN && price.value - price.error() < -MARGIN);
+        may_save && !rate.is_below(0.0, SURE) && !brief_rate.is_below(LOST_BRIEFLY, SURE)
+    }
+
+    /// The saving at stake while an arm is unsettled.
+    pub fn stakes<R: Rules>(&self) -> f32 {
+        let unsettled = (1..ARMS).filter(|&arm| self.is_unsettled::<R>(arm));
+        unsettled.map(|arm| -self.arms[arm].price.value).fold(0.0, f32::max).min(1.0)
+    }
+
+    /// The choice may well lower the rate.
+    pub fn is_suspect(&self) -> bool {
+        let Arm { rate, brief_rate, .. } = &self.arms[self.choice];
+        let rate = if rate.count >= 2.0 { rate } else { brief_rate };
+        self.choice != 0 && rate.is_below(LOST, 1.0)
+    }
+
+    /// The candidate with the least price.
+    pub fn cheapest(&self) -> usize {
+        let price = |arm: usize| self.arms[arm].price.value;
+        (1..ARMS).min_by(|&a, &b| price(a).total_cmp(&price(b))).unwrap_or(1)
+    }
+
+    /// Whether a survey can do without this arm from here on.
+    pub fn is_out<R: Rules>(&self, arm: usize) -> bool {
+        let stay = (1..ARMS).filter(|&other| !self.lowers_rate::<R>(other));
+        let least = stay.map(|other| self.arms[other].price.value).fold(0.0, f32::min);
+        let price = &self.arms[arm].price;
+        let dearer = price.value - 2.0 * price.error() > least + 0.03;
+        price.count >= 2.0 && (dearer || self.lowers_rate::<R>(arm))
+    }
+
+    /// Whether it is certain that this arm saves the margin, or that it does not.
+    pub fn is_certain(&self, arm: usize) -> bool {
+        let price = &self.arms[arm].price;
+        (price.value + MARGIN).abs() > 2.0 * price.error()
     }
 }

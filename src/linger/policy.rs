@@ -1,121 +1,98 @@
-//! The policy: when to try other lingers, and which to use meanwhile.
+//! The policy: which linger to use, and when to try others.
 
-use super::rules::Rules;
-use super::blocks::{Kind, Next, Trial, UNIT_NS};
-use super::estimate::{ARMS, Estimates};
-use super::traffic::{Span, Traffic};
 use std::marker::PhantomData;
 
-/// Rates are told apart by octaves, up to 2^31 datagrams per second.
-const OCTAVES: usize = 32;
-// Times are in units, see `unit_ns`.
-/// What was learnt at a rate is believed for so long.
-const KNOWN: u64 = 300_000;
-/// How often the traffic is looked at, outside of trials.
-const IDLE_TICK: u64 = 10;
-const STEADY_TICK: u64 = 50;
-/// A window of the steady state.
-const WINDOW: f32 = 50.0;
-const WINDOW_DATAGRAMS: f32 = 64.0;
-const BURSTY_WINDOW: f32 = 200.0;
-/// Waits between trials.
-const SOON: u64 = 120;
-const LATER: u64 = 1_000;
-const CHANGED: u64 = 500;
-const DOUBTFUL_WAIT_MAX: u64 = 2_000;
-const WAIT_MAX: u64 = 40_000;
-/// Arms that nobody is in doubt about are tried again after so long.
-const EVERY_ARM: u64 = 20_000;
-/// The share of the CPU time that trials may cost.
-const BUDGET: f32 = 0.004;
-/// So much of it can be saved up.
-const SAVINGS_NS: f32 = 5e6;
-/// A block that is void this often ends its trial.
-const VOIDS_MAX: u32 = 8;
-/// A bound is adopted after so many reaps in a row that asked for it.
+use super::estimate::{ARMS, Estimates};
+use super::rules::{Rules, Sound};
+use super::readings::Readings;
+use super::schedule::{Budget, Schedule};
+use super::traffic::{Span, Traffic};
+use super::trial::{Kind, Next, Reading, Step, Trial};
+use super::unit::Unit;
+use super::watch::{Change, Watch};
+
+/// Rates are told apart by octaves: the first is of 64 datagrams per second, the last of 33 million.
+const OCTAVES: usize = 20;
+const FIRST_OCTAVE: f32 = 6.0;
+/// A rate that is no further from the middle of an octave than this many octaves stays in it.
+const STICKY: f32 = 0.8;
+/// A pause is longer than so many times the bound, or 0.1 ms.
+const PAUSE: u64 = 3;
+/// Up to this bound the candidates are a fifth, a half and the whole of it; with a longer one a
+/// twenty-fifth, a fifth and the whole.
+const FINE_BOUND_US: u32 = 250;
+/// A bound is adopted when so many reaps in a row have asked for it.
 const BOUND_REAPS: u32 = 64;
-
-/// The unit of time: longer for a longer bound.
-#[derive(Debug, Clone, Copy)]
-struct Unit {
-    ns: f32,
-}
-
-impl Unit {
-    fn times(self, count: u64) -> u64 {
-        count * self.ns as u64
-    }
-}
+/// How often the traffic is looked at, in units, while there is nothing to save and while a choice is in use.
+const IDLE_TICK: u32 = 10;
+const STEADY_TICK: u32 = 50;
+/// A trial ends when so many of its blocks were void.
+const VOIDS: u32 = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nothing to save.
+    /// There is nothing to save: no linger, no trials.
     Idle,
-    /// The choice of this octave is in use.
+    /// The choice for this rate is in use.
     Steady,
     Trial,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Awaits {
-    /// No reading.
-    Nothing,
-    /// The first of two readings that tell what a reading costs.
-    Calibration,
-    Start,
-    End,
-}
-
-/// What a user sees.
+/// What `ringmsg_ring_stats()` shows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Report {
-    /// The linger in use, in microseconds.
+    /// The linger that is in use, outside of trials.
     pub linger_us: u32,
+    /// How many trials have begun.
     pub trials: u64,
+    /// How long trials have lasted.
     pub trial_ns: u64,
 }
 
-/// The window in which the steady state watches for a change.
-#[derive(Debug, Clone, Copy)]
-struct Reference {
-    rate: f32,
-    per_reap: f32,
-    off: u32,
+/// What is known of one octave of the rate.
+#[derive(Debug, Clone)]
+struct Octave {
+    estimates: Estimates,
+    schedule: Schedule,
 }
 
-pub struct Policy<R: Rules> {
-    // What every reap touches.
+impl Octave {
+    const UNKNOWN: Self = Self { estimates: Estimates::NONE, schedule: Schedule::NONE };
+}
+
+/// Chooses how long a reap lingers. See the [module](super) for how a reaper uses it.
+#[derive(Debug, Clone)]
+pub struct Policy<R: Rules = Sound> {
+    // What every reap touches: one cache line.
     last_ns: u64,
+    /// No sooner than this, or than a pause, is there anything to decide.
     attend_ns: u64,
+    /// A pause is longer than this; reaps nearer than that are clustered.
     pause_ns: u64,
     near_ns: u64,
+    datagrams: u64,
     reaps: u32,
     clustered: u32,
-    datagrams: u64,
     linger_us: u32,
     bound_us: u32,
-    strangers: u32,
-    unit: Unit,
 
-    state: State,
-    awaits: Awaits,
-    span_began_ns: u64,
-    idle_ns: u64,
+    /// How many reaps in a row asked for another bound.
+    other_bounds: u32,
+    unit: Unit,
     lingers_us: [u32; ARMS],
+    state: State,
+    /// When the counts above were zero.
+    span_began_ns: u64,
     traffic: Traffic,
-    window: Span,
-    reference: Option<Reference>,
-    octave: usize,
-    estimates: [Estimates; OCTAVES],
+    watch: Watch,
     trial: Trial,
+    readings: Readings,
     voids: u32,
-    /// CPU time that trials have cost and the budget has not paid for yet.
-    debt_ns: f32,
-    price: f32,
-    read_ns: Option<f32>,
-    calibration_ns: u64,
+    budget: Budget,
     trials: u64,
     trial_ns: u64,
+    octave: usize,
+    octaves: [Octave; OCTAVES],
     rules: PhantomData<R>,
 }
 
@@ -126,232 +103,239 @@ impl<R: Rules> Default for Policy<R> {
 }
 
 impl<R: Rules> Policy<R> {
+    /// A policy that has seen nothing yet.
     pub const fn new() -> Self {
+        let unit = Unit::of(0);
         Self {
             last_ns: 0,
             attend_ns: 0,
             pause_ns: 0,
             near_ns: 0,
+            datagrams: 0,
             reaps: 0,
             clustered: 0,
-            datagrams: 0,
             linger_us: 0,
             bound_us: 0,
-            strangers: BOUND_REAPS,
-            unit: Unit { ns: UNIT_NS.0 },
-            state: State::Idle,
-            awaits: Awaits::Nothing,
-            span_began_ns: 0,
-            idle_ns: 0,
+            other_bounds: BOUND_REAPS,
+            unit,
             lingers_us: [0; ARMS],
-            traffic: Traffic::UNKNOWN,
-            window: Span { reaps: 0.0, clustered: 0.0, datagrams: 0.0, wall_ns: 0.0, active_ns: 0.0, pause: false },
-            reference: None,
-            octave: 0,
-            estimates: [Estimates::NONE; OCTAVES],
-            trial: Trial::NONE,
+            state: State::Idle,
+            span_began_ns: 0,
+            traffic: Traffic::unknown(0, unit),
+            watch: Watch::NEW,
+            trial: Trial::survey(unit, 0),
+            readings: Readings::NONE,
             voids: 0,
-            debt_ns: 0.0,
-            price: 0.0,
-            read_ns: None,
-            calibration_ns: 0,
+            budget: Budget::NEW,
             trials: 0,
             trial_ns: 0,
+            octave: 0,
+            octaves: [const { Octave::UNKNOWN }; OCTAVES],
             rules: PhantomData,
         }
     }
 
-    /// The linger for the next sleep, in microseconds, at most `bound_us`.
+    /// The linger of a reap that may take `bound_us` for it, in microseconds.
     #[inline]
     pub fn linger_us(&mut self, bound_us: u32) -> u32 {
         if bound_us != self.bound_us {
-            self.other_bound(bound_us);
+            self.meet_bound(bound_us);
         }
         self.linger_us.min(bound_us)
     }
 
-    #[cold]
-    fn other_bound(&mut self, bound_us: u32) {
-        self.strangers += 1;
-        if self.strangers < BOUND_REAPS {
-            return;
-        }
-        self.strangers = 0;
-        self.bound_us = bound_us;
-        self.lingers_us = if bound_us <= 250 { [0, bound_us / 5, bound_us / 2, bound_us] } else { [0, bound_us / 25, bound_us / 5, bound_us] };
-        self.pause_ns = u64::from(bound_us) * 3_000;
-        self.near_ns = u64::from(bound_us + 10) * 1_000;
-        self.unit = Unit { ns: (bound_us as f32 * 1e2).clamp(UNIT_NS.0, UNIT_NS.1) };
-        self.traffic.restart(bound_us, self.unit.ns);
-        self.estimates = [Estimates::NONE; OCTAVES];
-        self.rest();
-    }
-
-    /// Notes the end of a reap.
+    /// Notes a reap that ended at `now_ns` with so many datagrams. Returns whether the thread's CPU
+    /// clock is to be read, for [`reading`](Self::reading).
     #[inline]
     pub fn note(&mut self, now_ns: u64, datagrams: u32) -> bool {
         if datagrams == 0 {
             return false;
         }
-        let elapsed = now_ns.saturating_sub(self.last_ns);
+        let elapsed_ns = now_ns.saturating_sub(self.last_ns);
         self.last_ns = now_ns;
-        self.reaps += 1;
-        self.clustered += u32::from(datagrams > 1 || elapsed < self.near_ns);
         self.datagrams += u64::from(datagrams);
-        if elapsed <= self.pause_ns && now_ns < self.attend_ns {
-            return false;
+        self.reaps += 1;
+        self.clustered += u32::from(datagrams > 1 || elapsed_ns < self.near_ns);
+        (elapsed_ns > self.pause_ns || now_ns >= self.attend_ns) && self.attend(now_ns, elapsed_ns)
+    }
+
+    /// Takes the reading that `note` asked for. Returns whether another is wanted at once.
+    pub fn reading(&mut self, reading: Reading) -> bool {
+        if !self.readings.take(reading.cpu_ns) {
+            return self.readings.are_wanted();
         }
-        self.attend(now_ns, elapsed)
+        if self.trial.is_counting() {
+            self.end_block(reading);
+        } else {
+            self.trial.count_from(reading);
+        }
+        false
+    }
+
+    /// The block of a trial that is under way does not count: a reap was not what it would have been
+    /// with another linger only.
+    pub fn void(&mut self) {
+        if self.state != State::Trial {
+            return;
+        }
+        self.readings.cancel();
+        self.voids += 1;
+        if self.voids > VOIDS {
+            self.end_trial();
+        } else {
+            self.trial.restart_block(self.last_ns);
+        }
+    }
+
+    /// What has been chosen and what it took.
+    pub fn report(&self) -> Report {
+        let choice = if self.state == State::Idle { 0 } else { self.octaves[self.octave].estimates.choice };
+        Report { linger_us: self.lingers_us[choice], trials: self.trials, trial_ns: self.trial_ns }
+    }
+
+    #[cold]
+    fn meet_bound(&mut self, bound_us: u32) {
+        self.other_bounds += 1;
+        if self.other_bounds < BOUND_REAPS {
+            return;
+        }
+        self.other_bounds = 0;
+        self.bound_us = bound_us;
+        self.unit = Unit::of(bound_us);
+        self.pause_ns = PAUSE * 1_000 * u64::from(bound_us.max(100));
+        self.near_ns = u64::from(bound_us + 10) * 1_000;
+        let (least, middle) = if bound_us <= FINE_BOUND_US { (5, 2) } else { (25, 5) };
+        self.lingers_us = [0, bound_us / least, bound_us / middle, bound_us];
+        self.traffic = Traffic::unknown(bound_us, self.unit);
+        self.octaves = [const { Octave::UNKNOWN }; OCTAVES];
+        self.rest();
     }
 
     #[cold]
     #[inline(never)]
-    fn attend(&mut self, now_ns: u64, elapsed: u64) -> bool {
+    fn attend(&mut self, now_ns: u64, elapsed_ns: u64) -> bool {
         if self.span_began_ns == 0 {
             self.span_began_ns = now_ns;
-            self.attend_ns = now_ns + self.unit.times(IDLE_TICK);
             return false;
         }
-        let span = self.take_span(now_ns, elapsed);
+        let span = self.take_span(now_ns, elapsed_ns);
         self.traffic.add(&span);
         match self.state {
-            State::Idle => self.attend_idle(now_ns),
-            State::Steady => self.attend_steady(&span, now_ns),
-            State::Trial => self.attend_trial(&span, now_ns),
+            State::Idle => self.attend_idle(),
+            State::Steady => self.attend_steady(&span),
+            State::Trial => self.attend_trial(&span),
         }
         self.attend_ns = match self.state {
             State::Idle => now_ns + self.unit.times(IDLE_TICK),
             State::Steady => now_ns + self.unit.times(STEADY_TICK),
             State::Trial => 0,
         };
-        self.awaits != Awaits::Nothing
+        self.readings.are_wanted()
     }
 
-    fn take_span(&mut self, now_ns: u64, elapsed: u64) -> Span {
-        let wall = now_ns - self.span_began_ns;
-        let idle = elapsed.saturating_sub(self.pause_ns);
+    /// What was noted since the last call.
+    fn take_span(&mut self, now_ns: u64, elapsed_ns: u64) -> Span {
+        let wall_ns = now_ns - self.span_began_ns;
+        let idle_ns = elapsed_ns.saturating_sub(self.pause_ns);
         let span = Span {
             reaps: self.reaps as f32,
             clustered: self.clustered as f32,
             datagrams: self.datagrams as f32,
-            wall_ns: wall.max(1) as f32,
-            active_ns: wall.saturating_sub(idle).max(1) as f32,
-            pause: elapsed > self.pause_ns,
+            wall_ns: wall_ns.max(1) as f32,
+            active_ns: wall_ns.saturating_sub(idle_ns).max(1) as f32,
+            pause: elapsed_ns > self.pause_ns,
         };
         (self.reaps, self.clustered, self.datagrams) = (0, 0, 0);
         self.span_began_ns = now_ns;
         span
     }
 
-    fn attend_idle(&mut self, now_ns: u64) {
-        if self.bound_us > 0 && !self.traffic.is_lone(true) && self.traffic.is_known() {
-            self.enter_octave(self.traffic.quick_rate(), now_ns);
+    fn attend_idle(&mut self) {
+        if self.bound_us > 0 && !self.traffic.is_sparse(true) && self.traffic.is_known() {
+            self.enter_octave(self.traffic.rate());
         }
     }
 
-    fn attend_steady(&mut self, span: &Span, now_ns: u64) {
-        let budget = BUDGET + super::knob::k(21, 0.02) * self.estimates[self.octave].stakes::<R>();
-        self.debt_ns = (self.debt_ns - budget * self.price * span.datagrams).max(-SAVINGS_NS);
-        if self.traffic.is_lone(false) {
+    fn attend_steady(&mut self, span: &Span) {
+        let Octave { estimates, schedule } = &mut self.octaves[self.octave];
+        self.budget.save(span.datagrams, estimates.stakes::<R>());
+        if self.traffic.is_sparse(false) {
             return self.rest();
         }
-        self.window.extend(span);
-        let bursty = self.traffic.is_bursty();
-        let whole = !bursty || (span.pause && self.window.wall_ns > BURSTY_WINDOW * self.unit.ns);
-        if whole && self.window.active_ns >= WINDOW * self.unit.ns && self.window.datagrams >= WINDOW_DATAGRAMS {
-            let window = std::mem::take(&mut self.window);
-            let time = if bursty { window.wall_ns } else { window.active_ns };
-            if self.compare_window(window.datagrams / time, window.datagrams / window.reaps, now_ns) {
-                return;
+        match self.watch.add(span, self.traffic.is_bursty(), self.unit) {
+            Change::None => {}
+            Change::Rate(per_ns) => {
+                self.traffic.set_rate(per_ns);
+                return self.enter_octave(per_ns);
+            }
+            Change::Spacing => {
+                estimates.doubt();
+                schedule.change(self.unit, self.last_ns);
+                self.budget.forgive();
             }
         }
-        if R::LOOKS_AGAIN && now_ns > self.estimates[self.octave].next_ns && self.debt_ns <= 0.0 {
-            self.begin_recheck(now_ns);
+        if R::LOOKS_AGAIN && schedule.is_due(self.last_ns) && self.budget.is_paid() {
+            self.begin_recheck();
         }
     }
 
-    fn compare_window(&mut self, rate: f32, per_reap: f32, now_ns: u64) -> bool {
-        let unit = self.unit;
-        let Some(reference) = &mut self.reference else {
-            self.reference = Some(Reference { rate, per_reap, off: 0 });
-            return false;
-        };
-        if rate > 1.5 * reference.rate || rate < reference.rate / 1.5 {
-            reference.off += 1;
-            if reference.off >= 2 {
-                self.traffic.set_rate(rate);
-                self.enter_octave(rate, now_ns);
-                return true;
-            }
-        } else if per_reap > 2.0 * reference.per_reap || per_reap < reference.per_reap / 2.0 {
-            reference.off += 1;
-            if reference.off >= 4 {
-                self.reference = None;
-                let estimates = &mut self.estimates[self.octave];
-                estimates.doubt_all();
-                estimates.wait_ns = unit.times(CHANGED);
-                estimates.next_ns = now_ns;
-                self.debt_ns = self.debt_ns.min(0.0);
-            }
-        } else {
-            reference.off = 0;
+    fn attend_trial(&mut self, span: &Span) {
+        if self.traffic.is_sparse(false) {
+            self.trial_ns += self.last_ns.saturating_sub(self.trial.began_ns);
+            return self.rest();
         }
-        false
+        match self.trial.add::<R>(span, self.traffic.is_bursty(), self.last_ns) {
+            Step::GoOn => {}
+            Step::Read => self.readings.ask(),
+            Step::GiveUp => self.give_up_block(),
+        }
     }
 
-    /// Nothing to save: no linger, no trials.
+    /// Goes over to no linger and no trials.
     fn rest(&mut self) {
         self.state = State::Idle;
-        self.awaits = Awaits::Nothing;
+        self.readings.cancel();
         self.linger_us = 0;
-        self.reference = None;
-        self.window = Span::default();
     }
 
-    /// Goes over to another rate: with what is known of it, or with a survey.
-    fn enter_octave(&mut self, per_ns: f32, now_ns: u64) {
-        let unit = self.unit;
-        self.reference = None;
-        self.window = Span::default();
-        let octave = (per_ns * 1e9).max(1.0).log2();
-        if self.state == State::Steady && (octave - self.octave as f32).abs() < super::knob::k(25, 0.8) {
-            let estimates = &mut self.estimates[self.octave];
-            estimates.next_ns = estimates.next_ns.min(now_ns + unit.times(LATER));
-            return;
-        }
-        self.octave = (octave.round() as usize).min(OCTAVES - 1);
-        let present = self.lingers_us.iter().position(|&us| us == self.linger_us).unwrap_or(0);
-        let estimates = &mut self.estimates[self.octave];
-        if estimates.arms[1].price.count >= 4.0 && now_ns - estimates.known_ns < unit.times(KNOWN) {
-            self.state = State::Steady;
-            self.linger_us = self.lingers_us[estimates.choice];
-            estimates.next_ns = estimates.next_ns.max(now_ns + unit.times(SOON));
-            return;
-        }
-        *estimates = Estimates { choice: present, all_ns: now_ns, ..Estimates::NONE };
-        self.begin(Trial::survey(if R::LOOKS_AGAIN { 2 } else { 1 }, self.unit.ns, now_ns));
+    /// Goes over to the choice of this octave.
+    fn settle(&mut self) {
+        self.state = State::Steady;
+        self.watch = Watch::NEW;
+        self.linger_us = self.lingers_us[self.octaves[self.octave].estimates.choice];
     }
 
-    fn begin_recheck(&mut self, now_ns: u64) {
-        let unit = self.unit;
-        let estimates = &mut self.estimates[self.octave];
+    /// Goes over to another rate: to the choice that is known for it, or to a survey.
+    fn enter_octave(&mut self, per_ns: f32) {
+        let (unit, now_ns) = (self.unit, self.last_ns);
+        let rate = (per_ns * 1e9).max(1.0).log2() - FIRST_OCTAVE;
+        if self.state == State::Steady && (rate - self.octave as f32).abs() < STICKY {
+            return self.octaves[self.octave].schedule.bring_forward(unit, now_ns);
+        }
+        self.octave = (rate.round().max(0.0) as usize).min(OCTAVES - 1);
+        let octave = &mut self.octaves[self.octave];
+        if octave.estimates.is_known() && !octave.schedule.is_forgotten(unit, now_ns) {
+            octave.schedule.come_back(unit, now_ns);
+            return self.settle();
+        }
+        let choice = self.lingers_us.iter().position(|&us| us == self.linger_us).unwrap_or(0);
+        let estimates = Estimates { choice, ..Estimates::NONE };
+        *octave = Octave { estimates, schedule: Schedule::begin(now_ns) };
+        self.begin(Trial::survey(unit, now_ns));
+    }
+
+    fn begin_recheck(&mut self) {
+        let (unit, now_ns) = (self.unit, self.last_ns);
+        let Octave { estimates, schedule } = &mut self.octaves[self.octave];
         let candidate = estimates.candidate::<R>();
-        let doubts = estimates.doubts;
-        if candidate.is_some() {
-            estimates.doubts += 1;
-        }
+        let doubts = candidate.map_or(0, |_| schedule.doubt());
         let mut live = [true; ARMS];
-        if now_ns - estimates.all_ns < unit.times(EVERY_ARM) {
-            live = [true, false, false, false];
-            live[estimates.choice] = true;
-            live[candidate.unwrap_or(0)] = true;
-            if !live[1..].contains(&true) {
-                live[estimates.cheapest_candidate()] = true;
-            }
-        } else {
-            estimates.all_ns = now_ns;
+        if !schedule.takes_every_arm(unit, now_ns) {
+            let question = candidate.unwrap_or(estimates.choice);
+            let question = if question == 0 { estimates.cheapest() } else { question };
+            live = std::array::from_fn(|arm| arm == 0 || arm == estimates.choice || arm == question);
         }
-        self.begin(Trial::recheck(live, if candidate.is_some() { doubts } else { 0 }, self.unit.ns, now_ns));
+        self.begin(Trial::recheck(live, doubts, unit, now_ns));
     }
 
     fn begin(&mut self, trial: Trial) {
@@ -360,174 +344,67 @@ impl<R: Rules> Policy<R> {
         self.trials += 1;
         self.voids = 0;
         self.linger_us = self.lingers_us[self.trial.arm()];
+        self.readings.calibrate();
     }
 
-    fn attend_trial(&mut self, span: &Span, now_ns: u64) {
-        if self.traffic.is_lone(false) {
-            return self.rest();
-        }
-        let bursty = self.traffic.is_bursty();
-        if self.trial.has_collapsed::<R>(bursty) {
-            return self.give_up(now_ns);
-        }
-        if !self.trial.block.counting {
-            if !self.trial.leads_in::<R>(span, bursty, now_ns) {
-                self.awaits = if self.read_ns.is_none() { Awaits::Calibration } else { Awaits::Start };
-            }
-        } else if self.trial.count::<R>(span, bursty) {
-            self.awaits = Awaits::End;
-        }
+    fn end_block(&mut self, reading: Reading) {
+        let own_ns = self.readings.cost_ns();
+        let cpu_ns = self.trial.end_block(reading, if R::SUBTRACTS_READINGS { own_ns } else { 0.0 });
+        self.budget.charge(self.trial.block.counted.datagrams, cpu_ns, 2.0 * own_ns);
+        let next = self.trial.advance();
+        let over = next == Next::Half && self.end_half();
+        self.go_on(over, Some(reading));
     }
 
-    /// Takes the reading that `note` asked for. Returns whether it wants another, at once.
-    pub fn reading(&mut self, cpu_ns: u64) -> bool {
-        match std::mem::replace(&mut self.awaits, Awaits::Nothing) {
-            Awaits::Nothing => {}
-            Awaits::Calibration => {
-                self.calibration_ns = cpu_ns;
-                self.awaits = Awaits::Start;
-            }
-            Awaits::Start => {
-                if self.read_ns.is_none() {
-                    self.read_ns = Some(cpu_ns.saturating_sub(self.calibration_ns) as f32);
-                }
-                self.trial.block.count_from(cpu_ns);
-            }
-            Awaits::End => self.end_block(cpu_ns),
-        }
-        self.awaits != Awaits::Nothing
+    fn give_up_block(&mut self) {
+        let estimates = &mut self.octaves[self.octave].estimates;
+        self.trial.give_up().for_each(|pair| estimates.add(pair));
+        let next = self.trial.advance();
+        let over = next == Next::Half && self.end_half();
+        self.go_on(over, None);
     }
 
-    fn end_block(&mut self, cpu_ns: u64) {
-        let read_ns = self.read_ns.unwrap_or(0.0);
-        let sum = self.trial.block.sum;
-        let mut cpu = self.trial.cpu_of_block(cpu_ns);
-        if R::SUBTRACTS_READS {
-            cpu -= read_ns;
-        }
-        let cpu = cpu.max(1.0);
-        self.trial_ns += sum.active_ns as u64;
-        let next = self.trial.end_block(cpu / sum.datagrams);
-        self.charge(&sum, cpu);
-        let now_ns = self.last_ns;
-        if next == Next::Half && self.end_half() {
-            return self.end_trial(now_ns);
-        }
-        if !self.trial.next_block(now_ns, cpu_ns) {
-            return self.end_trial(now_ns);
-        }
-        self.linger_us = self.lingers_us[self.trial.arm()];
-    }
-
-    fn give_up(&mut self, now_ns: u64) {
-        for pair in self.trial.give_up() {
-            self.estimates[self.octave].add(pair);
-        }
-        if self.trial.after_given_up() == Next::Half && self.end_half() {
-            return self.end_trial(now_ns);
-        }
-        if !self.trial.next_block(now_ns, 0) {
-            return self.end_trial(now_ns);
-        }
-        self.linger_us = self.lingers_us[self.trial.arm()];
-    }
-
-    fn charge(&mut self, sum: &Span, cpu: f32) {
-        if self.price > 0.0 {
-            self.debt_ns += (cpu - self.price * sum.datagrams).max(0.0);
-            if let (Kind::Recheck, Some(reference)) = (self.trial.kind, &self.reference) {
-                let lost = 1.0 - sum.datagrams / sum.wall_ns / reference.rate;
-                self.debt_ns += (lost.clamp(-1.0, 1.0) - 0.2).max(0.0) * cpu;
-            }
-        }
-        self.debt_ns += 2.0 * self.read_ns.unwrap_or(0.0);
-    }
-
-    /// Compares the pairs of half a round. Whether the trial is over.
-    fn end_half(&mut self) -> bool {
-        let estimates = &mut self.estimates[self.octave];
-        for pair in self.trial.pairs() {
-            estimates.add(pair);
-        }
-        estimates.choose::<R>();
-        let choice = estimates.choice;
-        self.price =
-            self.trial.price(0) * if choice == 0 { 1.0 } else { estimates.arms[choice].price.mean.exp() };
-        if self.trial.kind == Kind::Survey {
-            for arm in 1..ARMS {
-                if self.trial.is_live(arm) && estimates.is_out::<R>(arm) {
-                    self.trial.drop_arm(arm);
-                }
-            }
-            let mut candidates = (1..ARMS).filter(|&arm| self.trial.is_live(arm));
-            return match (candidates.next(), candidates.next()) {
-                (None, _) => true,
-                (Some(last), None) => estimates.is_certain(last),
-                _ => false,
-            };
-        }
-        false
-    }
-
-    fn end_trial(&mut self, now_ns: u64) {
-        let unit = self.unit;
-        let survey = self.trial.kind == Kind::Survey;
-        let estimates = &mut self.estimates[self.octave];
-        let before = estimates.choice;
-        estimates.choose::<R>();
-        estimates.known_ns = now_ns;
-        let choice = estimates.choice;
-        let doubt = estimates.candidate::<R>().is_some();
-        let suspect = estimates.is_suspect();
-        self.state = State::Steady;
-        self.linger_us = self.lingers_us[choice];
-        self.window = Span::default();
-        self.reference = None;
-        estimates.wait_ns = if suspect {
-            unit.times(SOON)
-        } else if survey {
-            unit.times(LATER)
+    fn go_on(&mut self, over: bool, reading: Option<Reading>) {
+        if over || !self.trial.next_block(self.last_ns, reading) {
+            self.end_trial();
         } else {
-            let factor = if before != choice { 1.0 } else if doubt { 1.4 } else { 2.0 };
-            let longest = if doubt { unit.times(DOUBTFUL_WAIT_MAX) } else { unit.times(WAIT_MAX) };
-            ((estimates.wait_ns as f32 * factor) as u64).min(longest)
-        };
-        let took = now_ns - self.trial.began_ns;
-        estimates.next_ns = now_ns + estimates.wait_ns.max((super::knob::k(12, 3.0) * took as f32) as u64);
-        if survey || (choice != 0 && estimates.arms[choice].rate.count < 8.0) {
-            self.debt_ns = self.debt_ns.min(0.0);
+            self.linger_us = self.lingers_us[self.trial.arm()];
         }
-        self.attend_ns = now_ns + unit.times(STEADY_TICK);
     }
 
-    /// The block under way is void: its reaps were not of one kind.
-    pub fn void(&mut self, now_ns: u64) {
-        if self.state != State::Trial {
-            return;
+    /// Compares the pairs of half a round. Returns whether they settle the trial.
+    fn end_half(&mut self) -> bool {
+        let estimates = &mut self.octaves[self.octave].estimates;
+        self.trial.pairs().for_each(|pair| estimates.add(pair));
+        estimates.choose::<R>();
+        self.budget.set_price(self.trial.price() * estimates.price_ratio());
+        if self.trial.kind == Kind::Recheck {
+            return false;
         }
-        self.awaits = Awaits::Nothing;
-        self.voids += 1;
-        if self.voids > VOIDS_MAX {
-            return self.end_trial(now_ns);
+        for arm in self.trial.candidates() {
+            if estimates.is_out::<R>(arm) {
+                self.trial.drop_arm(arm);
+            }
         }
-        self.trial.restart_block(now_ns);
+        let mut candidates = self.trial.candidates();
+        match (candidates.next(), candidates.next()) {
+            (None, _) => true,
+            (Some(last), None) => estimates.is_certain(last),
+            _ => false,
+        }
     }
 
-    pub fn describe(&self) -> String {
-        let e = &self.estimates[self.octave];
-        let f = |g: &dyn Fn(usize) -> f32| format!("{:.3} {:.3} {:.3}", g(1), g(2), g(3));
-        format!(
-            "octave {} {:?} linger {} price {} ({}) rate {} ({}) brief {} ({}) n {} {} {} trials {} debt {:.0} us wait {} ms",
-            self.octave, self.state, self.linger_us,
-            f(&|a| e.arms[a].price.mean), f(&|a| e.arms[a].price.error()),
-            f(&|a| e.arms[a].rate.mean), f(&|a| e.arms[a].rate.error()),
-            f(&|a| e.arms[a].brief_rate.mean), f(&|a| e.arms[a].brief_rate.error()),
-            e.arms[3].price.count, e.arms[3].rate.count, e.arms[3].brief_rate.count,
-            self.trials, self.debt_ns / 1e3, e.wait_ns / 1_000_000
-        )
-    }
-
-    pub fn report(&self) -> Report {
-        Report { linger_us: self.lingers_us[self.estimates[self.octave].choice], trials: self.trials, trial_ns: self.trial_ns }
+    fn end_trial(&mut self) {
+        let (now_ns, began_ns) = (self.last_ns, self.trial.began_ns);
+        self.trial_ns += now_ns.saturating_sub(began_ns);
+        let Octave { estimates, schedule } = &mut self.octaves[self.octave];
+        let changed = estimates.choose::<R>();
+        schedule.end::<R>((self.trial.kind, began_ns), estimates, changed, self.unit, now_ns);
+        if self.trial.kind == Kind::Survey {
+            self.budget.forgive();
+        } else if let Some(compared) = estimates.compared() {
+            self.budget.forgive_novice(compared);
+        }
+        self.settle();
     }
 }

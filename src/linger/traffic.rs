@@ -1,29 +1,43 @@
-//! What the traffic looks like between two trials: its rate, whether datagrams come close
-//! together, and whether there are pauses between them.
+//! What the traffic is like: its rate, whether datagrams come close together, and whether there are
+//! pauses between them.
 
-/// Over how many units of time the rate is averaged, and the quicker rate that names the octave.
+use super::unit::Unit;
+
+/// Over how many units the rate is averaged, and the quicker average that follows a change.
 const RATE: f32 = 500.0;
 const QUICK_RATE: f32 = 40.0;
-/// Over how many pauses are counted.
+/// Over how many units pauses are counted, and how many make the traffic bursty.
 const PAUSES: f32 = 250.0;
+const BURSTY: f32 = 1.2;
 /// Over how many reaps the share of clustered ones is averaged.
-const CLUSTERED_REAPS: f32 = 64.0;
+const REAPS: f32 = 64.0;
+/// The least share of clustered reaps with which lingering can save anything.
+const CLUSTERED: f32 = 0.04;
+/// With fewer datagrams within the bound than this lingering saves nothing, and with fewer per
+/// second than the one, or than the other where the bound is long, it saves too little to matter.
+const WITHIN_BOUND: f32 = 0.1;
+const PER_SECOND: (f32, f32) = (100.0, 1000.0);
+/// It takes this much more of both to begin to linger than to go on.
+const TO_BEGIN: (f32, f32) = (3.0, 2.0);
 
 /// Reaps that follow one another.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Span {
     pub reaps: f32,
-    /// Reaps with more than one datagram, or soon after the one before.
+    /// Reaps of several datagrams, or soon after the reap before.
     pub clustered: f32,
     pub datagrams: f32,
     pub wall_ns: f32,
-    /// `wall_ns` without the parts of pauses in which nothing can happen.
+    /// `wall_ns` without what pauses have beyond the time that makes a pause.
     pub active_ns: f32,
-    /// Its last reap ended a pause.
+    /// The last reap ended a pause.
     pub pause: bool,
 }
 
 impl Span {
+    pub const NONE: Self =
+        Self { reaps: 0.0, clustered: 0.0, datagrams: 0.0, wall_ns: 0.0, active_ns: 0.0, pause: false };
+
     /// Appends a span that follows.
     pub fn extend(&mut self, next: &Span) {
         self.reaps += next.reaps;
@@ -35,84 +49,81 @@ impl Span {
     }
 }
 
-/// Events over time, the older the less.
+/// Events per time, the older the less.
 #[derive(Debug, Clone, Copy)]
-struct Decaying {
+struct Rate {
     events: f32,
-    time_ns: f32,
+    ns: f32,
 }
 
-impl Decaying {
-    fn add(&mut self, events: f32, time_ns: f32, decay: f32) {
-        self.events = self.events / (1.0 + decay) + events;
-        self.time_ns = self.time_ns / (1.0 + decay) + time_ns;
+impl Rate {
+    const NONE: Self = Self { events: 0.0, ns: 0.0 };
+
+    /// `age`: how much older the rest becomes, in lengths of the average.
+    fn add(&mut self, events: f32, ns: f32, age: f32) {
+        self.events = self.events / (1.0 + age) + events;
+        self.ns = self.ns / (1.0 + age) + ns;
     }
 
     fn per_ns(&self) -> f32 {
-        self.events / self.time_ns.max(1.0)
+        self.events / self.ns.max(1.0)
     }
 }
 
-/// Running means.
+/// Running averages of the traffic.
 #[derive(Debug, Clone)]
 pub struct Traffic {
-    clustered: f32,
-    rate: Decaying,
-    quick_rate: Decaying,
-    pauses: f32,
-    unit_ns: f32,
-    /// Below this rate, per ns, lingering saves too little to matter.
+    unit: Unit,
+    /// Datagrams per ns below which nothing can be saved.
     least: f32,
+    clustered: f32,
+    rate: Rate,
+    quick_rate: Rate,
+    pauses: f32,
 }
 
 impl Traffic {
-    pub const UNKNOWN: Self = Self {
-        unit_ns: 1e5,
-        least: 1e-6,
-        clustered: 0.0,
-        rate: Decaying { events: 0.0, time_ns: 0.0 },
-        quick_rate: Decaying { events: 0.0, time_ns: 0.0 },
-        pauses: 0.0,
-    };
+    /// Traffic that is yet to be seen.
+    pub const fn unknown(bound_us: u32, unit: Unit) -> Self {
+        let per_second = if bound_us == 0 { PER_SECOND.1 } else { WITHIN_BOUND * 1e6 / bound_us as f32 };
+        let least = per_second.clamp(PER_SECOND.0, PER_SECOND.1) / 1e9;
+        Self { unit, least, clustered: 0.0, rate: Rate::NONE, quick_rate: Rate::NONE, pauses: 0.0 }
+    }
 
     pub fn add(&mut self, span: &Span) {
-        self.pauses = self.pauses / (1.0 + span.wall_ns / (PAUSES * self.unit_ns)) + if span.pause { 1.0 } else { 0.0 };
-        let weight = span.reaps / (span.reaps + CLUSTERED_REAPS);
-        self.clustered += weight * (span.clustered / span.reaps.max(1.0) - self.clustered);
-        self.rate.add(span.datagrams, span.wall_ns, span.wall_ns / (RATE * self.unit_ns));
-        self.quick_rate.add(span.datagrams, span.wall_ns, span.active_ns / (QUICK_RATE * self.unit_ns));
+        let (wall, active) = (span.wall_ns / self.unit.ns(), span.active_ns / self.unit.ns());
+        self.pauses = self.pauses / (1.0 + wall / PAUSES) + if span.pause { 1.0 } else { 0.0 };
+        let share = span.clustered / span.reaps.max(1.0);
+        self.clustered += (share - self.clustered) * span.reaps / (span.reaps + REAPS);
+        self.rate.add(span.datagrams, span.wall_ns, wall / RATE);
+        self.quick_rate.add(span.datagrams, span.wall_ns, active / QUICK_RATE);
     }
 
-    /// Datagrams come in bursts with pauses between them.
+    /// Datagrams come in bursts, with pauses between them.
     pub fn is_bursty(&self) -> bool {
-        self.pauses > 1.2
+        self.pauses > BURSTY
     }
 
-    /// Lingering can save nothing: datagrams come alone, or so rarely that it does not matter.
-    /// Both thresholds are higher for `beginning` to linger than for going on.
-    pub fn is_lone(&self, beginning: bool) -> bool {
-        let (clustered, least) = if beginning { (0.12, 2.0 * self.least) } else { (0.04, self.least) };
-        self.clustered < clustered || self.rate.per_ns() < least
+    /// Lingering can save nothing, or it would be too little to matter: datagrams come alone, or
+    /// rarely. The thresholds are higher to begin to linger than to go on.
+    pub fn is_sparse(&self, beginning: bool) -> bool {
+        let (clustered, rate) = if beginning { TO_BEGIN } else { (1.0, 1.0) };
+        self.clustered < clustered * CLUSTERED || self.rate.per_ns() < rate * self.least
     }
 
-    /// Enough has been seen to tell the octave of the rate.
+    /// Enough has been seen to tell the rate.
     pub fn is_known(&self) -> bool {
-        let units = self.rate.time_ns / self.unit_ns;
+        let units = self.rate.ns / self.unit.ns();
         units > 30.0 && (self.rate.events > 32.0 || units > 400.0)
     }
 
-    /// Begins anew, for another bound.
-    pub fn restart(&mut self, bound_us: u32, unit_ns: f32) {
-        let least = (1e5 / bound_us.max(1) as f32).clamp(100.0, 1000.0) / 1e9;
-        *self = Self { unit_ns, least, ..Self::UNKNOWN };
-    }
-
-    pub fn quick_rate(&self) -> f32 {
+    /// Datagrams per ns, as they come now.
+    pub fn rate(&self) -> f32 {
         self.quick_rate.per_ns()
     }
 
-    /// The rate is this one from now on.
+    /// The rate has changed to this.
     pub fn set_rate(&mut self, per_ns: f32) {
-        self.rate.events = per_ns * self.rate.time_ns;
+        self.rate.events = per_ns * self.rate.ns;
     }
 }

@@ -2,6 +2,7 @@
 
 use ringmsg::linger::policy::{Policy, Report};
 use ringmsg::linger::rules::Rules;
+use ringmsg::linger::trial::Reading;
 
 use crate::machine::Machine;
 use crate::random::Random;
@@ -63,13 +64,13 @@ impl<R: Rules> Chooser for Auto<R> {
             let state = (report.linger_us, report.trials);
             if state != self.last {
                 self.last = state;
-                println!("  {:9.2} ms {}", now_ns as f64 / 1e6, self.policy.describe());
+                println!("  {:9.2} ms {}", now_ns as f64 / 1e6, format!("{report:?}"));
             }
         }
         read
     }
-    fn reading(&mut self, cpu_ns: u64) -> bool {
-        self.policy.reading(cpu_ns)
+    fn reading(&mut self, cpu_ns: u64, drops: u64) -> bool {
+        self.policy.reading(Reading { cpu_ns, drops })
     }
 }
 

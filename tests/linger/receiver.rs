@@ -10,7 +10,7 @@ pub trait Chooser {
     /// A reap is over. Whether the thread's clock is to be read.
     fn note(&mut self, now_ns: u64, datagrams: u32) -> bool;
     /// A reading. Whether there is to be another at once.
-    fn reading(&mut self, cpu_ns: u64) -> bool;
+    fn reading(&mut self, cpu_ns: u64, drops: u64) -> bool;
 }
 
 /// Always the same linger.
@@ -23,7 +23,7 @@ impl Chooser for Fixed {
     fn note(&mut self, _: u64, _: u32) -> bool {
         false
     }
-    fn reading(&mut self, _: u64) -> bool {
+    fn reading(&mut self, _: u64, _: u64) -> bool {
         false
     }
 }
@@ -164,7 +164,7 @@ impl<'m, A: Arrivals, C: Chooser> Receiver<'m, A, C> {
             // The reading is of the moment in its middle.
             let half = self.machine.clock_read / 2.0;
             self.run.cpu_ns += half;
-            let again = self.chooser.reading(self.run.cpu_ns as u64);
+            let again = self.chooser.reading(self.run.cpu_ns as u64, self.run.lost);
             self.run.cpu_ns += half;
             self.now += 2.0 * half;
             self.run.readings_ns += 2.0 * half;

@@ -1,4 +1,0 @@
-#[inline(always)]
-pub fn k(_: usize, default: f32) -> f32 {
-    default
-}
