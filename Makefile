@@ -1,9 +1,11 @@
-# make            builds the library (target/release)
-# make test       runs every test; does its own set-up
-# make demo       runs a receiver against a sender, and checks that nothing is lost unseen
-# make examples   builds examples-c/ (into build/examples)
-# make header     rewrites include/ringmsg.h from src/, and docs/man from that
-# make help       lists the rest
+# make                    builds the library (target/release)
+# make test               runs every test, and sets up what the tests need
+# make demo               runs a receiver against a sender, and accounts for every datagram
+# make examples           builds examples-c/ into build/examples
+# make header             generates include/ringmsg.h from src/, and docs/man from the header
+# make lint               checks formatting, clippy and rustdoc
+# make clean              removes everything that was built
+# make help               lists these targets
 
 CARGO ?= cargo
 CC ?= cc
@@ -22,8 +24,10 @@ include tests/proof.mk
 include bindings/bindings.mk
 include benches/bench.mk
 
+# Prints the lines of the makefiles that begin with `# make`, and their continuation lines, which
+# are indented by ten blanks or more.
 help:
-	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
+	@sed -n -e 's/^# \(make .*\)/\1/p' -e 's/^# \(          .*\)/\1/p' $(MAKEFILE_LIST)
 
 need = @command -v $(1) >/dev/null || { echo "missing: $(1); install it with: $(2)" >&2; exit 1; }
 
@@ -37,7 +41,7 @@ test-tools: tools
 	$(call need,cargo-fmt,rustup component add rustfmt)
 	$(call need,cargo-clippy,rustup component add clippy)
 
-# What C links with, and only that: where an rlib is asked for too, cargo builds without LTO.
+# The libraries that C programs link with. No rlib: with one, cargo builds without LTO.
 LIBRARIES := rustc --release --locked --lib --crate-type cdylib,staticlib
 
 build: tools
@@ -56,7 +60,7 @@ build/examples/%_cpp: examples-c/%.cpp include/ringmsg.h include/ringmsg.hpp
 	$(CXX) -std=c++20 -Wall -Wextra -Wpedantic $(CFLAGS) -Iinclude $< -o $@ \
 		-L$(PROFILE_DIR) -lringmsg -lpthread -Wl,-rpath,$(PROFILE_DIR)
 
-# No C++ compiler needed.
+# Needs no C++ compiler.
 demo: build $(EXAMPLES)
 	@sh examples-c/demo.sh build/examples
 
@@ -65,18 +69,19 @@ lint: test-tools
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
-# What could not be tried here is counted, with the reasons.
+# Skipped tests are counted, and listed with the reason.
 SKIPPED := $(abspath $(CARGO_TARGET_DIR))/tmp/skipped
 test-rust: test-tools
 	rm -rf $(SKIPPED)
 	$(CARGO) test --locked
 	@if [ -d $(SKIPPED) ]; then cd $(SKIPPED) && grep -H . *; echo "$$(ls | wc -l) skipped"; else echo "0 skipped"; fi
 
-# Everything that CI checks. The slow proofs (make soak, fuzz, check-memory) have short forms here.
+# Everything that CI checks. The included files add prerequisites, among them short forms of the
+# slow proofs (make soak, fuzz).
 test: lint test-rust test-python test-go test-sandboxed
 
 header:
-	RINGMSG_UPDATE_HEADER=1 $(CARGO) test --locked --test header the_committed_header_is_what_src_says
+	RINGMSG_UPDATE_HEADER=1 $(CARGO) test --locked --test header the_committed_header_is_generated_from_src
 	$(MAKE) man
 
 clean:

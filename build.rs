@@ -1,9 +1,9 @@
-//! Gives the shared library its soname, and makes the C header (into OUT_DIR; the committed
-//! include/ringmsg.h is compared with it by a test, and rewritten by `make header`).
+//! Gives the shared library its soname, and generates the C header into OUT_DIR. A test compares
+//! the committed include/ringmsg.h with it, and `make header` replaces it.
 
 use std::path::{Path, PathBuf};
 
-/// Where the header's parts come from, in the order in which it shows them.
+/// The sources of the header's parts, in their order in the header.
 const SOURCES: &[&str] = &[
     "src/config.rs",
     "src/record.rs",
@@ -13,13 +13,14 @@ const SOURCES: &[&str] = &[
     "src/pool.rs",
     "src/capi/support.rs",
     "src/capi/ring.rs",
+    "src/capi/socket.rs",
     "src/capi/pool.rs",
     "src/capi/submit.rs",
     "src/capi/reap.rs",
     "src/capi/control.rs",
 ];
 
-/// A banner goes above the first function of each group.
+/// The functions above which the header has a banner, and its title.
 const GROUPS: &[(&str, &str)] = &[
     ("ringmsg_version", "Versions, errors, and what this machine offers"),
     ("ringmsg_ring_config_init", "Rings"),
@@ -33,7 +34,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=cbindgen.toml");
     println!("cargo::rerun-if-changed=src");
-    // cargo-c sets its own.
+    // cargo-c sets a soname of its own.
     if std::env::var_os("CARGO_FEATURE_CAPI").is_none() {
         println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libringmsg.so.0");
     }
@@ -54,7 +55,7 @@ fn header() -> String {
     polish(String::from_utf8(bytes).expect("a header is text"))
 }
 
-/// Adds the banners, and takes out what is meant for Rust readers only.
+/// Adds the banners, and removes sections that are for Rust readers only.
 fn polish(text: String) -> String {
     let mut blocks: Vec<String> = text
         .split("\n\n")
@@ -81,5 +82,5 @@ fn polish(text: String) -> String {
         let block = place.unwrap_or_else(|| panic!("build.rs: no function {function} in the header"));
         *block = format!("/* {:-<88} */\n/* {title:88} */\n/* {:-<88} */\n\n{block}", "", "");
     }
-    blocks.join("\n\n")
+    blocks.join("\n\n").trim_end().to_owned() + "\n"
 }

@@ -1,7 +1,9 @@
-# The benchmark: included by the Makefile. docs/performance.md says what it measures.
-# make bench [ROUNDS=7] [CELLS='paced-50k/ringmsg-auto ping'] [SECONDS=0.5]   all receivers side by side; rewrites docs/performance.md
-# make bench-list    the cells
-# make bench-report  rewrites docs/performance.md and its plots from benches/bench.json
+# The benchmark. The Makefile includes this file, and docs/performance.md says what it measures.
+#
+# make bench [ROUNDS=7] [CELLS='paced-50k/ringmsg-auto ping'] [SECONDS=0.5]
+#                         measures all receivers side by side, and rewrites docs/performance.md
+# make bench-list         lists the cells
+# make bench-report       rewrites docs/performance.md and its plots from benches/bench.json
 
 BENCH_DIR := build/bench
 BENCH_CC = $(CC) -std=gnu11 -O2 -g -Wall -Wextra -Iinclude
@@ -33,11 +35,11 @@ $(BENCH_DIR)/speed: $(wildcard bindings/go/*.go bindings/go/bench/speed/*.go) $(
 	@mkdir -p $(@D)
 	@if command -v go >/dev/null; then cd bindings/go && PKG_CONFIG_PATH=$(PKGCONFIG_DIR) \
 	  CGO_LDFLAGS=-Wl,-rpath,$(PROFILE_DIR) go build -buildvcs=false -o $(abspath $@) ./bench/speed; \
-	 else echo "no Go: its rows are left out" >&2; fi
+	 else echo "no Go: its rows are not measured" >&2; fi
 
 ROUNDS ?= 7
 CELLS ?=
-# Not `SECONDS`' default, which is that of the proofs.
+# Not the default of SECONDS, which is that of the proofs.
 BENCH_SECONDS = $(if $(filter file default undefined,$(origin SECONDS)),0.5,$(SECONDS))
 BENCH_RUN = $(VENV)/bin/python benches/run.py
 
@@ -51,7 +53,8 @@ bench-list: $(VENV)/.ready
 bench-report: $(VENV)/.ready
 	@$(BENCH_RUN) --report-only
 
-# Part of `make test`: that the harness works and the books balance, not how fast anything is.
+# Part of `make test`: checks that the harness works and accounts for every datagram. Measures no
+# speed.
 .PHONY: test-bench
 test: test-bench
 test-bench: tools $(addprefix $(BENCH_DIR)/receive_,sockets ringmsg quinn) $(VENV)/.ready

@@ -1,5 +1,5 @@
-"""The Python and Go rows: runs the benchmarks of the bindings, which measure a drained queue
-with receivers of their own language in turn, and takes their figures over."""
+"""The Python and Go rows: runs the benchmarks of the bindings, which measure a drained queue with
+receivers in their own language, and copies their figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Tables = dict[str, dict[str, dict[str, Any]]]
 
 
 def tables_of(command: list[str], language: str, environment: dict[str, str], where: Path) -> Tables:
-    """What the command wrote after --json: {table: {row: {"cpu_ns": [...]}}}."""
+    """Returns what the command wrote to the file after --json: {table: {row: {"cpu_ns": [...]}}}."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figures.json"
         run = subprocess.run([*command, str(file)], cwd=where, env=os.environ | environment, capture_output=True, text=True)
@@ -29,23 +29,24 @@ def tables_of(command: list[str], language: str, environment: dict[str, str], wh
 
 
 def python(rounds: int) -> Tables:
-    """bindings/python/benchmarks/receive.py, pinned as the C receivers are.
+    """Runs bindings/python/benchmarks/receive.py, pinned like the C receivers.
 
-    asyncio allocates 256 KiB for each datagram. Whether glibc takes them from the kernel each time
-    depends on what lies where in the heap, and makes 4 us or 16. The first run has malloc keep its
-    memory, which is asyncio's lucky case; the second shows what happened to happen."""
+    asyncio allocates 256 KiB for each datagram. Whether glibc maps that memory each time depends
+    on the layout of the heap, and decides between 4 us and 16 us. In the first run malloc keeps
+    its memory, which is the good case for asyncio; the second run uses malloc's defaults."""
     keep = {"MALLOC_MMAP_THRESHOLD_": str(16 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
     folder = ROOT / "bindings/python"
     command = ["taskset", "-c", "0", sys.executable, "benchmarks/receive.py", "--rounds", str(rounds), "--json"]
     tables = tables_of(command, "Python", {"PYTHONPATH": "src"} | keep, folder)
-    as_it_comes = tables_of(command, "Python", {"PYTHONPATH": "src"}, folder)
-    for title in as_it_comes.keys() & {"Python, under asyncio"}:
-        tables[f"{title}, malloc as it comes"] = as_it_comes[title]
+    with_defaults = tables_of(command, "Python", {"PYTHONPATH": "src"}, folder)
+    for title in with_defaults.keys() & {"Python, under asyncio"}:
+        tables[f"{title}, malloc as it comes"] = with_defaults[title]
     return tables
 
 
 def go(rounds: int, program: Path) -> Tables:
-    """bindings/go/bench/speed, built by the Makefile. Not pinned: the runtime wants its threads."""
+    """Runs bindings/go/bench/speed, which the Makefile builds. It is not pinned, because the Go
+    runtime needs its threads."""
     if not program.exists():
         print(f"Go: not measured: {program.name} is not built", file=sys.stderr)
         return {}

@@ -1,4 +1,4 @@
-"""What is measured: receivers (rows), traffic (regimes), which of them meet, and the goals."""
+"""What is measured: receivers (rows), traffic (regimes), their combinations, and the goals."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Regime:
-    """Traffic, as harness.c has it under this name."""
+    """Traffic, which harness.c defines under the same name."""
 
     name: str
     title: str
     text: str
-    longer: float = 1.0  # how much longer than others it must run to have enough samples
-    latency: bool = True  # whether latency means something
+    longer: float = 1.0  # how much longer it runs, to have enough samples
+    latency: bool = True  # whether latency is measured
 
 
 ROWS = [
@@ -77,8 +77,9 @@ ROW = {row.name: row for row in ROWS}
 REGIME = {regime.name: regime for regime in REGIMES}
 
 
-def meet(regime: Regime, row: Row) -> bool:
-    """Whether the row has a meaning in the regime. Spinning is for latency; a drained queue has nobody to wait for."""
+def is_measured_in(regime: Regime, row: Row) -> bool:
+    """Whether the row is measured in the regime. Spinning is measured for latency only, and
+    sleeping before a receive is pointless with a full queue."""
     if regime.name == "ping":
         return row.name not in NOT_IN_PING
     if row.name in SPINNERS:
@@ -89,8 +90,8 @@ def meet(regime: Regime, row: Row) -> bool:
 
 
 def select(words: list[str]) -> list[tuple[Regime, Row]]:
-    """Cells named by "regime", "regime/row" or "/row"; all without a name."""
-    cells = [(regime, row) for regime in REGIMES for row in ROWS if meet(regime, row)]
+    """Returns the cells named by "regime", "regime/row" or "/row", or all cells without a name."""
+    cells = [(regime, row) for regime in REGIMES for row in ROWS if is_measured_in(regime, row)]
     if not words:
         return cells
     chosen: list[tuple[Regime, Row]] = []
@@ -135,7 +136,7 @@ GOALS = [
 
 @dataclass(frozen=True)
 class BindingGoal:
-    """The same for a row of the Python or Go benchmark; `against` are rows, of which the best counts."""
+    """A goal for a row of the Python or Go benchmark, against the best of the rows in `against`."""
 
     text: str
     table: str

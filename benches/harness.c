@@ -1,8 +1,8 @@
 /* The main program of every receiver: makes the sockets, forks the sender, pins itself, runs one
- * row in one regime, checks the books, and prints them as one line of JSON.
+ * receiver on one regime, checks that every datagram is accounted for, and prints the results as
+ * one line of JSON.
  *
- *     receive_sockets recvmmsg-64 paced-50k 0.5
- */
+ *     receive_sockets recvmmsg-64 paced-50k 0.5 */
 #include "sender.h"
 
 #include <linux/sock_diag.h>
@@ -29,7 +29,7 @@ static const struct regime regimes[] = {
     {"ping", 0, 1, 1, 0, 0, 1, 4 * MIB, false, true},
 };
 
-/* What is read at either mark. */
+/* The values that are read at the first and the last marker. */
 struct reading {
     struct tally tally;
     int64_t cpu_ns;
@@ -37,7 +37,7 @@ struct reading {
     uint64_t drops;
 };
 
-static struct board *board;
+static struct shared_page *shared_page;
 static struct reading first, last;
 
 _Noreturn void not_supported(const char *why)
@@ -53,7 +53,7 @@ void pin(int processor)
     CPU_ZERO(&set);
     CPU_SET(processor, &set);
     if (sched_setaffinity(0, sizeof set, &set) != 0)
-        fprintf(stderr, "cannot be pinned to processor %d\n", processor);
+        fprintf(stderr, "cannot pin this process to processor %d\n", processor);
 }
 
 uint64_t queued(const struct run *run, uint64_t *drops)
@@ -81,30 +81,30 @@ static void read_all(const struct run *run, struct reading *reading)
     queued(run, &reading->drops);
 }
 
-static void note_mark(struct run *run, uint64_t mark)
+static void handle_marker(struct run *run, uint64_t marker)
 {
-    run->tally.marks++;
-    if (mark == MARK_START && !atomic_load(&board->started)) {
-        run->sampled = 0;
+    run->tally.markers++;
+    if (marker == MARKER_START && !atomic_load(&shared_page->started)) {
+        run->sample_count = 0;
         read_all(run, &first);
-        atomic_store(&board->started, 1);
-    } else if (mark == MARK_END && !atomic_load(&board->ended)) {
+        atomic_store(&shared_page->started, 1);
+    } else if (marker == MARKER_END && !atomic_load(&shared_page->ended)) {
         read_all(run, &last);
-        run->over = true;
-        atomic_store(&board->ended, 1);
+        run->stopped = true;
+        atomic_store(&shared_page->ended, 1);
     }
 }
 
-void note_stamped(struct run *run, const struct datagram *datagram, const struct stamp *stamp)
+void account_stamp(struct run *run, const struct datagram *datagram, const struct stamp *stamp)
 {
-    if (stamp->sent_ns <= MARK_END) {
-        note_mark(run, stamp->sent_ns);
+    if (stamp->sent_ns <= MARKER_END) {
+        handle_marker(run, stamp->sent_ns);
         return;
     }
-    if (run->batch_ns < (int64_t)stamp->sent_ns) /* not read yet, or it came while the batch was read */
+    if (run->batch_ns < (int64_t)stamp->sent_ns) /* not read yet, or read before the datagram was sent */
         run->batch_ns = clock_ns(CLOCK_MONOTONIC);
-    if (run->sampled < SAMPLES_MAX)
-        run->samples[run->sampled++] = (uint32_t)(run->batch_ns - (int64_t)stamp->sent_ns);
+    if (run->sample_count < SAMPLES_MAX)
+        run->samples[run->sample_count++] = (uint32_t)(run->batch_ns - (int64_t)stamp->sent_ns);
     if (run->regime->echo) {
         struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = datagram->port,
                                  .sin_addr.s_addr = datagram->source};
@@ -134,7 +134,7 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Prints the 50th, 99th and 99.9th percentile in us, and how many samples there were. */
+/* Prints the 50th, 99th and 99.9th percentile in us, and the number of samples. */
 static void print_latency(const char *name, uint32_t *samples, size_t count)
 {
     const double shares[] = {0.5, 0.99, 0.999};
@@ -146,19 +146,19 @@ static void print_latency(const char *name, uint32_t *samples, size_t count)
     printf("}");
 }
 
-/* Whether everybody's work was done: every datagram is received or dropped, and all that was
- * taken out of them adds up. */
-static const char *wrong(const struct run *run, uint64_t received)
+/* Checks that the receiver did all of the work: every datagram was received or dropped, and the
+ * sums of all decoded fields are right. Returns the first fault, or NULL. */
+static const char *find_fault(const struct run *run, uint64_t received)
 {
     struct tally a = first.tally, b = last.tally;
     uint64_t all = b.datagrams - a.datagrams, per_drop = run->regime->gro ? SEGMENTS : 1;
     uint64_t loopback = htonl(INADDR_LOOPBACK), bytes = received * (run->regime->gro ? SEGMENT : SMALL);
-    return board->sent != received + (last.drops - first.drops) * per_drop ? "datagrams are missing"
-           : b.ports - a.ports != all * (uint16_t)board->source_port       ? "source ports"
+    return shared_page->sent != received + (last.drops - first.drops) * per_drop ? "datagrams are missing"
+           : b.ports - a.ports != all * (uint16_t)shared_page->source_port       ? "source ports"
            : b.sources - a.sources != all * loopback                       ? "source addresses"
            : b.destinations - a.destinations != all * loopback             ? "destinations"
            : b.classes - a.classes != all * TRAFFIC_CLASS                  ? "traffic classes"
-           : b.bytes - a.bytes != bytes + (b.marks - a.marks) * SMALL      ? "lengths"
+           : b.bytes - a.bytes != bytes + (b.markers - a.markers) * SMALL      ? "lengths"
            : run->regime->gro && (b.trains - a.trains) * SEGMENTS != received ? "segment sizes"
            : run->regime->sockets == 1 && b.disorder != a.disorder         ? "order"
                                                                            : NULL;
@@ -166,23 +166,26 @@ static const char *wrong(const struct run *run, uint64_t received)
 
 static int report(struct run *run)
 {
-    uint64_t received = last.tally.datagrams - first.tally.datagrams - (last.tally.marks - first.tally.marks);
+    uint64_t received =
+        last.tally.datagrams - first.tally.datagrams - (last.tally.markers - first.tally.markers);
     double each = received > 0 ? (double)received : 1;
     long waits = last.waits - first.waits;
-    const char *fault = wrong(run, received);
-    printf("{\"sent\": %llu, \"received\": %llu, \"drops\": %llu, \"drop_counter\": %llu, \"seconds\": %.4f, "
-           "\"cpu_ns\": %.2f, \"cpu_share\": %.4f, \"waits\": %ld, \"preemptions\": %ld, \"batches\": %llu, "
-           "\"per_wait\": %.2f",
-           (unsigned long long)board->sent, (unsigned long long)received,
-           (unsigned long long)(last.drops - first.drops), (unsigned long long)last.tally.dropped,
-           (double)board->elapsed_ns / 1e9, (double)(last.cpu_ns - first.cpu_ns) / each,
-           (double)(last.cpu_ns - first.cpu_ns) / (double)board->elapsed_ns, waits,
-           last.preemptions - first.preemptions,
-           (unsigned long long)(last.tally.batches - first.tally.batches), each / (double)(waits > 0 ? waits : 1));
-    if (run->sampled > 0 && !run->regime->echo)
-        print_latency("latency", run->samples, run->sampled);
-    if (board->round_trips > 0)
-        print_latency("latency", board->round_trip_ns, board->round_trips);
+    const char *fault = find_fault(run, received);
+    printf(
+        "{\"sent\": %llu, \"received\": %llu, \"drops\": %llu, \"drop_counter\": %llu, \"seconds\": %.4f, "
+        "\"cpu_ns\": %.2f, \"cpu_share\": %.4f, \"waits\": %ld, \"preemptions\": %ld, \"batches\": %llu, "
+        "\"per_wait\": %.2f",
+        (unsigned long long)shared_page->sent, (unsigned long long)received,
+        (unsigned long long)(last.drops - first.drops), (unsigned long long)last.tally.dropped,
+        (double)shared_page->elapsed_ns / 1e9, (double)(last.cpu_ns - first.cpu_ns) / each,
+        (double)(last.cpu_ns - first.cpu_ns) / (double)shared_page->elapsed_ns, waits,
+        last.preemptions - first.preemptions,
+        (unsigned long long)(last.tally.batches - first.tally.batches),
+        each / (double)(waits > 0 ? waits : 1));
+    if (run->sample_count > 0 && !run->regime->echo)
+        print_latency("latency", run->samples, run->sample_count);
+    if (shared_page->round_trips > 0)
+        print_latency("latency", shared_page->round_trip_ns, shared_page->round_trips);
     if (fault != NULL)
         printf(", \"wrong\": \"%s\"", fault);
     printf("}\n");
@@ -220,19 +223,19 @@ int main(int argc, char **argv)
     run.regime = find_regime(argv[2]);
     for (unsigned i = 0; i < run.regime->sockets; i++)
         run.fds[i] = open_socket(run.regime);
-    board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    shared_page = mmap(NULL, sizeof *shared_page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     run.samples = mmap(NULL, SAMPLES_MAX * sizeof *run.samples, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    if (board == MAP_FAILED || run.samples == MAP_FAILED)
+    if (shared_page == MAP_FAILED || run.samples == MAP_FAILED)
         check("mmap", -1);
     pid_t receiver = getpid(), child = check("fork", fork());
-    alarm((unsigned)seconds + 20); /* whoever hangs is ended */
+    alarm((unsigned)seconds + 20); /* ends a run that hangs */
     if (child == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (getppid() != receiver) /* it had nothing to offer, and ended before that */
+        if (getppid() != receiver) /* the receiver was not supported, and has ended already */
             _exit(1);
         prctl(PR_SET_TIMERSLACK, 1);
-        send_traffic(&run, board, seconds, receiver);
+        send_traffic(&run, shared_page, seconds, receiver);
         _exit(0);
     }
     pin(0);

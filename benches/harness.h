@@ -1,10 +1,10 @@
-/* What every receiver of the benchmark shares: the run it is given, and what it must take out of
- * each datagram. A receiver is a function that receives until run->over; harness.c makes the
- * sockets, forks the sender and keeps the books.
+/* Shared by all receivers of the benchmark: the parameters of a run, and what a receiver must
+ * decode of each datagram. A receiver is a function that receives until run->stopped. harness.c
+ * makes the sockets, forks the sender, and accounts for the datagrams.
  *
- * Everyone calls batch() after each receive call, and note() (or note_train()) for each datagram
- * with all that is in struct datagram. The sums are checked against what was sent, so nobody
- * saves work by leaving something out. */
+ * Every receiver calls count_batch() after each receive call, and account() or account_train() for
+ * each datagram, with every field of struct datagram. The sums are compared with what was sent, so
+ * that no receiver can save work by decoding less. */
 #ifndef HARNESS_H
 #define HARNESS_H
 
@@ -34,8 +34,8 @@ enum {
     SOCKETS_MAX = 128,
     SEGMENT = 1200,      /* bytes of a datagram in a train */
     SEGMENTS = 32,       /* datagrams in a train */
-    SMALL = 64,          /* bytes of any other datagram */
-    TRAFFIC_CLASS = 2,   /* ECT(0): what quinn-udp shows, too */
+    SMALL = 64,          /* bytes of a datagram outside trains */
+    TRAFFIC_CLASS = 2,   /* ECT(0), because quinn-udp shows only the ECN bits */
     SAMPLES_MAX = 1 << 20,
     NOT_SUPPORTED = 77,  /* exit status */
 };
@@ -43,24 +43,24 @@ enum {
 /* The traffic of a cell. */
 struct regime {
     const char *name;
-    double rate;         /* datagrams per second; 0: as fast as it goes */
+    double rate;         /* datagrams per second; 0: as fast as possible */
     unsigned sockets;
     unsigned chunk;      /* datagrams (trains with gro) of one sendmmsg(2) */
-    unsigned burst;      /* datagrams sent at once, at the rate on average; 0: one chunk */
-    unsigned fill;       /* datagrams sent while the receiver is stopped; 0: it runs */
-    unsigned stamp_each; /* every how manieth datagram carries the time; 0: none */
-    int receive_buffer;  /* bytes, of which the kernel makes twice as many */
+    unsigned burst;      /* datagrams sent at once, at the average rate; 0: one chunk */
+    unsigned fill;       /* datagrams sent while the receiver is stopped; 0: it is not stopped */
+    unsigned stamp_each; /* one datagram in this many carries the time; 0: none */
+    int receive_buffer;  /* bytes; the kernel doubles them */
     bool gro, echo;
 };
 
-/* In front of every payload. */
+/* The head of every payload. */
 struct stamp {
     uint64_t sequence;
-    uint64_t sent_ns;    /* CLOCK_MONOTONIC; 0: not told; or a mark */
+    uint64_t sent_ns;    /* CLOCK_MONOTONIC; 0: no time; or a marker */
 };
-enum { MARK_START = 1, MARK_END = 2 };
+enum { MARKER_START = 1, MARKER_END = 2 };
 
-/* A datagram, or a train of them, taken apart. Addresses and ports in network byte order. */
+/* A decoded datagram or train. Addresses and ports are in network byte order. */
 struct datagram {
     const uint8_t *payload;
     uint32_t length;
@@ -68,36 +68,36 @@ struct datagram {
     uint16_t port;
     uint8_t traffic_class;
     uint32_t dropped;
-    uint32_t segment;    /* 0: no train */
+    uint32_t segment;    /* 0: not a train */
 };
 
 struct tally {
     uint64_t datagrams, bytes, sources, ports, destinations, classes, trains, batches;
-    uint64_t disorder, dropped, marks;
+    uint64_t disorder, dropped, markers;
 };
 
-/* The receiver's state, and what the harness wants to know of it in the end. */
+/* The state of the receiver, and the results that the harness reads at the end. */
 struct run {
     const struct regime *regime;
     int fds[SOCKETS_MAX];
-    bool over;
+    bool stopped;
     struct tally tally;
     uint64_t last_sequence;
-    int64_t batch_ns;    /* when the batch was received; 0: the clock was not read yet */
+    int64_t batch_ns;    /* when the batch was received; 0: the clock has not been read yet */
     uint32_t *samples;   /* latencies in ns */
-    size_t sampled;
+    size_t sample_count;
 };
 
-/* One row: a function and its parameters. */
+/* One receiver: a function and its parameters. */
 struct variant {
     const char *name;
     void (*receive)(struct run *run, const struct variant *self);
     unsigned batch, sleep_us, flags, spin_us;
 };
-extern const struct variant variants[]; /* ends with a NULL name */
+extern const struct variant variants[]; /* the last one has a NULL name */
 
 _Noreturn void not_supported(const char *why);
-void note_stamped(struct run *run, const struct datagram *datagram, const struct stamp *stamp);
+void account_stamp(struct run *run, const struct datagram *datagram, const struct stamp *stamp);
 
 static inline int64_t clock_ns(clockid_t clock)
 {
@@ -114,7 +114,7 @@ static inline int check(const char *what, long value)
     exit(1);
 }
 
-/* The same for what returns -errno. */
+/* Like check(), for functions that return -errno. */
 static inline int check_errno(const char *what, int value)
 {
     if (value < 0)
@@ -122,14 +122,14 @@ static inline int check_errno(const char *what, int value)
     return check(what, value);
 }
 
-/* A receive call has returned. */
-static inline void batch(struct run *run)
+/* Counts a receive call that has returned. */
+static inline void count_batch(struct run *run)
 {
     run->tally.batches++;
     run->batch_ns = 0;
 }
 
-static inline void note(struct run *run, const struct datagram *datagram)
+static inline void account(struct run *run, const struct datagram *datagram)
 {
     struct stamp stamp;
     memcpy(&stamp, datagram->payload, sizeof stamp);
@@ -144,14 +144,14 @@ static inline void note(struct run *run, const struct datagram *datagram)
     if (datagram->dropped != 0)
         run->tally.dropped = datagram->dropped;
     if (stamp.sent_ns != 0)
-        note_stamped(run, datagram, &stamp);
+        account_stamp(run, datagram, &stamp);
 }
 
-/* A train is noted datagram by datagram. */
-static inline void note_train(struct run *run, const struct datagram *train)
+/* Accounts for a train, datagram by datagram. */
+static inline void account_train(struct run *run, const struct datagram *train)
 {
     if (train->segment == 0) {
-        note(run, train);
+        account(run, train);
         return;
     }
     struct datagram datagram = *train;
@@ -160,12 +160,12 @@ static inline void note_train(struct run *run, const struct datagram *train)
         uint32_t left = train->length - offset;
         datagram.payload = train->payload + offset;
         datagram.length = left < train->segment ? left : train->segment;
-        note(run, &datagram);
+        account(run, &datagram);
     }
 }
 
-/* Takes what one control message says. */
-static inline void take_message(const struct cmsghdr *message, struct datagram *datagram)
+/* Decodes one control message. */
+static inline void decode_message(const struct cmsghdr *message, struct datagram *datagram)
 {
     const void *data = CMSG_DATA(message);
     if (message->cmsg_level == IPPROTO_IP && message->cmsg_type == IP_PKTINFO)
@@ -178,7 +178,7 @@ static inline void take_message(const struct cmsghdr *message, struct datagram *
         datagram->dropped = *(const uint32_t *)data;
 }
 
-static inline void take_source(const struct sockaddr_in *source, struct datagram *datagram)
+static inline void decode_source(const struct sockaddr_in *source, struct datagram *datagram)
 {
     datagram->source = source->sin_addr.s_addr;
     datagram->port = source->sin_port;

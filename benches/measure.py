@@ -1,4 +1,4 @@
-"""Runs cells in rounds: within a round every receiver has its turn on the same traffic."""
+"""Runs cells in rounds. Within a round every receiver runs once on the same traffic."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from typing import Any
 
 from cells import Regime, Row
 
-# Processes, warm-up, marks and the ring's end, in seconds; for the first guess of the time left.
+# Seconds for starting the processes, warm-up, markers and teardown, for the first estimate of the
+# time left.
 OVERHEAD = 0.25
 NOT_SUPPORTED = 77
 Cell = tuple[Regime, Row]
 
 
 def run_once(programs: Path, regime: Regime, row: Row, seconds: float) -> dict[str, Any]:
-    """One cell once: what the program printed, or {"not_supported": why}, or {"error": why}."""
+    """Runs one cell once. Returns what the program printed, {"not_supported": why}, or {"error":
+    why}."""
     program = programs / f"receive_{row.program}"
     if not program.exists():
         return {"not_supported": f"{program.name} is not built"}
@@ -40,7 +42,7 @@ def run_once(programs: Path, regime: Regime, row: Row, seconds: float) -> dict[s
 
 
 def columns(result: dict[str, Any]) -> dict[str, float]:
-    """What is kept of a run."""
+    """The figures that are kept of a run."""
     kept = {
         "cpu_ns": result["cpu_ns"],
         "dropped": 1 - result["received"] / max(result["sent"], 1),
@@ -54,7 +56,8 @@ def columns(result: dict[str, Any]) -> dict[str, float]:
 
 
 class Progress:
-    """Which cell of how many, and how long it will take yet: on a terminal one line, else one a round."""
+    """Prints which cell runs and how long the rest will take: one line on a terminal, otherwise one
+    line per round."""
 
     def __init__(self, total: int, seconds: float) -> None:
         self.total, self.seconds, self.done = total, seconds, 0
@@ -62,13 +65,13 @@ class Progress:
         self.terminal = sys.stderr.isatty()
 
     def left(self) -> str:
-        """Guessed first, then by how it went so far."""
+        """An estimate at first, then an extrapolation from the cells so far."""
         elapsed = time.monotonic() - self.start
         left = self.seconds if self.done < 10 else elapsed / self.done * (self.total - self.done)
         return f"{int(left) // 60}:{int(left) % 60:02} left"
 
     def step(self, round_number: int, rounds: int, regime: Regime, row: Row) -> None:
-        """One cell begins."""
+        """Announces the next cell."""
         line = f"{self.done + 1} of {self.total}, round {round_number} of {rounds}, {self.left()}"
         self.done += 1
         if self.terminal:
@@ -77,13 +80,14 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
     def end(self) -> None:
-        """Frees the line."""
+        """Clears the line."""
         if self.terminal:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def in_turn(cells: list[Cell], round_number: int) -> list[Cell]:
-    """The round's order: regime by regime, the rows rotated so that nobody is always the first."""
+def round_order(cells: list[Cell], round_number: int) -> list[Cell]:
+    """The order of a round: regime by regime, with the rows rotated, so that no row is always
+    first."""
     order: list[Cell] = []
     for regime in dict.fromkeys(regime for regime, _ in cells):
         rows = [cell for cell in cells if cell[0] is regime]
@@ -93,30 +97,30 @@ def in_turn(cells: list[Cell], round_number: int) -> list[Cell]:
 
 
 def measure(
-    programs: Path, cells: list[Cell], rounds: int, seconds: float, keep: Callable[[str], None] = lambda _: None
+    programs: Path, cells: list[Cell], rounds: int, seconds: float, log: Callable[[str], None] = lambda _: None
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """The cells' columns, a value a round: {regime: {row: {"cpu_ns": [...], ...}}}. Ctrl-C ends it early,
-    after the last whole round."""
+    """Returns the cells' columns, with one value per round: {regime: {row: {"cpu_ns": [...],
+    ...}}}. Ctrl-C ends it early, after the last complete round."""
     results: dict[str, dict[str, dict[str, Any]]] = {}
     guess = rounds * sum(seconds * regime.longer + OVERHEAD for regime, _ in cells)
     progress = Progress(rounds * len(cells), guess)
     try:
         for number in range(rounds):
             found: list[tuple[Cell, dict[str, Any]]] = []
-            for regime, row in in_turn(cells, number):
+            for regime, row in round_order(cells, number):
                 known = results.get(regime.name, {}).get(row.name, {})
                 progress.step(number + 1, rounds, regime, row)
                 if "not_supported" in known:
                     continue
                 result = run_once(programs, regime, row, seconds)
-                if "error" in result:  # once more: the machine may have been out of something
-                    keep(f"{regime.name}/{row.name}: {result['error']}; again")
+                if "error" in result:  # once more, because the fault may be temporary
+                    log(f"{regime.name}/{row.name}: {result['error']}; again")
                     result = run_once(programs, regime, row, seconds)
                 found.append(((regime, row), result))
             for (regime, row), result in found:
                 add(results, regime, row, result)
     except KeyboardInterrupt:
-        keep("interrupted: the rounds so far are kept")
+        log("interrupted: the rounds so far are kept")
     progress.end()
     return results
 

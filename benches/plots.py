@@ -21,7 +21,7 @@ from summary import Cells, counts, measured, median, number
 AUTO, OTHER_OURS, PEER, LATE = "#c2410c", "#fdba74", "#64748b", "#cbd5e1"
 FAMILY = {"sockets": "#475569", "epoll": "#0d9488", "quinn": "#7c3aed", "uring": "#2563eb"}
 INK, FAINT = "#1f2937", "#e5e7eb"
-STYLE: Any = {  # its type changes with matplotlib's version
+STYLE: Any = {  # matplotlib changes its type between versions
     "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#9ca3af",
     "axes.grid": True, "axes.grid.axis": "x", "grid.color": FAINT, "axes.axisbelow": True,
@@ -31,21 +31,22 @@ STYLE: Any = {  # its type changes with matplotlib's version
 
 
 def colour(name: str, counting: bool = True) -> str:
-    """AUTO stands out, our other rows are its kin, peers are grey, paler where they do not count."""
+    """The colour of a row: AUTO stands out, our other rows are similar, peers are grey, and paler
+    where they do not count."""
     if name == OURS:
         return AUTO
     return OTHER_OURS if ROW[name].ours else PEER if counting else LATE
 
 
 def family_colour(name: str) -> str:
-    """Where points lie close together, the peers are told apart by family, too."""
+    """The colour of a peer by family, for points that lie close together."""
     if ROW[name].ours:
         return colour(name)
     return FAMILY["epoll" if name.startswith("epoll") else ROW[name].program]
 
 
 def plain_numbers(axes: Axes, logarithmic: bool = False) -> None:
-    """1,000 and not 10^3 on the horizontal axis; few enough to read."""
+    """Formats the horizontal axis as 1,000 and not 10^3, with few ticks."""
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     if not logarithmic:
         axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -61,7 +62,7 @@ def plain_numbers(axes: Axes, logarithmic: bool = False) -> None:
 
 
 def legend(figure: Figure, late: bool = True) -> None:
-    """What the colours mean, below all panels."""
+    """Explains the colours below all panels."""
     entries = [Patch(color=AUTO, label="ringmsg as it comes (AUTO)"), Patch(color=OTHER_OURS, label="ringmsg, tuned"),
                Patch(color=PEER, label="others")]
     if late:
@@ -79,7 +80,7 @@ def present(cells: Cells, regimes: list[Regime], figure: str) -> list[str]:
 
 
 def label_rows(axes: Axes, names: list[str]) -> None:
-    """Receivers on the vertical axis, ours in colour."""
+    """Labels the vertical axis with receivers, ours in colour."""
     axes.set_yticks(range(len(names)), [ROW[name].title for name in names])
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.tick_params(axis="y", length=0)
@@ -125,9 +126,9 @@ def cpu(cells: Cells) -> Figure | None:
 
 
 def latency(cells: Cells) -> Figure | None:
-    """From the median over the 99th to the 99.9th percentile, on a logarithmic axis."""
-    wanted = ("paced-10k", "paced-50k", "bursts", "ping")
-    regimes = [regime for regime in REGIMES if regime.name in wanted and regime.name in cells]
+    """Lines from the median over the 99th to the 99.9th percentile, on a logarithmic axis."""
+    selected = ("paced-10k", "paced-50k", "bursts", "ping")
+    regimes = [regime for regime in REGIMES if regime.name in selected and regime.name in cells]
     if not regimes:
         return None
     names = present(cells, regimes, "p99")
@@ -158,9 +159,10 @@ def latency(cells: Cells) -> Figure | None:
 
 
 def tradeoff(cells: Cells) -> Figure | None:
-    """CPU against latency: below and to the left is better. Who sleeps buys the one with the other."""
-    wanted = ("paced-10k", "paced-50k", "paced-200k")
-    regimes = [regime for regime in REGIMES if regime.name in wanted and regime.name in cells]
+    """CPU time against latency. Points below and to the left are better; a receiver that sleeps
+    trades one for the other."""
+    selected = ("paced-10k", "paced-50k", "paced-200k")
+    regimes = [regime for regime in REGIMES if regime.name in selected and regime.name in cells]
     if not regimes:
         return None
     names = [name for name in reversed(present(cells, regimes, "p99"))]
@@ -194,7 +196,7 @@ def tradeoff(cells: Cells) -> Figure | None:
 
 
 def bindings(tables: dict[str, dict[str, dict[str, Any]]]) -> Figure | None:
-    """Bars for the Python and Go rows, a panel a table."""
+    """Bars for the Python and Go rows, one panel per table."""
     shown = {title: {name: row for name, row in rows.items() if measured(row)} for title, rows in tables.items()}
     shown = {title: rows for title, rows in shown.items() if rows}
     if not shown:
@@ -230,7 +232,7 @@ def draw(document: dict[str, Any], folder: Path) -> None:
         for name, figure in figures.items():
             if figure is None:
                 continue
-            # a white ground of its own, so that dark pages show it as it is meant
+            # a background of its own, so that pages with a dark background show it unaltered
             figure.savefig(folder / f"performance-{name}.svg", metadata={"Date": None})
             figure.savefig(folder / f"performance-{name}.png", dpi=110)
             plt.close(figure)

@@ -1,5 +1,5 @@
-/* quinn-udp below epoll. It does not show the drop counter, and of the traffic class the ECN bits
- * only; otherwise it reads what the others read. */
+/* A receiver on epoll(7) and quinn-udp. quinn-udp does not show the drop counter, and only the ECN
+ * bits of the traffic class. Otherwise this decodes what the other receivers decode. */
 #include "harness.h"
 
 #include <sys/epoll.h>
@@ -16,19 +16,19 @@ struct quinn_receiver *quinn_new(const int *fds, size_t count, size_t room);
 int quinn_receive(struct quinn_receiver *receiver, size_t index, const struct quinn_datagram **out);
 int quinn_batch(void);
 
-/* Receives a batch. Whether there may be more. */
+/* Receives a batch. Returns whether more may be queued. */
 static bool receive(struct run *run, struct quinn_receiver *quinn, unsigned socket)
 {
     const struct quinn_datagram *datagrams;
     int n = check("quinn-udp", quinn_receive(quinn, socket, &datagrams));
     if (n > 0)
-        batch(run);
+        count_batch(run);
     for (int i = 0; i < n; i++) {
         const struct quinn_datagram *from = &datagrams[i];
         struct datagram datagram = {.payload = from->payload, .length = from->length, .source = from->source,
                                     .port = htons(from->port), .destination = from->destination,
                                     .traffic_class = from->ecn, .segment = from->segment};
-        note_train(run, &datagram);
+        account_train(run, &datagram);
     }
     return n == quinn_batch();
 }
@@ -39,13 +39,14 @@ static void by_quinn(struct run *run, const struct variant *self)
     int poll = check("epoll_create1", epoll_create1(EPOLL_CLOEXEC)), off = 0;
     (void)self;
     for (unsigned i = 0; i < run->regime->sockets; i++) {
-        /* It has no room for the drop counter: after the first drop it would lose the traffic class. */
+        /* quinn-udp leaves no control space for the drop counter: after the first drop the traffic
+         * class would be cut off. */
         check("SO_RXQ_OVFL", setsockopt(run->fds[i], SOL_SOCKET, SO_RXQ_OVFL, &off, sizeof off));
         struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
         check("epoll_ctl", epoll_ctl(poll, EPOLL_CTL_ADD, run->fds[i], &event));
     }
     struct quinn_receiver *quinn = quinn_new(run->fds, run->regime->sockets, run->regime->gro ? 65536 : 2048);
-    while (!run->over) {
+    while (!run->stopped) {
         int n = epoll_wait(poll, events, EVENTS, -1);
         if (n < 0 && errno != EINTR)
             check("epoll_wait", n);

@@ -1,5 +1,5 @@
-/* The receivers of this library: the loop of the header's first page, with what it costs to
- * read every field that the others read. */
+/* The receivers of this library: the loop from the top of the header, which also reads every field
+ * that the other receivers read. */
 #include "harness.h"
 
 #include <ringmsg.h>
@@ -30,7 +30,7 @@ static inline void take(struct run *run, const uint8_t *base, const struct ringm
     memcpy(&datagram.source, meta->source, 4);
     memcpy(&datagram.destination, meta->destination, 4);
     run->tally.trains += record->segment == 0 && record->segment_size != 0;
-    note(run, &datagram); /* trains come split */
+    account(run, &datagram); /* trains arrive split */
 }
 
 static void by_ringmsg(struct run *run, const struct variant *self)
@@ -54,12 +54,12 @@ static void by_ringmsg(struct run *run, const struct variant *self)
     const uint8_t *base = ringmsg_pool_base(pool);
     const struct ringmsg_wait wait = {.size = sizeof wait, .timeout_ns = -1, .spin_us = self->spin_us,
                                       .linger_us = self->sleep_us};
-    for (int n = 0; !run->over;) {
+    for (int n = 0; !run->stopped;) {
         n = ringmsg_next(ring, records, (uint32_t)n, records, metadata, BATCH, &wait);
         if (n == -EINTR)
             n = 0;
         done("next", n);
-        batch(run);
+        count_batch(run);
         for (int i = 0; i < n; i++) {
             if (records[i].result < 0)
                 done("record", records[i].result);
@@ -71,13 +71,16 @@ static void by_ringmsg(struct run *run, const struct variant *self)
 
 const struct variant variants[] = {
     {"ringmsg-plain", by_ringmsg, .flags = 0, .sleep_us = RINGMSG_LINGER_AUTO},
-    {"ringmsg-coop", by_ringmsg, .flags = RINGMSG_SETUP_COOP_TASKRUN, .sleep_us = RINGMSG_LINGER_AUTO},
+    {"ringmsg-coop", by_ringmsg, .flags = RINGMSG_SETUP_COOP_TASKRUN,
+     .sleep_us = RINGMSG_LINGER_AUTO},
     {"ringmsg-defer-0", by_ringmsg, .flags = RINGMSG_SETUP_DEFER_TASKRUN},
     {"ringmsg-auto", by_ringmsg, .flags = RINGMSG_SETUP_AUTO, .sleep_us = RINGMSG_LINGER_AUTO},
     {"ringmsg-100us", by_ringmsg, .flags = RINGMSG_SETUP_DEFER_TASKRUN, .sleep_us = FIXED_US},
-    {"ringmsg-spin", by_ringmsg, .flags = RINGMSG_SETUP_AUTO, .sleep_us = RINGMSG_LINGER_AUTO, .spin_us = 1000},
+    {"ringmsg-spin", by_ringmsg, .flags = RINGMSG_SETUP_AUTO, .sleep_us = RINGMSG_LINGER_AUTO,
+     .spin_us = 1000},
     {"ringmsg-recvmmsg-auto", by_ringmsg, .batch = RECVMMSG, .flags = RINGMSG_SETUP_AUTO,
      .sleep_us = RINGMSG_LINGER_AUTO},
-    {"ringmsg-recvmmsg-100us", by_ringmsg, .batch = RECVMMSG, .flags = RINGMSG_SETUP_AUTO, .sleep_us = FIXED_US},
+    {"ringmsg-recvmmsg-100us", by_ringmsg, .batch = RECVMMSG, .flags = RINGMSG_SETUP_AUTO,
+     .sleep_us = FIXED_US},
     {NULL, NULL, 0, 0, 0, 0},
 };

@@ -1,4 +1,4 @@
-/* Receivers on recvmsg(2), recvmmsg(2) and epoll(7), as one writes them by hand. */
+/* Receivers on recvmsg(2), recvmmsg(2) and epoll(7), as they are usually written. */
 #include "harness.h"
 
 #include <sys/epoll.h>
@@ -6,8 +6,8 @@
 
 enum { CONTROL = 128, BATCH_MAX = 64, EVENTS = 64 };
 
-/* Everything that one receive call fills. Made once; between calls only the lengths that the
- * kernel wrote are set again. */
+/* What one receive call fills. It is initialised once; between calls only the lengths that the
+ * kernel has changed are set again. */
 static struct mmsghdr messages[BATCH_MAX];
 static struct iovec pieces[BATCH_MAX];
 static struct sockaddr_in names[BATCH_MAX];
@@ -30,15 +30,15 @@ static void take(struct run *run, unsigned i, uint32_t length)
 {
     struct msghdr *header = &messages[i].msg_hdr;
     struct datagram datagram = {.payload = pieces[i].iov_base, .length = length};
-    take_source(&names[i], &datagram);
+    decode_source(&names[i], &datagram);
     for (struct cmsghdr *message = CMSG_FIRSTHDR(header); message; message = CMSG_NXTHDR(header, message))
-        take_message(message, &datagram);
-    note_train(run, &datagram);
+        decode_message(message, &datagram);
+    account_train(run, &datagram);
     header->msg_namelen = sizeof names[i];
     header->msg_controllen = CONTROL;
 }
 
-/* Receives one datagram. Whether there was one. */
+/* Receives one datagram. Returns whether there was one. */
 static bool receive_one(struct run *run, int fd, int flags)
 {
     ssize_t length = recvmsg(fd, &messages[0].msg_hdr, flags);
@@ -47,12 +47,12 @@ static bool receive_one(struct run *run, int fd, int flags)
             return false;
         check("recvmsg", length);
     }
-    batch(run);
+    count_batch(run);
     take(run, 0, (uint32_t)length);
     return true;
 }
 
-/* Receives what is there, up to `count`. How many came. */
+/* Receives up to `count` queued datagrams. Returns how many there were. */
 static unsigned receive_many(struct run *run, int fd, unsigned count, int flags)
 {
     int n = recvmmsg(fd, messages, count, flags, NULL);
@@ -61,7 +61,7 @@ static unsigned receive_many(struct run *run, int fd, unsigned count, int flags)
             return 0;
         check("recvmmsg", n);
     }
-    batch(run);
+    count_batch(run);
     for (int i = 0; i < n; i++)
         take(run, (unsigned)i, messages[i].msg_len);
     return (unsigned)n;
@@ -73,37 +73,38 @@ static void one_socket(const struct run *run)
         not_supported("one socket only");
 }
 
-static void nap(const struct variant *self)
+static void sleep_before_receive(const struct variant *self)
 {
     struct timespec time = {.tv_nsec = self->sleep_us * 1000L};
     if (self->sleep_us != 0)
         nanosleep(&time, NULL);
 }
 
-/* recvmsg(2), which blocks or is called again and again. */
+/* recvmsg(2), which blocks or polls in a loop. */
 static void by_recvmsg(struct run *run, const struct variant *self)
 {
     one_socket(run);
     set_up(run, 1);
     if (self->flags != 0)
         messages[0].msg_hdr.msg_control = NULL;
-    while (!run->over)
+    while (!run->stopped)
         receive_one(run, run->fds[0], self->spin_us ? MSG_DONTWAIT : 0);
 }
 
-/* recvmmsg(2), which blocks for the first; then perhaps a sleep, so that more come together. */
+/* recvmmsg(2), which blocks for the first datagram; then perhaps a sleep, so that the next call
+ * finds more. */
 static void by_recvmmsg(struct run *run, const struct variant *self)
 {
     one_socket(run);
     set_up(run, self->batch);
-    prctl(PR_SET_TIMERSLACK, 1); /* else a sleep takes 50 us longer */
-    while (!run->over)
-        if (receive_many(run, run->fds[0], self->batch, MSG_WAITFORONE) < self->batch && !run->over)
-            nap(self);
+    prctl(PR_SET_TIMERSLACK, 1); /* otherwise a sleep takes 50 us longer */
+    while (!run->stopped)
+        if (receive_many(run, run->fds[0], self->batch, MSG_WAITFORONE) < self->batch && !run->stopped)
+            sleep_before_receive(self);
 }
 
-/* epoll, level-triggered, and each ready socket until it is empty: after a call that was not
- * full there is no need for another that finds nothing. */
+/* epoll, level-triggered. Each ready socket is read until a call is not full, which saves a call
+ * that finds nothing. */
 static void by_epoll(struct run *run, const struct variant *self)
 {
     struct epoll_event events[EVENTS];
@@ -114,7 +115,7 @@ static void by_epoll(struct run *run, const struct variant *self)
         struct epoll_event event = {.events = EPOLLIN, .data.fd = run->fds[i]};
         check("epoll_ctl", epoll_ctl(poll, EPOLL_CTL_ADD, run->fds[i], &event));
     }
-    while (!run->over) {
+    while (!run->stopped) {
         int n = epoll_wait(poll, events, EVENTS, -1);
         if (n < 0 && errno != EINTR)
             check("epoll_wait", n);
@@ -125,8 +126,8 @@ static void by_epoll(struct run *run, const struct variant *self)
             else
                 while (receive_many(run, events[i].data.fd, self->batch, MSG_DONTWAIT) == self->batch)
                     ;
-        if (!run->over)
-            nap(self);
+        if (!run->stopped)
+            sleep_before_receive(self);
     }
 }
 
@@ -137,7 +138,7 @@ const struct variant variants[] = {
     {"recvmmsg-64", by_recvmmsg, .batch = 64},
     {"recvmmsg-64-sleep-100us", by_recvmmsg, .batch = 64, .sleep_us = 100},
     {"recvmmsg-64-sleep-1ms", by_recvmmsg, .batch = 64, .sleep_us = 1000},
-    {"recvmsg-no-control", by_recvmsg, .batch = 1, .flags = 1}, /* for the test: leaves something out */
+    {"recvmsg-no-control", by_recvmsg, .batch = 1, .flags = 1}, /* for the test: decodes less than it must */
     {"epoll-recvmsg", by_epoll, .batch = 1},
     {"epoll-recvmmsg-64", by_epoll, .batch = 64},
     {"epoll-recvmmsg-64-sleep-100us", by_epoll, .batch = 64, .sleep_us = 100},

@@ -1,6 +1,6 @@
 /* A multishot recvmsg loop on liburing, as its experts write it: provided buffers in a ring,
  * registered files and ring descriptor, one kernel entry that waits and reaps, buffers and
- * completions given back together. With a minimum wait it is the loop that batches best. */
+ * completions returned together. With a minimum wait it is the loop that batches best. */
 #include "harness.h"
 
 #include <liburing.h>
@@ -33,7 +33,7 @@ static void set_up(struct run *run, const struct variant *self)
     check_errno("register_ring_fd", io_uring_register_ring_fd(&ring));
     check_errno("register_files", io_uring_register_files(&ring, run->fds, run->regime->sockets));
 
-    /* Few enough to stay in the cache, enough that the request does not run dry. */
+    /* Few enough to stay in the cache, and enough that the request is not starved. */
     count = run->regime->gro ? 64 : 256;
     room = run->regime->gro ? 65536 + 256 : 2048 + 256;
     size_t size = count * sizeof(struct io_uring_buf);
@@ -62,7 +62,7 @@ static void arm(unsigned socket)
     io_uring_sqe_set_data64(sqe, socket);
 }
 
-/* Submits and waits: for one completion, or for a batch as long as the minimum wait lasts. */
+/* Submits and waits for one completion, or for a batch until the minimum wait is over. */
 static void submit_and_wait(const struct variant *self)
 {
     if (self->sleep_us == 0) {
@@ -71,7 +71,8 @@ static void submit_and_wait(const struct variant *self)
             check_errno("submit_and_wait", error);
         return;
     }
-    /* liburing 2.3 has no helper for it; min_wait_usec lies where its headers have padding. */
+    /* liburing 2.3 has no helper for this; min_wait_usec is at the offset of its headers'
+     * padding. */
     struct __kernel_timespec longest = {.tv_sec = 3600};
     struct { uint64_t sigmask; uint32_t size, min_wait_us; uint64_t time; } wait = {
         .size = 8, .min_wait_us = self->sleep_us, .time = (uintptr_t)&longest};
@@ -86,11 +87,11 @@ static void submit_and_wait(const struct variant *self)
 static void take(struct run *run, struct io_uring_recvmsg_out *out, uint32_t length)
 {
     struct datagram datagram = {.payload = io_uring_recvmsg_payload(out, &shape), .length = length};
-    take_source(io_uring_recvmsg_name(out), &datagram);
+    decode_source(io_uring_recvmsg_name(out), &datagram);
     for (struct cmsghdr *message = io_uring_recvmsg_cmsg_firsthdr(out, &shape); message;
          message = io_uring_recvmsg_cmsg_nexthdr(out, &shape, message))
-        take_message(message, &datagram);
-    note_train(run, &datagram);
+        decode_message(message, &datagram);
+    account_train(run, &datagram);
 }
 
 static void by_multishot(struct run *run, const struct variant *self)
@@ -98,12 +99,12 @@ static void by_multishot(struct run *run, const struct variant *self)
     set_up(run, self);
     for (unsigned i = 0; i < run->regime->sockets; i++)
         arm(i);
-    while (!run->over) {
+    while (!run->stopped) {
         struct io_uring_cqe *cqe;
         unsigned head, seen = 0;
         int given = 0;
         submit_and_wait(self);
-        batch(run);
+        count_batch(run);
         io_uring_for_each_cqe(&ring, head, cqe) {
             seen++;
             if (!(cqe->flags & IORING_CQE_F_MORE))
@@ -120,7 +121,7 @@ static void by_multishot(struct run *run, const struct variant *self)
             io_uring_buf_ring_add(buffers, buffer, room, (unsigned short)number,
                                   io_uring_buf_ring_mask(count), given++);
         }
-        /* As io_uring_buf_ring_cq_advance(), for completions without a buffer, too. */
+        /* Like io_uring_buf_ring_cq_advance(), but some completions have no buffer. */
         io_uring_buf_ring_advance(buffers, given);
         io_uring_cq_advance(&ring, seen);
     }

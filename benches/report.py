@@ -19,7 +19,7 @@ PLOTS = [
 
 
 def aligned(rows: list[list[str]]) -> str:
-    """A table of text: the first column to the left, the rest to the right."""
+    """Formats a table as text: the first column left-aligned, the others right-aligned."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths)))
@@ -28,13 +28,14 @@ def aligned(rows: list[list[str]]) -> str:
 
 
 def markdown(rows: list[list[str]], left: int = 1) -> str:
-    """The same as Markdown; `left` columns to the left."""
+    """Formats a table as Markdown, with `left` columns left-aligned."""
     rule = ["---"] * left + ["---:"] * (len(rows[0]) - left)
     return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])
 
 
 def overview(cells: Cells) -> list[list[str]]:
-    """CPU per datagram, receivers down, regimes across. Brackets: later than ours, so it does not count."""
+    """CPU time per datagram, one line per receiver, one column per regime. A figure in brackets is
+    of a peer that is later than ours, and so does not count."""
     regimes = [regime for regime in REGIMES if regime.name in cells]
     rows = [["ns per datagram", *(regime.title for regime in regimes)]]
     for row in ROWS:
@@ -53,13 +54,13 @@ def overview(cells: Cells) -> list[list[str]]:
 
 
 def ranges(cell: dict[str, Any], figure: str) -> str:
-    """Median, and in brackets the extremes."""
+    """The median, with the extremes in brackets."""
     low, high = min(cell[figure]), max(cell[figure])
     return f"{number(median(cell, figure))} ({number(low)}-{number(high)})"
 
 
 def details(regime: Regime, cells: Cells) -> list[list[str]]:
-    """One regime's table."""
+    """The table of one regime."""
     rows = cells[regime.name]
     best = best_peer(regime.name, rows)
     ping = regime.name == "ping"
@@ -86,7 +87,7 @@ def details(regime: Regime, cells: Cells) -> list[list[str]]:
 
 
 def goal_rows(cells: Cells, tables: Tables) -> list[list[str]]:
-    """Goal, figure, verdict."""
+    """The table of the goals: goal, figure, verdict."""
     rows = [["goal", "at most", "measured", "", "medians"]]
     for verdict in verdicts(cells, tables):
         figure = "-" if verdict.figure is None else f"{verdict.figure:.2f}"
@@ -95,7 +96,7 @@ def goal_rows(cells: Cells, tables: Tables) -> list[list[str]]:
 
 
 def binding_tables(tables: Tables) -> dict[str, list[list[str]]]:
-    """The Python and Go tables; ratios to the first row."""
+    """The Python and Go tables, with ratios to the first row."""
     result: dict[str, list[list[str]]] = {}
     for title, unordered in tables.items():
         rows = {name: unordered[name] for name in sorted(unordered, key=lambda name: "ringmsg" in name)}
@@ -112,7 +113,7 @@ def binding_tables(tables: Tables) -> dict[str, list[list[str]]]:
 
 
 def terminal(cells: Cells, tables: Tables) -> str:
-    """What `make bench` prints in the end."""
+    """What `make bench` prints at the end."""
     parts = []
     if cells:
         parts += [aligned(overview(cells)), "(in brackets: later than ringmsg, AUTO by more than a tenth at the 99th "
@@ -126,7 +127,7 @@ def terminal(cells: Cells, tables: Tables) -> str:
 
 
 def conditions(document: dict[str, Any]) -> str:
-    """Where, when and how it was measured."""
+    """Where, when and how the figures were measured."""
     machine = document["machine"]
     rows = [["", ""], *([name, str(value)] for name, value in machine.items())]
     rows += [["command", f"`{document['command']}`"], ["rounds", str(document["rounds"])],
@@ -138,7 +139,7 @@ def conditions(document: dict[str, Any]) -> str:
 
 
 def sections(document: dict[str, Any], folder: Path) -> dict[str, str]:
-    """The generated sections, by name; of the plots those that lie in the folder."""
+    """The generated sections, by name, including the plots that exist in the folder."""
     cells: Cells = document["cells"]
     tables: Tables = document["bindings"]
     every = []
@@ -160,7 +161,7 @@ def sections(document: dict[str, Any], folder: Path) -> dict[str, str]:
 
 
 def rewrite(path: Path, document: dict[str, Any]) -> None:
-    """Puts each section between its markers; what is written around them stays."""
+    """Replaces each section between its markers. The text around them is kept."""
     text = path.read_text()
     for name, body in sections(document, path.parent).items():
         begin, end = f"<!-- {name} -->", f"<!-- end {name} -->"

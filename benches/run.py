@@ -2,8 +2,8 @@
 
     python benches/run.py [CELL...] [--rounds 7] [--seconds 0.5]
 
-A CELL is "regime", "regime/receiver", "/receiver", "python" or "go"; without one everything is measured.
-What is measured again takes its old figures' place in bench.json.
+A CELL is "regime", "regime/receiver", "/receiver", "python" or "go". Without one every cell is
+measured. New figures of a cell replace its old ones in bench.json.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LANGUAGES = ("python", "go")
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cells", nargs="*", metavar="CELL")
     parser.add_argument("--rounds", type=int, default=7)
@@ -51,7 +51,7 @@ def machine() -> dict[str, Any]:
     )
     hypervisor = " in a virtual machine" if "hypervisor" in Path("/proc/cpuinfo").read_text() else ""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    # of the fork's release, only what Linux itself names is of interest to a reader
+    # the part of the release that names the Linux version
     release = platform.release().split("-")[0]
     compiler = subprocess.run([os.environ.get("CC", "cc"), "--version"], capture_output=True, text=True).stdout
     return {
@@ -64,7 +64,7 @@ def machine() -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The figures so far."""
+    """Reads the figures so far."""
     if path.exists():
         document: dict[str, Any] = json.loads(path.read_text())
         return document
@@ -72,7 +72,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, document: dict[str, Any]) -> None:
-    """One line a cell, so that a change of figures reads as such."""
+    """Writes one line per cell, so that a diff shows which figures changed."""
     head = {name: value for name, value in document.items() if name not in ("cells", "bindings")}
     lines = [f' {json.dumps(name)}: {json.dumps(value)}' for name, value in head.items()]
     for part in ("cells", "bindings"):
@@ -86,7 +86,7 @@ def write(path: Path, document: dict[str, Any]) -> None:
 
 
 def command_line(given: argparse.Namespace) -> str:
-    """How to measure the same again."""
+    """The command that repeats the measurement."""
     words = ["make", "bench", f"ROUNDS={given.rounds}", f"SECONDS={given.seconds:g}"]
     if given.cells:
         words.append(f"CELLS={' '.join(given.cells)}")
@@ -94,7 +94,7 @@ def command_line(given: argparse.Namespace) -> str:
 
 
 def measure_all(given: argparse.Namespace, document: dict[str, Any]) -> list[str]:
-    """Measures what was asked for, into the document. What failed."""
+    """Measures the requested cells and stores them in the document. Returns the failures."""
     run = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     whole = not given.cells
     c_cells = [word for word in given.cells if word not in LANGUAGES]
@@ -122,7 +122,8 @@ def measure_all(given: argparse.Namespace, document: dict[str, Any]) -> list[str
 
 
 def main() -> int:
-    """0: measured, whatever the figures; 1: a receiver failed, or its books did not balance."""
+    """Returns 0 if everything was measured, whatever the figures, and 1 if a receiver failed or
+    lost datagrams."""
     given = arguments()
     if given.list:
         print("\n".join(f"{regime.name}/{row.name}" for regime, row in select([])), "python", "go", sep="\n")
@@ -139,7 +140,7 @@ def main() -> int:
     write(given.json, document)
     print(report.terminal(document["cells"], document["bindings"]))
     if not given.no_report:
-        import plots  # matplotlib is slow to load, and not needed otherwise
+        import plots  # matplotlib is slow to load, and only needed here
 
         plots.draw(document, ROOT / "docs")
         report.rewrite(ROOT / "docs/performance.md", document)

@@ -1,4 +1,4 @@
-/* The sender of the benchmark: paced by a busy loop on a processor of its own. */
+/* The sender of the benchmark, paced by a busy loop on a processor of its own. */
 #include "sender.h"
 
 #include <signal.h>
@@ -8,14 +8,14 @@ enum { CHUNK_MAX = 64, TRAIN = SEGMENT * SEGMENTS };
 struct sender {
     const struct run *run;
     const struct regime *regime;
-    struct board *board;
+    struct shared_page *shared_page;
     int fd;
     uint64_t sequence, sent;
     struct sockaddr_in to[SOCKETS_MAX];
     struct mmsghdr messages[CHUNK_MAX];
     struct iovec pieces[CHUNK_MAX];
-    uint8_t *payloads;           /* CHUNK_MAX of them */
-    unsigned size, segment;      /* of one message, and of a datagram in it */
+    uint8_t *payloads;           /* CHUNK_MAX payloads */
+    unsigned size, segment;      /* bytes of one message, and of one datagram in it */
 };
 
 static int64_t now(void)
@@ -43,7 +43,7 @@ static void set_up(struct sender *s)
     s->fd = check("socket", socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     check("bind", bind(s->fd, (struct sockaddr *)&own, length));
     check("getsockname", getsockname(s->fd, (struct sockaddr *)&own, &length));
-    s->board->source_port = own.sin_port;
+    s->shared_page->source_port = own.sin_port;
     check("IP_TOS", setsockopt(s->fd, IPPROTO_IP, IP_TOS, &traffic_class, sizeof traffic_class));
     setsockopt(s->fd, SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer);
     if (s->regime->gro)
@@ -86,7 +86,7 @@ static void send_chunk(struct sender *s, unsigned messages)
         stamp_message(s, i, s->regime->stamp_each);
     for (unsigned done = 0; done < messages;) {
         int n = sendmmsg(s->fd, s->messages + done, messages - done, 0);
-        if (n < 0) { /* what was not sent must not be looked for */
+        if (n < 0) { /* a datagram that was not sent must not be counted */
             if (errno == EINTR || errno == ENOBUFS || errno == EAGAIN)
                 continue;
             check("sendmmsg", n);
@@ -105,7 +105,7 @@ static void send_many(struct sender *s, unsigned datagrams)
     }
 }
 
-/* At the regime's rate, in pieces of burst datagrams. */
+/* Sends at the regime's rate, in bursts. */
 static void send_paced(struct sender *s, int64_t ns)
 {
     unsigned piece = s->regime->burst ? s->regime->burst : s->regime->chunk * (s->size / s->segment);
@@ -134,7 +134,7 @@ static void stop(pid_t receiver)
     for (;;) {
         FILE *file = fopen(path, "r");
         if (file == NULL)
-            fail("the receiver is gone");
+            fail("the receiver has exited");
         size_t length = fread(text, 1, sizeof text - 1, file);
         fclose(file);
         text[length] = 0;
@@ -145,7 +145,7 @@ static void stop(pid_t receiver)
     }
 }
 
-/* Fills the queue while the receiver is stopped, and lets it drain it. */
+/* Fills the receive queue while the receiver is stopped, then lets the receiver drain it. */
 static void fill_and_drain(struct sender *s, int64_t ns, pid_t receiver)
 {
     for (int64_t start = now(); now() - start < ns;) {
@@ -156,22 +156,23 @@ static void fill_and_drain(struct sender *s, int64_t ns, pid_t receiver)
     }
 }
 
-/* One datagram and its answer at a time. The sender does not sleep: what is measured is how
- * long the receiver takes to wake, to read and to answer. */
+/* Sends one datagram at a time and waits for its answer. The sender does not sleep, so this
+ * measures how long the receiver takes to wake, read and answer. */
 static void ping(struct sender *s, int64_t ns)
 {
-    struct board *board = s->board;
-    board->round_trips = 0;
+    struct shared_page *shared_page = s->shared_page;
+    shared_page->round_trips = 0;
     for (int64_t start = now(), sent; (sent = now()) - start < ns;) {
         uint8_t answer[SMALL];
         send_chunk(s, 1);
         while (recv(s->fd, answer, sizeof answer, MSG_DONTWAIT) < 0)
             if (now() - sent > 5000000000)
                 fail("no answer to a ping within 5 s");
-        int64_t took = now() - sent;
-        if (board->round_trips < sizeof board->round_trip_ns / sizeof board->round_trip_ns[0])
-            board->round_trip_ns[board->round_trips++] = (uint32_t)took;
-        while (now() - sent - took < 250000) /* so that the receiver is asleep again, its linger over */
+        int64_t elapsed = now() - sent;
+        if (shared_page->round_trips <
+            sizeof shared_page->round_trip_ns / sizeof shared_page->round_trip_ns[0])
+            shared_page->round_trip_ns[shared_page->round_trips++] = (uint32_t)elapsed;
+        while (now() - sent - elapsed < 250000) /* until the receiver sleeps again and its linger is over */
             ;
     }
 }
@@ -187,8 +188,8 @@ static void send_for(struct sender *s, double seconds, pid_t receiver)
         send_paced(s, ns);
 }
 
-/* Sends a mark until it has been seen. */
-static void mark(struct sender *s, uint64_t what, atomic_uint *seen)
+/* Sends a marker until the receiver has seen it. */
+static void send_marker(struct sender *s, uint64_t what, atomic_uint *seen)
 {
     uint8_t payload[SMALL] = "";
     wait_until_drained(s);
@@ -200,22 +201,23 @@ static void mark(struct sender *s, uint64_t what, atomic_uint *seen)
             if (atomic_load(seen))
                 return;
     }
-    fail(what == MARK_START ? "the receiver does not see the first mark" : "the receiver does not see the last mark");
+    fail(what == MARKER_START ? "the receiver does not see the first marker"
+                              : "the receiver does not see the last marker");
 }
 
-void send_traffic(const struct run *run, struct board *board, double seconds, pid_t receiver)
+void send_traffic(const struct run *run, struct shared_page *shared_page, double seconds, pid_t receiver)
 {
     static struct sender sender;
-    sender = (struct sender){.run = run, .regime = run->regime, .board = board};
+    sender = (struct sender){.run = run, .regime = run->regime, .shared_page = shared_page};
     pin(1);
     set_up(&sender);
     send_for(&sender, seconds < 0.5 ? seconds / 4 : 0.125, receiver); /* warm-up */
-    mark(&sender, MARK_START, &board->started);
+    send_marker(&sender, MARKER_START, &shared_page->started);
     sleep_us(1000);
     sender.sent = 0;
     int64_t start = now();
     send_for(&sender, seconds, receiver);
-    board->elapsed_ns = now() - start;
-    board->sent = sender.sent;
-    mark(&sender, MARK_END, &board->ended);
+    shared_page->elapsed_ns = now() - start;
+    shared_page->sent = sender.sent;
+    send_marker(&sender, MARKER_END, &shared_page->ended);
 }

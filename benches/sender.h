@@ -4,20 +4,20 @@
 
 #include "harness.h"
 
-struct board {
-    atomic_uint started, ended;  /* the receiver has seen the mark */
-    uint64_t sent;               /* datagrams between the marks */
+struct shared_page {
+    atomic_uint started, ended;  /* the receiver has seen the marker */
+    uint64_t sent;               /* datagrams between the markers */
     int64_t elapsed_ns;
     uint32_t source_port;        /* network byte order */
     uint64_t round_trips;
     uint32_t round_trip_ns[1 << 17];
 };
 
-/* Sends the regime's traffic to run->fds, which it has inherited, between two marks. */
-void send_traffic(const struct run *run, struct board *board, double seconds, pid_t receiver);
+/* Sends the regime's traffic, between two markers, to the inherited sockets run->fds. */
+void send_traffic(const struct run *run, struct shared_page *shared_page, double seconds, pid_t receiver);
 
 void pin(int processor);
-/* Bytes in the receive queues; *drops: socket buffers dropped so far. */
+/* The bytes in the receive queues. Stores the socket buffers dropped so far in *drops. */
 uint64_t queued(const struct run *run, uint64_t *drops);
 
 #endif

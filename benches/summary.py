@@ -1,4 +1,4 @@
-"""Medians, ratios and goals, from the rounds' values."""
+"""Medians, ratios and goals, from the values of the rounds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cells import BINDING_GOALS, GOALS, OURS, REGIME, ROW, BindingGoal, Goal
 
 Cells = dict[str, dict[str, dict[str, Any]]]
 INSTRUCTIONS = Path(__file__).resolve().parent / "instructions/figures.txt"
-LATENCY_MARGIN = 1.10  # a peer counts for CPU if its p99 is at most this much of ours
+LATENCY_MARGIN = 1.10  # a peer counts for CPU if its p99 is at most this multiple of ours
 FIGURES = ("cpu_ns", "dropped", "per_wait", "rate", "cpu_share", "p50", "p99", "p999")
 
 
@@ -21,18 +21,18 @@ def measured(cell: dict[str, Any] | None, figure: str = "cpu_ns") -> bool:
 
 
 def median(cell: dict[str, Any], figure: str) -> float:
-    """The rounds' median."""
+    """The median of the rounds."""
     return float(statistics.median(cell[figure]))
 
 
 def number(value: float) -> str:
-    """Three or four figures."""
+    """Formats a number with three or four digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def ratio(mine: dict[str, Any], theirs: dict[str, Any], figure: str = "cpu_ns") -> float:
-    """The median of the ratios within a round; of cells that were measured in different runs, the
-    ratio of the medians."""
+    """The median of the ratios within each round. For cells that were measured in different runs,
+    the ratio of the medians."""
     a, b = mine[figure], theirs[figure]
     if mine.get("run") == theirs.get("run") and len(a) == len(b):
         return float(statistics.median(x / y for x, y in zip(a, b)))
@@ -40,7 +40,8 @@ def ratio(mine: dict[str, Any], theirs: dict[str, Any], figure: str = "cpu_ns") 
 
 
 def counts(regime: str, cells: dict[str, dict[str, Any]], name: str) -> bool:
-    """Whether a peer counts in this CPU cell: it must not be later than ours by more than a tenth."""
+    """Whether a peer counts in this CPU cell: its latency must not exceed ours by more than a
+    tenth."""
     ours, peer = cells.get(OURS), cells.get(name)
     if ROW[name].ours or not measured(peer) or peer is None or "error" in peer:
         return False
@@ -50,13 +51,13 @@ def counts(regime: str, cells: dict[str, dict[str, Any]], name: str) -> bool:
 
 
 def best_peer(regime: str, cells: dict[str, dict[str, Any]], figure: str = "cpu_ns") -> str | None:
-    """The peer that counts, and needs least."""
+    """The peer that counts and needs the least."""
     peers = [name for name in cells if name in ROW and counts(regime, cells, name) and measured(cells[name], figure)]
     return min(peers, key=lambda name: median(cells[name], figure), default=None)
 
 
 def summarize(cells: Cells) -> None:
-    """Puts medians, extremes and the ratio to the best peer into each cell."""
+    """Adds medians, extremes and the ratio to the best peer to each cell."""
     for regime, rows in cells.items():
         best = best_peer(regime, rows)
         for name, cell in rows.items():
@@ -78,13 +79,13 @@ def summarize(cells: Cells) -> None:
 
 @dataclass
 class Verdict:
-    """A goal, what was measured, and how far it is."""
+    """A goal, what was measured, and the difference."""
 
     text: str
     limit: float
     figure: float | None
     detail: str
-    alone: bool = False  # no peer counts: each is later by more than the margin
+    alone: bool = False  # no peer counts: the latency of each exceeds the margin
 
     @property
     def reached(self) -> bool:
@@ -92,7 +93,7 @@ class Verdict:
 
     @property
     def words(self) -> str:
-        """For tables."""
+        """The verdict for tables."""
         if self.alone:
             return "reached: no peer counts"
         if self.figure is None:
@@ -103,7 +104,7 @@ class Verdict:
 
 
 def judge(goal: Goal, cells: Cells) -> Verdict:
-    """One goal of the C rows."""
+    """Judges one goal of the C rows."""
     rows = cells.get(goal.regime, {})
     against = goal.against or best_peer(goal.regime, rows)
     mine = rows.get(goal.row)
@@ -119,7 +120,7 @@ def judge(goal: Goal, cells: Cells) -> Verdict:
 
 
 def judge_binding(goal: BindingGoal, tables: dict[str, dict[str, dict[str, Any]]]) -> Verdict:
-    """One goal of the Python or Go rows."""
+    """Judges one goal of the Python or Go rows."""
     table = tables.get(goal.table, {})
     peers = [name for name in goal.against if measured(table.get(name))]
     if not peers or not measured(table.get(goal.row)):
@@ -131,7 +132,8 @@ def judge_binding(goal: BindingGoal, tables: dict[str, dict[str, dict[str, Any]]
 
 
 def judge_drops(cells: Cells) -> Verdict:
-    """The share that ours drops above the best peer's, in the regime where that is most."""
+    """The drop share of ours above that of the best peer, in the regime where the difference is
+    largest."""
     worst, detail = None, ""
     for regime, rows in cells.items():
         peers = [name for name in rows if not ROW[name].ours and measured(rows[name], "dropped")]
@@ -147,7 +149,8 @@ def judge_drops(cells: Cells) -> Verdict:
 
 
 def judge_engine(cells: Cells) -> Verdict:
-    """The recvmmsg engine, to the same written by hand, in the regime where it is worst."""
+    """The recvmmsg engine against the same loop written by hand, in the regime where the ratio is
+    worst."""
     mine, theirs = "ringmsg-recvmmsg-100us", "epoll-recvmmsg-64-sleep-100us"
     worst, detail = None, ""
     for regime, rows in cells.items():
@@ -161,7 +164,8 @@ def judge_engine(cells: Cells) -> Verdict:
 
 
 def judge_instructions() -> Verdict:
-    """Our own share, which callgrind counts: `make instructions` writes the file."""
+    """The instructions of the library itself, counted by callgrind: `make instructions` writes the
+    file."""
     text, limit = "instructions per record, metadata and release, to a loop by hand", 1.20
     for line in INSTRUCTIONS.read_text().splitlines() if INSTRUCTIONS.exists() else []:
         if line.startswith("metadata"):
@@ -171,7 +175,7 @@ def judge_instructions() -> Verdict:
 
 
 def verdicts(cells: Cells, tables: dict[str, dict[str, dict[str, Any]]]) -> list[Verdict]:
-    """All goals."""
+    """Judges all goals."""
     return (
         [judge(goal, cells) for goal in GOALS]
         + [judge_drops(cells), judge_engine(cells), judge_instructions()]

@@ -1,4 +1,4 @@
-"""That the harness works: every receiver in one regime, one round. Nothing here looks at how fast."""
+"""Tests that the harness works: every receiver in one regime, one round. No test depends on speed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 import report
 import summary
-from cells import GOALS, OURS, REGIMES, ROW, ROWS, meet, select
-from measure import in_turn
+from cells import GOALS, OURS, REGIMES, ROW, ROWS, is_measured_in, select
+from measure import round_order
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs/performance.md"
@@ -23,12 +23,12 @@ PROGRAMS = HERE.parent / "build/bench"
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What one run wrote."""
+    """The document that one run wrote."""
     file = tmp_path_factory.mktemp("bench") / "bench.json"
     command = [sys.executable, str(HERE / "run.py"), "bursts", "drained-gro/ringmsg-auto", "ping/ringmsg-auto",
                "--rounds", "1", "--seconds", "0.05", "--no-report", "--json", str(file)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert run.returncode == 0, run.stderr  # 1: a receiver failed, or lost a datagram nobody dropped
+    assert run.returncode == 0, run.stderr  # 1: a receiver failed, or lost a datagram that no counter counts as dropped
     assert "to best peer" in run.stdout
     found: dict[str, Any] = json.loads(file.read_text())
     return found
@@ -36,7 +36,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_every_receiver_has_its_figures(document: dict[str, Any]) -> None:
     cells = document["cells"]["bursts"]
-    assert set(cells) == {row.name for row in ROWS if meet(REGIMES[3], row)}
+    assert set(cells) == {row.name for row in ROWS if is_measured_in(REGIMES[3], row)}
     for name, cell in cells.items():
         if "not_supported" in cell:
             assert cell["not_supported"]
@@ -51,7 +51,7 @@ def test_every_receiver_has_its_figures(document: dict[str, Any]) -> None:
     assert len(document["goals"]) > len(GOALS)
 
 
-def test_one_cell_alone_takes_its_old_place(document: dict[str, Any], tmp_path: Path) -> None:
+def test_a_cell_measured_again_replaces_its_old_figures(document: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     file.write_text(json.dumps(document))
     command = [sys.executable, str(HERE / "run.py"), "ping/ringmsg-auto", "--rounds", "2", "--seconds", "0.02",
@@ -62,7 +62,7 @@ def test_one_cell_alone_takes_its_old_place(document: dict[str, Any], tmp_path: 
     assert merged["cells"]["bursts"] == document["cells"]["bursts"]
 
 
-def test_a_receiver_that_leaves_something_out_is_found_out() -> None:
+def test_a_receiver_that_decodes_less_is_detected() -> None:
     command = [str(PROGRAMS / "receive_sockets"), "recvmsg-no-control", "paced-10k", "0.02"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert run.returncode == 1
@@ -76,16 +76,16 @@ def test_a_late_peer_does_not_count() -> None:
     assert summary.best_peer("drained-64", cells) == "recvmmsg-64"
 
 
-def test_ratios_are_those_within_a_round() -> None:
+def test_ratios_are_computed_within_a_round() -> None:
     mine, theirs = {"run": "a", "cpu_ns": [10.0, 20.0, 90.0]}, {"run": "a", "cpu_ns": [20.0, 40.0, 100.0]}
     assert summary.ratio(mine, theirs) == 0.5
     assert summary.ratio(mine, theirs | {"run": "b", "cpu_ns": [80.0]}) == 0.25
 
 
-def test_nobody_is_first_twice() -> None:
+def test_no_receiver_is_first_twice() -> None:
     for regime in REGIMES:
         cells = [cell for cell in select([]) if cell[0] is regime]
-        rounds = [in_turn(cells, number) for number in range(7)]
+        rounds = [round_order(cells, number) for number in range(7)]
         assert len({order[0][1].name for order in rounds}) == 7, regime.name
         assert all(sorted(cell[1].name for cell in order) == sorted(cell[1].name for cell in cells) for order in rounds)
 

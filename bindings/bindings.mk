@@ -1,17 +1,18 @@
-# The bindings: included by the Makefile.
-# make test-python  tests the Python package, in a virtual environment of its own (.venv)
-# make bench-python measures it beside socket, asyncio and uvloop
-# make test-go      tests the Go package; with quic-go, in a nested module
-# make test-sandboxed  tests both where io_uring is forbidden: on the recvmmsg engine
+# The bindings. The Makefile includes this file.
+#
+# make test-python        tests the Python package, in a virtual environment (.venv)
+# make bench-python       measures the Python package beside socket, asyncio and uvloop
+# make test-go            tests the Go package, also with quic-go in a nested module
+# make test-sandboxed     tests both packages where a seccomp filter forbids io_uring, on recvmmsg
 
 PYTHON ?= python3
 PYTHON_DIR := bindings/python
 VENV := .venv
-# What a checkout's own programs find the library by.
+# The pkg-config file for programs of this checkout.
 PKGCONFIG_DIR := $(CURDIR)/target/pkgconfig
 
 .PHONY: test-python bench-python test-sandboxed
-# What the bindings promise holds in a container whose seccomp filter forbids io_uring.
+# The tests of the bindings pass in a container whose seccomp filter forbids io_uring.
 test-sandboxed: build/tests/without_io_uring build $(VENV)/.ready $(PKGCONFIG_DIR)/ringmsg.pc
 	cd $(PYTHON_DIR) && PYTHONPATH=src $(abspath $<) $(abspath $(VENV))/bin/python -m pytest -q
 	PKG_CONFIG_PATH=$(PKGCONFIG_DIR) LD_LIBRARY_PATH=$(PROFILE_DIR) RINGMSG_LIBRARY_DIR=$(PROFILE_DIR) \
@@ -40,7 +41,7 @@ $(PKGCONFIG_DIR)/ringmsg.pc: bindings/bindings.mk Cargo.toml
 		"Version: $$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" \
 		'Libs: -L$(PROFILE_DIR) -lringmsg' 'Cflags: -I$(CURDIR)/include' > $@
 
-# Go 1.24 or later: the one in the path, or the one from PyPI in the project's .venv.
+# Needs Go 1.24 or later, in the path or from PyPI in the project's .venv.
 .PHONY: test-go
 test-go: build $(PKGCONFIG_DIR)/ringmsg.pc
 	PKG_CONFIG_PATH=$(PKGCONFIG_DIR) LD_LIBRARY_PATH=$(PROFILE_DIR) \

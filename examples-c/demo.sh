@@ -1,6 +1,7 @@
 #!/bin/sh
-# What `make demo` runs: udp_receive against udp_send, over IPv4 and IPv6 loopback, and once into
-# a socket buffer that is too small, so that the kernel has to drop. udp_receive keeps the books.
+# `make demo`: udp_receive against udp_send over IPv4 and IPv6 loopback, and once with a receive
+# buffer that is too small, so that the kernel must drop datagrams. udp_receive accounts for every
+# one.
 set -u
 programs=$1
 failed=0

@@ -1,5 +1,5 @@
-/* What the examples share: failing with a sentence, opening a socket, a pool for it, naming a mode,
- * keeping to a processor, time. */
+/* Shared by the examples: error handling, a socket, a pool for it, the name of a mode, pinning,
+ * clocks. */
 #ifndef EXAMPLE_H
 #define EXAMPLE_H
 
@@ -26,7 +26,8 @@
 #define UDP_SEGMENT 103
 #endif
 
-/* The value of a library call; a failure ends the program with the library's own sentence. */
+/* Returns the value of a library call. A failure ends the program with the library's
+ * explanation. */
 static inline int check(const char *what, int value)
 {
     char why[512];
@@ -37,7 +38,7 @@ static inline int check(const char *what, int value)
     exit(1);
 }
 
-/* The same for a system call. */
+/* Returns the value of a system call. A failure ends the program. */
 static inline int check_sys(const char *what, long value)
 {
     if (value >= 0)
@@ -46,8 +47,8 @@ static inline int check_sys(const char *what, long value)
     exit(1);
 }
 
-/* A UDP socket bound to, or connected to, a numeric address and port. Exit status 77 says that
- * this machine has no such address. */
+/* Makes a UDP socket that is bound or connected to a numeric address and port. Exit status 77: this
+ * machine has no such address. */
 static inline int udp_socket(const char *address, const char *port,
                              int (*attach)(int, const struct sockaddr *, socklen_t))
 {
@@ -70,13 +71,13 @@ static inline int udp_socket(const char *address, const char *port,
 /* The port that a socket is bound to. */
 static inline unsigned port_of(int fd)
 {
-    struct sockaddr_in6 address; /* the port is at the same place in sockaddr_in */
+    struct sockaddr_in6 address; /* sockaddr_in has the port at the same offset */
     socklen_t length = sizeof address;
     check_sys("getsockname", getsockname(fd, (struct sockaddr *)&address, &length));
     return ntohs(address.sin6_port);
 }
 
-/* A pool with space for all that the socket's options bring with a datagram. */
+/* Makes a pool with room for everything that the socket's options add to a datagram. */
 static inline struct ringmsg_pool *pool_for(struct ringmsg_ring *ring, int fd)
 {
     struct ringmsg_pool_config config;
@@ -96,16 +97,16 @@ static inline const char *mode_name(uint32_t flags)
                                                 : "plain";
 }
 
-/* Keeps the calling thread on one processor. */
+/* Pins the calling thread to one processor. */
 static inline void pin(int processor)
 {
     cpu_set_t set;
     CPU_ZERO(&set);
     CPU_SET(processor, &set);
-    sched_setaffinity(0, sizeof set, &set); /* if it cannot be had, the scheduler chooses */
+    sched_setaffinity(0, sizeof set, &set); /* on failure the scheduler chooses */
 }
 
-/* CLOCK_MONOTONIC; CLOCK_THREAD_CPUTIME_ID: the CPU time that this thread has used. */
+/* CLOCK_MONOTONIC, or CLOCK_THREAD_CPUTIME_ID for the CPU time of the calling thread. */
 static inline int64_t clock_ns(clockid_t clock)
 {
     struct timespec time;

@@ -1,10 +1,10 @@
-/* The same traffic in each task-work mode, and with plain recvfrom(2): what does it cost?
+/* Measures the same traffic in each task-work mode, and with plain recvfrom(2).
  *
  *   modes [RATE [MILLISECONDS [RUNS]]]     datagrams per second, 0: as many as the sender can
  *
- * Two threads, sender and receiver, on a processor each if there are two. First a stream of
- * datagrams at the rate, then round trips one at a time. The runs go round all modes in turn, so
- * that a slow minute of the machine hits them all; the table has the medians. */
+ * Two threads, sender and receiver, run on a processor each if there are two. The sender sends a
+ * stream of datagrams at the rate, then round trips one at a time. Each run measures every mode
+ * once, so that a slow minute of the machine affects all of them. The table shows the medians. */
 #include "traffic.h"
 
 enum { BATCH = 256 };
@@ -35,7 +35,8 @@ struct receiver {
     int held;
 };
 
-/* Receives one batch, and sends it back if so wished: how many datagrams; 0: 50 ms without. */
+/* Receives one batch, and sends it back if `echo` is set. Returns the number of datagrams, or 0 if
+ * none arrives within 50 ms. */
 static int receive(struct receiver *to, int echo)
 {
     struct sockaddr_in source;
@@ -61,18 +62,18 @@ static uint64_t wakes(const struct receiver *receiver, const struct rusage *usag
 {
     struct ringmsg_stats stats = {.size = sizeof stats};
     if (receiver->ring == NULL)
-        return (uint64_t)usage->ru_nvcsw; /* it sleeps once for each */
+        return (uint64_t)usage->ru_nvcsw; /* recvfrom(2) sleeps once per datagram */
     check("stats", ringmsg_ring_stats(receiver->ring, &stats));
     return stats.wakes;
 }
 
 static void open_receiver(struct receiver *receiver, const struct mode *mode)
 {
-    struct timeval patience = {0, 50000};
+    struct timeval timeout = {0, 50000};
     int buffer = 4 << 20;
     memset(receiver, 0, sizeof *receiver);
     receiver->fd = udp_socket("127.0.0.1", "0", bind);
-    setsockopt(receiver->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(receiver->fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
     setsockopt(receiver->fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
     if (mode->engine == RINGMSG_ENGINE_AUTO)
         return;
@@ -105,7 +106,7 @@ static void run(const struct mode *mode, long rate, long ms, double cell[COLUMNS
 
     getrusage(RUSAGE_THREAD, &before);
     uint64_t wakes_before = wakes(&receiver, &before);
-    int64_t cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID); /* SQPOLL's kernel thread included */
+    int64_t cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID); /* includes SQPOLL's kernel thread */
     pthread_create(&thread, NULL, stream, &sender);
     for (int n = 1; n > 0 || !atomic_load(&sender.done);)
         datagrams += (uint64_t)(n = receive(&receiver, 0));
@@ -142,15 +143,15 @@ int main(int argc, char **argv)
     pin(0);
     struct ringmsg_support support = {.size = sizeof support};
     check("support", ringmsg_query_support(&support));
-    const int here = support.create_error == 0 ? MODES : WITHOUT_IO_URING;
+    const int available = support.create_error == 0 ? MODES : WITHOUT_IO_URING;
     static double cells[MODES][RUNS_MAX][COLUMNS];
     for (int i = 0; i < runs; i++)
-        for (int m = 0; m < here; m++)
+        for (int m = 0; m < available; m++)
             run(&modes[m], rate, ms, cells[m][i]);
     print_head(rate, ms, runs);
-    for (int m = 0; m < here; m++)
+    for (int m = 0; m < available; m++)
         print_medians(modes[m].name, cells[m], runs);
-    if (here < MODES)
-        printf("The other modes are those of io_uring, which is not to be had here.\n");
+    if (available < MODES)
+        printf("The other modes need io_uring, which is unavailable here.\n");
     return 0;
 }

@@ -1,9 +1,10 @@
-/* One recvmsg into the caller's own msghdr: what recvmsg(2) would fill in, the kernel fills in,
- * by the time the request's record is reaped. Nothing is shared with other messages, so this is
- * the form for an own layout of memory, MSG_PEEK, or the error queue. */
+/* One recvmsg into the caller's own msghdr, which the kernel fills in as recvmsg(2) does, before
+ * the request's record is reaped. The message has no pool, so use this for a memory layout of your
+ * own, for MSG_PEEK, or for the error queue. */
 #include "example.h"
 
-/* Everything the kernel writes to lives until the record is reaped, and does not move. */
+/* Everything that the kernel writes to. It must stay valid and in place until the record is
+ * reaped. */
 struct reception {
     struct msghdr message;
     struct iovec parts[2];
@@ -27,7 +28,8 @@ static void prepare(struct reception *to)
     };
 }
 
-/* Two ways to read the control messages: the macros of cmsg(3), and the library's decoder. */
+/* Reads the control messages in two ways: with the macros of cmsg(3), and with the library's
+ * decoder. */
 static void print_control(struct msghdr *message)
 {
     struct ringmsg_metadata meta;
@@ -57,7 +59,7 @@ int main(void)
     static struct reception reception;
     prepare(&reception);
     check("request", ringmsg_recvmsg(ring, receiver, &reception.message, 0, 0, 7));
-    check("submit", ringmsg_submit(ring)); /* the next reap would do it too */
+    check("submit", ringmsg_submit(ring)); /* the next reap would do so, too */
 
     struct {
         uint16_t kind, length;
@@ -66,26 +68,26 @@ int main(void)
     check_sys("send", send(sender, &message, sizeof message, 0));
 
     if (check("reap", ringmsg_reap(ring, &record, NULL, 1, &wait)) == 0) {
-        fprintf(stderr, "nothing came within two seconds\n");
+        fprintf(stderr, "no record within two seconds\n");
         return 1;
     }
     check("record", record.result);
     printf("request       %llu, %s\n", (unsigned long long)record.user_data,
-           record.flags & RINGMSG_RECORD_FINAL ? "over" : "goes on");
+           record.flags & RINGMSG_RECORD_FINAL ? "final" : "continues");
     printf("payload       %d bytes: kind %u, length %u, \"%s\"\n", record.result,
            (unsigned)reception.header.kind, (unsigned)reception.header.length, reception.body);
     printf("source        port %s\n", reception.source.sin_port == htons((uint16_t)port_of(sender))
-                                          ? "of the sender" : "of somebody else");
+                                          ? "of the sender" : "of another socket");
     print_control(&reception.message);
 
-    /* Too little space shows as with recvmsg(2). */
+    /* Too little space is reported as with recvmsg(2). */
     prepare(&reception);
     reception.message.msg_controllen = CMSG_LEN(4);
     reception.message.msg_iovlen = 1;
     check("request", ringmsg_recvmsg(ring, receiver, &reception.message, 0, 0, 8));
     check_sys("send", send(sender, &message, sizeof message, 0));
     if (check("reap", ringmsg_reap(ring, &record, NULL, 1, &wait)) == 1)
-        printf("cut           %s%s\n", reception.message.msg_flags & MSG_TRUNC ? "MSG_TRUNC " : "",
+        printf("truncated     %s%s\n", reception.message.msg_flags & MSG_TRUNC ? "MSG_TRUNC " : "",
                reception.message.msg_flags & MSG_CTRUNC ? "MSG_CTRUNC" : "");
     check("free", ringmsg_ring_free(ring));
     return 0;

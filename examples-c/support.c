@@ -1,4 +1,5 @@
-/* What this kernel and this sandbox offer: for a person, and for a program. */
+/* Prints what this kernel and this sandbox offer: the text for people, and the flags for
+ * programs. */
 #include "example.h"
 
 int main(void)
@@ -19,7 +20,7 @@ int main(void)
     check("describe", ringmsg_describe_support(text, sizeof text));
     check("query", ringmsg_query_support(&support));
     printf("%s\n", text);
-    printf("setup flags  %s", support.setup_flags == 0 ? " none: they are io_uring's" : "");
+    printf("setup flags  %s", support.setup_flags == 0 ? " none, because io_uring is unavailable" : "");
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (support.setup_flags & flags[i].bit)
             printf(" %s", flags[i].name);

@@ -1,4 +1,4 @@
-/* What modes.c measures with: threads that send, and the table of what the receiver had of it. */
+/* The measurements of modes.c: threads that send, and the table of the results. */
 #ifndef TRAFFIC_H
 #define TRAFFIC_H
 
@@ -11,9 +11,9 @@ enum { BYTES = 64, ROUND_TRIPS = 1000, RUNS_MAX = 99 };
 
 struct sender {
     int fd;
-    long rate, ms;         /* datagrams per second, 0: no limit; for how long */
+    long rate, ms;         /* datagrams per second, 0: no limit; duration */
     uint64_t sent;
-    int64_t cpu_ns;        /* that sending took */
+    int64_t cpu_ns;        /* the CPU time of sending */
     double round_trips_us[ROUND_TRIPS];
     atomic_int done;
 };
@@ -24,7 +24,7 @@ static inline int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Sends at the rate. */
+/* Sends a stream at the rate. */
 static inline void *stream(void *argument)
 {
     struct sender *sender = argument;
@@ -40,7 +40,7 @@ static inline void *stream(void *argument)
     return NULL;
 }
 
-/* Sends, waits for the answer, sends. Leaves the times sorted. */
+/* Sends a datagram, waits for the answer, and repeats. Sorts the round-trip times. */
 static inline void *ping(void *argument)
 {
     struct sender *sender = argument;
@@ -57,7 +57,7 @@ static inline void *ping(void *argument)
     return NULL;
 }
 
-/* Switches are per 1000 datagrams. */
+/* The switches are per 1000 datagrams. */
 enum { PER_WAKE, VOLUNTARY, INVOLUNTARY, CPU_NS, P50_US, P99_US, LOST_PERCENT, COLUMNS };
 static const char *const columns[2][COLUMNS + 1] = {
     {"", "datagrams", "voluntary", "involunt.", "ns of CPU", "round trip", "round trip", "lost"},
@@ -77,7 +77,7 @@ static inline void print_head(long rate, long ms, int runs)
             printf(c == 0 ? "%-18s" : c < COLUMNS ? " %11s" : " %11s\n", columns[line][c]);
 }
 
-/* A line of the table: of each column the median of the runs. */
+/* Prints one row of the table: the median of the runs for each column. */
 static inline void print_medians(const char *name, double cells[][COLUMNS], int runs)
 {
     printf("%-18s", name);

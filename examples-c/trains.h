@@ -1,6 +1,6 @@
-/* The traffic of the demo: numbered trains of numbered datagrams, so that the receiver can tell
- * exactly what is missing. A train is what one sendmsg(2) with UDP_SEGMENT sends; how many
- * datagrams it has follows from its number. */
+/* The traffic of the demo: numbered trains of numbered datagrams, so that the receiver can
+ * determine exactly which are missing. A train is what one sendmsg(2) with UDP_SEGMENT sends. Its
+ * number determines how many datagrams it has. */
 #ifndef TRAINS_H
 #define TRAINS_H
 
@@ -9,17 +9,18 @@
 #define TRAINS_MAGIC 0x54524e53u /* TRNS */
 #define TRAINS_MAX 1000000u
 #define TRAIN_SEGMENTS_MAX 50u
-#define END_MARKS_MAX 50u
+#define END_MARKERS_MAX 50u
 
-/* In front of every datagram's payload, in the host's byte order: the traffic stays here. */
+/* The head of every datagram's payload, in host byte order, because the traffic stays on this
+ * machine. */
 struct stamp {
     uint32_t magic;
     uint32_t train;             /* from 0 */
-    uint32_t end;               /* 0; in an end mark, how many trains were sent before the first */
-    uint16_t segment, segments; /* which datagram of the train, of how many */
-    uint32_t length;            /* of this datagram's payload */
+    uint32_t end;               /* 0; in an end marker, how many trains were sent before the first one */
+    uint16_t segment, segments; /* the datagram's index in the train; the number of datagrams */
+    uint32_t length;            /* the length of this datagram's payload */
     uint32_t reserved;
-    uint64_t datagrams;         /* sent up to and with this train */
+    uint64_t datagrams;         /* datagrams sent up to the end of this train */
 };
 
 static inline unsigned train_segments(uint32_t train)
@@ -27,22 +28,23 @@ static inline unsigned train_segments(uint32_t train)
     return 2 + train * 7 % (TRAIN_SEGMENTS_MAX - 1);
 }
 
-/* What the receiver has seen. */
+/* What the receiver has received. */
 struct ledger {
-    uint16_t seen[TRAINS_MAX + END_MARKS_MAX]; /* datagrams of each train; an end mark is one too */
-    uint32_t trains, end;                      /* sent as far as known; where the end marks begin */
-    uint64_t sent, received, wrong;            /* datagrams */
+    /* Datagrams received of each train; an end marker is a train, too. */
+    uint16_t seen[TRAINS_MAX + END_MARKERS_MAX];
+    uint32_t trains, end;                      /* trains sent as far as known; the first end marker */
+    uint64_t sent, received, invalid;            /* datagrams */
 };
 
-/* Notes one datagram. 1: it is an end mark, and wants an answer. */
-static inline int ledger_note(struct ledger *ledger, const void *payload, uint32_t length)
+/* Accounts for one datagram. Returns 1 if it is an end marker, which must be answered. */
+static inline int ledger_add(struct ledger *ledger, const void *payload, uint32_t length)
 {
     struct stamp stamp = {.magic = 0};
     if (length >= sizeof stamp)
         memcpy(&stamp, payload, sizeof stamp);
-    if (stamp.magic != TRAINS_MAGIC || stamp.train >= TRAINS_MAX + END_MARKS_MAX ||
+    if (stamp.magic != TRAINS_MAGIC || stamp.train >= TRAINS_MAX + END_MARKERS_MAX ||
         stamp.length != length || ledger->seen[stamp.train] >= stamp.segments) {
-        ledger->wrong++;
+        ledger->invalid++;
         return 0;
     }
     ledger->seen[stamp.train]++;
@@ -56,28 +58,28 @@ static inline int ledger_note(struct ledger *ledger, const void *payload, uint32
     return stamp.end != 0;
 }
 
-/* Prints the books; whether they balance: missing trains are the kernel's drops, and missing
- * datagrams are the datagrams of those trains. */
-static inline int ledger_balances(const struct ledger *ledger, uint64_t drops)
+/* Prints what is missing. Returns whether everything is accounted for: the missing trains are those
+ * that the kernel dropped, and the missing datagrams are the datagrams of those trains. */
+static inline int ledger_is_complete(const struct ledger *ledger, uint64_t drops)
 {
-    uint64_t trains = 0, datagrams = 0, torn = 0, missing = ledger->sent - ledger->received;
+    uint64_t trains = 0, datagrams = 0, incomplete = 0, missing = ledger->sent - ledger->received;
     if (ledger->end == 0) {
-        printf("%-12s no end mark has come\n", "sent");
+        printf("%-12s no end marker has arrived\n", "sent");
         return 0;
     }
     for (uint32_t train = 0; train < ledger->trains; train++) {
         unsigned segments = train < ledger->end ? train_segments(train) : 1;
-        torn += ledger->seen[train] > 0 && ledger->seen[train] < segments;
+        incomplete += ledger->seen[train] > 0 && ledger->seen[train] < segments;
         if (ledger->seen[train] == 0) {
             trains++;
             datagrams += segments;
         }
     }
     printf("%-12s %8llu datagrams in %u trains\n", "sent", (unsigned long long)ledger->sent, ledger->trains);
-    printf("%-12s %8llu datagrams; %llu whole trains, of %llu datagrams; %llu torn trains\n", "missing",
+    printf("%-12s %8llu datagrams; %llu whole trains, of %llu datagrams; %llu incomplete trains\n", "missing",
            (unsigned long long)missing, (unsigned long long)trains, (unsigned long long)datagrams,
-           (unsigned long long)torn);
-    return ledger->wrong == 0 && torn == 0 && trains == drops && datagrams == missing;
+           (unsigned long long)incomplete);
+    return ledger->invalid == 0 && incomplete == 0 && trains == drops && datagrams == missing;
 }
 
 /* Starts a sender as `COMMAND... ADDRESS PORT`. */

@@ -2,9 +2,9 @@
  *
  *   udp_receive [-b RECEIVE_BUFFER_BYTES] [-n ROWS] ADDRESS PORT [SENDER [ARGUMENT...]]
  *
- * With a SENDER (udp_send) it starts that as `SENDER ARGUMENT... ADDRESS PORT` and, when it has
- * ended, checks that nothing is missing but what the kernel says it dropped: exit status 1 if
- * not. Port 0 takes a free one. Without a SENDER it runs until Ctrl-C. */
+ * With a SENDER (udp_send) it starts `SENDER ARGUMENT... ADDRESS PORT`. When the sender has ended,
+ * it checks that the only datagrams missing are those that the kernel counted as dropped: exit
+ * status 1 if not. Port 0 selects a free port. Without a SENDER it runs until Ctrl-C. */
 #include "example.h"
 #include "trains.h"
 #include <signal.h>
@@ -40,7 +40,7 @@ static void print_row(const struct ringmsg_record *record, const struct ringmsg_
     snprintf(payload, sizeof payload, "%u+%u", record->payload_offset, record->payload_length);
     snprintf(control, sizeof control, "%u+%u", record->control_offset, record->control_length);
     time_t seconds = (time_t)(meta->software_timestamp_ns / 1000000000);
-    if (meta->valid & RINGMSG_META_SOFTWARE_TIMESTAMP) /* the first few datagrams may lack it */
+    if (meta->valid & RINGMSG_META_SOFTWARE_TIMESTAMP) /* the first few datagrams may lack a timestamp */
         snprintf(clock + strftime(clock, sizeof clock, "%H:%M:%S", gmtime(&seconds)), 16, ".%06ld",
                  (long)(meta->software_timestamp_ns % 1000000000 / 1000));
     snprintf(flags, sizeof flags, "SEGMENT %u/%u", record->segment + 1u, (unsigned)record->segments);
@@ -61,7 +61,7 @@ static void print_summary(const struct ringmsg_stats *stats, int64_t cpu_ns)
                "per wake-up", datagrams / (double)stats->wakes, "CPU", (double)cpu_ns / datagrams);
 }
 
-/* Receives until Ctrl-C, or until the sender has ended and nothing more comes. */
+/* Receives until Ctrl-C, or until the sender has ended and no more datagrams arrive. */
 static void receive(int fd, const uint8_t *base, int rows, pid_t sender, int *status)
 {
     static struct ringmsg_record records[BATCH];
@@ -83,7 +83,7 @@ static void receive(int fd, const uint8_t *base, int rows, pid_t sender, int *st
                 print_row(record, &metadata[i]);
                 rows--;
             }
-            if (ledger_note(&ledger, base + record->payload_offset, record->payload_length))
+            if (ledger_add(&ledger, base + record->payload_offset, record->payload_length))
                 sendto(fd, "", 1, 0, (const struct sockaddr *)(base + record->name_offset),
                        record->name_length);
         }
@@ -134,13 +134,13 @@ int main(int argc, char **argv)
     check("stats", ringmsg_ring_stats(ring, &stats));
     print_summary(&stats, cpu_ns);
     check("free", ringmsg_ring_free(ring));
-    int balances = sender == 0 || (ledger_balances(&ledger, stats.socket_drops) && status == 0);
-    printf("%-12s %8llu trains, says the kernel\n", "dropped", (unsigned long long)stats.socket_drops);
+    int complete = sender == 0 || (ledger_is_complete(&ledger, stats.socket_drops) && status == 0);
+    printf("%-12s %8llu trains, counted by the kernel\n", "dropped", (unsigned long long)stats.socket_drops);
     if (sender == 0)
         return 0;
-    printf("%s%s%s\n", balances ? good : bad,
-           !balances                  ? "WRONG: what is missing is not what the kernel dropped."
+    printf("%s%s%s\n", complete ? good : bad,
+           !complete                  ? "WRONG: the kernel did not drop everything that is missing."
            : stats.socket_drops == 0 ? "Nothing is missing."
-                                     : "What is missing is what the kernel dropped.", plain);
-    return !balances;
+                                     : "The kernel dropped everything that is missing.", plain);
+    return !complete;
 }

@@ -2,8 +2,8 @@
 //
 //   udp_receive ADDRESS PORT [DATAGRAMS]
 //
-// ADDRESS is numeric, IPv4 or IPv6; port 0 takes a free one. Ends after so many datagrams, or
-// with Ctrl-C. Try it with: echo hello | nc -u -w1 127.0.0.1 PORT
+// ADDRESS is numeric, IPv4 or IPv6; port 0 selects a free port. Ends after DATAGRAMS datagrams, or
+// with Ctrl-C. To try it: echo hello | nc -u -w1 127.0.0.1 PORT
 #include <ringmsg.hpp>
 
 #include <arpa/inet.h>
@@ -15,16 +15,16 @@
 
 namespace {
 
-ringmsg::ring *to_wake;
+ringmsg::ring *ring_to_wake;
 volatile std::sig_atomic_t stopped;
 
 void stop(int)
 {
     stopped = 1;
-    to_wake->wake();
+    ring_to_wake->wake();
 }
 
-/// A file descriptor with an owner.
+/// A file descriptor that its object closes.
 class descriptor {
 public:
     explicit descriptor(int fd) noexcept : fd_(fd) {}
@@ -58,7 +58,8 @@ std::string source(const ringmsg::record &datagram)
 {
     char host[NI_MAXHOST], port[NI_MAXSERV];
     const auto length = static_cast<socklen_t>(datagram.name().size());
-    if (getnameinfo(datagram.source(), length, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+    if (getnameinfo(datagram.source(), length, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
         return "?";
     return std::string(host) + " port " + port;
 }
@@ -68,7 +69,7 @@ void receive(const char *address, const char *port, std::uint64_t limit)
     const auto local = resolve(address, port);
     const descriptor fd(check("socket", socket(local->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0)));
     check("bind", bind(fd, local->ai_addr, local->ai_addrlen));
-    sockaddr_in6 bound{}; // the port is at the same place in sockaddr_in
+    sockaddr_in6 bound{}; // sockaddr_in has the port at the same offset
     socklen_t length = sizeof bound;
     check("getsockname", getsockname(fd, reinterpret_cast<sockaddr *>(&bound), &length));
 
@@ -77,7 +78,7 @@ void receive(const char *address, const char *port, std::uint64_t limit)
     ringmsg::pool pool(ring, ringmsg::pool_config(fd));
     ringmsg::batch batch(256);
     ring.recvmsg_multishot(pool, fd, {.flags = RINGMSG_RECV_SPLIT});
-    to_wake = &ring;
+    ring_to_wake = &ring;
     std::signal(SIGINT, stop);
     std::cout << "receiving on " << address << " port " << ntohs(bound.sin6_port) << std::endl;
 

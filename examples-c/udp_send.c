@@ -1,16 +1,17 @@
-/* Sends numbered trains of datagrams, each train with one sendmsg(2): the kernel cuts it into
- * datagrams (UDP_SEGMENT). Ends when the receiver has answered the end mark.
- *
+/* Sends numbered trains of datagrams. One sendmsg(2) sends a train, and the kernel cuts it into
+ * datagrams (UDP_SEGMENT). Ends when the receiver has answered the end marker.
+ * 
  *   udp_send [-t TRAINS] [-s SEGMENT_BYTES] [-p PAUSE_US] [-f train|datagram] ADDRESS PORT
- *
- * -f forges a loss that no drop counter knows of, to show that the receiver's check notices. */
+ * 
+ * -f omits a train or a datagram without counting it as dropped, to show that the receiver
+ * notices. */
 #include "example.h"
 #include "trains.h"
 
 static uint64_t datagrams;
 
-/* Writes the train's datagrams one behind the other, the last of half the size; returns how
- * many bytes that is. */
+/* Writes the train's datagrams one after the other, the last one with half the size. Returns the
+ * number of bytes. */
 static size_t fill(char *train, uint32_t number, unsigned segments, uint16_t size, uint32_t end)
 {
     size_t at = 0;
@@ -47,12 +48,12 @@ static void pause_us(long us)
         nanosleep(&time, NULL);
 }
 
-/* Repeats the end mark, each a train of its own, until the receiver answers. */
-static int end(int fd, char *train, uint32_t trains, uint16_t size)
+/* Sends end markers, each a train of its own, until the receiver answers. */
+static int send_end_markers(int fd, char *train, uint32_t trains, uint16_t size)
 {
-    struct timeval patience = {0, 100000};
-    check_sys("SO_RCVTIMEO", setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience));
-    for (uint32_t i = 0; i < END_MARKS_MAX; i++) {
+    struct timeval timeout = {0, 100000};
+    check_sys("SO_RCVTIMEO", setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout));
+    for (uint32_t i = 0; i < END_MARKERS_MAX; i++) {
         char answer;
         check_sys("send", send(fd, train, fill(train, trains + i, 1, size, trains), 0));
         if (recv(fd, &answer, 1, 0) >= 0)
@@ -83,7 +84,7 @@ int main(int argc, char **argv)
         return 2;
     }
     int fd = udp_socket(argv[optind], argv[optind + 1], connect);
-    /* AF11 and ECT(0): something to see in the receiver's table. One of the two fails. */
+    /* AF11 and ECT(0), for the receiver's table. One of the two calls fails. */
     int traffic_class = 0x2a;
     if (setsockopt(fd, IPPROTO_IPV6, IPV6_TCLASS, &traffic_class, sizeof traffic_class) != 0)
         setsockopt(fd, IPPROTO_IP, IP_TOS, &traffic_class, sizeof traffic_class);
@@ -98,5 +99,5 @@ int main(int argc, char **argv)
         send_train(fd, train, bytes, size);
         pause_us(pause);
     }
-    return end(fd, train, trains, size);
+    return send_end_markers(fd, train, trains, size);
 }

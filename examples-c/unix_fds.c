@@ -1,5 +1,5 @@
-/* Descriptors that come over a Unix socket (SCM_RIGHTS): taken from the record, or closed with
- * it. Nothing leaks when a peer sends what nobody asked for. */
+/* Receives descriptors over a Unix socket (SCM_RIGHTS). The program takes them from the record, or
+ * the release closes them, so that a peer cannot make the program leak descriptors. */
 #include "example.h"
 #include <fcntl.h>
 
@@ -46,20 +46,20 @@ int main(void)
     struct ringmsg_record record;
     struct ringmsg_wait wait = {.size = sizeof wait, .timeout_ns = 2000000000};
     if (check("reap", ringmsg_reap(ring, &record, NULL, 1, &wait)) == 0) {
-        fprintf(stderr, "nothing came within two seconds\n");
+        fprintf(stderr, "no record within two seconds\n");
         return 1;
     }
     check("record", record.result);
     printf("message       \"%.*s\"\n", (int)record.payload_length,
            (const char *)ringmsg_pool_base(pool) + record.payload_offset);
 
-    /* Two came; one is wanted. It is the program's from here on. */
+    /* Takes one of the two descriptors, which the program now owns. */
     int taken, before = open_descriptors();
     check("take", ringmsg_take_fds(ring, &record, &taken, 1));
     check("release", ringmsg_release(ring, &record, 1));
     printf("taken         1 descriptor, close-on-exec: %s\n",
            fcntl(taken, F_GETFD) & FD_CLOEXEC ? "yes" : "no");
-    printf("release       closed %d that nobody took\n", before - open_descriptors());
+    printf("release       closed %d that was not taken\n", before - open_descriptors());
 
     char text[8] = "";
     check_sys("write", write(ends[1], "works", 5));
@@ -71,7 +71,7 @@ int main(void)
     close(pair[1]);
     check("reap", ringmsg_reap(ring, &record, NULL, 1, &wait));
     printf("end           result %d, %s\n", record.result,
-           record.flags & RINGMSG_RECORD_FINAL ? "over" : "goes on");
+           record.flags & RINGMSG_RECORD_FINAL ? "final" : "continues");
     check("free", ringmsg_ring_free(ring));
     return 0;
 }

@@ -2,11 +2,11 @@
  *
  * ringmsg: receive messages with io_uring, as batches of flat records.
  *
- * The model. A *ring* (an io_uring) holds *pools* of buffers and *requests*. A multishot
- * request is armed once for a socket; from then on every call of ringmsg_next() returns many
+ * The model. A *ring* (an io_uring) holds *pools* of buffers and *requests*. A multishot request
+ * is armed once for a socket. From then on every call of ringmsg_next() returns a batch of
  * *records*: 64 bytes each, with offsets into the pool for payload, control messages and source
- * address, and, if wanted, 96 bytes of decoded metadata. Records hold their buffer until they
- * are released.
+ * address, and, on request, 128 bytes of decoded metadata. A record holds its buffer until it is
+ * released.
  *
  *     struct ringmsg_ring *ring;
  *     struct ringmsg_pool *pool;
@@ -19,53 +19,64 @@
  *     ringmsg_pool_config_for_socket(&config, fd);
  *     ringmsg_pool_new(ring, &config, &pool);
  *     ringmsg_recvmsg_multishot(ring, pool, fd, 0, 0, 0);
- *     while ((n = ringmsg_next(ring, records, n, records, NULL, 256, NULL)) >= 0)
+ *     do {
+ *         n = ringmsg_next(ring, records, (uint32_t)n, records, NULL, 256, NULL);
  *         for (int i = 0; i < n; i++)
  *             use(ringmsg_pool_base(pool) + records[i].payload_offset, records[i].payload_length);
+ *     } while (n >= 0 || n == -EINTR);
+ *     fprintf(stderr, "ringmsg_next: %s\n", ringmsg_strerror(n));
  *
- * Errors. Functions return a value >= 0, or -errno; errno itself tells nothing, and a call may
- * change it. On failure nothing was done and no output was written. ringmsg_last_error() has the
- * sentence.
+ * Errors. Functions return a value >= 0, or -errno. The errno variable has no meaning after a
+ * call, and a call may change it. A call that fails has no effect and writes no output, unless
+ * its comment says otherwise. ringmsg_last_error() explains the failure in a sentence.
  *
- * Structs that begin with `size` may grow: set it (the _init functions do), and older and newer
- * programs and libraries understand each other. Unknown flags and reserved fields that are not
- * zero are -EINVAL. Records and metadata never change size.
+ * Structs that begin with `size` may grow in later versions. Set `size` (the _init functions do
+ * it), and programs and libraries of different versions work together. Unknown flags and nonzero
+ * reserved fields are refused with -EINVAL. Records and metadata never change their size.
  *
- * Threads. A ring whose granted flags hold SINGLE_ISSUER or DEFER_TASKRUN (AUTO may take it) is
- * bound: functions marked [owner] are for the thread that created or enabled it; from another
- * they return -EPERM, and -EOWNERDEAD when that thread has exited. Other rings take every call
- * from any thread; one may be in reap at a time. ringmsg_release(), _wake(), _stats(), _info()
- * and _ring_free() are for any thread on every ring. No lock is held while a call sleeps.
+ * Threads. A ring is bound if its granted flags include SINGLE_ISSUER or DEFER_TASKRUN, which
+ * AUTO may select. Only the thread that created or enabled a bound ring may call the functions
+ * marked [owner]. They return -EPERM in another thread, and -EOWNERDEAD after that thread has
+ * exited. Any thread may call any function of other rings, but only one may reap at a time. On
+ * every ring any thread may call ringmsg_release(), _wake(), _stats(), _info() and _ring_free().
+ * No call holds a lock while it sleeps.
  *
- * Fork. A child gets -EPERM from its parent's ring, and may only free it. (What vfork(2), or a
- * bare clone(2), makes is not noticed.)
+ * Fork. In a child, calls on the parent's ring return -EPERM, except ringmsg_ring_free(). (The
+ * library does not notice children of vfork(2) or of clone(2) without libc.)
  *
- * An error inside the library poisons the ring, whose calls then return -ENOTRECOVERABLE; it
- * never unwinds into the caller.
+ * An internal error of the library poisons the ring: its calls then return -ENOTRECOVERABLE. A
+ * panic never unwinds into the caller.
  *
- * Misuse. Caught, and answered with an error: NULL; a ring freed twice (unless a new one has its
- * address by then); a pool freed twice, or used after it was freed (unless a new one of the ring has its place
- * by then), or of another ring; records that
- * are released twice, stale, twisted or of a freed pool (nothing is released then); calls from the
- * wrong thread, from two threads in reap, from a forked child, on a ring that is being freed.
- * What no library can catch: a ring's or pool's handle used after its ring was freed; an address
+ * Misuse. The library detects these faults and returns an error: NULL; a ring that is freed
+ * twice; a pool that is freed twice, used after it was freed, or of another ring; records that
+ * are released twice, stale, altered, or of a freed pool (then no record is released); calls from
+ * the wrong thread, from two threads in a reap, from a forked child, and on a ring that is being
+ * freed. (A freed ring or pool is not detected once a new one has its address.)
+ *
+ * No library can detect these: a ring or pool that is used after its ring was freed; an address
  * that never was a handle; arrays shorter than their count; a msghdr or iovec of
- * ringmsg_recvmsg() that goes away before its record; a payload read after its release (it may
- * show a later message, never another pool's or process's memory).
+ * ringmsg_recvmsg() that is freed before its record is reaped; a payload that is read after its
+ * release (it may show a later message, but never memory of another pool or process).
  */
 
 
 #ifndef RINGMSG_H
 #define RINGMSG_H
 
-/* Made from src/ by build.rs: edit there, then `make header`. */
+/* Generated from src/ by build.rs: edit src/, then run `make header`. */
 
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
-/* This header's version; ringmsg_version() is the library's. */
+/* The version of this header. ringmsg_version() returns that of the library. */
 #define RINGMSG_VERSION "0.1.0"
+
+/* struct ringmsg_ring_info and ringmsg_ring_info() have one name, as stat(2) and its struct do. */
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#endif
 
 
 /*
@@ -109,8 +120,11 @@
 #define RINGMSG_SETUP_AUTO (1u << 31)
 
 /*
- * io_uring where multishot recvmsg works, else RINGMSG_ENGINE_RECVMMSG. Setup flags that the
- * latter has no use for are then not granted: ringmsg_ring_info() tells.
+ * io_uring where multishot recvmsg works, and where a ring and a pool have memory; else
+ * RINGMSG_ENGINE_RECVMMSG, which does not grant setup flags that mean nothing to it.
+ * ringmsg_ring_info() says which engine it is, ringmsg_describe_support() why. If io_uring has no
+ * memory for a pool (RLIMIT_MEMLOCK) before anything is armed and before ringmsg_ring_fd() was
+ * called, the ring changes its engine.
  */
 #define RINGMSG_ENGINE_AUTO 0
 
@@ -149,7 +163,7 @@
 #define RINGMSG_LINGER_AUTO 4294967295u
 
 /*
- * The longest linger, in microseconds.
+ * The longest linger, in microseconds. More is -EINVAL.
  */
 #define RINGMSG_LINGER_MAX_US 10000
 
@@ -164,7 +178,8 @@
 #define RINGMSG_RECORD_FINAL (1u << 1)
 
 /*
- * The payload was cut: wire_length says how long it was.
+ * The payload was cut. wire_length says how long it was; of ringmsg_recvmsg() only if MSG_TRUNC is
+ * among its msg_flags.
  */
 #define RINGMSG_RECORD_TRUNCATED (1u << 2)
 
@@ -239,8 +254,9 @@
 #define RINGMSG_META_DESTINATION_PORT (1u << 9)
 
 /*
- * The record carries a queued socket error (IP_RECVERR with MSG_ERRQUEUE). Its name, and so the
- * source in its metadata, is where the datagram that failed was sent.
+ * The record comes from the socket's error queue (MSG_ERRQUEUE): an error, or a note about a
+ * datagram that was sent (a transmit timestamp, a zero-copy completion). Its name, and so the
+ * source in its metadata, is where that datagram was sent.
  */
 #define RINGMSG_META_SOCKET_ERROR (1u << 10)
 
@@ -258,6 +274,16 @@
  * The local IPv4 address to reply from is known (IP_PKTINFO's ipi_spec_dst).
  */
 #define RINGMSG_META_LOCAL_V4 (1u << 13)
+
+/*
+ * The packet's priority is known (SO_RCVPRIORITY, kernel 6.15).
+ */
+#define RINGMSG_META_PRIORITY (1u << 14)
+
+/*
+ * The router or host that sent the ICMP error is known.
+ */
+#define RINGMSG_META_OFFENDER (1u << 15)
 
 /*
  * One record per datagram instead of one per GRO train.
@@ -440,7 +466,8 @@ struct ringmsg_stats {
      */
     uint64_t reaps;
     /*
-     * Kernel entries: io_uring_enter(2); with the recvmmsg engine every system call of its. Ring only.
+     * Kernel entries: io_uring_enter(2); with the recvmmsg engine each of its system calls. Ring
+     * only.
      */
     uint64_t enters;
     /*
@@ -577,7 +604,8 @@ struct ringmsg_record {
      */
     uint32_t name_length;
     /*
-     * Payload bytes before truncation.
+     * Payload bytes before truncation. Of ringmsg_recvmsg() without MSG_TRUNC in msg_flags: the
+     * bytes that were copied, as recvmsg(2) returns them.
      */
     uint32_t wire_length;
     /*
@@ -611,8 +639,8 @@ struct ringmsg_record {
 };
 
 /*
- * What the control messages and the source address say, decoded: 96 bytes. A field means
- * something only if its bit is set in `valid`; the others are 0.
+ * What the control messages and the source address say, decoded: 128 bytes. A field means
+ * something only if its bit is set in `valid`; otherwise its value is not defined.
  */
 struct ringmsg_metadata {
     /*
@@ -665,7 +693,7 @@ struct ringmsg_metadata {
      */
     uint32_t dropped;
     /*
-     * The errno of a queued error (IP_RECVERR), positive.
+     * ee_errno of a queued error, positive; 0 for a note, which is no error.
      */
     int32_t socket_error;
     /*
@@ -689,6 +717,41 @@ struct ringmsg_metadata {
      */
     uint8_t local_v4[4];
     /*
+     * SO_PRIORITY of the packet.
+     */
+    uint32_t priority;
+    /*
+     * ee_info, with SOCKET_ERROR: the next hop's MTU (EMSGSIZE), the first number of a zero-copy
+     * range, the kind of a timestamp (SCM_TSTAMP_*).
+     */
+    uint32_t error_info;
+    /*
+     * ee_data, with SOCKET_ERROR: the id of a timestamp (SOF_TIMESTAMPING_OPT_ID), the last number
+     * of a zero-copy range.
+     */
+    uint32_t error_data;
+    /*
+     * ee_origin, with SOCKET_ERROR: SO_EE_ORIGIN_* (linux/errqueue.h).
+     */
+    uint8_t error_origin;
+    /*
+     * ee_type, with SOCKET_ERROR: the ICMP type.
+     */
+    uint8_t error_type;
+    /*
+     * ee_code, with SOCKET_ERROR: the ICMP code; of a zero-copy note 1 if the kernel copied.
+     */
+    uint8_t error_code;
+    /*
+     * 0
+     */
+    uint8_t reserved8;
+    /*
+     * With OFFENDER: the sender of the ICMP error. IPv4 in the first four bytes; on an IPv6 socket
+     * as ::ffff:a.b.c.d.
+     */
+    uint8_t offender[16];
+    /*
      * 0
      */
     uint32_t reserved;
@@ -704,8 +767,9 @@ struct ringmsg_wait {
     uint32_t size;
     /*
      * How long to wait for a second record once there is reason to expect one, in
-     * microseconds: an upper bound, at most 10 ms. RINGMSG_LINGER_AUTO follows the arrival
-     * rate. Plain and COOP rings ignore it: it costs there.
+     * microseconds: an upper bound, at most 10 ms (RINGMSG_LINGER_MAX_US; more is -EINVAL).
+     * RINGMSG_LINGER_AUTO follows the arrival rate. Ignored by plain and COOP rings, where
+     * lingering wastes CPU.
      */
     uint32_t linger_us;
     /*
@@ -804,8 +868,8 @@ size_t ringmsg_last_error(char *buf,
 
 /*
  * ringmsg_query_support: tells what this kernel and this sandbox offer, by trying: engines,
- * setup flags, features, and the reason when io_uring is refused. Makes and frees some rings for that,
- * which takes about a millisecond.
+ * setup flags, features, and the reason when io_uring is refused. Makes and frees some rings for
+ * that, which takes about a millisecond.
  *
  * Ownership: `out` is the caller's; its `size` must be set.
  * Threads: any.
@@ -929,9 +993,11 @@ int ringmsg_ring_free(struct ringmsg_ring *ring);
 
 /*
  * ringmsg_socket_enable: sets the socket options that make the kernel send `metadata` (a set of
- * RINGMSG_META_*) with every datagram. On IPv6 sockets it sets both levels, since an IPv4
- * datagram there brings its own. SO_TIMESTAMPING keeps what is set already. SEGMENT_SIZE
- * switches GRO on (UDP_GRO): from then on a plain recv(2) sees trains too.
+ * RINGMSG_META_*) with every datagram. It takes every kind of socket that can report them: UDP,
+ * UDP-Lite, raw and ping sockets of both families; other families report drops, timestamps, mark
+ * and priority. On IPv6 sockets it sets both levels, since an IPv4 datagram there brings its own; a
+ * level that the socket does not have is skipped. SO_TIMESTAMPING keeps what is set already.
+ * SEGMENT_SIZE switches GRO on (UDP_GRO): from then on a plain recv(2) sees trains too.
  *
  * Threads: any.
  * Returns: 0; -EINVAL (unknown bits); -EBADF, -ENOTSOCK; -EOPNOTSUPP or -ENOPROTOOPT (this
@@ -940,6 +1006,23 @@ int ringmsg_ring_free(struct ringmsg_ring *ring);
  */
 int ringmsg_socket_enable(int fd,
                           uint32_t metadata);
+
+/*
+ * ringmsg_socket_disable: switches off exactly the socket options behind `metadata`, for everybody
+ * who shares the socket through dup(2), fork(2) or SCM_RIGHTS. (DESTINATION, INTERFACE and LOCAL_V4
+ * share one option; so do SOCKET_ERROR and OFFENDER.)
+ *
+ * SEGMENT_SIZE is switched off only while nothing is queued at the socket: a plain recv(2) would
+ * see a queued train as one datagram. The order that works is: receive until -EAGAIN, call this,
+ * and begin again if it returns -EAGAIN.
+ *
+ * Threads: any.
+ * Returns: 0; -EAGAIN (SEGMENT_SIZE while datagrams are queued: it is still on, and so is the
+ * rest); -EINVAL (unknown bits); -EBADF, -ENOTSOCK; -EOPNOTSUPP (this kind of socket has no such
+ * thing).
+ */
+int ringmsg_socket_disable(int fd,
+                           uint32_t metadata);
 
 /*
  * ringmsg_pool_config_init: fills in the size and the defaults: 256 buffers for the longest
@@ -1009,7 +1092,8 @@ uint16_t ringmsg_pool_id(const struct ringmsg_pool *pool);
  * ringmsg_pool_base: where the offsets in records count from. The same for the pool's life.
  *
  * Ownership: the library's: read the slices of records you hold; nothing else is stable.
- * Threads: any. Returns: the address; NULL for NULL, when the pool is freed, and after fork.
+ * Threads: any. Returns: the address; NULL for NULL, when the pool is freed, and after
+ * fork.
  */
 const uint8_t *ringmsg_pool_base(const struct ringmsg_pool *pool);
 
@@ -1144,7 +1228,8 @@ int ringmsg_wake(const struct ringmsg_ring *ring);
  * Returns: how many records; 0 after the timeout or a wake; -EINTR on a signal; -ECANCELED
  * when the ring is being freed; -EBADR (the kernel had no memory for completions and dropped some:
  * datagrams are lost, requests may have ended unseen, and it stays so: free the ring); -EBUSY
- * (another thread is in reap); -EINVAL (NULL `records`, capacity 0, bad `wait`); -EBADFD (not
+ * (another thread is in reap); -EINVAL (NULL `records`, capacity 0 or from 2^31 on, bad `wait`, a
+ * linger above 10 ms); -EBADFD (not
  * enabled); -EPERM, -EOWNERDEAD. Records win over every other outcome.
  */
 int ringmsg_reap(struct ringmsg_ring *ring,
@@ -1163,8 +1248,8 @@ int ringmsg_reap(struct ringmsg_ring *ring,
  * not taken are closed.
  * Threads: any, on every ring. From another thread than the one that reaps it costs no
  * system call unless a request waits for a buffer.
- * Returns: 0; -EINVAL (NULL; a record that is not held: released before, twice in this
- * array, of a freed pool; then none is released); -EPERM (after fork); -ECANCELED.
+ * Returns: 0; -EINVAL (NULL; a count from 2^31 on; a record that is not held: released before,
+ * twice in this array, of a freed pool; then none is released); -EPERM (after fork); -ECANCELED.
  */
 int ringmsg_release(struct ringmsg_ring *ring,
                     const struct ringmsg_record *records,
@@ -1172,12 +1257,13 @@ int ringmsg_release(struct ringmsg_ring *ring,
 
 /*
  * ringmsg_next: releases `done`, then reaps, in one call: the loop of a receiver. `done` may be
- * the front of `records`.
+ * the front of `records`, and `done_count` the result of the call before, also a negative one:
+ * from 2^31 on it is taken as 0.
  *
  * Ownership, Threads: as ringmsg_release() and ringmsg_reap().
  * Returns: as ringmsg_reap(); -EINVAL also when a record of `done` is not held. On success,
- * with -EINTR, -ECANCELED and -EBADR, and when the kernel refuses to wait, `done` is released; with
- * every other error nothing was done.
+ * with -EINTR, -ECANCELED and -EBADR, and when the kernel refuses to wait, `done` is released;
+ * with every other error nothing was done.
  */
 int ringmsg_next(struct ringmsg_ring *ring,
                  const struct ringmsg_record *done,
@@ -1239,7 +1325,7 @@ int ringmsg_control_decode(const void *control,
 
 #endif  /* RINGMSG_H */
 
-/* One truth about the layout, checked in every program that includes this. */
+/* The layout, checked in every program that includes this header. */
 #if defined(__cplusplus) && __cplusplus >= 201103L
 #define RINGMSG_ASSERT_(what) static_assert(what, #what)
 #elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
@@ -1251,11 +1337,13 @@ RINGMSG_ASSERT_(offsetof(struct ringmsg_record, payload_offset) == 16);
 RINGMSG_ASSERT_(offsetof(struct ringmsg_record, wire_length) == 40);
 RINGMSG_ASSERT_(offsetof(struct ringmsg_record, pool) == 52);
 RINGMSG_ASSERT_(offsetof(struct ringmsg_record, segments) == 62);
-RINGMSG_ASSERT_(sizeof(struct ringmsg_metadata) == 96);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_metadata) == 128);
 RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, source) == 8);
 RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, destination_port) == 48);
 RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, software_timestamp_ns) == 64);
-RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, reserved) == 92);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, error_info) == 96);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, offender) == 108);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_metadata, reserved) == 124);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_ring_config) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_ring_info) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_support) == 64);
@@ -1264,4 +1352,8 @@ RINGMSG_ASSERT_(sizeof(struct ringmsg_wait) == 24);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_stats) == 144);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_cmsg) == 16);
 #undef RINGMSG_ASSERT_
+#endif
+
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic pop
 #endif

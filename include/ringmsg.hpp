@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //
-// ringmsg for C++20: ringmsg.h with owners, ranges and errors. Header only.
+// ringmsg for C++20: ringmsg.h with owning types, ranges and exceptions. Header only.
 //
 //     ringmsg::ring ring;
 //     ringmsg::pool pool(ring, ringmsg::pool_config(fd));
@@ -12,24 +12,29 @@
 //             use(datagram.payload());
 //     }
 //
-// The model, the contract of each function, and the rules on threads are ringmsg.h's. What is
-// added here:
+// ringmsg.h documents the model, the contract of each function, and the rules on threads. This
+// header adds the following.
 //
-// Errors. Functions that can fail take an `on_error` last. Left out, they throw
-// std::system_error, whose what() is the library's sentence; given a std::error_code, they set
-// that and do not throw. Codes are of ringmsg::error_category(), and compare equal to std::errc.
-// No destructor throws.
+// Errors. Functions that can fail take an `on_error` as their last argument. By default they throw
+// std::system_error, whose what() is the library's explanation. With a std::error_code they store
+// the error in it and do not throw. The codes are of ringmsg::error_category() and compare equal to
+// std::errc. No destructor throws.
 //
-// Ownership. A `batch` owns the records that reap() put into it, and releases them when it is
-// reaped into again, released, or destroyed, in any thread. It may outlive its ring: it is empty
-// from the moment when the ring is closed. Views (records, spans) are good until then, so do not
-// close a ring while another thread reads its payloads.
+// Ownership. A `batch` owns the records that reap() has put into it. It releases them when it is
+// reaped into again, released, or destroyed, in any thread. It may outlive its ring: it becomes
+// empty when the ring is closed. Views (records, spans) are valid until then, so do not close a
+// ring while another thread reads its payloads.
 //
-// Closing. close(), from any thread, makes a sleeping reap() fail with operation_canceled and
-// waits for calls that are inside. ~ring() does the same, but like every destructor it must not
-// run while another thread still uses the object: close(), join, destroy.
+// Closing. close(), from any thread, makes a sleeping reap() fail with operation_canceled, and
+// waits for calls in progress. ~ring() does the same, but like every destructor it must not run
+// while another thread uses the object: close(), join, destroy.
 #ifndef RINGMSG_HPP
 #define RINGMSG_HPP
+
+#if !defined(__cplusplus) || \
+    (__cplusplus < 202002L && (!defined(_MSVC_LANG) || _MSVC_LANG < 202002L))
+#error "ringmsg.hpp needs C++20: compile with -std=c++20, or use ringmsg.h"
+#else
 
 #include <algorithm>
 #include <atomic>
@@ -52,7 +57,7 @@ namespace ringmsg {
 
 class ring;
 
-/// The category of the library's errors: values are those of errno, texts the library's.
+/// The category of the library's errors: errno values with the library's texts.
 inline const std::error_category &error_category() noexcept
 {
     class category final : public std::error_category {
@@ -67,7 +72,7 @@ inline const std::error_category &error_category() noexcept
     return instance;
 }
 
-/// The sentence that explains the calling thread's last failure.
+/// The explanation of the calling thread's last failure.
 inline std::string last_error()
 {
     std::string sentence(ringmsg_last_error(nullptr, 0), '\0');
@@ -75,13 +80,13 @@ inline std::string last_error()
     return sentence;
 }
 
-/// What to do about an error: throw it, or note it in a std::error_code.
+/// How a function reports an error: by an exception, or in a std::error_code.
 class on_error {
 public:
     on_error() noexcept = default;
     on_error(std::error_code &code) noexcept : code_(&code) {}
 
-    /// Passes on what a C function returned; when it may not throw, the error is left to the code.
+    /// Reports the result of a C function and returns it. With an error code it does not throw.
     int operator()(int result) const
     {
         const std::error_code code(result < 0 ? -result : 0, error_category());
@@ -96,7 +101,8 @@ private:
     [[noreturn]] static void raise(std::error_code code)
     {
 #ifdef __cpp_exceptions
-        throw std::system_error(code, code == std::errc::operation_canceled ? "the ring is closed" : last_error());
+        throw std::system_error(code, code == std::errc::operation_canceled ? "the ring is closed"
+                                                                            : last_error());
 #else
         std::fprintf(stderr, "ringmsg: %s (%s)\n", last_error().c_str(), code.message().c_str());
         std::abort();
@@ -108,8 +114,8 @@ private:
 
 namespace detail {
 
-/// What a ring shares with its pools and batches, which may outlive it: the C handle, and a word
-/// that says how many are inside a call, and whether the ring is closed.
+/// The state that a ring shares with its pools and batches, which may outlive it: the C handle, and
+/// a word with the number of calls in progress and a flag that the ring is closed.
 class core {
 public:
     core() noexcept = default;
@@ -118,44 +124,44 @@ public:
 
     int open(const ringmsg_ring_config &config) noexcept { return ringmsg_ring_new(&config, &handle_); }
     ringmsg_ring *handle() const noexcept { return handle_; }
-    bool is_closed() const noexcept { return (word_.load(std::memory_order_acquire) & closed) != 0; }
+    bool is_closed() const noexcept { return (state_.load(std::memory_order_acquire) & closed_flag) != 0; }
 
     /// Calls a C function with the handle, unless the ring is closed.
     template <class Function> int call(Function function) noexcept
     {
         int result = -ECANCELED;
-        if ((word_.fetch_add(1, std::memory_order_acquire) & closed) == 0)
+        if ((state_.fetch_add(1, std::memory_order_acquire) & closed_flag) == 0)
             result = function(handle_);
-        if ((word_.fetch_sub(1, std::memory_order_release) & closed) != 0)
-            word_.notify_all();
+        if ((state_.fetch_sub(1, std::memory_order_release) & closed_flag) != 0)
+            state_.notify_all();
         return result;
     }
 
-    /// Frees the ring when nobody is inside any more. A wake ends one reap, and another may be
-    /// about to begin: so whenever somebody has left there is a new one, sent after the count
-    /// that it is meant for.
+    /// Frees the ring when no call is in progress. A wake ends only one reap, and another may be
+    /// about to begin. So each time a call has returned this sends another wake, after reading the
+    /// number of calls that it is for.
     int close() noexcept
     {
-        std::uint32_t seen = word_.fetch_or(closed, std::memory_order_acq_rel);
-        if ((seen & closed) != 0)
+        std::uint32_t seen = state_.fetch_or(closed_flag, std::memory_order_acq_rel);
+        if ((seen & closed_flag) != 0)
             return 0;
-        for (seen |= closed; seen != closed; seen = word_.load(std::memory_order_acquire)) {
+        for (seen |= closed_flag; seen != closed_flag; seen = state_.load(std::memory_order_acquire)) {
             if (ringmsg_wake(handle_) == -EPERM)
-                break; // a forked child: nobody else can be inside
-            word_.wait(seen, std::memory_order_acquire);
+                break; // in a forked child no other thread exists
+            state_.wait(seen, std::memory_order_acquire);
         }
         return ringmsg_ring_free(handle_);
     }
 
 private:
-    static constexpr std::uint32_t closed = 1u << 31;
+    static constexpr std::uint32_t closed_flag = 1u << 31;
     ringmsg_ring *handle_ = nullptr;
-    std::atomic<std::uint32_t> word_ = 0;
+    std::atomic<std::uint32_t> state_ = 0;
 };
 
 using shared_core = std::shared_ptr<core>;
 
-/// The same for an object that may have been moved from: C refuses NULL, with a sentence.
+/// Calls a C function for an object that may have been moved from: NULL, which C refuses.
 template <class Function> int call(const shared_core &core, Function function) noexcept
 {
     return core ? core->call(function) : function(static_cast<ringmsg_ring *>(nullptr));
@@ -163,7 +169,7 @@ template <class Function> int call(const shared_core &core, Function function) n
 
 } // namespace detail
 
-/// What this kernel and this sandbox offer.
+/// Returns what this kernel and this sandbox offer.
 inline ringmsg_support query_support(on_error fail = {})
 {
     ringmsg_support support{};
@@ -172,7 +178,7 @@ inline ringmsg_support query_support(on_error fail = {})
     return support;
 }
 
-/// The same for a person.
+/// Describes what this kernel and this sandbox offer, as text.
 inline std::string describe_support()
 {
     std::string text(4096, '\0');
@@ -181,37 +187,48 @@ inline std::string describe_support()
     return text;
 }
 
-/// Switches on what makes the kernel send `metadata` (RINGMSG_META_*) with every datagram.
+/// Makes the kernel send `metadata` (RINGMSG_META_*) with every datagram.
 inline void socket_enable(int fd, std::uint32_t metadata, on_error fail = {})
 {
     fail(ringmsg_socket_enable(fd, metadata));
 }
 
-/// How a ring is to be made; begins with the defaults.
+/// Turns off exactly the socket options of `metadata`, for every process that shares the socket.
+/// GRO only with an empty receive queue: see ringmsg_socket_disable().
+inline void socket_disable(int fd, std::uint32_t metadata, on_error fail = {})
+{
+    fail(ringmsg_socket_disable(fd, metadata));
+}
+
+/// The configuration of a ring, with the defaults.
 struct ring_config : ringmsg_ring_config {
     ring_config() noexcept : ringmsg_ring_config{} { ringmsg_ring_config_init(this); }
 };
 
-/// What a pool is to hold; begins with the defaults, or with what a socket's options ask for.
+/// The configuration of a pool, with the defaults, or sized for a socket's options.
 struct pool_config : ringmsg_pool_config {
     pool_config() noexcept : ringmsg_pool_config{} { ringmsg_pool_config_init(this); }
-    explicit pool_config(int fd, on_error fail = {}) : pool_config() { fail(ringmsg_pool_config_for_socket(this, fd)); }
+    explicit pool_config(int fd, on_error fail = {}) : pool_config()
+    {
+        fail(ringmsg_pool_config_for_socket(this, fd));
+    }
 };
 
-/// How a request is to receive.
+/// The options of a request.
 struct receive_options {
-    std::uint64_t user_data = 0; ///< comes back in every record
+    std::uint64_t user_data = 0; ///< returned in every record
     std::uint32_t flags = 0;     ///< RINGMSG_RECV_*
     int msg_flags = 0;           ///< MSG_*
 };
 
-/// How a reap is to wait. Signals do not end it: handlers run, and it goes on with the time left.
+/// The options of a reap. A signal does not end it: the handler runs, and the reap continues with
+/// the time left.
 struct wait_options {
     static constexpr std::chrono::microseconds linger_auto{RINGMSG_LINGER_AUTO};
 
     std::chrono::nanoseconds timeout{-1};             ///< negative: no limit; 0: do not block
-    std::chrono::microseconds linger = linger_auto;   ///< for company, once there is reason to expect it
-    std::chrono::microseconds spin{0};                ///< polls that long before sleeping
+    std::chrono::microseconds linger = linger_auto;   ///< waits up to this long for a larger batch
+    std::chrono::microseconds spin{0};                ///< polls this long before it sleeps
 
     ringmsg_wait native() const noexcept
     {
@@ -222,18 +239,27 @@ struct wait_options {
     }
 };
 
-/// One datagram, train, chunk or error of a batch: a view, as good as the batch is.
+/// A view of one record: a datagram, train, chunk or error. Valid as long as its batch holds it.
 class record {
 public:
-    std::span<const std::byte> payload() const noexcept { return slice(raw_->payload_offset, raw_->payload_length); }
-    std::span<const std::byte> control() const noexcept { return slice(raw_->control_offset, raw_->control_length); }
-    /// The source address as bytes, and as what sendto(2) takes; nullptr when the kernel gave none.
+    std::span<const std::byte> payload() const noexcept
+    {
+        return slice(raw_->payload_offset, raw_->payload_length);
+    }
+    std::span<const std::byte> control() const noexcept
+    {
+        return slice(raw_->control_offset, raw_->control_length);
+    }
+    /// The source address as bytes, and as sendto(2) takes it; nullptr if the kernel gave none.
     std::span<const std::byte> name() const noexcept { return slice(raw_->name_offset, raw_->name_length); }
     const sockaddr *source() const noexcept { return reinterpret_cast<const sockaddr *>(name().data()); }
 
     std::uint64_t user_data() const noexcept { return raw_->user_data; }
-    /// The request's or datagram's own error, if it has one.
-    std::error_code error() const noexcept { return {raw_->result < 0 ? -raw_->result : 0, error_category()}; }
+    /// The error of the request or socket, if the record reports one.
+    std::error_code error() const noexcept
+    {
+        return {raw_->result < 0 ? -raw_->result : 0, error_category()};
+    }
     bool is_final() const noexcept { return has_flag(RINGMSG_RECORD_FINAL); }
     bool is_truncated() const noexcept { return has_flag(RINGMSG_RECORD_TRUNCATED); }
     bool is_control_truncated() const noexcept { return has_flag(RINGMSG_RECORD_CONTROL_TRUNCATED); }
@@ -241,9 +267,9 @@ public:
     std::uint32_t segment_size() const noexcept { return raw_->segment_size; }
     std::uint32_t wire_length() const noexcept { return raw_->wire_length; }
 
-    /// The decoded metadata; nullptr in a batch made without.
+    /// The decoded metadata; nullptr in a batch without metadata.
     const ringmsg_metadata *metadata() const noexcept { return metadata_; }
-    /// The record as C sees it.
+    /// The record of the C interface.
     const ringmsg_record &native() const noexcept { return *raw_; }
 
 private:
@@ -254,7 +280,8 @@ private:
     }
 
     bool has_flag(std::uint32_t flag) const noexcept { return (raw_->flags & flag) != 0; }
-    /// Records of ring::recvmsg() have no pool: their bytes are in the caller's msghdr.
+    /// A slice of the record's buffer. Records of ring::recvmsg() have no pool: their bytes are in
+    /// the caller's msghdr.
     std::span<const std::byte> slice(std::uint32_t offset, std::uint32_t length) const noexcept
     {
         if (base_ == nullptr || length == 0)
@@ -270,7 +297,7 @@ private:
 /// Whether reap() decodes control messages and source address.
 enum class metadata { decoded, none };
 
-/// Up to `capacity` records of one reap. Move-only; allocates when made, and never again.
+/// Up to `capacity` records of one reap. Move-only. Allocates only in its constructor.
 class batch {
 public:
     class iterator;
@@ -282,9 +309,9 @@ public:
     {
     }
     batch(batch &&other) noexcept
-        : core_(std::move(other.core_)), records_(std::move(other.records_)), metadata_(std::move(other.metadata_)),
-          bases_(std::move(other.bases_)), capacity_(std::exchange(other.capacity_, 0)),
-          count_(std::exchange(other.count_, 0))
+        : core_(std::move(other.core_)), records_(std::move(other.records_)),
+          metadata_(std::move(other.metadata_)), bases_(std::move(other.bases_)),
+          capacity_(std::exchange(other.capacity_, 0)), count_(std::exchange(other.count_, 0))
     {
     }
     batch &operator=(batch &&other) noexcept
@@ -301,7 +328,7 @@ public:
     ~batch() { release(); }
 
     std::uint32_t capacity() const noexcept { return capacity_; }
-    /// 0 when the ring is closed: its memory is gone.
+    /// 0 if the ring is closed, because its memory is unmapped.
     std::uint32_t size() const noexcept { return core_ && !core_->is_closed() ? count_ : 0; }
     bool empty() const noexcept { return size() == 0; }
     record operator[](std::uint32_t index) const noexcept
@@ -311,15 +338,15 @@ public:
     iterator begin() const noexcept;
     iterator end() const noexcept;
 
-    /// Gives the buffers back now.
+    /// Returns the buffers now.
     void release() noexcept
     {
         if (const std::uint32_t count = std::exchange(count_, 0); count > 0)
             core_->call([&](ringmsg_ring *ring) { return ringmsg_release(ring, records_.get(), count); });
     }
 
-    /// Moves the records into a batch of their own, to be held for longer. This one is empty then
-    /// and keeps its capacity. (The new one is as large as it must be; this allocates.)
+    /// Moves the records into a batch of their own, to hold them for longer. This batch becomes
+    /// empty and keeps its capacity. Allocates the new batch.
     [[nodiscard]] batch keep()
     {
         const std::uint32_t count = size();
@@ -335,8 +362,8 @@ public:
         return kept;
     }
 
-    /// Lets go of the records without releasing them: from now on they are the caller's to give to
-    /// ring::release(). The array is good until this batch is reaped into or destroyed.
+    /// Gives up the records without releasing them: the caller must pass them to ring::release().
+    /// The array is valid until this batch is reaped into or destroyed.
     [[nodiscard]] std::span<const ringmsg_record> detach() noexcept
     {
         const std::uint32_t count = size();
@@ -344,14 +371,14 @@ public:
         return {records_.get(), count};
     }
 
-    /// The records as C sees them.
+    /// The records of the C interface.
     std::span<const ringmsg_record> native() const noexcept { return {records_.get(), size()}; }
 
 private:
     friend class ring;
 
-    /// Takes over what a reap has written.
-    void take(ringmsg_ring *ring, std::uint32_t count) noexcept
+    /// Stores where the records of a reap have their bytes.
+    void adopt(ringmsg_ring *ring, std::uint32_t count) noexcept
     {
         std::uint16_t pool = RINGMSG_POOL_NONE;
         const std::byte *base = nullptr;
@@ -368,11 +395,11 @@ private:
     detail::shared_core core_;
     std::unique_ptr<ringmsg_record[]> records_;
     std::unique_ptr<ringmsg_metadata[]> metadata_;
-    std::unique_ptr<const std::byte *[]> bases_; ///< where each record's offsets count from
+    std::unique_ptr<const std::byte *[]> bases_; ///< the base of each record's offsets
     std::uint32_t capacity_ = 0, count_ = 0;
 };
 
-/// Walks a batch.
+/// Iterates over a batch.
 class batch::iterator {
 public:
     using value_type = record;
@@ -399,12 +426,15 @@ private:
 inline batch::iterator batch::begin() const noexcept { return {this, 0}; }
 inline batch::iterator batch::end() const noexcept { return {this, size()}; }
 
-/// Buffers of a ring. Destroying the object gives the memory back if no request and no record
-/// uses it; otherwise, and in another thread than the ring's owner, that is left to the ring.
+/// Buffers of a ring. The destructor frees the memory if no request and no record uses it and, with
+/// a bound ring, if it runs in the owner's thread. Otherwise the memory is freed with the ring.
 class pool {
 public:
     explicit pool(ring &ring, const pool_config &config = {}, on_error fail = {});
-    pool(pool &&other) noexcept : core_(std::move(other.core_)), handle_(std::exchange(other.handle_, nullptr)) {}
+    pool(pool &&other) noexcept
+        : core_(std::move(other.core_)), handle_(std::exchange(other.handle_, nullptr))
+    {
+    }
     pool &operator=(pool &&other) noexcept
     {
         pool moved(std::move(other));
@@ -418,22 +448,23 @@ public:
             unmap();
     }
 
-    /// Unmaps it now; device_or_resource_busy while it is armed or under records.
+    /// Unmaps the pool now; device_or_resource_busy while a request or a record uses it.
     void free(on_error fail = {}) { fail(unmap()); }
 
-    /// The number by which records name it.
+    /// The number by which records name the pool.
     std::uint16_t id() const noexcept
     {
         std::uint16_t id = RINGMSG_POOL_NONE;
         detail::call(core_, [&](ringmsg_ring *) { return id = ringmsg_pool_id(handle_); });
         return id;
     }
-    /// The whole mapping; empty when it is gone. In it, only what held records point to is stable.
+    /// The whole mapping; empty when it is unmapped. Only the bytes of held records are stable.
     std::span<const std::byte> memory() const noexcept
     {
         std::span<const std::byte> memory;
         detail::call(core_, [&](ringmsg_ring *) {
-            memory = {reinterpret_cast<const std::byte *>(ringmsg_pool_base(handle_)), ringmsg_pool_size(handle_)};
+            memory = {reinterpret_cast<const std::byte *>(ringmsg_pool_base(handle_)),
+                      ringmsg_pool_size(handle_)};
             return 0;
         });
         return memory;
@@ -469,10 +500,11 @@ public:
         core_.swap(moved.core_);
         return *this;
     }
-    ~ring() { end(); }
+    ~ring() { close_core(); }
 
-    /// Ends every request and voids every record; see the top of this file. Once is enough.
-    void close(on_error fail = {}) { fail(end()); }
+    /// Ends every request and invalidates every record; see the top of this file. A second call
+    /// does nothing.
+    void close(on_error fail = {}) { fail(close_core()); }
 
     /// Starts a ring made with RINGMSG_SETUP_R_DISABLED; the calling thread becomes its owner.
     void enable(on_error fail = {}) { fail(call(ringmsg_ring_enable)); }
@@ -480,7 +512,8 @@ public:
     /// Receives until cancelled, into the buffers of `pool`.
     void recvmsg_multishot(const pool &pool, int fd, const receive_options &how = {}, on_error fail = {})
     {
-        fail(call(ringmsg_recvmsg_multishot, pool.native_handle(), fd, how.msg_flags, how.flags, how.user_data));
+        fail(call(ringmsg_recvmsg_multishot, pool.native_handle(), fd, how.msg_flags, how.flags,
+                  how.user_data));
     }
 
     /// Receives one message into a buffer of `pool`.
@@ -489,44 +522,44 @@ public:
         fail(call(ringmsg_recvmsg_once, pool.native_handle(), fd, how.msg_flags, how.flags, how.user_data));
     }
 
-    /// Receives one message into the caller's own msghdr, which must live, unmoved, until its
-    /// record has been reaped or the ring is closed.
+    /// Receives one message into the caller's own msghdr, which must stay valid and in place until
+    /// its record has been reaped or the ring is closed.
     void recvmsg(int fd, msghdr &message, const receive_options &how = {}, on_error fail = {})
     {
         fail(call(ringmsg_recvmsg, fd, &message, how.msg_flags, how.flags, how.user_data));
     }
 
-    /// Ends every request with this user_data; each answers with a final record.
+    /// Ends every request with this user_data. Each gives a final record.
     void cancel(std::uint64_t user_data, on_error fail = {}) { fail(call(ringmsg_cancel, user_data)); }
 
-    /// Pushes queued single-shots to the kernel now. A reap does it too.
+    /// Submits queued single-shots to the kernel now. A reap does so, too.
     void submit(on_error fail = {}) { fail(call(ringmsg_submit)); }
 
     /// Makes the current or next reap return. Any thread; async-signal-safe.
     void wake() const noexcept { call(ringmsg_wake); }
 
-    /// Releases what `batch` holds, and fills it anew; returns how many records: 0 after the
-    /// timeout or a wake. When that is refused the batch stays as it was.
+    /// Releases the records that `batch` holds, and fills it again. Returns the number of records:
+    /// 0 after the timeout or a wake. If the call is refused, the batch is unchanged.
     std::uint32_t reap(batch &batch, const wait_options &wait = {}, on_error fail = {})
     {
         return static_cast<std::uint32_t>(std::max(fail(refill(batch, wait)), 0));
     }
 
-    /// Gives back records that were detached from a batch: all of them, or on an error none.
+    /// Releases records that were detached from a batch: all of them, or none on an error.
     void release(std::span<const ringmsg_record> records, on_error fail = {})
     {
         fail(call(ringmsg_release, records.data(), count(records)));
     }
 
-    /// Moves descriptors that arrived with `record` to `fds`, as many as fit; returns how many.
-    /// They are the caller's.
+    /// Moves descriptors that arrived with `record` to `fds`, as many as fit, and returns how many.
+    /// The caller owns them.
     std::uint32_t take_fds(const record &record, std::span<int> fds, on_error fail = {})
     {
         const int taken = call(ringmsg_take_fds, &record.native(), fds.data(), count(fds));
         return static_cast<std::uint32_t>(std::max(fail(taken), 0));
     }
 
-    /// What was granted: mode, engine, owner.
+    /// The granted mode, engine and owner.
     struct ringmsg_ring_info info(on_error fail = {}) const
     {
         struct ringmsg_ring_info info {};
@@ -535,7 +568,7 @@ public:
         return info;
     }
 
-    /// What was done so far: by the ring; by the requests with this user_data.
+    /// The statistics of the ring, and of the requests with this user_data.
     ringmsg_stats stats(on_error fail = {}) const
     {
         ringmsg_stats stats{};
@@ -551,25 +584,30 @@ public:
         return stats;
     }
 
-    /// A descriptor for poll and epoll, readable when a reap would return something. The ring's.
+    /// A descriptor for poll and epoll, readable when a reap would return something. The ring owns
+    /// it.
     int fd(on_error fail = {}) const { return fail(call(ringmsg_ring_fd)); }
 
-    /// For the C functions; nullptr when the ring is closed.
-    ringmsg_ring *native_handle() const noexcept { return core_ && !core_->is_closed() ? core_->handle() : nullptr; }
+    /// The handle for C functions; nullptr when the ring is closed.
+    ringmsg_ring *native_handle() const noexcept
+    {
+        return core_ && !core_->is_closed() ? core_->handle() : nullptr;
+    }
 
 private:
     friend class pool;
 
-    template <class Function, class... Arguments> int call(Function function, Arguments... arguments) const noexcept
+    template <class Function, class... Arguments>
+    int call(Function function, Arguments... arguments) const noexcept
     {
         return detail::call(core_, [&](ringmsg_ring *handle) { return function(handle, arguments...); });
     }
-    /// Too many to count are refused by the library.
+    /// The number of items for the C interface. The library refuses a number that is too large.
     template <class T> static std::uint32_t count(std::span<T> items) noexcept
     {
         return static_cast<std::uint32_t>(std::min<std::size_t>(items.size(), UINT32_MAX));
     }
-    int end() noexcept
+    int close_core() noexcept
     {
         const detail::shared_core core = core_;
         return core ? core->close() : 0;
@@ -602,19 +640,21 @@ inline int ring::refill(batch &batch, const wait_options &options) noexcept
         while (result == -EINTR) {
             done = 0;
             if (limited)
-                wait.timeout_ns = std::max<std::int64_t>((options.timeout - (clock::now() - start)).count(), 0);
+                wait.timeout_ns =
+                    std::max<std::int64_t>((options.timeout - (clock::now() - start)).count(), 0);
             result = ringmsg_reap(handle, records, metadata, batch.capacity_, &wait);
         }
         if (result > 0)
-            batch.take(handle, static_cast<std::uint32_t>(result));
+            batch.adopt(handle, static_cast<std::uint32_t>(result));
         if (result < 0 && result != -ECANCELED)
-            batch.count_ = done; // nothing was done
+            batch.count_ = done; // the call changed nothing
         return result;
     });
-    // A close that came meanwhile ended the wait, or made void what it brought.
+    // If the ring was closed meanwhile, its records are invalid.
     return core_ && core_->is_closed() ? -ECANCELED : outcome;
 }
 
 } // namespace ringmsg
 
+#endif // C++20
 #endif

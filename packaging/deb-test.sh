@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Installs build/deb/*.deb with apt in a fresh root that debootstrap makes, and there, with what
-# is installed, compiles and runs the examples that libringmsg-dev brings. As root.
+# Installs build/deb/*.deb with apt in a fresh root that debootstrap makes. Compiles and runs the
+# examples of libringmsg-dev there. Needs root.
 #
-#   deb-test.sh [SUITE [MIRROR]]     default: this system's own, and debootstrap's own
+#   deb-test.sh [SUITE [MIRROR]]     default: this system's suite, and debootstrap's mirror
 #
-# ROOT=directory uses a root that debootstrap made before (and leaves it changed).
+# ROOT=directory uses an existing root made by debootstrap, and changes it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 suite=${1:-$(. /etc/os-release && echo "$VERSION_CODENAME")}
@@ -29,7 +29,7 @@ unshare --mount --pid --fork chroot "$root" /bin/sh -euc '
     apt-get update -qq
     apt-get install -qq -y --no-install-recommends gcc g++ libc6-dev pkg-config /packages/*.deb >/packages/log 2>&1 ||
         { cat /packages/log >&2; exit 1; }
-    ldconfig -p | grep -q "libringmsg.so.0 " || { echo "ldconfig does not know libringmsg.so.0" >&2; exit 1; }
+    ldconfig -p | grep -q "libringmsg.so.0 " || { echo "ldconfig does not list libringmsg.so.0" >&2; exit 1; }
     cd /usr/share/doc/libringmsg-dev/examples
     for source in *.c; do gcc -Wall -Werror "$source" -o "/tmp/${source%.c}" $(pkg-config --cflags --libs ringmsg) -lpthread; done
     for source in *.cpp; do g++ -std=c++20 -Wall -Werror "$source" -o "/tmp/${source%.cpp}_cpp" $(pkg-config --cflags --libs ringmsg); done
@@ -44,9 +44,9 @@ unshare --mount --pid --fork chroot "$root" /bin/sh -euc '
         python3 -m ringmsg
         ! find /usr/lib/python3/dist-packages/ringmsg -name "*.so*" | grep .
     fi
-    # Removing leaves nothing.
+    # Removing the library leaves no file.
     apt-get purge -qq -y libringmsg0 >/packages/log 2>&1
     ! find /usr /etc -name "*ringmsg*" | grep .
     umount /proc
 '
-echo "ok: the packages install, serve, and go, in a fresh $suite"
+echo "ok: the packages can be installed, used and removed in a fresh $suite"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes Debian packages in build/deb from what `make` has built: libringmsg0, libringmsg-dev and,
-# where the Python package is there, python3-ringmsg, which uses libringmsg0 and bundles nothing.
+# Makes Debian packages in build/deb from what `make` has built: libringmsg0, libringmsg-dev and, if
+# the Python package exists, python3-ringmsg, which uses libringmsg0 and bundles no library.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -15,11 +15,11 @@ rm -rf "$out"
 mkdir -p "$out"
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Cargo.toml)}
 
-into() { # into PACKAGE TARGET...: make install into a package
+into() { # into PACKAGE TARGET...: runs make install into a package
     make -s PREFIX=/usr LIBDIR="$libdir" DOCDIR="/usr/share/doc/$1" DESTDIR="$work/$1" "${@:2}"
 }
 
-# The files of debian/ that dpkg's tools want to see.
+# The files of debian/ that dpkg's tools expect.
 mkdir -p "$work/debian"
 cat >"$work/debian/control" <<END
 Source: ringmsg
@@ -46,7 +46,7 @@ finish() {
     printf 'ringmsg (%s) unstable; urgency=medium\n\n  * Version %s: changelog.gz says what is new.\n\n -- %s  %s\n' \
         "$debian_version" "$version" "$maintainer" "$(date -Rud "@$SOURCE_DATE_EPOCH")" | gzip -9n >"$doc/changelog.Debian.gz"
     if [ -d "$root/usr/share/man" ]; then find "$root/usr/share/man" -type f -exec gzip -9n {} +; fi
-    if [ -d "$root/usr/share/man" ]; then # links, to what has another name now
+    if [ -d "$root/usr/share/man" ]; then # renames links to files that are now compressed
         find "$root/usr/share/man" -type l | while read -r link; do
             ln -s "$(readlink "$link").gz" "$link.gz"
             rm "$link"
@@ -69,7 +69,7 @@ library=$work/libringmsg0$libdir/libringmsg.so.$version
 chmod 644 "$library"
 (
     cd "$work"
-    # A symbol that came or went must be in packaging/libringmsg0.symbols.
+    # Fails if a symbol was added or removed that packaging/libringmsg0.symbols does not show.
     dpkg-gensymbols -plibringmsg0 -v"$debian_version" -P"$work/libringmsg0" -O"$work/libringmsg0/DEBIAN/symbols" -c4 >&2
     dpkg-shlibdeps -O "$library" -l"$work/libringmsg0$libdir" >"$work/depends" 2>"$work/log" || { cat "$work/log" >&2; exit 1; }
 )
@@ -78,8 +78,8 @@ printf 'libringmsg 0 libringmsg0 (>= %s)\n' "$version" >"$work/libringmsg0/DEBIA
 printf 'activate-noawait ldconfig\n' >"$work/libringmsg0/DEBIAN/triggers"
 finish libringmsg0 "$architecture" libs "$(sed -n 's/^shlibs:Depends=//p' "$work/depends")" \
     "receive messages with io_uring, as batches of flat records" \
-    "A ring is armed once for a socket; from then on one call returns hundreds of
- datagrams, with their control messages decoded. This is the shared library." $'Multi-Arch: same\n'
+    "A request is armed once for a socket; from then on each call returns a batch
+ of datagrams, with their control messages decoded. This is the shared library." $'Multi-Arch: same\n'
 
 # --- libringmsg-dev --------------------------------------------------------------------------
 into libringmsg-dev install-development install-documents
@@ -87,7 +87,7 @@ mkdir -p "$work/libringmsg-dev/usr/share/doc/libringmsg-dev"
 cp -r examples-c "$work/libringmsg-dev/usr/share/doc/libringmsg-dev/examples"
 finish libringmsg-dev "$architecture" libdevel "libringmsg0 (= $debian_version), libc6-dev" \
     "receive messages with io_uring: headers, static library, manual" \
-    "What is needed to build programs with libringmsg0: headers for C and C++20,
+    "Files for building programs with libringmsg0: headers for C and C++20,
  pkg-config and CMake files, the static library, manual pages and examples." \
     $'Multi-Arch: same\n'
 
@@ -103,6 +103,6 @@ if [ -d bindings/python/src/ringmsg ]; then
         "Receivers for threads and for asyncio, with GRO, ECN, timestamps, source and
  destination of each datagram, and drop counters, on top of libringmsg0." $'Suggests: python3-numpy\n'
 else
-    echo "NOT BUILT: python3-ringmsg (bindings/python is not here)"
+    echo "NOT BUILT: python3-ringmsg (bindings/python does not exist)"
 fi
 ls -l "$out"

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Makes build/ringmsg-VERSION.tar.xz from the committed files, with every crate it needs, and
-# builds it once where no network and no cache of crates is to be had. The same commit gives the
-# same tarball.
+# Makes build/ringmsg-VERSION.tar.xz from the committed files, with every crate it needs, and builds
+# it once without a network and without a cache of crates. The same commit gives the same tarball.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -9,7 +8,7 @@ name=ringmsg-$version
 work=$(mktemp -d "${TMPDIR:-/tmp}/ringmsg-dist.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
-git diff --quiet HEAD || echo "note: only what is committed goes into the tarball" >&2
+git diff --quiet HEAD || echo "note: the tarball contains only committed changes" >&2
 git archive --prefix="$name/" HEAD | tar -x -C "$work"
 (
     cd "$work/$name"
@@ -26,7 +25,7 @@ mkdir -p build
 tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner \
     --mtime="@$(git log -1 --format=%ct)" -cJf "build/$name.tar.xz" "$name"
 
-# The proof: unpack, and build with an empty cache, and without a network where that can be had.
+# Unpacks the tarball and builds it with an empty cache, and without a network where unshare works.
 rm -rf "${work:?}/$name"
 tar -C "$work" -xJf "build/$name.tar.xz"
 alone=()

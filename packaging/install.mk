@@ -1,9 +1,10 @@
-# make install    PREFIX= LIBDIR= INCLUDEDIR= DATADIR= DESTDIR=: library, headers, .pc, CMake package, man pages
-# make install-debug  the same for the shared library's debug information
-# make uninstall  with the same variables: takes away what install put there
+# Installation and packages. The Makefile includes this file. Run `make` first and then
+# `sudo make install`, so that root builds nothing.
 #
-# Included by the Makefile. install builds nothing with other rights than your own:
-# `make`, then `sudo make install`.
+# make install            installs the library, headers, .pc, CMake package and man pages;
+#                         variables: PREFIX LIBDIR INCLUDEDIR DATADIR DESTDIR
+# make install-debug      installs the shared library's debug information, with the same variables
+# make uninstall          removes the installed files, with the same variables
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
@@ -13,13 +14,13 @@ MANDIR ?= $(DATADIR)/man
 DOCDIR ?= $(DATADIR)/doc/ringmsg
 INSTALL ?= install
 OBJCOPY ?= objcopy
-# Where the libraries are that are to be installed.
+# The folder with the built libraries.
 BUILT ?= $(PROFILE_DIR)
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 SONAME := libringmsg.so.0
 MAN3 := $(notdir $(wildcard docs/man/*.3))
-# The functions that the pages are about: each gets a link to its page.
+# The functions that the pages document: each gets a link to its page.
 MAN3_NAMES := $(shell sed -n 's/^.* names: //p' docs/man/*.3)
 MAN7 := $(notdir $(wildcard docs/man/*.7))
 
@@ -47,9 +48,10 @@ install: install-runtime install-development install-documents
 $(BUILT)/libringmsg.so $(BUILT)/libringmsg.a:
 	$(MAKE) build
 
-# What is installed is made from what cargo built: the shared library's debug information in a
-# file of its own, and the static library as one object, without what nothing refers to, in which
-# only the interface is global, so that a program can hold two libraries written in Rust.
+# The installed libraries are derived from those that cargo built. The debug information of the
+# shared library goes to a file of its own. The static library becomes one object without
+# unreferenced sections, in which only the interface is global, so that a program can link two
+# libraries written in Rust.
 FINISHED := $(BUILT)/finished
 $(FINISHED)/libringmsg.so.debug: $(BUILT)/libringmsg.so
 	mkdir -p $(FINISHED)
@@ -73,18 +75,18 @@ all: finish
 finish: build
 	@$(MAKE) --no-print-directory $(FINISHED)/libringmsg.so $(FINISHED)/libringmsg.a
 
-# make size       how large the libraries are
+# make size               prints the sizes of the libraries
 .PHONY: size
 size: finish
 	@stat -L -c '%9s bytes  %n' $(BUILT)/libringmsg.so $(BUILT)/libringmsg.a $(FINISHED)/libringmsg.*
 
-# What programs need to run.
+# Files that programs need at run time.
 install-runtime: $(FINISHED)/libringmsg.so
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR)
 	$(INSTALL) -m 755 $(FINISHED)/libringmsg.so $(DESTDIR)$(LIBDIR)/libringmsg.so.$(VERSION)
 	ln -sf libringmsg.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 
-# What programs need to be built.
+# Files that programs need at build time.
 install-development: $(FINISHED)/libringmsg.a
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/ringmsg $(DESTDIR)$(INCLUDEDIR)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libringmsg.so
@@ -95,7 +97,7 @@ install-development: $(FINISHED)/libringmsg.a
 	$(fill_in) packaging/ringmsg-config-version.cmake.in \
 		> $(DESTDIR)$(LIBDIR)/cmake/ringmsg/ringmsg-config-version.cmake
 
-# What debuggers look for beside the library.
+# Files that debuggers look for beside the library.
 install-debug: $(FINISHED)/libringmsg.so.debug
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/.debug
 	$(INSTALL) -m 644 $< $(DESTDIR)$(LIBDIR)/.debug/libringmsg.so.debug
@@ -116,15 +118,16 @@ uninstall:
 	rm -f $(addprefix $(DESTDIR),$(INSTALLED))
 	rmdir $(DESTDIR)$(LIBDIR)/.debug $(DESTDIR)$(LIBDIR)/cmake/ringmsg $(DESTDIR)$(DOCDIR) 2>/dev/null || true
 
-# make man        rewrites docs/man/*.3 from include/ringmsg.h
+# make man                generates docs/man/*.3 from include/ringmsg.h
 .PHONY: man
 man:
-	RINGMSG_UPDATE_MAN=1 $(CARGO) test --locked --test man the_committed_pages_are_what_the_header_says
+	RINGMSG_UPDATE_MAN=1 $(CARGO) test --locked --test man the_committed_pages_match_the_header
 
-# make dist       build/ringmsg-VERSION.tar.xz, which builds without a network
-# make deb        build/deb: libringmsg0, libringmsg-dev, python3-ringmsg
-# make check-lintian  lintian over them
-# make check-deb  installs them in a fresh root, and compiles and runs the examples there (as root)
+# make dist               makes build/ringmsg-VERSION.tar.xz, which builds without a network
+# make deb                makes libringmsg0, libringmsg-dev and python3-ringmsg in build/deb
+# make check-lintian      runs lintian on the packages
+# make check-deb          installs the packages in a fresh root, and compiles and runs the examples
+#                         there (root)
 .PHONY: dist deb check-deb check-lintian
 dist:
 	packaging/dist.sh
@@ -133,8 +136,8 @@ deb: finish
 	$(call need,dpkg-gensymbols,apt-get install dpkg-dev)
 	packaging/deb.sh
 
-# The maintainer's address is that of whoever gives the packages away (DEBEMAIL="Name <address>"); and a
-# first upload has no bug to close but in Debian.
+# The maintainer's address is that of the person who distributes the packages
+# (DEBEMAIL="Name <address>"), and a first upload outside Debian closes no bug.
 NOT_OURS := bogus-mail-host,bogus-mail-host-in-debian-changelog,initial-upload-closes-no-bugs
 check-lintian: deb
 	$(call need,lintian,apt-get install lintian)
@@ -144,7 +147,7 @@ check-lintian: deb
 check-deb: deb
 	packaging/deb-test.sh
 
-# make check-cross  builds the library for aarch64, and links a C program with it
+# make check-cross        builds the library for aarch64, and links a C program with it
 .PHONY: check-cross
 CROSS_TARGET := aarch64-unknown-linux-gnu
 CROSS := aarch64-linux-gnu-

@@ -1,8 +1,5 @@
-//! The structs that programs hand in and get out, and the rule by which they may grow.
-//!
-//! Each begins with its size. Input: a shorter struct is zero-extended, a longer one must have
-//! a zero tail (the rule of clone3(2)). Output: min(size, ours) bytes are written and the rest
-//! is zeroed. So a program and a library of different versions understand each other.
+//! The structs that programs hand in and get out, and the constants in them. Each struct begins
+//! with its size; `capi::versioned` has the rule by which it may grow.
 
 use crate::error::{Error, Result};
 
@@ -26,8 +23,11 @@ pub const RINGMSG_SETUP_DEFER_TASKRUN: u32 = 1u32 << 13;
 /// may bind the ring to its thread: ringmsg_ring_info() tells.
 pub const RINGMSG_SETUP_AUTO: u32 = 1u32 << 31;
 
-/// io_uring where multishot recvmsg works, else RINGMSG_ENGINE_RECVMMSG. Setup flags that the
-/// latter has no use for are then not granted: ringmsg_ring_info() tells.
+/// io_uring where multishot recvmsg works, and where a ring and a pool have memory; else
+/// RINGMSG_ENGINE_RECVMMSG, which does not grant setup flags that mean nothing to it.
+/// ringmsg_ring_info() says which engine it is, ringmsg_describe_support() why. If io_uring has no
+/// memory for a pool (RLIMIT_MEMLOCK) before anything is armed and before ringmsg_ring_fd() was
+/// called, the ring changes its engine.
 pub const RINGMSG_ENGINE_AUTO: u32 = 0;
 /// io_uring: kernel 6.0 or later, unless a sandbox forbids it.
 pub const RINGMSG_ENGINE_IO_URING: u32 = 1;
@@ -48,7 +48,7 @@ pub const RINGMSG_LINGER_AUTO_WITHIN: u32 = 1u32 << 31;
 /// long as a good batch takes, and at most 100 us.
 pub const RINGMSG_LINGER_AUTO: u32 = 0xffff_ffffu32;
 
-/// The longest linger, in microseconds.
+/// The longest linger, in microseconds. More is -EINVAL.
 pub const RINGMSG_LINGER_MAX_US: u32 = 10_000;
 
 /// How a ring is to be made. Fill with ringmsg_ring_config_init().
@@ -147,8 +147,9 @@ pub struct Wait {
     /// sizeof(struct ringmsg_wait)
     pub size: u32,
     /// How long to wait for a second record once there is reason to expect one, in
-    /// microseconds: an upper bound, at most 10 ms. RINGMSG_LINGER_AUTO follows the arrival
-    /// rate. Plain and COOP rings ignore it: it costs there.
+    /// microseconds: an upper bound, at most 10 ms (RINGMSG_LINGER_MAX_US; more is -EINVAL).
+    /// RINGMSG_LINGER_AUTO follows the arrival rate. Ignored by plain and COOP rings, where
+    /// lingering wastes CPU.
     pub linger_us: u32,
     /// How long to wait for a first record, in ns; negative: no limit; 0: do not block.
     pub timeout_ns: i64,
@@ -205,128 +206,12 @@ impl Default for Wait {
     }
 }
 
-/// A struct of plain integers that begins with `size: u32`.
-///
-/// # Safety
-/// repr(C), no padding, no pointers, every bit pattern valid, `size` first.
-pub(crate) unsafe trait Sized32: Copy {
-    const NAME: &'static str;
-}
-
-// SAFETY: repr(C), integers only; the sizes asserted above leave no room for padding.
-unsafe impl Sized32 for RingConfig {
-    const NAME: &'static str = "ringmsg_ring_config";
-}
-// SAFETY: as above.
-unsafe impl Sized32 for PoolConfig {
-    const NAME: &'static str = "ringmsg_pool_config";
-}
-// SAFETY: as above.
-unsafe impl Sized32 for Wait {
-    const NAME: &'static str = "ringmsg_wait";
-}
-// SAFETY: as above.
-unsafe impl Sized32 for RingInfo {
-    const NAME: &'static str = "ringmsg_ring_info";
-}
-// SAFETY: as above.
-unsafe impl Sized32 for Support {
-    const NAME: &'static str = "ringmsg_support";
-}
-// SAFETY: as above.
-unsafe impl Sized32 for crate::stats::Stats {
-    const NAME: &'static str = "ringmsg_stats";
-}
-
-/// No struct of ours will ever be longer, so a larger size is not a size.
-const SIZE_MAX: usize = 4096;
-
-/// The size a caller's struct says it has.
-///
-/// # Safety
-/// `from` is readable for four bytes.
-unsafe fn stated_size<T: Sized32>(from: *const T) -> Result<usize> {
-    // SAFETY: the caller promises it; C may not align what it casts.
-    let size = unsafe { from.cast::<u32>().read_unaligned() } as usize;
-    if !(size_of::<u32>()..=SIZE_MAX).contains(&size) {
-        return Err(Error::with(
-            libc::EINVAL,
-            format!("{0}: size is {size}; set it to sizeof(struct {0})", T::NAME),
-        ));
-    }
-    Ok(size)
-}
-
-/// Reads an input struct of any age.
-///
-/// # Safety
-/// `from` is NULL, or readable for as many bytes as its `size` says.
-pub(crate) unsafe fn read<T: Sized32>(from: *const T) -> Result<T> {
-    if from.is_null() {
-        return Err(Error::with(libc::EINVAL, format!("{}: is NULL", T::NAME)));
-    }
-    // SAFETY: not NULL; the rest is the caller's promise.
-    let size = unsafe { stated_size(from) }?;
-    let known = size.min(size_of::<T>());
-    let mut value = std::mem::MaybeUninit::<T>::zeroed();
-    // SAFETY: `known` bytes are readable there and fit here; zero is valid for the others.
-    let value = unsafe {
-        std::ptr::copy_nonoverlapping(from.cast::<u8>(), value.as_mut_ptr().cast(), known);
-        value.assume_init()
-    };
-    // SAFETY: the caller promises `size` readable bytes.
-    let tail = unsafe { std::slice::from_raw_parts(from.cast::<u8>().add(known), size - known) };
-    if tail.iter().any(|&byte| byte != 0) {
-        return Err(Error::with(
-            libc::EINVAL,
-            format!(
-                "{}: bytes beyond the {} this version knows are set; it is older than the program",
-                T::NAME,
-                size_of::<T>()
-            ),
-        ));
-    }
-    Ok(value)
-}
-
-/// Writes an output struct for a reader of any age. Its `size` stays what the reader set.
-///
-/// # Safety
-/// `to` is NULL, or writable for as many bytes as its `size` says.
-pub(crate) unsafe fn write<T: Sized32>(to: *mut T, value: &T) -> Result<()> {
-    if to.is_null() {
-        return Err(Error::with(libc::EINVAL, format!("{}: is NULL", T::NAME)));
-    }
-    // SAFETY: not NULL; the rest is the caller's promise.
-    let size = unsafe { stated_size(to) }?;
-    let known = size.min(size_of::<T>());
-    // SAFETY: `to` is writable for `size` bytes, `value` readable for `known`.
-    unsafe {
-        std::ptr::copy_nonoverlapping((&raw const *value).cast::<u8>(), to.cast(), known);
-        std::ptr::write_bytes(to.cast::<u8>().add(known), 0, size - known);
-        to.cast::<u32>().write_unaligned(size as u32);
-    }
-    Ok(())
-}
-
-/// Checks that an output struct can be written, before anything is done.
-///
-/// # Safety
-/// As for `write`.
-pub(crate) unsafe fn check_output<T: Sized32>(to: *const T) -> Result<()> {
-    if to.is_null() {
-        return Err(Error::with(libc::EINVAL, format!("{}: is NULL", T::NAME)));
-    }
-    // SAFETY: not NULL; the rest is the caller's promise.
-    unsafe { stated_size(to) }.map(drop)
-}
-
 /// Refuses fields that must be zero.
 pub(crate) fn reserved_is_zero(name: &str, reserved: &[u32]) -> Result<()> {
     if reserved.iter().any(|&word| word != 0) {
         return Err(Error::with(
             libc::EINVAL,
-            format!("{name}: reserved is not zero; fill the struct with its _init() first"),
+            format_args!("{name}: reserved is not zero; fill the struct with its _init() first"),
         ));
     }
     Ok(())

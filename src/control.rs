@@ -215,6 +215,10 @@ fn decode_socket(kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {
             out.mark = u32::from_ne_bytes(take(data, 0)?);
             out.valid |= RINGMSG_META_MARK;
         }
+        libc::SO_PRIORITY => {
+            out.priority = u32::from_ne_bytes(take(data, 0)?);
+            out.valid |= RINGMSG_META_PRIORITY;
+        }
         _ => {}
     }
     Some(())
@@ -333,10 +337,41 @@ fn set_hop_limit(out: &mut Metadata, limit: i32) {
     out.valid |= RINGMSG_META_HOP_LIMIT;
 }
 
-/// struct sock_extended_err begins with ee_errno.
+// linux/errqueue.h. The last two are the origins of notes, which are no errors.
+const SO_EE_ORIGIN_ICMP: u8 = 2;
+const SO_EE_ORIGIN_ICMP6: u8 = 3;
+const SO_EE_ORIGIN_TIMESTAMPING: u8 = 4;
+const SO_EE_ORIGIN_ZEROCOPY: u8 = 5;
+
+/// struct sock_extended_err { u32 errno; u8 origin, type, code, pad; u32 info, data; }, and behind
+/// it the offender's sockaddr.
+#[inline(never)]
 fn set_socket_error(out: &mut Metadata, data: &[u8]) -> Option<()> {
-    out.socket_error = int(data)?;
+    let [origin, kind, code, _pad] = take(data, 4)?;
+    let is_note = matches!(origin, SO_EE_ORIGIN_TIMESTAMPING | SO_EE_ORIGIN_ZEROCOPY);
+    out.error_info = u32::from_ne_bytes(take(data, 8)?);
+    out.error_data = u32::from_ne_bytes(take(data, 12)?);
+    // The kernel calls a timestamp ENOMSG.
+    out.socket_error = if is_note { 0 } else { int(data)? };
+    (out.error_origin, out.error_type, out.error_code) = (origin, kind, code);
     out.valid |= RINGMSG_META_SOCKET_ERROR;
+    // For others the address behind is where the datagram was sent from.
+    match origin {
+        SO_EE_ORIGIN_ICMP | SO_EE_ORIGIN_ICMP6 => set_offender(out, data.get(16..)?),
+        _ => Some(()),
+    }
+}
+
+fn set_offender(out: &mut Metadata, name: &[u8]) -> Option<()> {
+    match u16::from_ne_bytes(take(name, 0)?) {
+        AF_INET => {
+            out.offender = [0; 16];
+            out.offender[..4].copy_from_slice(&take::<4>(name, 4)?);
+        }
+        AF_INET6 => out.offender = take(name, 8)?,
+        _ => return None,
+    }
+    out.valid |= RINGMSG_META_OFFENDER;
     Some(())
 }
 

@@ -7,7 +7,12 @@
 use std::fmt::Write;
 
 use crate::config::*;
-use crate::error::{Error, describe};
+use crate::error::{Error, Text, describe, written};
+
+/// `format!`, which does not abort without memory.
+macro_rules! say {
+    ($($arguments:tt)*) => { written(format_args!($($arguments)*)) };
+}
 
 /// The system call that was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +21,8 @@ pub(crate) enum Call {
     Setup(u32),
     Enter,
     Register,
+    /// io_uring_register(2) for a pool's buffer ring.
+    RegisterPool,
 }
 
 /// What is known of this process and its kernel.
@@ -40,7 +47,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 
 /// The error for a refused call.
 pub(crate) fn refusal(call: Call, errno: i32) -> Error {
-    Error::with(errno, sentence(call, errno, &Facts::gather()))
+    Error::with(errno, format_args!("{}", sentence(call, errno, &Facts::gather())))
 }
 
 fn sentence(call: Call, errno: i32, facts: &Facts) -> String {
@@ -48,26 +55,28 @@ fn sentence(call: Call, errno: i32, facts: &Facts) -> String {
         Call::Setup(_) => "io_uring_setup",
         Call::Enter => "io_uring_enter",
         Call::Register => "io_uring_register",
+        Call::RegisterPool => "pool: IORING_REGISTER_PBUF_RING",
     };
     let reason = match (errno, call) {
         (libc::EPERM, Call::Setup(_)) => forbidden(facts),
         (libc::EACCES, _) => {
-            "a security module (SELinux, AppArmor) forbids it; its log says by which rule".into()
+            say!("a security module (SELinux, AppArmor) forbids it; its log says by which rule")
         }
         // A ring was made just now, so the kernel has the call and allows it.
         (libc::EPERM | libc::ENOSYS, Call::Enter | Call::Register) => {
-            format!("rings can be made, but {}", blocked(facts))
+            say!("rings can be made, but {}", blocked(facts))
         }
         (libc::ENOSYS, Call::Setup(_)) => absent(facts),
-        (libc::ENOMEM, _) => short_of_memory(facts),
+        (libc::ENOMEM, Call::RegisterPool) => short_of_memory(facts, "fewer buffers, or for fewer pools"),
+        (libc::ENOMEM, _) => short_of_memory(facts, "fewer entries"),
         (libc::EINVAL, Call::Setup(flags)) => unknown_flags(flags, facts),
         (libc::EMFILE, _) => {
-            "this process has too many descriptors open; raise RLIMIT_NOFILE (ulimit -n)".into()
+            say!("this process has too many descriptors open; raise RLIMIT_NOFILE (ulimit -n)")
         }
-        (libc::ENFILE, _) => "the system has too many files open; raise fs.file-max".into(),
-        _ => "unexpected here".into(),
+        (libc::ENFILE, _) => say!("the system has too many files open; raise fs.file-max"),
+        _ => say!("unexpected here"),
     };
-    format!("{name}: {}; {reason}", describe(errno))
+    say!("{name}: {}; {reason}", describe(errno))
 }
 
 /// What a filter that blocks should be told.
@@ -76,8 +85,8 @@ const ALLOW: &str = "allow io_uring_setup, io_uring_enter and io_uring_register 
 
 fn blocked(facts: &Facts) -> String {
     match facts.seccomp {
-        Some(2) => format!("the seccomp filter that is on blocks this call; {ALLOW}"),
-        _ => format!("a seccomp filter or a sandbox blocks this call; {ALLOW}"),
+        Some(2) => say!("the seccomp filter that is on blocks this call; {ALLOW}"),
+        _ => say!("a seccomp filter or a sandbox blocks this call; {ALLOW}"),
     }
 }
 
@@ -85,29 +94,30 @@ fn blocked(facts: &Facts) -> String {
 fn forbidden(facts: &Facts) -> String {
     let filtered = facts.seccomp == Some(2);
     match facts.disabled {
-        Some(2) => "kernel.io_uring_disabled = 2 forbids it to everybody; \
-                    `sysctl kernel.io_uring_disabled=0` allows it"
-            .into(),
+        Some(2) => say!(
+            "kernel.io_uring_disabled = 2 forbids it to everybody; \
+             `sysctl kernel.io_uring_disabled=0` allows it"
+        ),
         // An administrator passes this setting, so something else refused.
         Some(1) if !(facts.administrator && filtered) => {
             let group = match facts.group {
-                Some(group) if group >= 0 => format!("kernel.io_uring_group = {group}"),
-                _ => "kernel.io_uring_group, which is not set".into(),
+                Some(group) if group >= 0 => say!("kernel.io_uring_group = {group}"),
+                _ => say!("kernel.io_uring_group, which is not set"),
             };
-            format!(
+            say!(
                 "kernel.io_uring_disabled = 1 forbids it to processes without CAP_SYS_ADMIN that are \
                  not in the group {group}; `sysctl kernel.io_uring_disabled=0` allows it to all"
             )
         }
         disabled => {
             let setting =
-                disabled.map_or(String::new(), |value| format!("kernel.io_uring_disabled = {value}, so "));
+                disabled.map_or(String::new(), |value| say!("kernel.io_uring_disabled = {value}, so "));
             match facts.seccomp {
-                Some(2) => format!(
+                Some(2) => say!(
                     "{setting}the seccomp filter that is on blocks it, as the default profiles of Docker and containerd do; {ALLOW}"
                 ),
-                Some(_) => format!("{setting}no seccomp filter is on: a security module forbids it"),
-                None => format!("{setting}a seccomp filter or a security module blocks it; {ALLOW}"),
+                Some(_) => say!("{setting}no seccomp filter is on: a security module forbids it"),
+                None => say!("{setting}a seccomp filter or a security module blocks it; {ALLOW}"),
             }
         }
     }
@@ -118,29 +128,30 @@ fn absent(facts: &Facts) -> String {
     let version = version(facts.version);
     if facts.disabled.is_some() {
         // The setting is there, so io_uring is.
-        return format!("this kernel has io_uring (it has kernel.io_uring_disabled), but {}", blocked(facts));
+        return say!("this kernel has io_uring (it has kernel.io_uring_disabled), but {}", blocked(facts));
     }
     match facts.seccomp {
         _ if facts.version != 0 && facts.version < since(5, 1) => {
-            format!("Linux {version} has no io_uring: it came with 5.1 (gVisor has none, and says 4.4)")
+            say!("Linux {version} has no io_uring: it came with 5.1 (gVisor has none, and says 4.4)")
         }
-        Some(2) => format!(
+        Some(2) => say!(
             "a seccomp filter is on and may say so ({ALLOW}), or Linux {version} was built without CONFIG_IO_URING"
         ),
-        _ => format!("Linux {version} was built without CONFIG_IO_URING"),
+        _ => say!("Linux {version} was built without CONFIG_IO_URING"),
     }
 }
 
-fn short_of_memory(facts: &Facts) -> String {
+fn short_of_memory(facts: &Facts, less: &str) -> String {
     match facts.memlock {
-        Some(bytes) if !facts.may_lock => format!(
-            "rings count against RLIMIT_MEMLOCK before Linux 5.12 and since 6.14, and it is {} KiB; raise it \
-             (ulimit -l, LimitMEMLOCK= in systemd), or ask for fewer entries",
+        Some(bytes) if !facts.may_lock => say!(
+            "all rings and pools of a user count against RLIMIT_MEMLOCK before Linux 5.12 and since \
+             6.14, and it is {} KiB; raise it (ulimit -l, LimitMEMLOCK= in systemd), or ask for {less}",
             bytes >> 10
         ),
-        _ => "the kernel has not enough memory; ask for fewer entries, or look at the memory limit of the \
-              control group (RLIMIT_MEMLOCK is not the cause)"
-            .into(),
+        _ => say!(
+            "the kernel has not enough memory; ask for {less}, or look at the memory limit of the \
+             control group (RLIMIT_MEMLOCK is not the cause)"
+        ),
     }
 }
 
@@ -157,13 +168,13 @@ const FLAGS: [(u32, &str, u32); 7] = [
 
 /// EINVAL: an old kernel, as far as our own checks go.
 fn unknown_flags(flags: u32, facts: &Facts) -> String {
-    let mut reason = format!("Linux {} refuses these setup flags", version(facts.version));
+    let mut reason = Text(say!("Linux {} refuses these setup flags", version(facts.version)));
     for (flag, name, came) in FLAGS {
         if (flag == 0 || flags & flag != 0) && facts.version < came {
             let _ = write!(reason, "; {name} came with {}.{}", came >> 16, came >> 8 & 0xff);
         }
     }
-    reason
+    reason.0
 }
 
 const fn since(major: u32, minor: u32) -> u32 {
@@ -172,8 +183,8 @@ const fn since(major: u32, minor: u32) -> u32 {
 
 fn version(version: u32) -> String {
     match version {
-        0 => "of unknown version".into(),
-        version => format!("{}.{}.{}", version >> 16, version >> 8 & 0xff, version & 0xff),
+        0 => say!("of unknown version"),
+        version => say!("{}.{}.{}", version >> 16, version >> 8 & 0xff, version & 0xff),
     }
 }
 
@@ -199,7 +210,7 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
-    std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok()?.trim().parse().ok()
+    std::fs::read_to_string(say!("/proc/sys/kernel/{name}")).ok()?.trim().parse().ok()
 }
 
 fn memlock() -> Option<u64> {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ffi::{CStr, c_int};
+use std::fmt::{Arguments, Write};
 
 /// What went wrong: an errno for programs, a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,14 +16,15 @@ pub struct Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An error whose sentence is known beforehand. Allocates nothing.
+    /// An error with a fixed sentence. Allocates nothing.
     pub const fn new(errno: c_int, sentence: &'static str) -> Self {
         Self { errno, sentence: Cow::Borrowed(sentence) }
     }
 
-    /// An error whose sentence is made for the occasion.
-    pub fn with(errno: c_int, sentence: String) -> Self {
-        Self { errno, sentence: Cow::Owned(sentence) }
+    /// An error whose sentence names the values at fault. Where there is no memory for all of the
+    /// sentence, it is cut.
+    pub fn with(errno: c_int, sentence: Arguments<'_>) -> Self {
+        Self { errno, sentence: Cow::Owned(written(sentence)) }
     }
 
     /// The system call `what` failed just now; its errno becomes ours.
@@ -33,7 +35,7 @@ impl Error {
     /// The system call `what` failed with `error`.
     pub fn from_io(what: &str, error: &std::io::Error) -> Self {
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
-        Self::with(errno, format!("{what}: {}", describe(errno)))
+        Self::with(errno, format_args!("{what}: {}", describe(errno)))
     }
 
     /// The positive errno.
@@ -47,28 +49,67 @@ impl Error {
     }
 
     /// Turns the error into what a C function returns, and keeps the sentence for
-    /// `ringmsg_last_error`. This is the only place where the two part.
+    /// `ringmsg_last_error`. This is the only place where errno and sentence are separated.
     pub(crate) fn into_c(self) -> c_int {
         let Self { errno, sentence } = self;
-        // A thread that is already being torn down has nobody left to ask for the sentence.
-        let _ = LAST.try_with(|last| *last.borrow_mut() = sentence);
+        LAST.with_borrow_mut(|last| last.set(&sentence));
         -errno
     }
 }
 
+/// A string that stops growing, instead of aborting, when there is no memory.
+#[derive(Debug, Default)]
+pub(crate) struct Text(pub String);
+
+impl Write for Text {
+    fn write_str(&mut self, part: &str) -> std::fmt::Result {
+        self.0.try_reserve(part.len()).map_err(|_| std::fmt::Error)?;
+        self.0.push_str(part);
+        Ok(())
+    }
+}
+
+/// What `format!` makes, cut where there is no memory for all of it.
+pub(crate) fn written(text: Arguments<'_>) -> String {
+    let mut string = Text::default();
+    let _ = string.write_fmt(text);
+    string.0
+}
+
+/// The sentence of a thread's last failure. A buffer of fixed size, which needs no destructor: so
+/// keeping a sentence allocates nothing.
+struct Last {
+    bytes: [u8; 1024],
+    length: usize,
+}
+
+impl Last {
+    fn set(&mut self, sentence: &str) {
+        self.length = fitting(sentence, self.bytes.len());
+        self.bytes[..self.length].copy_from_slice(&sentence.as_bytes()[..self.length]);
+    }
+
+    fn get(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+}
+
 thread_local! {
-    static LAST: RefCell<Cow<'static, str>> = const { RefCell::new(Cow::Borrowed("")) };
+    static LAST: RefCell<Last> = const { RefCell::new(Last { bytes: [0; 1024], length: 0 }) };
 }
 
 /// Runs `read` on the sentence of this thread's last failure; on "" if there was none.
 pub(crate) fn with_last<R>(read: impl FnOnce(&str) -> R) -> R {
-    let mut read = Some(read);
-    let result = LAST.try_with(|last| read.take().map(|read| read(&last.borrow())));
-    match (result, read) {
-        (Ok(Some(result)), _) => result,
-        (_, Some(read)) => read(""),
-        _ => unreachable!("`read` is either taken and run, or still there"),
+    LAST.with_borrow(|last| read(last.get()))
+}
+
+/// The length of the longest beginning of `text`, of whole characters, that fits into `room` bytes.
+pub(crate) fn fitting(text: &str, room: usize) -> usize {
+    let mut length = text.len().min(room);
+    while !text.is_char_boundary(length) {
+        length -= 1;
     }
+    length
 }
 
 /// The text of an errno, whatever its sign.
@@ -135,7 +176,7 @@ mod tests {
     #[test]
     fn the_sentence_of_the_last_failure_is_kept_for_the_thread() {
         assert_eq!(Error::new(libc::EINVAL, "first").into_c(), -libc::EINVAL);
-        assert_eq!(Error::with(libc::EBUSY, "second".into()).into_c(), -libc::EBUSY);
+        assert_eq!(Error::with(libc::EBUSY, format_args!("second")).into_c(), -libc::EBUSY);
         assert_eq!(with_last(str::to_owned), "second");
         std::thread::spawn(|| assert_eq!(with_last(str::to_owned), "")).join().unwrap();
     }

@@ -1,14 +1,15 @@
-//! The gate every call passes: it keeps count of who is inside, so that freeing can wait for
-//! them, and turns away calls on rings that are being freed, broken, or somebody else's.
+//! The gate that every call on a ring passes. It counts the calls inside, so that freeing can wait
+//! for them, and it refuses calls on rings that are being freed, poisoned, or the parent
+//! process's.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
 
 use crate::error::{Error, Result};
-use crate::fork;
-use crate::thread::Owner;
+use crate::sys::fork;
+use crate::sys::thread::Owner;
 
 const CLOSING: u32 = 1 << 31;
 const POISONED: u32 = 1 << 30;
@@ -17,25 +18,25 @@ const INSIDE: u32 = POISONED - 1;
 pub(crate) struct Gate {
     state: AtomicU32,
     generation: u32,
-    /// The ring belongs to one thread: this one, once it is known.
-    bound: bool,
+    /// The ring belongs to one thread: `owner`, once it is known.
+    bound: AtomicBool,
     owner: OnceCell<Owner>,
 }
 
-/// Permission to be inside. Dropped when the call returns.
-pub(crate) struct Pass<'a>(&'a Gate);
+/// A call inside. Dropped when it returns.
+pub(crate) struct CallGuard<'a>(&'a Gate);
 
-impl Drop for Pass<'_> {
+impl Drop for CallGuard<'_> {
     fn drop(&mut self) {
         self.0.state.fetch_sub(1, Ordering::Release);
     }
 }
 
 impl Gate {
-    /// A gate for a ring that is bound or not; `owner` when it is known already.
+    /// A gate for a ring that is bound to a thread or not; to `owner` if that is known already.
     pub(crate) fn new(bound: bool, owner: Option<Owner>) -> Self {
         let owner = owner.map_or_else(OnceCell::new, OnceCell::with_value);
-        Self { state: AtomicU32::new(0), generation: fork::generation(), bound, owner }
+        Self { state: AtomicU32::new(0), generation: fork::generation(), bound: bound.into(), owner }
     }
 
     /// The ring belongs to the parent of this process.
@@ -45,7 +46,7 @@ impl Gate {
     }
 
     #[inline]
-    pub(crate) fn enter(&self) -> Result<Pass<'_>> {
+    pub(crate) fn enter(&self) -> Result<CallGuard<'_>> {
         if self.is_foreign() {
             return Err(Error::new(
                 libc::EPERM,
@@ -53,7 +54,7 @@ impl Gate {
             ));
         }
         let before = self.state.fetch_add(1, Ordering::Acquire);
-        let pass = Pass(self);
+        let inside = CallGuard(self);
         if before & CLOSING != 0 {
             return Err(Error::new(libc::ECANCELED, "ring: it is being freed"));
         }
@@ -63,22 +64,32 @@ impl Gate {
                 "ring: an internal error has poisoned it; free it and make a new one",
             ));
         }
-        Ok(pass)
+        Ok(inside)
+    }
+
+    #[inline]
+    fn is_bound(&self) -> bool {
+        self.bound.load(Ordering::Acquire)
+    }
+
+    /// The ring has changed its engine, and with it whether it belongs to one thread.
+    pub(crate) fn set_bound(&self, bound: bool) {
+        self.bound.store(bound, Ordering::Release);
     }
 
     /// Lets the owner through, and everybody where there is none.
     #[inline]
     pub(crate) fn check_owner(&self) -> Result<()> {
-        if !self.bound {
+        if !self.is_bound() {
             return Ok(());
         }
         match self.owner.get() {
-            // Created disabled: whoever enables it will be the owner.
+            // Created disabled: the thread that enables it will be the owner.
             None => Ok(()),
             Some(owner) if owner.is_current() => Ok(()),
             Some(owner) if owner.is_alive() => Err(Error::with(
                 libc::EPERM,
-                format!(
+                format_args!(
                     "ring: only its owner, thread {}, may do this (SINGLE_ISSUER or DEFER_TASKRUN); \
                  create it with R_DISABLED and enable it in the thread that reaps, or use another mode",
                     owner.tid()
@@ -86,18 +97,21 @@ impl Gate {
             )),
             Some(owner) => Err(Error::with(
                 libc::EOWNERDEAD,
-                format!("ring: its owner, thread {}, has exited; free it and make a new one", owner.tid()),
+                format_args!(
+                    "ring: its owner, thread {}, has exited; free it and make a new one",
+                    owner.tid()
+                ),
             )),
         }
     }
 
-    /// The calling thread becomes the owner.
-    pub(crate) fn own(&self) {
-        let _ = self.owner.set(Owner::current());
+    /// The ring belongs to `owner` from now on.
+    pub(crate) fn own(&self, owner: Owner) {
+        let _ = self.owner.set(owner);
     }
 
     pub(crate) fn owner(&self) -> Option<&Owner> {
-        self.owner.get().filter(|_| self.bound)
+        self.owner.get().filter(|_| self.is_bound())
     }
 
     #[inline]
@@ -113,9 +127,9 @@ impl Gate {
         self.state.fetch_or(POISONED, Ordering::AcqRel);
     }
 
-    /// Waits until nobody is inside any more.
-    pub(crate) fn wait_until_empty(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
+    /// Waits until no call is inside, for `limit` at most.
+    pub(crate) fn wait_until_empty(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
         while self.state.load(Ordering::Acquire) & INSIDE != 0 {
             if Instant::now() > deadline {
                 return false;

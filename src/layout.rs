@@ -12,6 +12,7 @@
 
 use crate::config::{PoolConfig, reserved_is_zero};
 use crate::error::{Error, Result};
+use crate::ids::Slot;
 use crate::record::*;
 
 /// Bytes of struct io_uring_recvmsg_out.
@@ -43,13 +44,13 @@ impl Layout {
     pub fn new(config: &PoolConfig) -> Result<Self> {
         reserved_is_zero("ringmsg_pool_config", &config.reserved)?;
         if config.flags != 0 {
-            return Err(Error::with(libc::EINVAL, format!("pool: unknown flags {:#x}", config.flags)));
+            return Err(Error::with(libc::EINVAL, format_args!("pool: unknown flags {:#x}", config.flags)));
         }
         let buffers = config.buffers;
         if !buffers.is_power_of_two() || buffers > BUFFERS_MAX {
             return Err(Error::with(
                 libc::EINVAL,
-                format!("pool: {buffers} buffers is not a power of two up to {BUFFERS_MAX}"),
+                format_args!("pool: {buffers} buffers is not a power of two up to {BUFFERS_MAX}"),
             ));
         }
         let aligned = |capacity: u32| u64::from(capacity).next_multiple_of(8);
@@ -60,7 +61,7 @@ impl Layout {
         if stride * u64::from(buffers) > u64::from(u32::MAX) {
             return Err(Error::with(
                 libc::EINVAL,
-                format!(
+                format_args!(
                     "pool: {buffers} buffers of {whole} bytes are not below 4 GiB; fewer, or smaller, will fit"
                 ),
             ));
@@ -255,7 +256,7 @@ impl Split {
 
 /// A train of which some datagrams are still to be handed out.
 pub(crate) struct Train {
-    pub slot: u32,
+    pub slot: Slot,
     pub whole: Record,
     pub metadata: Metadata,
     pub split: Split,

@@ -3,28 +3,32 @@
 //!
 //! ```text
 //!   C, C++, Python, Go
-//!         |  ringmsg_*                                    any thread
-//!   capi  |  shims: pointers to slices, errors to -errno    |  release, wake, stats, free
-//!  -------+---------------------------------------------------+------------------------------
-//!   ring  |  submit: a wish becomes a request in a slot         |  signal: flags, eventfds
-//!         |  wait:   when to enter the kernel, for how long     |  release: claims off buffers
-//!         |  reap:   completions become records; re-arming      |  teardown
-//!  -------+-------------------------------------------------------------------------------------
-//!   pool      who holds each buffer        request   what is in flight, the re-arm policy
-//!   socket    our own reference            linger    how long to wait for company
-//!  ---------------------------------------------------------------------------------------------
-//!   engine    io_uring, or epoll and recvmmsg: submissions, completions, buffer ring
+//!         |  ringmsg_*
+//!  -------+----------------------------------------------------------------------------------
+//!   capi     shims: pointers to slices, errors to -errno
+//!  ------------------------------------------------------------------------------------------
+//!   arm      makes requests and      reaper   takes completions,     release  buffers back,
+//!            cancels them                     makes records                   from any thread
+//!   ring     the parts and their guards       teardown  the end      probe    what works here
+//!  ------------------------------------------------------------------------------------------
+//!   request  what is in flight,      engine   io_uring, or epoll     wakeup   flags, eventfds
+//!            the re-arm policy                and recvmmsg           gate     calls inside
+//!   pool     who holds each buffer   socket   the ring's reference to one
+//!  ------------------------------------------------------------------------------------------
 //!   control, layout, record    bytes in, fields out: pure, fuzzed
+//!   linger, mode               policy: pure
+//!   sys                        descriptors, fork, memory, signals, threads
 //! ```
 //!
 //! The way of a datagram: the kernel takes a *published* buffer of the pool, writes header,
-//! source address, control messages and payload into it, and posts a completion. `wait` enters
-//! the kernel once for a batch of them. `reap` looks up the request and its pool by the
-//! completion's two numbers, clamps what the header says to what can be true, notes the buffer
-//! as *held*, and writes a 64-byte record into the caller's array. `release` takes the claim
-//! off, and the buffer goes back on the stack from which it is published again.
+//! source address, control messages and payload into it, and posts a completion. The reaper enters
+//! the kernel once for a batch of them. It looks up the request and its pool by the completion's
+//! two numbers, clamps what the header says to what can be true, notes the buffer as *held*, and
+//! writes a 64-byte record into the caller's array. `release` ends the record's hold on the buffer,
+//! which goes back on the stack from which it is published again.
 //!
-//! Dependencies point downwards only.
+//! A module uses modules below it only, and no two use each other: `tests/architecture.rs` checks
+//! that.
 
 // The contracts are written for the C header: `[owner]` in there is no link.
 #![allow(rustdoc::broken_intra_doc_links)]
@@ -37,25 +41,23 @@ pub mod linger;
 pub mod record;
 pub mod stats;
 
-mod clock;
-mod descriptors;
+mod arm;
 mod diagnosis;
 mod engine;
 mod error;
-mod fork;
 mod gate;
-mod memory;
+mod ids;
 mod mode;
 mod pool;
-mod reap;
+mod probe;
+mod reaper;
 mod release;
 mod request;
 mod ring;
-mod signal;
+mod scm_rights;
+mod slot_list;
 mod socket;
-mod submit;
-mod support;
+mod socket_options;
+mod sys;
 mod teardown;
-mod thread;
-mod wait;
-mod window;
+mod wakeup;

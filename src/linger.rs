@@ -1,4 +1,4 @@
-//! How long to wait for company: AUTO's answer.
+//! How long to linger for a batch: the AUTO policy.
 //!
 //! Waiting pays when enough datagrams arrive meanwhile to share one wake-up, and costs a timer
 //! and a second wake-up when they do not. So AUTO keeps a running mean of the arrival rate, as a
@@ -15,7 +15,8 @@ pub mod trial;
 pub mod unit;
 pub mod watch;
 
-use crate::config::{RINGMSG_LINGER_AUTO, RINGMSG_LINGER_MAX_US};
+use crate::config::{RINGMSG_LINGER_AUTO, RINGMSG_LINGER_AUTO_WITHIN, RINGMSG_LINGER_MAX_US};
+use crate::error::{Error, Result};
 
 /// The added latency AUTO may cost when it was given no other bound.
 const BOUND_US: u32 = 100;
@@ -50,6 +51,20 @@ impl Arrivals {
     }
 }
 
+/// Refuses a linger above the maximum.
+pub(crate) fn check_linger(linger_us: u32) -> Result<()> {
+    if linger_us == RINGMSG_LINGER_AUTO || linger_us & !RINGMSG_LINGER_AUTO_WITHIN <= RINGMSG_LINGER_MAX_US {
+        return Ok(());
+    }
+    Err(Error::with(
+        libc::EINVAL,
+        format_args!(
+            "wait: a linger of {} us; at most {RINGMSG_LINGER_MAX_US} are possible",
+            linger_us & !RINGMSG_LINGER_AUTO_WITHIN
+        ),
+    ))
+}
+
 /// What a caller asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Linger {
@@ -61,13 +76,12 @@ pub(crate) enum Linger {
 impl Linger {
     /// What `linger_us` of a struct ringmsg_wait means.
     pub(crate) fn of(linger_us: u32) -> Self {
-        const AUTO_WITHIN: u32 = 1 << 31;
         match linger_us {
             RINGMSG_LINGER_AUTO => Linger::Auto(BOUND_US),
-            bounded if bounded & AUTO_WITHIN != 0 => {
-                Linger::Auto((bounded & !AUTO_WITHIN).min(RINGMSG_LINGER_MAX_US))
+            bounded if bounded & RINGMSG_LINGER_AUTO_WITHIN != 0 => {
+                Linger::Auto(bounded & !RINGMSG_LINGER_AUTO_WITHIN)
             }
-            given => Linger::Fixed(given.min(RINGMSG_LINGER_MAX_US)),
+            given => Linger::Fixed(given),
         }
     }
 
@@ -130,7 +144,10 @@ mod tests {
         assert_eq!(Linger::of(1 << 31 | 1000).us(rate), 1000);
         assert_eq!(Linger::of(1 << 31 | 20).us(10.0), 12);
         assert_eq!(Linger::of(1 << 31).us(10.0), 0);
-        assert_eq!(Linger::of(u32::MAX - 1), Linger::Auto(RINGMSG_LINGER_MAX_US));
-        assert_eq!(Linger::of(1_000_000), Linger::Fixed(RINGMSG_LINGER_MAX_US));
+        assert_eq!(check_linger(RINGMSG_LINGER_MAX_US), Ok(()));
+        assert_eq!(check_linger(1 << 31 | RINGMSG_LINGER_MAX_US), Ok(()));
+        assert_eq!(check_linger(RINGMSG_LINGER_AUTO), Ok(()));
+        assert!(check_linger(RINGMSG_LINGER_MAX_US + 1).is_err());
+        assert!(check_linger(u32::MAX - 1).is_err());
     }
 }

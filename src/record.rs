@@ -6,7 +6,8 @@ use std::mem::{offset_of, size_of};
 pub const RINGMSG_RECORD_BUFFER: u32 = 1u32 << 0;
 /// The request is over. The record may carry data as well.
 pub const RINGMSG_RECORD_FINAL: u32 = 1u32 << 1;
-/// The payload was cut: wire_length says how long it was.
+/// The payload was cut. wire_length says how long it was; of ringmsg_recvmsg() only if MSG_TRUNC is
+/// among its msg_flags.
 pub const RINGMSG_RECORD_TRUNCATED: u32 = 1u32 << 2;
 /// Control messages were cut or lost: the control capacity was too small.
 pub const RINGMSG_RECORD_CONTROL_TRUNCATED: u32 = 1u32 << 3;
@@ -38,8 +39,9 @@ pub const RINGMSG_META_SOFTWARE_TIMESTAMP: u32 = 1u32 << 7;
 pub const RINGMSG_META_HARDWARE_TIMESTAMP: u32 = 1u32 << 8;
 /// The destination port is known (IP_RECVORIGDSTADDR, IPV6_RECVORIGDSTADDR).
 pub const RINGMSG_META_DESTINATION_PORT: u32 = 1u32 << 9;
-/// The record carries a queued socket error (IP_RECVERR with MSG_ERRQUEUE). Its name, and so the
-/// source in its metadata, is where the datagram that failed was sent.
+/// The record comes from the socket's error queue (MSG_ERRQUEUE): an error, or a note about a
+/// datagram that was sent (a transmit timestamp, a zero-copy completion). Its name, and so the
+/// source in its metadata, is where that datagram was sent.
 pub const RINGMSG_META_SOCKET_ERROR: u32 = 1u32 << 10;
 /// The packet's mark is known (SO_RCVMARK).
 pub const RINGMSG_META_MARK: u32 = 1u32 << 11;
@@ -48,8 +50,13 @@ pub const RINGMSG_META_FLOW_LABEL: u32 = 1u32 << 12;
 /// The local IPv4 address to reply from is known (IP_PKTINFO's ipi_spec_dst).
 pub const RINGMSG_META_LOCAL_V4: u32 = 1u32 << 13;
 
+/// The packet's priority is known (SO_RCVPRIORITY, kernel 6.15).
+pub const RINGMSG_META_PRIORITY: u32 = 1u32 << 14;
+/// The router or host that sent the ICMP error is known.
+pub const RINGMSG_META_OFFENDER: u32 = 1u32 << 15;
+
 /// Every RINGMSG_META_* bit.
-pub(crate) const META_ALL: u32 = (1 << 14) - 1;
+pub(crate) const META_ALL: u32 = (1 << 16) - 1;
 
 /// One datagram, one GRO train, one chunk of a stream, or one error: 64 bytes.
 ///
@@ -77,7 +84,8 @@ pub struct Record {
     pub name_offset: u32,
     /// Bytes of the source address that are there; 0 when the kernel gave none.
     pub name_length: u32,
-    /// Payload bytes before truncation.
+    /// Payload bytes before truncation. Of ringmsg_recvmsg() without MSG_TRUNC in msg_flags: the
+    /// bytes that were copied, as recvmsg(2) returns them.
     pub wire_length: u32,
     /// MSG_TRUNC, MSG_CTRUNC, MSG_ERRQUEUE, ... as the kernel set them.
     pub msg_flags: u32,
@@ -95,8 +103,8 @@ pub struct Record {
     pub segments: u16,
 }
 
-/// What the control messages and the source address say, decoded: 96 bytes. A field means
-/// something only if its bit is set in `valid`; the others are 0.
+/// What the control messages and the source address say, decoded: 128 bytes. A field means
+/// something only if its bit is set in `valid`; otherwise its value is not defined.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Metadata {
@@ -125,7 +133,7 @@ pub struct Metadata {
     pub segment_size: u32,
     /// SO_RXQ_OVFL: socket buffers dropped so far; with GRO these are trains. Wraps.
     pub dropped: u32,
-    /// The errno of a queued error (IP_RECVERR), positive.
+    /// ee_errno of a queued error, positive; 0 for a note, which is no error.
     pub socket_error: i32,
     /// CLOCK_REALTIME, ns.
     pub software_timestamp_ns: i64,
@@ -137,6 +145,25 @@ pub struct Metadata {
     pub flow_label: u32,
     /// ipi_spec_dst: the local IPv4 address to reply from.
     pub local_v4: [u8; 4],
+    /// SO_PRIORITY of the packet.
+    pub priority: u32,
+    /// ee_info, with SOCKET_ERROR: the next hop's MTU (EMSGSIZE), the first number of a zero-copy
+    /// range, the kind of a timestamp (SCM_TSTAMP_*).
+    pub error_info: u32,
+    /// ee_data, with SOCKET_ERROR: the id of a timestamp (SOF_TIMESTAMPING_OPT_ID), the last number
+    /// of a zero-copy range.
+    pub error_data: u32,
+    /// ee_origin, with SOCKET_ERROR: SO_EE_ORIGIN_* (linux/errqueue.h).
+    pub error_origin: u8,
+    /// ee_type, with SOCKET_ERROR: the ICMP type.
+    pub error_type: u8,
+    /// ee_code, with SOCKET_ERROR: the ICMP code; of a zero-copy note 1 if the kernel copied.
+    pub error_code: u8,
+    /// 0
+    pub reserved8: u8,
+    /// With OFFENDER: the sender of the ICMP error. IPv4 in the first four bytes; on an IPv6 socket
+    /// as ::ffff:a.b.c.d.
+    pub offender: [u8; 16],
     /// 0
     pub reserved: u32,
 }
@@ -162,6 +189,14 @@ impl Metadata {
         mark: 0,
         flow_label: 0,
         local_v4: [0; 4],
+        priority: 0,
+        error_info: 0,
+        error_data: 0,
+        error_origin: 0,
+        error_type: 0,
+        error_code: 0,
+        reserved8: 0,
+        offender: [0; 16],
         reserved: 0,
     };
 }
@@ -176,7 +211,7 @@ const _: () = {
     assert!(offset_of!(Record, segment_size) == 48 && offset_of!(Record, pool) == 52);
     assert!(offset_of!(Record, buffer) == 54 && offset_of!(Record, generation) == 56);
     assert!(offset_of!(Record, segment) == 60 && offset_of!(Record, segments) == 62);
-    assert!(size_of::<Metadata>() == 96);
+    assert!(size_of::<Metadata>() == 128);
     assert!(offset_of!(Metadata, family) == 4 && offset_of!(Metadata, source_port) == 6);
     assert!(offset_of!(Metadata, source) == 8 && offset_of!(Metadata, source_scope) == 24);
     assert!(offset_of!(Metadata, interface_index) == 28 && offset_of!(Metadata, destination) == 32);
@@ -187,5 +222,9 @@ const _: () = {
     assert!(offset_of!(Metadata, software_timestamp_ns) == 64);
     assert!(offset_of!(Metadata, hardware_timestamp_ns) == 72);
     assert!(offset_of!(Metadata, mark) == 80 && offset_of!(Metadata, flow_label) == 84);
-    assert!(offset_of!(Metadata, local_v4) == 88 && offset_of!(Metadata, reserved) == 92);
+    assert!(offset_of!(Metadata, local_v4) == 88 && offset_of!(Metadata, priority) == 92);
+    assert!(offset_of!(Metadata, error_info) == 96 && offset_of!(Metadata, error_data) == 100);
+    assert!(offset_of!(Metadata, error_origin) == 104 && offset_of!(Metadata, error_type) == 105);
+    assert!(offset_of!(Metadata, error_code) == 106 && offset_of!(Metadata, offender) == 108);
+    assert!(offset_of!(Metadata, reserved) == 124);
 };

@@ -1,13 +1,21 @@
 //! Requests: what is in flight, and what to do when the kernel ends one.
 
+use std::os::fd::RawFd;
 use std::time::Duration;
 
-use io_uring::types::Timespec;
-
-use crate::engine::Receive;
+use crate::engine::{KernelTime, Receive};
 use crate::error::{Error, Result};
+use crate::ids::{BufferId, PoolId, Slot, SocketId};
+use crate::slot_list::Links;
 use crate::socket::Kind;
 use crate::stats::Stats;
+use crate::sys::memory::try_box;
+
+mod index;
+mod table;
+
+use index::IndexLinks;
+pub(crate) use table::Requests;
 
 /// One record per datagram instead of one per GRO train.
 pub const RINGMSG_RECV_SPLIT: u32 = 1u32 << 0;
@@ -18,22 +26,22 @@ pub const RINGMSG_RECV_NO_REARM: u32 = 1u32 << 2;
 
 /// How long a request pauses after -ENOMEM.
 pub(crate) const PAUSE: Duration = Duration::from_millis(1);
-/// So many failures without data, within so long, and a request is over.
+/// End a request after this many failures without data within this interval.
 const FAILURES_MAX: u32 = 16;
 const FAILURES_WITHIN_NS: u64 = 10_000_000;
 
-/// The msg_flags of a single-shot's msghdr that the kernel has not written to: no flags that it
-/// ever writes.
+/// The msg_flags of a single-shot's msghdr that the kernel has not written to: the kernel never
+/// writes this value.
 pub(crate) const NOT_FILLED: i32 = -1;
 
-/// What the kernel reads and writes while a request is in flight. Boxed: it never moves.
+/// What the kernel reads and writes while a request is in flight. Boxed, so that it never moves.
 pub(crate) struct KernelSide {
     pub message: libc::msghdr,
     pub part: libc::iovec,
-    pub pause: Timespec,
+    pub pause: KernelTime,
 }
 
-/// Memory of the caller's, as its msghdr described it when the request was made.
+/// A part of the caller's memory, as its msghdr described it when the request was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Area {
     pub at: *mut u8,
@@ -60,13 +68,22 @@ impl Area {
 
 /// Where a request's data goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// Single-shot, into the caller's own msghdr. What that had room for.
+pub(crate) enum Target {
+    /// Single-shot, into the caller's own msghdr. The capacities are what that had room for.
     Caller { message: *mut libc::msghdr, name: Area, control: Area, payload: u32 },
     /// Single-shot, into this buffer of the pool.
-    Once { buffer: u16 },
+    Once { pool: PoolId, buffer: BufferId },
     /// Multishot, into published buffers of the pool.
-    Multishot,
+    Multishot { pool: PoolId },
+}
+
+impl Target {
+    pub(crate) fn pool(&self) -> Option<PoolId> {
+        match *self {
+            Target::Caller { .. } => None,
+            Target::Once { pool, .. } | Target::Multishot { pool } => Some(pool),
+        }
+    }
 }
 
 /// Where a request stands.
@@ -76,22 +93,39 @@ pub(crate) enum State {
     Vacant,
     /// In the kernel, or on its way there.
     Armed,
-    /// Waits for a release.
-    Starved,
+    /// To be armed again once there is room.
+    Waiting(For),
     /// Waits for the end of a pause.
     Paused,
     /// Over: its FINAL record is on the way to the caller.
     Over,
 }
 
-/// Whether a request is to be cancelled and armed again: see `Pass::look_for_end`.
+/// What a request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Restart {
-    No,
-    /// It is, and the kernel has not been told.
-    Due,
-    /// The kernel knows.
-    Told,
+pub(crate) enum For {
+    /// A release. The request is in its pool's list.
+    Buffers,
+    /// Space in the submission queue. The request is in the list of retries.
+    QueueSpace,
+}
+
+/// Whether an armed request is to be cancelled, and what happens then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cancellation {
+    None,
+    /// The kernel is to be told: the request is in the list of retries.
+    Wanted(Then),
+    /// The kernel has been told.
+    Sent(Then),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// The caller asked for it: the request ends.
+    End,
+    /// It is armed again: see `look_for_end`.
+    Rearm,
 }
 
 /// What to do with a request that the kernel has ended with an error.
@@ -103,24 +137,24 @@ pub(crate) enum Verdict {
 }
 
 pub(crate) struct Request {
-    pub state: State,
-    pub form: Form,
+    state: State,
+    pub target: Target,
     pub user_data: u64,
-    /// The socket's place in the ring's list, and what it is.
-    pub socket: usize,
+    /// The socket's place in the ring's list, our descriptor for it, and what it is.
+    pub socket: SocketId,
+    pub fd: RawFd,
     pub kind: Kind,
-    pub pool: u16,
     pub msg_flags: u32,
     pub flags: u32,
-    pub cancelled: bool,
-    /// The kernel knows that it is cancelled.
-    pub cancel_told: bool,
-    pub restart: Restart,
+    pub cancellation: Cancellation,
     pub passes_descriptors: bool,
     failures: u32,
     failing_since_ns: u64,
     pub drops_before: u32,
     pub stats: Stats,
+    links: Links,
+    is_in_retries: bool,
+    index_links: IndexLinks,
     kernel_side: Box<std::cell::UnsafeCell<KernelSide>>,
 }
 
@@ -129,31 +163,36 @@ pub(crate) struct Request {
 unsafe impl Send for Request {}
 
 impl Request {
-    fn vacant() -> Self {
+    fn vacant() -> Result<Self> {
         // SAFETY: all-zero is a valid msghdr and iovec.
         let (message, part) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-        Self {
+        Ok(Self {
             state: State::Vacant,
-            form: Form::Multishot,
+            target: Target::Multishot { pool: PoolId(0) },
             user_data: 0,
-            socket: 0,
-            kind: Kind { domain: 0, kind: 0 },
-            pool: 0,
+            socket: SocketId(0),
+            fd: -1,
+            kind: Kind { domain: 0, kind: 0, protocol: 0 },
             msg_flags: 0,
             flags: 0,
-            cancelled: false,
-            cancel_told: false,
-            restart: Restart::No,
+            cancellation: Cancellation::None,
             passes_descriptors: false,
             failures: 0,
             failing_since_ns: 0,
             drops_before: 0,
             stats: Stats::default(),
-            kernel_side: Box::new(KernelSide { message, part, pause: Timespec::new() }.into()),
-        }
+            links: Links::UNLINKED,
+            is_in_retries: false,
+            index_links: IndexLinks::default(),
+            kernel_side: try_box(KernelSide { message, part, pause: KernelTime::default() }.into())?,
+        })
     }
 
-    /// The kernel's side. Only to be written while the kernel has not got it.
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    /// The kernel's side. Only to be written while the kernel does not have it.
     pub(crate) fn kernel_side(&self) -> *mut KernelSide {
         self.kernel_side.get()
     }
@@ -163,52 +202,53 @@ impl Request {
     }
 
     pub(crate) fn is_multishot(&self) -> bool {
-        self.form == Form::Multishot
+        matches!(self.target, Target::Multishot { .. })
     }
 
-    pub(crate) fn pool(&self) -> Option<u16> {
-        (!matches!(self.form, Form::Caller { .. })).then_some(self.pool)
+    /// The caller has cancelled it.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        matches!(self.cancellation, Cancellation::Wanted(Then::End) | Cancellation::Sent(Then::End))
     }
 
-    /// What to tell the engine to arm the request in `slot`.
-    pub(crate) fn receive(&self, slot: u32, fd: std::os::fd::RawFd) -> Receive {
-        let message = match self.form {
-            Form::Caller { message, .. } => message,
+    /// What to pass to the engine to arm the request in `slot`.
+    pub(crate) fn receive(&self, slot: Slot) -> Receive {
+        let message = match self.target {
+            Target::Caller { message, .. } => message,
             // SAFETY: only the address is taken.
             _ => unsafe { &raw mut (*self.kernel_side()).message },
         };
         Receive {
             slot,
-            fd,
+            fd: self.fd,
             message,
             msg_flags: self.msg_flags,
             poll_first: self.has(RINGMSG_RECV_POLL_FIRST),
-            pool: self.is_multishot().then_some(self.pool),
+            pool: self.target.pool().filter(|_| self.is_multishot()),
             waits_for_all: self.kind.is_connection() && self.msg_flags & libc::MSG_WAITALL as u32 != 0,
             ends_when_empty: self.kind.is_connection() || self.has(RINGMSG_RECV_NO_REARM),
         }
     }
 
-    /// Data arrived: earlier failures are forgotten.
+    /// Data arrived: earlier failures no longer count.
     #[inline]
     pub(crate) fn succeeded(&mut self) {
         self.failures = 0;
     }
 
-    /// The re-arm policy for errors other than a want of buffers.
+    /// The re-arm policy for errors other than buffer exhaustion.
     pub(crate) fn failed(&mut self, errno: i32, now_ns: u64) -> Verdict {
-        if self.cancelled {
+        if self.is_cancelled() {
             return Verdict::End;
         }
-        if errno == libc::ECANCELED && self.restart == Restart::Told {
+        if errno == libc::ECANCELED && self.cancellation == Cancellation::Sent(Then::Rearm) {
             return Verdict::Rearm;
         }
         if self.has(RINGMSG_RECV_NO_REARM) {
             return Verdict::End;
         }
-        // The thread that armed it has exited (plain, COOP): nobody asked for this.
-        let unasked = errno == libc::ECANCELED;
-        if !unasked && (!self.is_multishot() || self.kind.is_connection()) {
+        // The kernel cancelled it because the arming thread exited (plain and COOP mode).
+        let thread_exited = errno == libc::ECANCELED;
+        if !thread_exited && (!self.is_multishot() || self.kind.is_connection()) {
             return Verdict::End;
         }
         match errno {
@@ -230,8 +270,8 @@ impl Request {
     }
 }
 
-/// What an ICMP error becomes (net/ipv4/icmp.c, net/ipv6/icmp.c). A peer can send as many as
-/// it likes, so they never end a request.
+/// What an ICMP error becomes (net/ipv4/icmp.c, net/ipv6/icmp.c). A peer can send any number of
+/// them, so they never end a request.
 fn is_icmp(errno: i32) -> bool {
     matches!(
         errno,
@@ -248,87 +288,19 @@ fn is_icmp(errno: i32) -> bool {
     )
 }
 
-/// A ring's requests, by slot.
-#[derive(Default)]
-pub(crate) struct Requests {
-    slots: Vec<Request>,
-    vacant: Vec<u32>,
-    /// Slots in state Over whose FINAL record no completion will bring.
-    finals: Vec<u32>,
-}
-
-impl Requests {
-    /// A vacant slot. Allocates when there is none, and then also the room that cancelling
-    /// and finishing will need, so that reaping allocates nothing.
-    pub(crate) fn reserve(&mut self) -> u32 {
-        if let Some(slot) = self.vacant.pop() {
-            return slot;
-        }
-        self.slots.push(Request::vacant());
-        let slots = self.slots.len();
-        self.vacant.reserve(slots - self.vacant.len());
-        self.finals.reserve(slots - self.finals.len());
-        (slots - 1) as u32
-    }
-
-    pub(crate) fn vacate(&mut self, slot: u32) {
-        self.slots[slot as usize].state = State::Vacant;
-        self.vacant.push(slot);
-    }
-
-    #[inline]
-    pub(crate) fn get(&self, slot: u32) -> &Request {
-        &self.slots[slot as usize]
-    }
-
-    #[inline]
-    pub(crate) fn get_mut(&mut self, slot: u32) -> &mut Request {
-        &mut self.slots[slot as usize]
-    }
-
-    /// The slots in use.
-    pub(crate) fn live(&self) -> impl Iterator<Item = (u32, &Request)> {
-        let numbered = self.slots.iter().enumerate().map(|(slot, request)| (slot as u32, request));
-        numbered.filter(|(_, request)| request.state != State::Vacant)
-    }
-
-    pub(crate) fn slots(&self) -> u32 {
-        self.slots.len() as u32
-    }
-
-    /// Notes that `slot` is over and that its FINAL record is still to be made.
-    pub(crate) fn finish_later(&mut self, slot: u32) {
-        self.get_mut(slot).state = State::Over;
-        self.finals.push(slot);
-    }
-
-    pub(crate) fn next_final(&mut self) -> Option<u32> {
-        self.finals.pop()
-    }
-
-    pub(crate) fn has_finals(&self) -> bool {
-        !self.finals.is_empty()
-    }
-
-    /// Operations the kernel has not completed.
-    pub(crate) fn in_kernel(&self) -> usize {
-        self.live().filter(|(_, r)| matches!(r.state, State::Armed | State::Paused)).count()
-    }
-}
-
-/// Refuses flags that a form does not take.
+/// Refuses flags that a call does not take.
 pub(crate) fn check_flags(what: &str, given: u32, allowed: u32) -> Result<()> {
     if given & !allowed != 0 {
         return Err(Error::with(
             libc::EINVAL,
-            format!("{what}: flags {:#x} are unknown, or not for this call", given & !allowed),
+            format_args!("{what}: flags {:#x} are unknown, or not for this call", given & !allowed),
         ));
     }
     Ok(())
 }
 
-/// What a multishot request may ask of the socket. The others end it, or repeat one datagram
-/// for ever (MSG_PEEK: 33 times per kernel entry).
+/// The msg_flags of a multishot. The others end it, or repeat one datagram without end (MSG_PEEK:
+/// 33 times per kernel entry).
 pub(crate) const MULTISHOT_MSG_FLAGS: u32 =
     (libc::MSG_ERRQUEUE | libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC) as u32;
 
@@ -337,9 +309,9 @@ pub(crate) fn check_msg_flags(given: i32, multishot: bool, kind: Kind) -> Result
     if multishot && given & !MULTISHOT_MSG_FLAGS != 0 {
         return Err(Error::with(
             libc::EINVAL,
-            format!(
-                "multishot: msg_flags {:#x} do not go with a lasting request; only MSG_ERRQUEUE, \
-             MSG_CMSG_CLOEXEC and MSG_TRUNC do",
+            format_args!(
+                "multishot: msg_flags {:#x} cannot be used with a multishot; only MSG_ERRQUEUE, \
+                 MSG_CMSG_CLOEXEC and MSG_TRUNC can",
                 given & !MULTISHOT_MSG_FLAGS
             ),
         ));
@@ -358,7 +330,7 @@ mod tests {
     use super::*;
 
     fn request(kind: i32) -> Request {
-        Request { kind: Kind { domain: libc::AF_INET, kind }, ..Request::vacant() }
+        Request { kind: Kind { domain: libc::AF_INET, kind, protocol: 0 }, ..Request::vacant().unwrap() }
     }
 
     #[test]
@@ -391,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn want_of_memory_pauses_and_misuse_ends() {
+    fn out_of_memory_pauses_and_misuse_ends() {
         let mut request = request(libc::SOCK_DGRAM);
         assert_eq!(request.failed(libc::ENOMEM, 0), Verdict::Pause);
         assert_eq!(request.failed(libc::ENOTSOCK, 0), Verdict::End);
@@ -400,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn any_error_ends_a_connection_but_an_unasked_cancellation() {
+    fn any_error_ends_a_connection_but_the_cancellation_of_an_exited_thread() {
         for kind in [libc::SOCK_STREAM, libc::SOCK_SEQPACKET] {
             assert_eq!(request(kind).failed(libc::ECONNRESET, 0), Verdict::End);
             assert_eq!(request(kind).failed(libc::ECANCELED, 0), Verdict::Rearm);
@@ -409,7 +381,8 @@ mod tests {
 
     #[test]
     fn cancelled_and_no_rearm_requests_end() {
-        let mut cancelled = Request { cancelled: true, ..request(libc::SOCK_DGRAM) };
+        let cancellation = Cancellation::Sent(Then::End);
+        let mut cancelled = Request { cancellation, ..request(libc::SOCK_DGRAM) };
         assert_eq!(cancelled.failed(libc::ECANCELED, 0), Verdict::End);
         let mut once = Request { flags: RINGMSG_RECV_NO_REARM, ..request(libc::SOCK_DGRAM) };
         assert_eq!(once.failed(libc::ECONNREFUSED, 0), Verdict::End);

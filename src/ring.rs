@@ -1,30 +1,39 @@
-//! The ring: what belongs together, and who may touch which part of it.
+//! The ring: its parts, and what guards each of them.
 //!
-//! | part      | guarded by                                                                |
-//! |-----------|---------------------------------------------------------------------------|
-//! | `core`    | its lock: requests, sockets, submissions, counters; never held in a sleep |
-//! | a pool    | its own lock, taken inside `core` or alone (a release by another thread)  |
-//! | `engine`  | submissions under `core`; completions by the one reaper; waiting by none  |
-//! | `signals` | atomics                                                                   |
+//! | part      | guarded by                                                                  |
+//! |-----------|-----------------------------------------------------------------------------|
+//! | `core`    | its lock: requests, counters, submissions. Never held in a sleep            |
+//! | `sockets` | its lock, taken before `core`. The reaper only tries it                     |
+//! | `reaper`  | its lock, which is only ever tried, and may be held asleep: whoever holds it |
+//! |           | is the reaper, and the only one who takes completions                       |
+//! | a pool    | its own lock, taken inside `core` or alone (a release by another thread)    |
+//! | `engine`  | submissions: `core`. Completions: `reaper` and `core`. Looking and waiting: |
+//! |           | nothing                                                                     |
+//! | the rest  | atomics                                                                     |
+//!
+//! So the order of locks is `reaper` (tried), `sockets`, `core`, a pool.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use once_cell::sync::OnceCell;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::*;
-use crate::engine::Engine;
+use crate::engine::{Engine, Traits};
 use crate::error::{Error, Result};
 use crate::gate::Gate;
-use crate::layout::Train;
+use crate::ids::{Generation, PoolId, SocketId};
+use crate::layout::{Layout, Train};
 use crate::linger::Arrivals;
-use crate::mode::Setup;
-use crate::pool::{POOLS_MAX, Pool, Pools};
+use crate::mode::{EngineKind, Setup};
+use crate::pool::{Buffers, FewestPublished, POOLS_MAX, Pool, PoolSet, Pools, VacantIds};
+use crate::probe;
 use crate::request::Requests;
-use crate::signal::Signals;
-use crate::socket::Sockets;
+use crate::socket::{Socket, Sockets};
 use crate::stats::{Stats, Tallies};
-use crate::support;
-use crate::thread::{self, Owner};
+use crate::sys::memory::{try_box, try_reserve_one, try_vec};
+use crate::sys::thread::{self, Owner};
+use crate::wakeup::Wakeup;
 
 /// One io_uring with its pools and requests. Opaque to C.
 ///
@@ -33,113 +42,169 @@ use crate::thread::{self, Owner};
 /// from any thread.
 pub struct Ring {
     pub(crate) gate: Gate,
-    pub(crate) engine: Engine,
+    engines: Engines,
     pub(crate) pools: Pools,
-    pub(crate) signals: Signals,
-    pub(crate) reaping: AtomicBool,
+    /// Pools that the next pass looks after: buffers came back that a request waits for, or the
+    /// first request was armed.
+    pub(crate) pools_to_look_after: PoolSet,
+    pub(crate) wakeup: Wakeup,
     pub(crate) tallies: Tallies,
-    /// The arrival rate, per microsecond: the bits of an f32. For AUTO's linger.
-    pub(crate) arrivals_per_us: AtomicU32,
-    /// The engine watches the sleeper's descriptor.
-    pub(crate) watching: AtomicBool,
-    /// The kernel announces once for each registration of the eventfd.
-    pub(crate) renews: AtomicBool,
-    /// The thread that reaped or armed last: it re-arms what its releases unblock.
-    pub(crate) home: AtomicU64,
-    /// What is queued, or to be armed again, was refused: to be tried again, but no reason to stay awake.
-    pub(crate) stuck: AtomicBool,
+    /// The thread that armed or reaped last. Its releases re-arm starved requests by themselves.
+    service_thread: AtomicU64,
     enabled: AtomicBool,
+    pub(crate) sockets: Mutex<Sockets>,
     core: Mutex<Core>,
+    pub(crate) reaper: Mutex<ReaperState>,
+}
+
+/// The engine; and the one that took its place, if that happened: see `Ring::change_engine`.
+struct Engines {
+    first: Engine,
+    second: OnceCell<Engine>,
+    /// The setup of the second, where the program left the choice to the library.
+    alternative: Option<Setup>,
 }
 
 /// What the ring's lock guards.
 pub(crate) struct Core {
     pub requests: Requests,
-    pub sockets: Sockets,
+    pub stats: Stats,
+    pool_ids: VacantIds,
+    /// Sockets of requests that are over, one entry for each request; see `close_released_sockets`.
+    pub released_sockets: Vec<SocketId>,
+    /// Sockets to be closed once no lock is held.
+    pub closing_sockets: Vec<Socket>,
+}
+
+/// What only the reaper uses.
+pub(crate) struct ReaperState {
     /// A train of which some datagrams are still to be handed out.
     pub train: Option<Train>,
-    pub stats: Stats,
     pub arrivals: Arrivals,
-    /// Pools drawn from in the pass that runs now. Has room for all of them.
-    pub touched: Vec<u16>,
+    /// Pools that the running pass has drawn from. Has room for all of them.
+    pub touched: Vec<PoolId>,
+    pub fewest_published: FewestPublished,
     /// Numbers the uses of buffers.
-    pub generation: u32,
-    /// The slot whose turn it is to be armed first when buffers have come.
-    pub turn: u32,
+    pub generation: Generation,
+    /// The engine polls the wake-up descriptor.
+    pub wakeup_polled: bool,
+    /// A submission failed with a transient error. Retry on a 5 ms timer; do not spin.
+    pub stuck: bool,
+    /// The running reap has ended requests, whose sockets are to be released.
+    pub releases_sockets: bool,
+}
+
+impl ReaperState {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            train: None,
+            arrivals: Arrivals::default(),
+            touched: try_vec(POOLS_MAX)?,
+            fewest_published: FewestPublished::new()?,
+            generation: Generation::default(),
+            wakeup_polled: false,
+            stuck: false,
+            releases_sockets: false,
+        })
+    }
+}
+
+/// The parts that teardown takes apart.
+pub(crate) struct Parts {
+    /// The engine in use, and one that is not any more.
+    pub engine: Engine,
+    pub former: Option<Engine>,
+    pub pools: Pools,
+    pub core: Core,
+    pub sockets: Sockets,
+    pub wakeup_polled: bool,
 }
 
 impl Ring {
     /// Creates a ring in the best of the setups that `config` allows.
     pub(crate) fn new(config: &RingConfig) -> Result<Box<Self>> {
         reserved_is_zero("ringmsg_ring_config", &config.reserved)?;
-        let io_uring = match config.engine {
-            RINGMSG_ENGINE_IO_URING => true,
-            RINGMSG_ENGINE_RECVMMSG => false,
-            RINGMSG_ENGINE_AUTO => support::multishot().is_ok(),
-            other => return Err(Error::with(libc::EINVAL, format!("ring: there is no engine {other}"))),
-        };
-        if !io_uring {
-            return Self::with_setup(Setup::recvmmsg(config)?);
-        }
-        let mut refused = None;
-        for setup in Setup::candidates(config)? {
-            match Self::with_setup(setup) {
-                // An unknown flag; anything else will not be better with fewer flags.
-                Err(error) if error.errno() == libc::EINVAL => refused = Some(error),
-                // It worked when it was tried, and a filter was put on since.
-                Err(error) if config.engine == RINGMSG_ENGINE_AUTO && forbids(&error) => {
-                    return Self::with_setup(Setup::recvmmsg(config)?);
+        match config.engine {
+            RINGMSG_ENGINE_RECVMMSG => Self::with_engine(Engine::new(Setup::recvmmsg(config)?)?, None),
+            RINGMSG_ENGINE_IO_URING => Self::with_engine(io_uring(config)?, None),
+            RINGMSG_ENGINE_AUTO => {
+                let recvmmsg = Setup::recvmmsg(config)?;
+                match io_uring(config).and_then(probe::check_usable) {
+                    Err(error) if is_refused(&error) => Self::with_engine(Engine::new(recvmmsg)?, None),
+                    engine => Self::with_engine(engine?, Some(recvmmsg)),
                 }
-                other => return other,
             }
+            other => Err(Error::with(libc::EINVAL, format_args!("ring: there is no engine {other}"))),
         }
-        Err(refused.expect("there is at least one candidate"))
     }
 
-    fn with_setup(setup: Setup) -> Result<Box<Self>> {
-        let signals = Signals::new()?;
-        let engine = Engine::new(setup)?;
-        let owner = (setup.bound() && !setup.disabled()).then(Owner::current);
-        Ok(Box::new(Self {
+    fn with_engine(engine: Engine, alternative: Option<Setup>) -> Result<Box<Self>> {
+        let wakeup = Wakeup::new()?;
+        let setup = *engine.setup();
+        let owner = match setup.bound() && !setup.disabled() {
+            true => Some(Owner::current()?),
+            false => None,
+        };
+        try_box(Self {
             gate: Gate::new(setup.bound(), owner),
-            engine,
-            pools: Pools::new(),
-            signals,
-            reaping: AtomicBool::new(false),
+            engines: Engines { first: engine, second: OnceCell::new(), alternative },
+            pools: Pools::new()?,
+            pools_to_look_after: PoolSet::default(),
+            wakeup,
             tallies: Tallies::default(),
-            arrivals_per_us: AtomicU32::new(0),
-            watching: AtomicBool::new(false),
-            renews: AtomicBool::new(false),
-            home: AtomicU64::new(0),
-            stuck: AtomicBool::new(false),
+            service_thread: AtomicU64::new(0),
             enabled: AtomicBool::new(!setup.disabled()),
+            sockets: Mutex::new(Sockets::default()),
             core: Mutex::new(Core {
                 requests: Requests::default(),
-                sockets: Sockets::default(),
-                train: None,
                 stats: Stats::default(),
-                arrivals: Arrivals::default(),
-                touched: Vec::with_capacity(POOLS_MAX),
-                generation: 0,
-                turn: 0,
+                pool_ids: VacantIds::default(),
+                released_sockets: Vec::new(),
+                closing_sockets: Vec::new(),
             }),
-        }))
+            reaper: Mutex::new(ReaperState::new()?),
+        })
     }
 
-    /// The parts that `teardown` takes apart; and whether the kernel watches the sleeper.
-    pub(crate) fn into_parts(self: Box<Self>) -> (Engine, Pools, Core, bool) {
-        let Self { engine, pools, core, watching, .. } = *self;
-        (engine, pools, core.into_inner(), watching.into_inner())
+    pub(crate) fn into_parts(self: Box<Self>) -> Parts {
+        let Self { engines, pools, core, sockets, reaper, .. } = *self;
+        let (engine, former) = match engines.second.into_inner() {
+            Some(second) => (second, Some(engines.first)),
+            None => (engines.first, None),
+        };
+        Parts {
+            engine,
+            former,
+            pools,
+            core: core.into_inner(),
+            sockets: sockets.into_inner(),
+            wakeup_polled: reaper.into_inner().wakeup_polled,
+        }
     }
 
     /// Whether some thread is changing the ring's parts right now.
     pub(crate) fn is_being_changed(&self) -> bool {
-        self.core.is_locked() || self.pools.iter().any(Pool::is_locked)
+        self.core.is_locked() || self.sockets.is_locked() || self.pools.iter().any(Pool::is_locked)
+    }
+
+    #[inline]
+    pub(crate) fn engine(&self) -> &Engine {
+        self.engines.second.get().unwrap_or(&self.engines.first)
+    }
+
+    #[inline]
+    pub(crate) fn traits(&self) -> Traits {
+        self.engine().traits()
     }
 
     #[inline]
     pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock()
+    }
+
+    /// Whether some thread is in reap.
+    pub(crate) fn is_reaping(&self) -> bool {
+        self.reaper.is_locked()
     }
 
     /// Enables a ring that was created disabled; the calling thread becomes its owner.
@@ -148,8 +213,9 @@ impl Ring {
         if self.enabled.load(Ordering::Acquire) {
             return Err(Error::new(libc::EBADFD, "ring: it is enabled already"));
         }
-        self.engine.enable()?;
-        self.gate.own();
+        let owner = Owner::current()?;
+        self.engine().enable()?;
+        self.gate.own(owner);
         self.enabled.store(true, Ordering::Release);
         Ok(())
     }
@@ -172,17 +238,18 @@ impl Ring {
     }
 
     pub(crate) fn info(&self) -> RingInfo {
-        let (sq_entries, cq_entries) = self.engine.entries();
-        let setup = self.engine.setup();
+        let (sq_entries, cq_entries) = self.engine().entries();
+        let setup = self.engine().setup();
+        let is_uring = setup.engine == EngineKind::IoUring;
         let mut features = 0;
-        if setup.is_recvmmsg() || support::multishot().is_ok() {
+        if self.engine().has_multishot() {
             features |= RINGMSG_FEATURE_MULTISHOT;
         }
-        if !setup.is_recvmmsg() && self.engine.has_min_wait() {
+        if is_uring && self.traits().min_wait {
             features |= RINGMSG_FEATURE_MIN_WAIT;
         }
         RingInfo {
-            engine: setup.engine,
+            engine: if is_uring { RINGMSG_ENGINE_IO_URING } else { RINGMSG_ENGINE_RECVMMSG },
             flags: setup.flags,
             features,
             sq_entries,
@@ -192,116 +259,221 @@ impl Ring {
         }
     }
 
-    pub(crate) fn stats(&self) -> Stats {
-        let core = self.core();
-        let mut stats = core.stats;
-        for (_, request) in core.requests.live() {
-            stats.add_request(&request.stats);
-        }
-        stats.enters = self.engine.enters();
-        stats.reaps = self.tallies.reaps.get();
-        stats.wakes = self.tallies.wakes.get();
-        stats.cq_overflows = self.tallies.cq_overflows.get();
-        stats.socket_drops = core.sockets.all_drops();
-        drop(core);
-        for pool in self.pools.iter() {
-            if let Some(buffers) = pool.lock() {
-                stats.buffers_held += u64::from(buffers.held);
-                stats.buffers_published += u64::from(buffers.published);
-            }
-        }
-        stats
-    }
-
-    pub(crate) fn request_stats(&self, user_data: u64) -> Result<Stats> {
-        let core = self.core();
-        let mut stats = Stats::default();
-        let mut found = false;
-        for (_, request) in core.requests.live().filter(|(_, r)| r.user_data == user_data) {
-            found = true;
-            stats.add_request(&request.stats);
-            let drops = core.sockets.drops(request.socket).wrapping_sub(request.drops_before);
-            stats.socket_drops += u64::from(drops);
-        }
-        let live = |id| core.requests.live().any(|(_, r)| r.user_data == user_data && r.pool() == Some(id));
-        for pool in self.pools.iter().filter(|pool| live(pool.id())) {
-            if let Some(buffers) = pool.lock() {
-                stats.buffers_held += u64::from(buffers.held);
-                stats.buffers_published += u64::from(buffers.published);
-            }
-        }
-        if !found {
-            return Err(Error::with(libc::ENOENT, format!("stats: no request with user_data {user_data}")));
-        }
-        Ok(stats)
-    }
-
     /// The descriptor that is readable when a reap would return something.
     pub(crate) fn fd(&self) -> Result<i32> {
-        let bell = self.signals.create_ready_fd()?;
-        if let Some(fd) = self.engine.ready_fd(bell)? {
-            // What is pending already no event will tell.
-            if self.engine.pending() || self.has_something() {
-                self.signals.ring_bell();
-            }
-            return Ok(fd);
-        }
-        let fd = bell;
-        if self.engine.setup().defer() && support::eventfd::wears_out() {
-            self.renews.store(true, Ordering::Relaxed);
-        }
-        let core = self.core();
-        if !self.engine.eventfd_registered() {
-            if self.may_register() {
-                self.engine.register_eventfd(fd)?;
-            }
-            // What happened before nobody was told of. And only the owner can register: then
-            // the first reap does.
-            drop(core);
-            if !self.may_register() || self.engine.pending() || self.has_something() {
-                self.signals.ring_bell();
-            }
+        let may_register = self.may_register();
+        let fd = self.engine().open_ready_fd(self.wakeup.create_ready_fd()?, may_register)?;
+        // Completions that predate registration raise no event: signal once by hand. So it is
+        // where only the owner can register: then the first reap does.
+        if !may_register || self.engine().pending() || self.has_something() {
+            self.wakeup.notify_ready_fd();
         }
         Ok(fd)
     }
 
+    /// Whether a reap would find something to do right now, besides deferred work.
+    pub(crate) fn has_something(&self) -> bool {
+        self.engine().ready() || self.wakeup.has_work() || self.wakeup.is_woken() || self.engine().dropped()
+    }
+
+    // --- counters ----------------------------------------------------------------------------
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.core().stats;
+        stats.enters = self.engine().enters();
+        stats.reaps = self.tallies.reaps.get();
+        stats.wakes = self.tallies.wakes.get();
+        stats.cq_overflows = self.tallies.cq_overflows.get();
+        for buffers in self.pools.iter().filter_map(Pool::lock) {
+            stats.buffers_held += u64::from(buffers.held);
+            stats.buffers_published += u64::from(buffers.published);
+        }
+        // A system call for each socket, under a lock for which no reap waits.
+        stats.socket_drops = self.sockets.lock().drops_so_far();
+        stats.socket_drops += self.tallies.drops_of_closed.load(Ordering::Relaxed);
+        self.close_released_sockets();
+        stats
+    }
+
+    pub(crate) fn request_stats(&self, user_data: u64) -> Result<Stats> {
+        let stats = self.sum_of_requests(user_data, &self.sockets.lock());
+        self.close_released_sockets();
+        stats
+    }
+
+    fn sum_of_requests(&self, user_data: u64, sockets: &Sockets) -> Result<Stats> {
+        let mut stats = Stats::default();
+        let (mut drops, mut pools) = (Vec::new(), Vec::new());
+        {
+            let core = self.core();
+            for request in core.requests.with_user_data(user_data).map(|slot| core.requests.get(slot)) {
+                stats.add_request(&request.stats);
+                try_reserve_one(&mut drops)?;
+                drops.push((request.socket, request.drops_before));
+                try_reserve_one(&mut pools)?;
+                pools.extend(request.target.pool().map(|pool| pool.0));
+            }
+        }
+        if drops.is_empty() {
+            return Err(Error::with(
+                libc::ENOENT,
+                format_args!("stats: no request with user_data {user_data}"),
+            ));
+        }
+        for (socket, before) in drops {
+            stats.socket_drops += u64::from(sockets.get(socket).drops().wrapping_sub(before));
+        }
+        pools.sort_unstable();
+        pools.dedup();
+        for buffers in pools.into_iter().filter_map(|id| self.pools.get(PoolId(id))).filter_map(Pool::lock) {
+            stats.buffers_held += u64::from(buffers.held);
+            stats.buffers_published += u64::from(buffers.published);
+        }
+        Ok(stats)
+    }
+
+    // --- pools -------------------------------------------------------------------------------
+
     pub(crate) fn new_pool(&self, config: &PoolConfig) -> Result<&Pool> {
-        let _core = self.core();
-        self.pools.add(std::ptr::from_ref(self).cast(), &self.engine, config)
+        let layout = Layout::new(config)?;
+        match self.add_pool(layout) {
+            Err((error, true)) if error.errno() == libc::ENOMEM && self.change_engine()? => {
+                self.add_pool(layout).map_err(|(error, _)| error)
+            }
+            added => added.map_err(|(error, _)| error),
+        }
+    }
+
+    /// On failure also returns whether the engine refused the pool.
+    fn add_pool(&self, layout: Layout) -> std::result::Result<&Pool, (Error, bool)> {
+        let mut refused = false;
+        let mut add = || {
+            let buffers = Buffers::new(layout, self.traits().window_max)?;
+            let mut core = self.core();
+            let owner = std::ptr::from_ref(self).cast();
+            self.pools.add(&mut core.pool_ids, owner, buffers, |id, buffers| {
+                let registered = register(self.engine(), id, buffers);
+                refused = registered.is_err();
+                registered
+            })
+        };
+        add().map_err(|error| (error, refused))
+    }
+
+    /// Goes on with the recvmmsg engine where io_uring has no memory for a pool (RLIMIT_MEMLOCK),
+    /// as long as nobody can have noticed which engine it is: the program left the choice to the
+    /// library, nothing was armed, no thread is in reap, and ring_fd was not asked for. The former
+    /// engine stays, idle, until the ring is freed. False: it cannot be changed.
+    fn change_engine(&self) -> Result<bool> {
+        let Some(setup) = self.engines.alternative else { return Ok(false) };
+        let Some(mut reaper) = self.reaper.try_lock() else { return Ok(false) };
+        let core = self.core();
+        let is_used = core.requests.slots() > 0 || self.wakeup.ready_fd().is_some();
+        if is_used || self.engines.second.get().is_some() {
+            return Ok(false);
+        }
+        let second = Engine::new(setup)?;
+        for pool in self.pools.iter() {
+            if let Some(buffers) = pool.lock() {
+                register(&second, pool.id(), &buffers)?;
+            }
+        }
+        for pool in self.pools.iter().filter(|pool| pool.lock().is_some()) {
+            // Its memory must not be pinned by an engine that is not used.
+            let _ = self.engines.first.unregister_pool(pool.id());
+        }
+        reaper.wakeup_polled = false;
+        self.gate.set_bound(setup.bound());
+        Ok(self.engines.second.set(second).is_ok())
     }
 
     pub(crate) fn free_pool(&self, pool: &Pool) -> Result<()> {
-        let _core = self.core();
-        self.pools.remove(pool, &self.engine)
+        let mut core = self.core();
+        self.pools.remove(&mut core.pool_ids, pool, |id| self.engine().unregister_pool(id))
     }
 
-    /// The pool that a handle means, if it is one of this ring and not freed.
+    /// Refuses a pool of another ring, and one that is freed.
     pub(crate) fn check_pool(&self, pool: &Pool) -> Result<()> {
         if !std::ptr::eq(pool.owner(), std::ptr::from_ref(self).cast()) {
             return Err(Error::new(libc::EINVAL, "pool: it belongs to another ring"));
         }
-        if pool.lock().is_none() {
-            return Err(Error::new(libc::EINVAL, "pool: it is freed"));
-        }
-        Ok(())
+        pool.lock_existing().map(drop)
     }
+
+    // --- threads -----------------------------------------------------------------------------
 
     /// Notes the calling thread as the one that serves this ring.
     #[inline]
-    pub(crate) fn make_home(&self) {
+    pub(crate) fn note_service_thread(&self) {
         let me = thread::current();
-        if self.home.load(Ordering::Relaxed) != me {
-            self.home.store(me, Ordering::Relaxed);
+        if self.service_thread.load(Ordering::Relaxed) != me {
+            self.service_thread.store(me, Ordering::Relaxed);
         }
     }
 
     #[inline]
-    pub(crate) fn is_home(&self) -> bool {
-        self.home.load(Ordering::Relaxed) == thread::current()
+    pub(crate) fn is_service_thread(&self) -> bool {
+        self.service_thread.load(Ordering::Relaxed) == thread::current()
+    }
+
+    // --- sockets -----------------------------------------------------------------------------
+
+    /// Releases the sockets of requests that are over, and closes those to which no request refers
+    /// any more. Closing may block, so no lock is held then. `sockets` is not waited for: whoever
+    /// has held it calls this afterwards.
+    pub(crate) fn close_released_sockets(&self) {
+        while let Some(socket) = self.next_released_socket() {
+            self.close_socket(socket);
+        }
+    }
+
+    fn next_released_socket(&self) -> Option<Socket> {
+        let is_empty = |core: &Core| core.released_sockets.is_empty() && core.closing_sockets.is_empty();
+        if is_empty(&self.core()) {
+            return None;
+        }
+        let mut sockets = self.sockets.try_lock()?;
+        let mut core = self.core();
+        while let Some(id) = core.released_sockets.pop() {
+            if let Some(socket) = sockets.release(id) {
+                core.closing_sockets.push(socket);
+            }
+        }
+        core.closing_sockets.pop()
+    }
+
+    fn close_socket(&self, socket: Socket) {
+        self.engine().unregister_fd(socket.fd());
+        self.tallies.drops_of_closed.fetch_add(socket.drops_so_far(), Ordering::Relaxed);
+        drop(socket);
     }
 }
 
-/// Whether io_uring was refused by an administrator, a filter or a security module.
-fn forbids(error: &Error) -> bool {
-    matches!(error.errno(), libc::EPERM | libc::ENOSYS | libc::EACCES)
+/// An io_uring in the best of the setups that `config` allows.
+fn io_uring(config: &RingConfig) -> Result<Engine> {
+    let mut refused = None;
+    for setup in Setup::candidates(config)? {
+        match Engine::new(setup) {
+            // An unknown flag. Another error would be the same with fewer flags.
+            Err(error) if error.errno() == libc::EINVAL => refused = Some(error),
+            other => return other,
+        }
+    }
+    Err(refused.expect("there is at least one candidate"))
+}
+
+fn register(engine: &Engine, id: PoolId, buffers: &Buffers) -> Result<()> {
+    engine.register_pool(id, buffers.ring_entries(), buffers.layout.buffers as u16)
+}
+
+/// Whether AUTO is to take the other engine: an administrator, a filter or a security module
+/// refuses io_uring, or this kernel has none, or none with multishot recvmsg, or there is no memory
+/// for it (RLIMIT_MEMLOCK). (-EINVAL can also mean that the kernel lacks a flag that was asked for
+/// by name: then the caller must know.)
+fn is_refused(error: &Error) -> bool {
+    match error.errno() {
+        libc::EPERM | libc::ENOSYS | libc::EACCES | libc::EOPNOTSUPP | libc::ENOMEM => true,
+        libc::EINVAL => probe::usable().is_err(),
+        _ => false,
+    }
 }

@@ -1,5 +1,5 @@
 //! Counters. Those of requests are plain numbers under the ring's lock; those of the reaper are
-//! tallies that it alone adds to.
+//! tallies that only it adds to.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,7 +19,8 @@ pub struct Stats {
     pub payload_bytes: u64,
     /// Calls of ringmsg_reap() and ringmsg_next(). Ring only.
     pub reaps: u64,
-    /// Kernel entries: io_uring_enter(2); with the recvmmsg engine every system call of its. Ring only.
+    /// Kernel entries: io_uring_enter(2); with the recvmmsg engine each of its system calls. Ring
+    /// only.
     pub enters: u64,
     /// Wake-ups: waits that ended before their time-out, and ringmsg_wake() calls that ended
     /// a reap before it slept. Ring only.
@@ -70,7 +71,7 @@ impl Stats {
     }
 }
 
-/// A count that one thread at a time adds to and any may read.
+/// A count to which one thread at a time adds, and which any thread may read.
 #[derive(Debug, Default)]
 pub(crate) struct Tally(AtomicU64);
 
@@ -91,10 +92,12 @@ impl Tally {
     }
 }
 
-/// What the reaper counts.
+/// What a ring counts outside of its lock. Only the reaper adds to tallies.
 #[derive(Debug, Default)]
 pub(crate) struct Tallies {
     pub reaps: Tally,
     pub wakes: Tally,
     pub cq_overflows: Tally,
+    /// Drops of sockets that the ring holds no more.
+    pub drops_of_closed: AtomicU64,
 }

@@ -1,93 +1,103 @@
 //! The end of a ring: from any thread, with requests armed, records held and a reap asleep.
 //!
-//! Memory is unmapped only when the kernel is done with it. Where the caller may still enter
-//! the ring, everything is cancelled and reaped. A bound ring whose owner is somebody else
-//! cannot be entered: it is closed, and the kernel takes it apart by itself, which takes 30 to
-//! 60 ms; the ring's end of a socket pair hangs up when it is done.
+//! Memory is unmapped only when the kernel no longer uses it. Where the caller may still enter the
+//! ring, everything is cancelled and reaped. A bound ring with another owner cannot be entered: it
+//! is closed, and the kernel takes it apart by itself, which takes 30 to 60 ms; the ring's end of a
+//! socket pair hangs up when that is done.
 
 use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 
-use crate::descriptors;
-use crate::engine::{Completion, Engine, Token};
+use crate::engine::{Completion, Engine, Sleep, Token};
 use crate::error::{Error, Result};
+use crate::ids::{BufferId, Slot};
 use crate::layout::Header;
+use crate::mode::EngineKind;
 use crate::pool::{Buffers, Pool, Pools};
-use crate::request::{Form, NOT_FILLED, Request, State};
-use crate::ring::{Core, Ring};
+use crate::request::{NOT_FILLED, Request, State, Target};
+use crate::ring::{Core, Parts, Ring};
+use crate::scm_rights;
+use crate::sys::memory::try_vec;
 
-/// How long callers inside are waited for.
-const CALLERS: Duration = Duration::from_secs(5);
-/// How long the kernel is: its workers have been seen to take more than five seconds on two processors with a
-/// load of twelve, and what it has not let go of is leaked.
+/// How long to wait for calls that are inside.
+const CALLS: Duration = Duration::from_secs(5);
+/// How long to wait for the kernel: 5 s was exceeded with a load of 12 on 2 processors. What the
+/// kernel still uses then is leaked.
 const KERNEL: Duration = Duration::from_secs(15);
 
 /// Frees the ring. On -ETIMEDOUT what the kernel may still write to is leaked, on purpose.
 pub(crate) fn free(ring: Box<Ring>) -> Result<()> {
     if ring.gate.is_foreign() {
-        // A forked child: descriptors are closed, mappings were never there. What a thread of
-        // the parent was changing at that moment is in no state to be taken apart.
+        // A forked child: descriptors are closed, mappings were never there. What a thread of the
+        // parent was changing when it forked is inconsistent, and is left alone.
         if ring.is_being_changed() {
             std::mem::forget(ring);
         }
         return Ok(());
     }
     ring.gate.close();
-    ring.signals.wake();
-    if !ring.gate.wait_until_empty(CALLERS) {
+    ring.wakeup.wake();
+    if !ring.gate.wait_until_empty(CALLS) {
         std::mem::forget(ring);
         return Err(Error::new(
             libc::ETIMEDOUT,
             "ring_free: a call on the ring did not return; its memory is leaked, and msghdrs must stay",
         ));
     }
-    let free_for_all = ring.engine.setup().is_recvmmsg();
-    let may_enter = free_for_all || (ring.gate.check_owner().is_ok() && ring.check_enabled().is_ok());
-    let (engine, pools, core, watching) = ring.into_parts();
-    // Dropped only below, where the kernel is known to be done with them: not by an error inside
-    // the library, whose unwinding would unmap what an armed request still points to.
+    let is_anybodys = ring.engine().setup().engine == EngineKind::Recvmmsg;
+    let may_enter = is_anybodys || (ring.gate.check_owner().is_ok() && ring.check_enabled().is_ok());
+    take_apart(ring.into_parts(), may_enter)
+}
+
+fn take_apart(parts: Parts, may_enter: bool) -> Result<()> {
+    let Parts { engine, former, pools, core, sockets, wakeup_polled } = parts;
+    // It has no request, and no pool.
+    drop(former);
+    // Dropped only below, where the kernel no longer uses them: not by an error inside the library,
+    // whose unwinding would unmap what an armed request still points to.
     let pools = ManuallyDrop::new(pools);
-    let mut left = Left { engine: &engine, pools: &pools, core: ManuallyDrop::new(core), watching };
-    let quiet = may_enter && left.drain();
-    left.take_completions();
-    if quiet {
+    let mut teardown =
+        Teardown { engine: &engine, pools: &pools, core: ManuallyDrop::new(core), wakeup_polled };
+    let drained = may_enter && teardown.drain();
+    teardown.take_completions();
+    if drained {
         for pool in pools.iter() {
-            // Fails only if it is not registered: then there is nothing to undo.
+            // Fails only if the pool is not registered: then there is nothing to undo.
             let _ = engine.unregister_pool(pool.id());
         }
     }
-    let idle = left.is_idle();
-    let core = left.core;
-    let gone = engine.close(if idle { Duration::ZERO } else { KERNEL });
-    if !idle && gone {
-        close_descriptors_unreported(&pools, &core);
+    let is_idle = teardown.is_idle();
+    let core = teardown.core;
+    let is_gone = engine.close(if is_idle { Duration::ZERO } else { KERNEL });
+    if !is_idle && is_gone {
+        close_unreported_descriptors(&pools, &core);
     }
-    if !idle && !gone {
+    if !is_idle && !is_gone {
+        std::mem::forget(sockets);
         return Err(Error::new(
             libc::ETIMEDOUT,
             "ring_free: the kernel did not let go of the ring; its memory is leaked, and msghdrs must stay",
         ));
     }
-    drop((ManuallyDrop::into_inner(core), ManuallyDrop::into_inner(pools)));
+    drop((ManuallyDrop::into_inner(core), ManuallyDrop::into_inner(pools), sockets));
     Ok(())
 }
 
-/// What is left of a ring while it is taken apart.
-struct Left<'a> {
+/// A ring that is taken apart.
+struct Teardown<'a> {
     engine: &'a Engine,
     pools: &'a Pools,
     core: ManuallyDrop<Core>,
-    watching: bool,
+    wakeup_polled: bool,
 }
 
-impl Left<'_> {
-    /// The kernel has nothing of ours in hand.
+impl Teardown<'_> {
+    /// Whether the kernel has no operation of the ring.
     fn is_idle(&self) -> bool {
-        self.core.requests.in_kernel() == 0 && !self.watching
+        self.core.requests.in_kernel() == 0 && !self.wakeup_polled
     }
 
-    /// Cancels everything and reaps until the kernel has nothing left. False: it did not get
-    /// there.
+    /// Cancels everything and reaps until the kernel has nothing left. False: it has something.
     fn drain(&mut self) -> bool {
         if self.is_idle() {
             return true;
@@ -95,14 +105,14 @@ impl Left<'_> {
         if self.engine.cancel_all().and_then(|()| self.engine.flush()).is_err() {
             return false;
         }
-        let deadline = Instant::now() + CALLERS;
+        let deadline = Instant::now() + CALLS;
         loop {
             self.take_completions();
-            // Dropped completions would be waited for in vain: the kernel ends all with the ring.
+            // Dropped completions never come: the kernel ends those requests with the ring.
             if self.is_idle() || self.engine.dropped() || Instant::now() > deadline {
                 return self.is_idle();
             }
-            self.engine.wait(1, 0, Some(Duration::from_millis(100)));
+            self.engine.wait(Sleep::for_one(Some(Duration::from_millis(100))));
         }
     }
 
@@ -111,23 +121,23 @@ impl Left<'_> {
         let engine = self.engine;
         for completion in engine.completions() {
             match completion.token() {
-                Token::Wake => self.watching = completion.more(),
-                Token::Pause(slot) => self.core.requests.get_mut(slot).state = State::Over,
+                Token::Wakeup => self.wakeup_polled = completion.more(),
+                Token::Pause(slot) => self.core.requests.set_state(slot, State::Over),
                 Token::Receive(slot) => self.received(slot, completion),
                 Token::Cancel => {}
             }
         }
     }
 
-    fn received(&mut self, slot: u32, completion: Completion) {
-        let request = self.core.requests.get_mut(slot);
+    fn received(&mut self, slot: Slot, completion: Completion) {
         if !completion.more() {
-            request.state = State::Over;
+            self.core.requests.set_state(slot, State::Over);
         }
-        let buffer = match request.form {
-            Form::Multishot => completion.buffer(),
-            Form::Once { buffer } => (completion.result >= 0).then_some(buffer),
-            Form::Caller { .. } => None,
+        let request = self.core.requests.get(slot);
+        let buffer = match request.target {
+            Target::Multishot { .. } => completion.buffer(),
+            Target::Once { buffer, .. } => (completion.result >= 0).then_some(buffer),
+            Target::Caller { .. } => None,
         };
         if let Some(buffer) = buffer.filter(|_| request.passes_descriptors) {
             close_descriptors_in(self.pools, request, buffer);
@@ -135,33 +145,35 @@ impl Left<'_> {
     }
 }
 
-/// Closes the descriptors that a buffer of `request` was filled with.
-fn close_descriptors_in(pools: &Pools, request: &Request, buffer: u16) {
-    let Some(mut buffers) = pools.get(request.pool).and_then(Pool::lock) else { return };
-    let length = match request.form {
+/// Closes the descriptors that arrived in a buffer of `request`.
+fn close_descriptors_in(pools: &Pools, request: &Request, buffer: BufferId) {
+    let pool = request.target.pool().and_then(|id| pools.get(id));
+    let Some(mut buffers) = pool.and_then(Pool::lock) else { return };
+    let length = match request.target {
         // SAFETY: the kernel has written the lengths back, and is done with the request.
-        Form::Once { .. } => unsafe { (*request.kernel_side()).message.msg_controllen as u32 },
+        Target::Once { .. } => unsafe { (*request.kernel_side()).message.msg_controllen as u32 },
         _ => header_of(&buffers, buffer).control,
     };
     close_descriptors(&mut buffers, buffer, length);
 }
 
-/// Closes descriptors that came with messages whose completions were never seen: they were on
-/// the overflow list, or posted while the ring was being closed. The kernel is done with the
-/// ring, and every buffer it was given tells whether it was filled.
-fn close_descriptors_unreported(pools: &Pools, core: &Core) {
+/// Closes descriptors that came with messages whose completions nobody saw: they were on the
+/// overflow list, or were posted while the ring was being closed. The kernel no longer uses the
+/// ring, and every buffer it was given shows whether it was filled.
+fn close_unreported_descriptors(pools: &Pools, core: &Core) {
     for (_, request) in core.requests.live().filter(|(_, request)| request.passes_descriptors) {
-        // SAFETY: as said.
+        // SAFETY: the kernel no longer uses the request.
         let filled = unsafe { (*request.kernel_side()).message.msg_flags } != NOT_FILLED;
-        match request.form {
-            Form::Once { buffer } if request.state == State::Armed && filled => {
+        match request.target {
+            Target::Once { buffer, .. } if request.state() == State::Armed && filled => {
                 close_descriptors_in(pools, request, buffer);
             }
             _ => {}
         }
     }
-    for mut buffers in pools.iter().filter_map(Pool::lock).filter(|buffers| buffers.descriptors.is_some()) {
-        let given: Vec<u16> = buffers.in_kernel().collect();
+    for mut buffers in pools.iter().filter_map(Pool::lock).filter(|buffers| buffers.received_fds.is_some()) {
+        let Ok(mut given) = try_vec(buffers.published as usize) else { continue };
+        given.extend(buffers.in_kernel());
         for buffer in given {
             let length = header_of(&buffers, buffer).control;
             close_descriptors(&mut buffers, buffer, length);
@@ -169,19 +181,19 @@ fn close_descriptors_unreported(pools: &Pools, core: &Core) {
     }
 }
 
-fn header_of(buffers: &Buffers, buffer: u16) -> Header {
-    let start = buffers.layout.start(buffer) as usize;
+fn header_of(buffers: &Buffers, buffer: BufferId) -> Header {
+    let start = buffers.layout.start(buffer.0) as usize;
     // SAFETY: nobody else uses the buffer any more; its header is 16 plain bytes.
     Header::from_bytes(unsafe { buffers.base().add(start).cast().read() })
 }
 
-fn close_descriptors(buffers: &mut Buffers, buffer: u16, length: u32) {
+fn close_descriptors(buffers: &mut Buffers, buffer: BufferId, length: u32) {
     let layout = buffers.layout;
-    let at = layout.start(buffer) + layout.parts().1;
+    let at = layout.start(buffer.0) + layout.parts().1;
     // SAFETY: nobody else uses the buffer any more, and the slice lies in it.
     let control = unsafe {
         let at = buffers.base().add(at as usize);
         std::slice::from_raw_parts_mut(at.as_ptr(), length.min(layout.control_capacity) as usize)
     };
-    descriptors::close_all(control);
+    scm_rights::close_in(control);
 }

@@ -1,5 +1,5 @@
-//! The binary interface: what the shared library exports, under which name it is loaded, and
-//! the values and places that programs are compiled against.
+//! The binary interface: the exported symbols, the soname, and the values and offsets that programs
+//! are compiled against.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use toolchain::{Language, compiler, library_directory, root, succeed};
 
 const SYMBOLS: &str = include_str!("abi/symbols.txt");
 
-/// What `tool` says about the shared library.
+/// Runs `tool` on the shared library and returns its output.
 fn ask(tool: &str, arguments: &[&str]) -> String {
     let library = library_directory().join("libringmsg.so");
     let output = Command::new(tool)
@@ -56,7 +56,7 @@ fn the_soname_is_that_of_the_first_interface() {
 }
 
 #[test]
-fn values_and_places_are_what_programs_were_compiled_against() {
+fn values_and_offsets_never_change() {
     for standard in ["c11", "c17"] {
         let mut command = compiler(Language::C(standard));
         command.arg("-fsyntax-only").arg(root().join("tests/abi/layout.c"));

@@ -1,5 +1,6 @@
-//! The library's own allocations happen at set-up: reaping, releasing and re-arming allocate
-//! nothing. Shown with an allocator that counts, and the C functions called as C calls them.
+//! The library allocates during set-up only: reaping, releasing and re-arming allocate nothing. And
+//! an allocation that fails is -ENOMEM, never an abort. The allocator counts the allocations of the
+//! test's own thread, and fails when it is told to.
 
 mod toolchain;
 
@@ -11,9 +12,10 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::ptr::{NonNull, null_mut};
 
-use ringmsg::capi::{pool::*, reap::*, ring::*, submit::*, support::ringmsg_last_error};
+use ringmsg::capi::{pool::*, reap::*, ring::*, socket::*, submit::*, support::*};
 use ringmsg::config::{
-    PoolConfig, RINGMSG_SETUP_COOP_TASKRUN, RINGMSG_SETUP_DEFER_TASKRUN, RingConfig, Wait,
+    PoolConfig, RINGMSG_ENGINE_IO_URING, RINGMSG_ENGINE_RECVMMSG, RINGMSG_SETUP_COOP_TASKRUN,
+    RINGMSG_SETUP_DEFER_TASKRUN, RingConfig, Wait,
 };
 use ringmsg::record::{Metadata, RINGMSG_META_SEGMENT_SIZE, Record};
 use ringmsg::stats::Stats;
@@ -23,6 +25,8 @@ const SPLIT: u32 = 1;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// How many allocations succeed before all fail.
+    static LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
 }
 
 struct Counting;
@@ -31,12 +35,16 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise is passed on.
+        if LEFT.get() == 0 {
+            return null_mut();
+        }
+        LEFT.with(|left| left.set(left.get().saturating_sub(u64::from(left.get() != u64::MAX))));
+        // SAFETY: the caller upholds the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the contract of `dealloc`.
         unsafe { System.dealloc(at, layout) }
     }
 }
@@ -44,7 +52,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How many allocations of this thread `work` made.
+/// Counts the allocations that `work` makes in this thread.
 fn allocations_of(work: impl FnOnce()) -> u64 {
     let before = ALLOCATIONS.get();
     work();
@@ -57,13 +65,13 @@ fn ok(value: c_int) -> usize {
         return value;
     }
     let mut sentence = [0u8; 256];
-    // SAFETY: the buffer is as long as is said.
+    // SAFETY: the buffer has the length that is passed.
     unsafe { ringmsg_last_error(sentence.as_mut_ptr().cast(), sentence.len()) };
     let sentence = std::ffi::CStr::from_bytes_until_nul(&sentence).unwrap();
     panic!("{value}: {}", sentence.to_string_lossy());
 }
 
-/// A ring with one multishot, as a user holds it. The library's types have no name out here.
+/// A ring with one multishot, as closures, because the library does not export its types to Rust.
 #[allow(clippy::type_complexity)]
 struct Receiver {
     reap: Box<dyn Fn(&mut [Record], Option<&mut [Metadata]>, i64) -> usize>,
@@ -73,11 +81,11 @@ struct Receiver {
     free: Box<dyn FnOnce()>,
 }
 
-/// None: there is no io_uring, and that is allowed.
+/// Makes a receiver. Returns None where io_uring is unavailable and skips are allowed.
 fn receiver(mode: u32, cq_entries: u32, fd: RawFd, buffers: u32, flags: u32) -> Option<Receiver> {
     let (mut ring, mut pool) = (null_mut(), null_mut());
     let config = RingConfig { flags: mode, cq_entries, ..RingConfig::default() };
-    // SAFETY: pointers to what the functions expect; the handles are used until `free`.
+    // SAFETY: the pointers are valid for the calls; the handles are not used after `free`.
     unsafe {
         let made = ringmsg_ring_new(&config, &mut ring);
         if made < 0 && std::env::var_os("RINGMSG_TEST_ALLOW_SKIP").is_some() {
@@ -123,25 +131,25 @@ fn udp_pair() -> (UdpSocket, UdpSocket) {
     (receiver, sender)
 }
 
-/// Makes a receiver in every mode, checks that `work` on it allocates nothing, and what its
-/// counters say of what happened.
-fn in_every_mode(
+/// Makes a receiver in every mode, checks that `work` on it allocates nothing, and checks its
+/// statistics.
+fn allocates_nothing_in_every_mode(
     cq_entries: u32,
     (fd, buffers, flags): (RawFd, u32, u32),
     mut work: impl FnMut(&Receiver),
-    happened: impl Fn(&Stats) -> bool,
+    expected: impl Fn(&Stats) -> bool,
 ) {
     for mode in MODES {
         let Some(receiver) = receiver(mode, cq_entries, fd, buffers, flags) else { return };
         let allocations = allocations_of(|| work(&receiver));
         let stats = (receiver.stats)();
         assert_eq!(allocations, 0, "mode {mode:#x}");
-        assert!(happened(&stats), "mode {mode:#x}: {stats:?}");
+        assert!(expected(&stats), "mode {mode:#x}: {stats:?}");
         (receiver.free)();
     }
 }
 
-/// Reaps and releases `count` records, as many as fit `records` at a time.
+/// Reaps and releases `count` records, at most `records.len()` at a time.
 fn drain(receiver: &Receiver, mut count: usize, records: &mut [Record], metadata: &mut [Metadata]) {
     while count > 0 {
         let n = (receiver.reap)(records, Some(metadata), 2_000_000_000);
@@ -152,12 +160,12 @@ fn drain(receiver: &Receiver, mut count: usize, records: &mut [Record], metadata
 }
 
 #[test]
-fn the_count_counts() {
+fn the_counter_counts_an_allocation() {
     assert_eq!(allocations_of(|| drop(std::hint::black_box(Box::new(1)))), 1);
 }
 
 #[test]
-fn steady_traffic_and_zero_length_rearming() {
+fn reaping_and_rearming_after_empty_datagrams_allocate_nothing() {
     let (socket, sender) = udp_pair();
     let (mut records, mut metadata) = ([Record::default(); 64], [Metadata::default(); 64]);
     let work = |receiver: &Receiver| {
@@ -170,13 +178,13 @@ fn steady_traffic_and_zero_length_rearming() {
             assert_eq!((receiver.reap)(&mut records, None, 100_000), 0);
         }
     };
-    in_every_mode(0, (socket.as_raw_fd(), 64, 0), work, |stats| {
+    allocates_nothing_in_every_mode(0, (socket.as_raw_fd(), 64, 0), work, |stats| {
         stats.zero_length > 100 && stats.rearms > 100
     });
 }
 
 #[test]
-fn starvation_rearming() {
+fn rearming_after_starvation_allocates_nothing() {
     let (socket, sender) = udp_pair();
     let (mut held, mut metadata) = ([Record::default(); 8], [Metadata::default(); 8]);
     let work = |receiver: &Receiver| {
@@ -193,11 +201,13 @@ fn starvation_rearming() {
             drain(receiver, 12 - n, &mut held, &mut metadata);
         }
     };
-    in_every_mode(0, (socket.as_raw_fd(), 4, 0), work, |stats| stats.starvations >= 20 && stats.rearms >= 20);
+    allocates_nothing_in_every_mode(0, (socket.as_raw_fd(), 4, 0), work, |stats| {
+        stats.starvations >= 20 && stats.rearms >= 20
+    });
 }
 
 #[test]
-fn a_full_completion_queue() {
+fn a_full_completion_queue_allocates_nothing() {
     let (socket, sender) = udp_pair();
     let (mut records, mut metadata) = ([Record::default(); 3], [Metadata::default(); 3]);
     let work = |receiver: &Receiver| {
@@ -208,11 +218,11 @@ fn a_full_completion_queue() {
             drain(receiver, 50, &mut records, &mut metadata);
         }
     };
-    in_every_mode(4, (socket.as_raw_fd(), 64, 0), work, |stats| stats.cq_overflows > 0);
+    allocates_nothing_in_every_mode(4, (socket.as_raw_fd(), 64, 0), work, |stats| stats.cq_overflows > 0);
 }
 
 #[test]
-fn split_trains() {
+fn splitting_trains_allocates_nothing() {
     let (socket, sender) = udp_pair();
     let size: c_int = 100;
     // SAFETY: the value is readable for its length.
@@ -229,7 +239,9 @@ fn split_trains() {
             drain(receiver, 31 + 10, &mut records, &mut metadata);
         }
     };
-    in_every_mode(0, (socket.as_raw_fd(), 4, SPLIT), work, |stats| stats.datagrams == 20 * 41);
+    allocates_nothing_in_every_mode(0, (socket.as_raw_fd(), 4, SPLIT), work, |stats| {
+        stats.datagrams == 20 * 41
+    });
 }
 
 /// Sends a copy of `fd` without allocating.
@@ -243,7 +255,7 @@ fn send_descriptor(socket: &UnixDatagram, fd: RawFd) {
     control.0[12..16].copy_from_slice(&libc::SCM_RIGHTS.to_ne_bytes());
     control.0[16..20].copy_from_slice(&fd.to_ne_bytes());
     let mut part = libc::iovec { iov_base: b"fd".as_ptr().cast_mut().cast(), iov_len: 2 };
-    // SAFETY: all-zero is a valid msghdr; it points to what lives here.
+    // SAFETY: an all-zero msghdr is valid; its pointers outlive the call.
     let sent = unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &mut part;
@@ -256,8 +268,8 @@ fn send_descriptor(socket: &UnixDatagram, fd: RawFd) {
 }
 
 #[test]
-#[cfg(target_pointer_width = "64")] // `send_descriptor` writes its cmsghdr by hand
-fn descriptors_that_arrive() {
+#[cfg(target_pointer_width = "64")] // `send_descriptor` lays out its cmsghdr for 64 bits
+fn receiving_descriptors_allocates_nothing() {
     let (socket, sender) = UnixDatagram::pair().unwrap();
     let mut records = [Record::default(); 8];
     let work = |receiver: &Receiver| {
@@ -267,28 +279,118 @@ fn descriptors_that_arrive() {
             let mut fds = [-1];
             if round % 2 == 0 {
                 assert_eq!((receiver.take_fds)(&records[0], &mut fds), 1);
-                // SAFETY: it was just handed over.
+                // SAFETY: `take_fds` has passed the ownership of this descriptor.
                 drop(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fds[0]) });
             }
             (receiver.release)(&records[..1]);
         }
     };
-    in_every_mode(0, (socket.as_raw_fd(), 4, 0), work, |stats| stats.records == 50);
+    allocates_nothing_in_every_mode(0, (socket.as_raw_fd(), 4, 0), work, |stats| stats.records == 50);
 }
 
 #[test]
-fn errors_of_a_connected_socket() {
+fn socket_errors_allocate_nothing() {
     let (socket, peer) = udp_pair();
     let theirs = peer.local_addr().unwrap();
     socket.connect(theirs).unwrap();
-    peer.connect(theirs).unwrap(); // hears nobody but itself
+    peer.connect(theirs).unwrap(); // accepts datagrams from itself only
     let mut records = [Record::default(); 8];
     let work = |receiver: &Receiver| {
         for _ in 0..50 {
-            let _ = socket.send(b"to nobody");
+            let _ = socket.send(b"refused");
             assert_eq!((receiver.reap)(&mut records, None, 2_000_000_000), 1);
             assert_eq!(records[0].result, -libc::ECONNREFUSED);
         }
     };
-    in_every_mode(0, (socket.as_raw_fd(), 4, 0), work, |stats| stats.errors == 50 && stats.rearms == 50);
+    allocates_nothing_in_every_mode(0, (socket.as_raw_fd(), 4, 0), work, |stats| {
+        stats.errors == 50 && stats.rearms == 50
+    });
+}
+
+/// Runs `call` with no memory, then with one allocation, and so on, until it succeeds. Each time
+/// before it must return -ENOMEM, and have done nothing: the next attempt finds things as they were.
+#[track_caller]
+fn succeeds_once_there_is_memory(what: &str, mut call: impl FnMut() -> c_int) {
+    for allocations in 0..200 {
+        LEFT.set(allocations);
+        let result = call();
+        LEFT.set(u64::MAX);
+        if result >= 0 {
+            return;
+        }
+        assert_eq!(result, -libc::ENOMEM, "{what}, with {allocations} allocations");
+    }
+    panic!("{what}: it still fails with 200 allocations");
+}
+
+#[test]
+fn without_memory_the_description_is_cut() {
+    let mut text = [0u8; 256];
+    LEFT.set(0);
+    // SAFETY: the buffer is as long as is said.
+    let length = unsafe { ringmsg_describe_support(text.as_mut_ptr().cast(), text.len()) };
+    LEFT.set(u64::MAX);
+    assert_eq!(length, 0);
+}
+
+#[test]
+fn without_memory_every_call_is_enomem() {
+    for engine in [RINGMSG_ENGINE_IO_URING, RINGMSG_ENGINE_RECVMMSG] {
+        let (mut ring, mut pool, mut once) = (null_mut(), null_mut(), null_mut());
+        let config = RingConfig { engine, flags: 0, ..RingConfig::default() };
+        // SAFETY: pointers to what the functions expect; the handles are used until they are freed.
+        unsafe {
+            if engine == RINGMSG_ENGINE_IO_URING && ringmsg_ring_new(&config, &mut ring) < 0 {
+                continue; // other tests say so
+            }
+            ringmsg_ring_free(ring);
+            succeeds_once_there_is_memory("ring_new", || ringmsg_ring_new(&config, &mut ring));
+            let handle = NonNull::new(ring);
+            let sizes = PoolConfig { buffers: 16, ..PoolConfig::default() };
+            succeeds_once_there_is_memory("pool_new", || ringmsg_pool_new(handle, &sizes, &mut pool));
+            succeeds_once_there_is_memory("pool_new", || ringmsg_pool_new(handle, &sizes, &mut once));
+            succeeds_once_there_is_memory("ring_fd", || ringmsg_ring_fd(handle));
+            let (near, far) = UnixDatagram::pair().unwrap();
+            let (receiver, sender) = udp_pair();
+            for (fd, user_data) in [(near.as_raw_fd(), 1), (receiver.as_raw_fd(), 2)] {
+                succeeds_once_there_is_memory("multishot", || {
+                    ringmsg_recvmsg_multishot(handle, pool.as_ref(), fd, 0, 0, user_data)
+                });
+                succeeds_once_there_is_memory("once", || {
+                    ringmsg_recvmsg_once(handle, once.as_ref(), fd, 0, 0, 3)
+                });
+            }
+            let mut stats = Stats { size: size_of::<Stats>() as u32, ..Stats::default() };
+            succeeds_once_there_is_memory("stats", || ringmsg_ring_stats(ring.as_ref(), &mut stats));
+            succeeds_once_there_is_memory("request_stats", || {
+                ringmsg_request_stats(ring.as_ref(), 3, &mut stats)
+            });
+            // A sentence that names a number is kept without memory, too.
+            LEFT.set(0);
+            assert_eq!(ringmsg_cancel(handle, 99), -libc::ENOENT);
+            assert_eq!(
+                ringmsg_pool_new(handle, &PoolConfig { buffers: 3, ..sizes }, &mut pool),
+                -libc::EINVAL
+            );
+            LEFT.set(u64::MAX);
+            far.send(b"one").unwrap();
+            sender.send(b"two").unwrap();
+            let mut records = [Record::default(); 8];
+            let wait = Wait { timeout_ns: 2_000_000_000, ..Wait::default() };
+            let (mut received, at) = (0, records.as_mut_ptr());
+            while received < 2 {
+                succeeds_once_there_is_memory("reap", || {
+                    let n = ringmsg_reap(handle, at.add(received), null_mut(), 8 - received as u32, &wait);
+                    received += usize::try_from(n).unwrap_or(0);
+                    n
+                });
+            }
+            succeeds_once_there_is_memory("release", || ringmsg_release(handle, at, received as u32));
+            succeeds_once_there_is_memory("cancel", || ringmsg_cancel(handle, 1));
+            LEFT.set(0);
+            let freed = ringmsg_ring_free(ring);
+            LEFT.set(u64::MAX);
+            assert_eq!(freed, 0);
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! Compiles and runs the C programs of tests/c, each as one test here, against the shared
-//! library that cargo just built. One at a time: they measure time.
+//! Compiles and runs the C programs of tests/c, each as one test, against the shared library that
+//! cargo just built. They run one at a time, because they measure time.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,42 +40,48 @@ macro_rules! c_programs {
 }
 
 c_programs! {
-    announcements
     bad_arguments
     bad_configs
     bad_releases
     bad_threads
     basic
-    buffers
     cancel
+    concurrent_arming
     control
-    descriptors
-    dry
+    counts
     errors
-    faults
     fairness
+    faults
     fork
+    fork_registry
+    free_during_calls
     freeing
     gro
     limits
     lingering
+    many_sockets
+    memlock
     metadata
-    once
-    polling
+    msg_waitall
+    recvmmsg_faults
+    recvmsg
+    recvmsg_once
     release_threads
     ring_fd
+    ring_fd_edge_triggered
+    ring_fd_notifications
+    ring_fd_steady_state
     sandbox
-    short_lives
-    shortage
+    scm_rights
     signals
-    single_shot
-    storm
+    socket_options
+    starvation
     streams
     struct_sizes
+    thread_cancellation
     threads
     traffic
     truncation
-    wait_all
     waiting
     window
 }

@@ -1,5 +1,5 @@
-//! ringmsg.hpp: compiles and runs tests/cpp with every C++ compiler that is here. The program
-//! asserts by itself; what could not be checked is named.
+//! Compiles and runs tests/cpp, the test of ringmsg.hpp, with every C++ compiler that is installed.
+//! The program checks itself; a missing compiler is reported.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,11 +10,11 @@ use toolchain::{Language, compiler, library_directory, note_skip, root, scratch,
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// `compiler`, but as this program: CXX, g++, clang++. None if it is not there.
-fn named(program: &str, standard: &'static str) -> Option<Command> {
+/// The command of `compiler`, with this program: CXX, g++ or clang++. None if it is not installed.
+fn compiler_named(program: &str, standard: &'static str) -> Option<Command> {
     let found = Command::new(program).arg("--version").output().is_ok();
     if !found {
-        println!("NOT CHECKED: {program} -std={standard} is not here (`apt-get install g++ clang`)");
+        println!("NOT CHECKED: {program} -std={standard} is not installed (`apt-get install g++ clang`)");
         return None;
     }
     let usual = compiler(Language::Cpp(standard));
@@ -42,10 +42,10 @@ fn run(program: &Path) {
     println!("{stdout}");
 }
 
-/// Builds the two translation units, and runs what comes out.
+/// Builds the two translation units and runs the program.
 fn build_and_run(cxx: &str, standard: &'static str, name: &str, more: &[&str]) {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(mut command) = named(cxx, standard) else { return };
+    let Some(mut command) = compiler_named(cxx, standard) else { return };
     let program = scratch().join(name);
     command.args(more).args(sources()).arg("-o").arg(&program);
     command.arg("-L").arg(library_directory()).args(["-lringmsg", "-lpthread"]);
@@ -54,25 +54,25 @@ fn build_and_run(cxx: &str, standard: &'static str, name: &str, more: &[&str]) {
 }
 
 #[test]
-fn gcc() {
+fn the_wrapper_works_with_gcc() {
     build_and_run("g++", "c++20", "wrapper_gcc", &["-Wshadow=local", "-Wconversion"]);
 }
 
 #[test]
-fn clang() {
+fn the_wrapper_works_with_clang() {
     build_and_run("clang++", "c++20", "wrapper_clang", &["-Wshadow", "-Wconversion"]);
 }
 
 #[test]
-fn gcc_with_sanitizers() {
+fn the_wrapper_works_with_address_sanitizer() {
     build_and_run("g++", "c++20", "wrapper_sanitized", &["-fsanitize=address"]);
 }
 
 #[test]
-fn it_compiles_in_later_standards_and_without_exceptions() {
+fn the_header_compiles_in_later_standards_and_without_exceptions() {
     for cxx in ["g++", "clang++"] {
         for (standard, more) in [("c++2b", &[][..]), ("c++20", &["-fno-exceptions", "-fno-rtti"])] {
-            let Some(mut command) = named(cxx, standard) else { continue };
+            let Some(mut command) = compiler_named(cxx, standard) else { continue };
             let source = scratch().join("hpp_alone.cpp");
             let text = "#include <ringmsg.hpp>\n#include <ringmsg.hpp>\nint main() { ringmsg::ring ring; }\n";
             std::fs::write(&source, text).unwrap();

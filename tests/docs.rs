@@ -1,5 +1,5 @@
 //! What the documents name exists: links and their anchors, files, make targets, functions and
-//! constants. No placeholders; and the tables of docs/scaling.md are computed from its figures.
+//! constants. There are no placeholders, and the tables of docs/scaling.md follow from its figures.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ struct Document {
 }
 
 impl Document {
-    /// What a relative path in it starts from.
+    /// The folder that relative paths in the document start from.
     fn folder(&self) -> &Path {
         self.path.parent().expect("a file is in a folder")
     }
@@ -23,7 +23,7 @@ impl Document {
         self.path.strip_prefix(root()).unwrap().display().to_string()
     }
 
-    /// Code, and prose without it: fenced and indented blocks and what is in backticks; the rest.
+    /// Splits the document into code (fenced and indented blocks, and text in backticks) and prose.
     fn code_and_prose(&self) -> (Vec<String>, Vec<String>) {
         let (mut code, mut prose) = (Vec::new(), Vec::new());
         let mut paragraph = String::new();
@@ -48,7 +48,7 @@ impl Document {
         (code, prose)
     }
 
-    /// The anchors that a renderer makes of the headings.
+    /// The anchors that a renderer makes from the headings.
     fn anchors(&self) -> BTreeSet<String> {
         let headings = self.text.lines().filter(|line| line.starts_with('#'));
         let anchor = |heading: &str| -> String {
@@ -75,9 +75,9 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }
 
-/// Fails with all that was found, not with the first.
+/// Fails with everything that was found, not only the first.
 #[track_caller]
-fn none(found: Vec<String>) {
+fn fail_if_any(found: Vec<String>) {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
@@ -104,7 +104,7 @@ fn relative_links_lead_somewhere() {
             }
         }
     }
-    none(dead);
+    fail_if_any(dead);
 }
 
 #[test]
@@ -117,10 +117,10 @@ fn there_are_no_placeholders() {
             }
         }
     }
-    none(placeholders);
+    fail_if_any(placeholders);
 }
 
-/// The targets of the Makefile and what it includes.
+/// The targets of the Makefile and of the files it includes.
 fn make_targets() -> BTreeSet<String> {
     let mut targets = BTreeSet::new();
     let included = ["packaging/install.mk", "tests/proof.mk", "bindings/bindings.mk", "benches/bench.mk"];
@@ -153,7 +153,7 @@ fn make_targets_exist() {
             }
         }
     }
-    none(missing);
+    fail_if_any(missing);
 }
 
 #[test]
@@ -177,19 +177,19 @@ fn files_in_backticks_exist() {
                 if !FOLDERS.iter().any(|folder| path.starts_with(folder)) {
                     continue;
                 }
-                let path = path.split(['*', '{']).next().unwrap(); // the fixed part
+                let path = path.split(['*', '{']).next().unwrap(); // the part before a wildcard
                 if !root().join(path).exists() && !document.folder().join(path).exists() {
                     missing.push(format!("{}: {path}", document.name()));
                 }
             }
         }
     }
-    none(missing);
+    fail_if_any(missing);
 }
 
 #[test]
 fn names_of_the_interface_exist() {
-    // Of the build and of the bindings, not of the C interface.
+    // Names of the build and of the bindings, which the C interface does not have.
     const OTHERS: [&str; 4] =
         ["RINGMSG_TEST_ALLOW_SKIP", "RINGMSG_LIBRARY", "RINGMSG_UPDATE_HEADER", "ringmsg_static"];
     let header = std::fs::read_to_string(root().join("include/ringmsg.h")).unwrap();
@@ -197,19 +197,19 @@ fn names_of_the_interface_exist() {
     let mut missing = Vec::new();
     for document in documents() {
         for word in words(&document.text) {
-            let ours = word.starts_with("ringmsg_") || word.starts_with("RINGMSG_");
-            // `RINGMSG_META_*`, `ringmsg_`: some name begins with it.
+            let is_of_the_interface = word.starts_with("ringmsg_") || word.starts_with("RINGMSG_");
+            // A word that ends in an underscore, such as `RINGMSG_META_*`, must begin a name.
             let found = known.contains(word)
                 || word.ends_with('_') && known.iter().any(|name| name.starts_with(word));
-            if ours && !found && !OTHERS.contains(&word) {
+            if is_of_the_interface && !found && !OTHERS.contains(&word) {
                 missing.push(format!("{}: {word}", document.name()));
             }
         }
     }
-    none(missing);
+    fail_if_any(missing);
 }
 
-/// docs/scaling.awk rewrites its own tables: `make scaling`.
+/// docs/scaling.awk recomputes the tables: `make scaling`.
 #[test]
 fn scaling_is_computed_from_its_figures() {
     let document = root().join("docs/scaling.md");

@@ -1,5 +1,5 @@
-//! Compiles the programs of examples-c and the README's, against the shared and the static
-//! library, and runs each to a checked result. One at a time: some measure.
+//! Compiles the programs of examples-c and of the README against the shared and the static library,
+//! runs each, and checks its output. They run one at a time, because some measure time.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
@@ -18,7 +18,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 const NAMES: &[&str] =
     &["modes", "single_shot", "support", "udp_echo", "udp_receive", "udp_send", "udp_sharded", "unix_fds"];
 
-/// The folders with the compiled programs, by the library they use.
+/// The folders of the compiled programs, by the library they are linked with.
 struct Programs {
     shared: PathBuf,
     r#static: PathBuf,
@@ -31,7 +31,7 @@ impl Programs {
     }
 }
 
-/// Compiles everything once.
+/// Compiles every example, once.
 fn programs() -> Programs {
     static COMPILED: OnceLock<()> = OnceLock::new();
     let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,9 +59,9 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Runs to success; what it printed.
+/// Runs an example, which must succeed, and returns its output.
 fn run(folder: &Path, name: &str, arguments: &[&str]) -> String {
-    // timeout(1) is of coreutils: a program that hangs is a failure, not a wait.
+    // timeout(1), from coreutils, turns a program that hangs into a failure.
     let mut command = Command::new("timeout");
     command.arg("120").arg(folder.join(name)).args(arguments).env("LD_LIBRARY_PATH", library_directory());
     let output = command.output().expect("the program starts");
@@ -69,7 +69,7 @@ fn run(folder: &Path, name: &str, arguments: &[&str]) -> String {
     text(&output)
 }
 
-/// A program in the background; ends with the test.
+/// A program in the background, which is killed at the end of the test.
 struct Running(Child);
 
 impl Drop for Running {
@@ -118,7 +118,7 @@ fn single_shot_fills_the_callers_msghdr() {
     for folder in programs.both() {
         let said = run(folder, "single_shot", &[]);
         for part in [
-            "request       7, over",
+            "request       7, final",
             "10 bytes: kind 3, length 6, \"hello\"",
             "port of the sender",
             "level 0, type 8, 12 bytes",
@@ -138,9 +138,9 @@ fn unix_fds_takes_one_and_closes_the_other() {
         for part in [
             "\"two ends of a pipe\"",
             "close-on-exec: yes",
-            "closed 1 that nobody took",
+            "closed 1 that was not taken",
             "the pipe      works",
-            "end           result 0, over",
+            "end           result 0, final",
         ] {
             assert!(said.contains(part), "no {part:?} in\n{said}");
         }
@@ -148,7 +148,7 @@ fn unix_fds_takes_one_and_closes_the_other() {
 }
 
 #[test]
-fn modes_prints_a_line_for_each() {
+fn modes_prints_a_row_for_each_mode() {
     let programs = programs();
     let said = run(&programs.shared, "modes", &["20000", "50", "1"]);
     for mode in [
@@ -171,7 +171,7 @@ fn modes_prints_a_line_for_each() {
 }
 
 #[test]
-fn the_demo_loses_nothing_unseen() {
+fn the_demo_accounts_for_every_datagram() {
     let programs = programs();
     for folder in programs.both() {
         let mut demo = Command::new("sh");
@@ -188,7 +188,8 @@ fn the_demo_loses_nothing_unseen() {
     }
 }
 
-/// The check can fail: losses that no drop counter knows of are noticed, of trains and in trains.
+/// The demo's check can fail: it notices a train, or a datagram of a train, that is missing without
+/// being counted as dropped.
 #[test]
 fn the_demo_notices_a_forged_loss() {
     let programs = programs();
@@ -216,7 +217,7 @@ fn a_sender_that_fails_fails_the_receiver() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
 }
 
-/// Datagrams and trains come back as they were sent, from the address they were sent to.
+/// Datagrams and trains come back unaltered, from the address they were sent to.
 #[test]
 fn udp_echo_answers_from_the_right_address() {
     let programs = programs();
@@ -234,7 +235,7 @@ fn udp_echo_answers_from_the_right_address() {
         assert_eq!(&buffer[..5], b"hello");
 
         let segment: libc::c_int = 300;
-        // SAFETY: the option's value is an int that lives for the call.
+        // SAFETY: the option's value is an int that outlives the call.
         let set = unsafe {
             let value = (&raw const segment).cast();
             libc::setsockopt(client.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, value, 4)
@@ -247,7 +248,7 @@ fn udp_echo_answers_from_the_right_address() {
             assert_eq!(&buffer[..length], part);
         }
     }
-    // SAFETY: the child is ours and not yet waited for.
+    // SAFETY: the process is our child and has not been waited for.
     unsafe { libc::kill(echo.0.id() as i32, libc::SIGTERM) };
     let mut said = String::new();
     output.read_to_string(&mut said).unwrap();
@@ -257,9 +258,9 @@ fn udp_echo_answers_from_the_right_address() {
     );
 }
 
-/// Keeps the calling thread on a processor.
+/// Pins the calling thread to a processor.
 fn pin(processor: usize) {
-    // SAFETY: a set of processors is plain bits, and lives for the calls.
+    // SAFETY: a cpu_set_t is plain bits, and it outlives the calls.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(processor, &mut set);
@@ -267,7 +268,7 @@ fn pin(processor: usize) {
     }
 }
 
-/// The processors this process may use.
+/// The processors that this process may use.
 fn processors() -> Vec<usize> {
     // SAFETY: as above.
     unsafe {
@@ -277,7 +278,7 @@ fn processors() -> Vec<usize> {
     }
 }
 
-/// From a thread on `processor`: sends the numbers 0 to `count`, a few under way at a time, and
+/// Sends the numbers 0 to `count` from a thread on `processor`, with a few in flight at a time, and
 /// counts the answers to each.
 fn numbers_come_back_once(processor: usize, address: &str, port: u16, count: u32) {
     pin(processor);
@@ -290,27 +291,27 @@ fn numbers_come_back_once(processor: usize, address: &str, port: u16, count: u32
         assert_eq!(client.recv(&mut number).expect("an answer comes"), 4);
         answers[u32::from_ne_bytes(number[..4].try_into().unwrap()) as usize] += 1;
     };
-    const UNDER_WAY: u32 = 50;
+    const IN_FLIGHT: u32 = 50;
     for number in 0..count {
         client.send(&number.to_ne_bytes()).unwrap();
-        if number >= UNDER_WAY {
+        if number >= IN_FLIGHT {
             answer();
         }
     }
-    (0..UNDER_WAY).for_each(|_| answer());
+    (0..IN_FLIGHT).for_each(|_| answer());
     assert!(answers.iter().all(|&times| times == 1), "each number once: {answers:?}");
     client.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     assert!(client.recv(&mut [0; 5]).is_err(), "one answer too many");
 }
 
-/// Every datagram is received by exactly one shard: that of the processor it was sent from, since
-/// on loopback the sender's processor handles what is sent.
+/// Every datagram is received by exactly one shard, that of the processor it was sent from, because
+/// on loopback the sender's processor also receives the packet.
 #[test]
 fn udp_sharded_steers_by_processor() {
     let programs = programs();
     for address in ["127.0.0.1", "::1"] {
         if UdpSocket::bind((address, 0)).is_err() {
-            continue; // no IPv6 here
+            continue; // no IPv6
         }
         let mut sharded = command(&programs.shared, "udp_sharded");
         sharded.args(["-e", address, "0"]);
@@ -321,14 +322,14 @@ fn udp_sharded_steers_by_processor() {
         let port: u16 = port.parse().unwrap();
         assert!(head.trim_end().ends_with(&format!("{} shards", processors.len())), "{head}");
 
-        // As many from each processor as nobody else sends, all at the same time.
+        // Each processor sends another number of datagrams, all at the same time.
         let sent = |processor: usize| 2000 + 100 * processor as u32;
         std::thread::scope(|scope| {
             for &processor in &processors {
                 scope.spawn(move || numbers_come_back_once(processor, address, port, sent(processor)));
             }
         });
-        // SAFETY: the child is ours and not yet waited for.
+        // SAFETY: the process is our child and has not been waited for.
         unsafe { libc::kill(sharded.0.id() as i32, libc::SIGINT) };
         let mut said = String::new();
         output.read_to_string(&mut said).unwrap();
@@ -351,7 +352,7 @@ fn udp_sharded_steers_by_processor() {
     }
 }
 
-/// The README's program, word for word.
+/// The README's program, unchanged, compiles and works.
 #[test]
 fn the_readmes_program_works() {
     let _programs = programs();
@@ -368,8 +369,10 @@ fn the_readmes_program_works() {
     let mut quickstart = Command::new(program);
     quickstart.arg(port.to_string()).env("LD_LIBRARY_PATH", library_directory());
     let (running, mut output) = start(quickstart);
-    // What is sent before it is bound is lost. In the end, EOF tells the reader below.
+    // Datagrams sent before the program has bound its socket are lost, so the sender repeats them.
+    // If no output arrives, the end of the program ends the read below.
     let seen = Arc::new(AtomicBool::new(false));
+    let pid = running.0.id() as libc::pid_t;
     let sender = std::thread::spawn({
         let seen = Arc::clone(&seen);
         move || {
@@ -382,8 +385,15 @@ fn the_readmes_program_works() {
             drop(running);
         }
     });
-    let said = line(&mut output);
+    let expected = format!("10 bytes from port {source}, ECN 0: hello ring");
+    assert_eq!(line(&mut output).trim_end(), expected);
+    // After Ctrl-Z and fg the loop continues.
+    for signal in [libc::SIGSTOP, libc::SIGCONT] {
+        // SAFETY: the program runs until its handle is dropped.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(line(&mut output).trim_end(), expected);
     seen.store(true, Ordering::Relaxed);
     sender.join().unwrap();
-    assert_eq!(said.trim_end(), format!("10 bytes from port {source}, ECN 0: hello ring"));
 }

@@ -1,4 +1,5 @@
-//! `make install`, and every example built and run from what it installed: tests/installed/run.sh.
+//! Runs tests/installed/run.sh: `make install`, and then every example built and run from the
+//! installed files only.
 
 use std::process::Command;
 

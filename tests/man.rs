@@ -1,5 +1,5 @@
-//! The manual pages docs/man/*.3 are what include/ringmsg.h says, and ringmsg.7 speaks of nothing
-//! that is not in there.
+//! The manual pages docs/man/*.3 are generated from include/ringmsg.h, and ringmsg.7 names nothing
+//! that the header does not declare.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -10,8 +10,8 @@ use toolchain::root;
 
 const HEADER: &str = include_str!("../include/ringmsg.h");
 
-/// A page per group of functions: its name, the group's first function, and the constants that
-/// belong there.
+/// One page per group of functions: its name, the group's first function, and the prefixes of its
+/// constants.
 const PAGES: &[(&str, &str, &[&str])] = &[
     ("ringmsg_support", "ringmsg_version", &["ENGINE", "FEATURE", "ABI"]),
     ("ringmsg_ring", "ringmsg_ring_config_init", &["SETUP"]),
@@ -21,7 +21,7 @@ const PAGES: &[(&str, &str, &[&str])] = &[
     ("ringmsg_control", "ringmsg_control_next", &[]),
 ];
 
-/// A comment of the header, and the code below it.
+/// A comment of the header, and the code that follows it.
 struct Item {
     text: Vec<String>,
     code: String,
@@ -45,7 +45,7 @@ impl Item {
     }
 }
 
-/// The lines of a comment, without its stars.
+/// The lines of a comment, without its asterisks.
 fn comment(block: &str) -> Vec<String> {
     let inner = block.trim().trim_start_matches("/*").trim_end_matches("*/");
     let lines: Vec<&str> = inner.lines().map(|line| line.trim().trim_start_matches('*').trim()).collect();
@@ -63,7 +63,7 @@ fn items() -> Vec<Item> {
     items
 }
 
-/// Which page a function is on: groups follow each other in the header.
+/// Assigns the functions to pages. The groups are in the same order as in the header.
 fn grouped(items: &[Item]) -> Vec<Vec<&Item>> {
     let mut pages: Vec<Vec<&Item>> = Vec::new();
     for item in items {
@@ -76,7 +76,7 @@ fn grouped(items: &[Item]) -> Vec<Vec<&Item>> {
     pages
 }
 
-/// Text for roff: no line is taken for a request, minus signs stay, `code` is bold.
+/// Escapes text for roff: no line is taken for a request, minus signs stay, `code` is bold.
 fn roff(line: &str) -> String {
     let mut out = String::new();
     let mut bold = false;
@@ -122,7 +122,7 @@ fn code(page: &mut String, code: &str) {
     page.push_str(".EE\n");
 }
 
-/// A structure, each field with the first words of its comment behind it.
+/// A structure, with the comment of each field behind it.
 fn structure(item: &Item) -> String {
     let mut out = String::new();
     let mut note: Vec<String> = Vec::new();
@@ -206,7 +206,7 @@ fn page(name: &str, functions: &[&Item], constants: &[&str], items: &[Item]) -> 
     page
 }
 
-/// What the header's banner says above a group.
+/// The header's banner above a group.
 fn title(first: &str) -> String {
     let at = HEADER.find(&format!(" * {first}: ")).expect("the function has a comment");
     let banner = HEADER[..at].rfind("/* ---").and_then(|end| HEADER[..end].trim_end().rfind("/* ")).unwrap();
@@ -215,19 +215,19 @@ fn title(first: &str) -> String {
 }
 
 #[test]
-fn the_committed_pages_are_what_the_header_says() {
+fn the_committed_pages_match_the_header() {
     let items = items();
     let groups = grouped(&items);
     assert_eq!(groups.len(), PAGES.len());
     let update = std::env::var_os("RINGMSG_UPDATE_MAN").is_some();
     for ((name, _, constants), functions) in PAGES.iter().zip(&groups) {
         let path = root().join(format!("docs/man/{name}.3"));
-        let wanted = page(name, functions, constants, &items);
+        let expected = page(name, functions, constants, &items);
         if update {
-            std::fs::write(&path, &wanted).unwrap();
+            std::fs::write(&path, &expected).unwrap();
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(committed == wanted, "docs/man/{name}.3 differs from include/ringmsg.h; run `make man`");
+        assert!(committed == expected, "docs/man/{name}.3 differs from include/ringmsg.h; run `make man`");
     }
 }
 
@@ -251,7 +251,7 @@ fn every_function_structure_and_constant_is_on_a_page() {
 }
 
 #[test]
-fn the_overview_names_only_what_exists() {
+fn the_overview_names_only_existing_functions_and_constants() {
     let overview = std::fs::read_to_string(root().join("docs/man/ringmsg.7")).unwrap();
     let version = format!("\"ringmsg {}\"", env!("CARGO_PKG_VERSION"));
     assert!(
@@ -265,18 +265,21 @@ fn the_overview_names_only_what_exists() {
         .collect();
     let known: BTreeSet<&str> = HEADER.split(word).chain(PAGES.iter().map(|page| page.0)).collect();
     for name in &names {
-        assert!(known.contains(name), "ringmsg.7 speaks of {name}, which include/ringmsg.h does not have");
+        assert!(known.contains(name), "ringmsg.7 names {name}, which include/ringmsg.h does not declare");
     }
     for (page, _, _) in PAGES {
-        assert!(overview.contains(&format!(".BR {page} (3)")), "ringmsg.7 does not lead to {page}(3)");
+        assert!(overview.contains(&format!(".BR {page} (3)")), "ringmsg.7 does not refer to {page}(3)");
     }
     for mode in ["DEFER_TASKRUN", "COOP_TASKRUN", "SINGLE_ISSUER", "R_DISABLED", "AUTO"] {
-        assert!(names.contains(format!("RINGMSG_SETUP_{mode}").as_str()), "ringmsg.7 says nothing of {mode}");
+        assert!(
+            names.contains(format!("RINGMSG_SETUP_{mode}").as_str()),
+            "ringmsg.7 does not mention {mode}"
+        );
     }
 }
 
 #[test]
-fn the_pages_are_good_roff() {
+fn the_pages_are_valid_roff() {
     for entry in std::fs::read_dir(root().join("docs/man")).unwrap() {
         let path = entry.unwrap().path();
         match Command::new("groff").args(["-man", "-Tutf8", "-ww", "-z"]).arg(&path).output() {
@@ -286,11 +289,11 @@ fn the_pages_are_good_roff() {
                 path.display(),
                 String::from_utf8_lossy(&output.stderr)
             ),
-            Err(_) => println!("NOT CHECKED: groff is not here (`apt-get install groff`)"),
+            Err(_) => println!("NOT CHECKED: groff is not installed (`apt-get install groff`)"),
         }
         if let Ok(output) = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&path).output() {
             let said = String::from_utf8_lossy(&output.stdout);
-            // Without a date the pages are the same whenever they are made.
+            // The pages carry no date, so that they are reproducible.
             let is_wrong = |line: &&str| !line.contains("missing date");
             let wrong: Vec<&str> = said.lines().filter(is_wrong).collect();
             assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs the C tests under valgrind, or under AddressSanitizer and UndefinedBehaviorSanitizer.
 #   tests/memory.sh valgrind|sanitizers|instrumented [PROGRAM ...]
-# instrumented: sanitizers, with the library in LIBRARY_DIR compiled for AddressSanitizer, too.
-# PROGRAM: names of tests/c without .c; all of them unless given. One mode is enough for valgrind,
-# which is slow: DEFER, where every line of the reap runs. MODE=plain takes another.
+# instrumented: with sanitizers, and LIBRARY_DIR holds a library that is compiled for
+# AddressSanitizer. PROGRAM: a name in tests/c without .c; default: all. MODE selects one mode.
+# Valgrind is slow, so its default is DEFER, the mode in which every line of the reap runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tool=$1
@@ -16,8 +16,8 @@ mkdir -p "$out"
 failed=
 behaviours=0
 
-# Arguments that leave out the tests of tests/valgrind/skip.
-left_out=$(sed '/^#/d; s/^/-/; s/ .*//' tests/valgrind/skip)
+# Arguments that exclude the tests of tests/valgrind/skip.
+excluded=$(sed '/^#/d; s/^/-/; s/ .*//' tests/valgrind/skip)
 
 run() {
     local name=$1
@@ -27,12 +27,13 @@ run() {
         LD_LIBRARY_PATH=$library LD_PRELOAD=$out/patient.so valgrind --quiet --fair-sched=yes \
             --error-exitcode=1 --leak-check=full \
             --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
-            "$out/$name" "${MODE:-defer}" $left_out
+            "$out/$name" "${MODE:-defer}" $excluded
         ;;
     sanitizers | instrumented)
         cc $flags -fsanitize=address,undefined -fno-sanitize-recover=undefined \
             "tests/c/$name.c" -o "$out/$name" -L"$library" -lringmsg -lpthread
-        # Freed memory goes back at once: some tests watch what is resident.
+        # The quarantine is off, so that freed memory is returned at once: some tests check what is
+        # resident.
         ASAN_OPTIONS=quarantine_size_mb=0:thread_local_quarantine_size_kb=0 \
             LD_LIBRARY_PATH=$library "$out/$name" ${MODE:-}
         ;;

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Two network namespaces joined by a veth link with MTU 1500, GRO on the device, which is shown; the
-# soak and the flood of empty datagrams across it.   tests/netns.sh BINARY_DIR LIBRARY_DIR SECONDS SEED
-# Exit status 0 when it cannot be had here: a skip, which is said.
+# Joins two network namespaces by a veth link with MTU 1500 and GRO on the receiving device, checks
+# that it has GRO, and runs the soak and the flood of empty datagrams across it.
+#   tests/netns.sh BINARY_DIR LIBRARY_DIR SECONDS SEED
+# Fails where that is impossible, or, with RINGMSG_TEST_ALLOW_SKIP set, prints that it was skipped.
 set -euo pipefail
 binaries=$1 library=$2 seconds=$3 seed=$4
 near=ringmsg-near far=ringmsg-far
@@ -30,25 +31,27 @@ set_up() { # namespace, device, number
 }
 set_up $near veth-near 1
 set_up $far veth-far 2
-command -v ethtool >/dev/null || skip "no ethtool(8), so no GRO on the device; apt-get install ethtool provides it"
+command -v ethtool >/dev/null || skip "no ethtool(8), which turns GRO on; apt-get install ethtool provides it"
 at_near() { ip netns exec $near "$@"; }
-# The sender's device cuts trains, so that the receiver's gets datagrams, and makes its own trains of
-# them. (veth joins nothing that may have come as a train: it looks at the sender's offloads.)
+# The sender's device cuts trains, so that the receiver's device gets datagrams and makes trains of
+# its own. (veth does not join packets if the sender's offloads say they may have come as a train.)
 ip netns exec $far ethtool -K veth-far tso off tx-udp-segmentation off gso off >/dev/null
 at_near ethtool -K veth-near gro on rx-udp-gro-forwarding on >/dev/null
 export LD_LIBRARY_PATH=$library
-trains() { # what is sent; first with GRO off: no trains
+trains() { # single or cut; without GRO there must be no trains, with GRO there must be some
     for gro in off on; do
         at_near ethtool -K veth-near gro $gro
         echo -n "GRO $gro, $1: "
         "$binaries/trains" $gro "$1"
     done
 }
-# Datagrams sent one by one meet only where the device waits a little for company.
-wait_for_company() { at_near sh -c "cd /sys/class/net/veth-near && echo $1 >gro_flush_timeout && echo $2 >napi_defer_hard_irqs"; }
-wait_for_company 200000 50
+# Datagrams that are sent one by one are joined only if the device waits before it flushes.
+set_flush_timeout() { # nanoseconds, number of deferred interrupts
+    at_near sh -c "cd /sys/class/net/veth-near && echo $1 >gro_flush_timeout && echo $2 >napi_defer_hard_irqs"
+}
+set_flush_timeout 200000 50
 trains single
-wait_for_company 0 0
+set_flush_timeout 0 0
 trains cut
 
 export RINGMSG_SOAK_LINK=1

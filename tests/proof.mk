@@ -1,21 +1,28 @@
-# Proofs: included by the Makefile. docs/reliability.md says what each shows.
-# make soak SECONDS=60 SEED=1 [MODE=defer]   datagrams by the million, faults at random, all accounted for
-# make flood                                 what a flood of empty datagrams costs, and whom
-# make cost                                  what a datagram and a train cost a busy processor
-# make arming                                what a mode does to the thread that armed a request
-# make scaling                               recomputes the tables of docs/scaling.md from such figures
-# make fuzz SECONDS=30                       the three fuzzers; replays fuzz/corpus first
-# make fuzz-replay                           replays fuzz/corpus only
-# make check-memory                          valgrind, AddressSanitizer, UndefinedBehaviorSanitizer
-# make abi                                   rewrites tests/abi/baseline.abi after a deliberate change
-# make check-abi                             compares with it
-# make check-deny                            licences, duplicates and sources of dependencies (deny.toml)
-# make check-instructions                    instructions per record, against the committed figures (5 %)
-# make instructions                          counts them anew and rewrites benches/instructions/figures.txt
-# make test-kernels [SERIES="6.1 6.12"] [ONLY=basic,gro]   the C tests on Debian's kernels, under qemu; rewrites the
-#                                            table in docs/compatibility.md. Minutes a kernel with KVM, ten without
-# make test-sysctl                           what kernel.io_uring_disabled does, on this machine; puts it back (root)
-# make netns                                 two network namespaces, MTU 1500 (needs root)
+# Proofs. The Makefile includes this file, and docs/reliability.md says what each proof shows.
+#
+# make test-c T=waiting [MODE=defer] [ONLY=no_wake_is_lost]
+#                         runs one program of tests/c: every test in every mode, one mode, one test
+# make soak SECONDS=60 SEED=1 [MODE=defer]
+#                         sends millions of datagrams, injects faults, accounts for every datagram
+# make flood              measures what a flood of empty datagrams costs
+# make cost               measures what a datagram and a train cost a loaded processor
+# make arming             measures how a mode affects the thread that armed a request
+# make scaling            recomputes the tables of docs/scaling.md from the figures in it
+# make fuzz SECONDS=30    replays fuzz/corpus, then runs the three fuzzers
+# make fuzz-replay        replays fuzz/corpus
+# make check-memory       runs the C tests under valgrind, AddressSanitizer and
+#                         UndefinedBehaviorSanitizer
+# make abi                rewrites tests/abi/baseline.abi after a deliberate change
+# make check-abi          compares the C interface with tests/abi/baseline.abi
+# make check-deny         checks licences, versions and sources of dependencies against deny.toml
+# make check-instructions compares instructions per record with the committed figures (5 %), and
+#                         per call beside 10 and beside 8,000 sockets
+# make instructions       counts instructions and rewrites benches/instructions/figures.txt
+# make test-kernels [SERIES="6.1 6.12"] [ONLY=basic,gro]
+#                         runs the C tests on Debian's kernels under qemu, and rewrites the table in
+#                         docs/compatibility.md; takes minutes per kernel with KVM, ten without
+# make test-sysctl        tests kernel.io_uring_disabled on this machine, and restores it (root)
+# make netns              runs soak and flood between two network namespaces, MTU 1500 (root)
 
 SECONDS ?= 60
 SEED ?= 1
@@ -27,6 +34,16 @@ WITH_LIBRARY = LD_LIBRARY_PATH=$(PROFILE_DIR)
 
 $(PROOF_DIR):
 	mkdir -p $@
+
+# One program of tests/c, compiled and run.
+C_TESTS := $(sort $(notdir $(basename $(wildcard tests/c/*.c))))
+.PHONY: test-c
+test-c: build | $(PROOF_DIR)
+	@[ -n "$(filter $(T),$(C_TESTS))" ] || { \
+	  echo "usage: make test-c T=program [MODE=mode] [ONLY=test]; the programs are:" >&2; \
+	  echo "$(C_TESTS)" | fold -s >&2; exit 2; }
+	$(PROOF_CC) tests/c/$(T).c -o $(PROOF_DIR)/test-$(T) $(PROOF_LINK)
+	$(WITH_LIBRARY) $(PROOF_DIR)/test-$(T) $(MODE) $(ONLY)
 
 .PHONY: soak
 soak: build | $(PROOF_DIR)
@@ -43,7 +60,7 @@ cost arming: build | $(PROOF_DIR)
 	$(PROOF_CC) tests/cost/$@.c -o $(PROOF_DIR)/$@ $(PROOF_LINK)
 	$(WITH_LIBRARY) $(PROOF_DIR)/$@
 
-# Part of `make test`: that they still build, and that the first one runs.
+# Part of `make test`: checks that both programs build, and runs the first one.
 .PHONY: test-cost
 test: test-cost
 test-cost: build | $(PROOF_DIR)
@@ -63,11 +80,11 @@ netns: build | $(PROOF_DIR)
 	$(PROOF_CC) tests/flood/trains.c -o $(PROOF_DIR)/trains $(PROOF_LINK)
 	tests/netns.sh $(PROOF_DIR) $(PROFILE_DIR) $(SECONDS) $(SEED)
 
-# The nightly flags of cargo-fuzz and of the sanitizers work on a stable compiler with this.
+# Lets a stable compiler accept the nightly flags of cargo-fuzz and of the sanitizers.
 UNSTABLE = RUSTC_BOOTSTRAP=1
 FUZZERS = record control calls
 
-# Where cargo-fuzz is not installed it is built into target/tools.
+# If cargo-fuzz is not installed, it is built into target/tools.
 CARGO_FUZZ := $(or $(shell command -v cargo-fuzz),target/tools/bin/cargo-fuzz)
 target/tools/bin/cargo-fuzz:
 	$(CARGO) install cargo-fuzz --locked --root target/tools
@@ -82,7 +99,7 @@ fuzz: tools $(CARGO_FUZZ)
 fuzz-replay: tools $(CARGO_FUZZ)
 	for fuzzer in $(FUZZERS); do $(FUZZ) $$fuzzer -- -runs=0 || exit 1; done
 
-# Parts of `make test`. What the fuzzers find anew goes to a folder of its own.
+# Parts of `make test`. New inputs that the fuzzers find go to a folder of their own.
 .PHONY: test-soak test-fuzz
 test: test-soak test-fuzz
 test-soak:
@@ -107,8 +124,8 @@ check-valgrind: build
 check-sanitizers: build
 	LIBRARY_DIR=$(PROFILE_DIR) tests/memory.sh sanitizers
 
-# Its own tests, and then the C tests with a library that is instrumented itself. (gcc's runtime
-# serves what rustc made: the interface is the same.)
+# Runs the library's own tests, and then the C tests, with an instrumented library. (The code that
+# rustc instruments uses gcc's sanitizer runtime, which has the same interface.)
 check-rust-sanitizer: HOST = $$(rustc -vV | sed -n 's/^host: //p')
 check-rust-sanitizer: ASAN = $(UNSTABLE) RUSTFLAGS="-Zsanitizer=address"
 check-rust-sanitizer: tools
@@ -117,9 +134,9 @@ check-rust-sanitizer: tools
 	ln -sf libringmsg.so target/asan/$(HOST)/release/libringmsg.so.0
 	LIBRARY_DIR=target/asan/$(HOST)/release tests/memory.sh instrumented
 
-# libabigail cannot read the types in a Rust library. So it is shown a C library with the same
-# functions, made from the header: the interface as C programs are compiled against it. That the
-# real library exports just these symbols is another test (tests/abi/symbols.txt).
+# libabigail cannot read the types in a Rust library. So it compares a C library with the same
+# functions, generated from the header: the interface that C programs are compiled against. The
+# recipe also checks that the real library exports the same symbols.
 ABI_BASELINE := tests/abi/baseline.abi
 ABI_STUB := $(PROOF_DIR)/libringmsg-abi.so
 
@@ -142,7 +159,7 @@ abi: build $(ABI_STUB)
 check-abi: build $(ABI_STUB)
 	$(call need,abidiff,apt-get install abigail-tools)
 	@abidiff $(ABI_BASELINE) $(ABI_STUB) || \
-	  { echo "the C interface has changed; if that is meant: make abi, and commit $(ABI_BASELINE)" >&2; exit 1; }
+	  { echo "the C interface has changed; if that is intended: make abi, and commit $(ABI_BASELINE)" >&2; exit 1; }
 
 # Part of `make test` where the tool is installed.
 .PHONY: test-abi
@@ -151,9 +168,9 @@ test-abi: build
 	@if command -v abidiff >/dev/null; then $(MAKE) --no-print-directory check-abi; \
 	 else echo "SKIPPED check-abi: no abidiff; apt-get install abigail-tools provides it"; fi
 
-# Licences, duplicate versions and sources of what the library depends on: deny.toml. Needs no
-# network. Where cargo-deny is not installed it is built into target/tools, which takes minutes, so
-# `make test` runs it only where it is there. Advisories need their database from the network:
+# Checks the licences, duplicate versions and sources of the dependencies against deny.toml, without
+# a network. If cargo-deny is not installed, it is built into target/tools, which takes minutes, so
+# `make test` runs the check only if cargo-deny exists. Advisories need a database from the network:
 # `cargo deny check advisories`.
 CARGO_DENY := $(or $(shell command -v cargo-deny),target/tools/bin/cargo-deny)
 target/tools/bin/cargo-deny:
@@ -168,22 +185,23 @@ test-deny: tools
 	@if [ -x "$(CARGO_DENY)" ]; then $(MAKE) --no-print-directory check-deny; \
 	 else echo "SKIPPED check-deny: no cargo-deny; make check-deny builds it"; fi
 
-# Part of `make test`, where valgrind and liburing are there. It takes some 10 s.
+# Part of `make test` if valgrind and liburing are installed. Takes about 10 s.
 INSTRUCTIONS := benches/instructions/count.sh $(PROFILE_DIR) $(PROOF_DIR)/instructions
 .PHONY: instructions check-instructions
 test: check-instructions
 check-instructions: build
 	@CC="$(CC)" $(INSTRUCTIONS) check
+	@CC="$(CC)" benches/instructions/growth.sh $(PROFILE_DIR) $(PROOF_DIR)/instructions
 
 instructions: build
 	@CC="$(CC)" $(INSTRUCTIONS) update
 
-# Not part of `make test`: it downloads kernels, and takes an hour for all of them without KVM.
+# Not part of `make test`: downloads kernels, and takes an hour for all of them without KVM.
 .PHONY: test-kernels test-sysctl
 test-kernels: build
 	ONLY="$(ONLY)" tests/kernels/run.sh $(PROFILE_DIR) $(SERIES)
 
-# Not part of `make test`: for its seconds nobody else on this machine can make a ring.
+# Not part of `make test`: while it runs, no other process on this machine can make a ring.
 test-sysctl: build | $(PROOF_DIR)
 	$(PROOF_CC) -Itests/c tests/kernels/sysctl.c -o $(PROOF_DIR)/sysctl $(PROOF_LINK)
 	$(WITH_LIBRARY) $(PROOF_DIR)/sysctl

@@ -1,4 +1,5 @@
-//! The seccomp profile that we ship: valid, complete, and enough for the library.
+//! The seccomp profile in packaging/ is valid, names each system call once, and allows what the
+//! library needs.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -21,7 +22,7 @@ fn names(rule: &serde_json::Value) -> Vec<&str> {
 }
 
 #[test]
-fn it_refuses_by_default_and_allows_each_call_once() {
+fn the_profile_refuses_by_default_and_names_each_call_once() {
     let profile = parsed();
     assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
     let rules = profile["syscalls"].as_array().unwrap();
@@ -32,7 +33,7 @@ fn it_refuses_by_default_and_allows_each_call_once() {
     all.dedup();
     assert_eq!(all.len(), count, "a call is named twice");
     assert_eq!(names(&rules[0]), IO_URING);
-    // What the library and its engines call beside them.
+    // The other system calls of the library and its engines.
     for call in
         "epoll_create1 epoll_ctl epoll_pwait2 eventfd2 recvmsg recvmmsg socketpair getsockopt setsockopt \
                  fcntl dup3 mmap munmap madvise close read write poll clone3 futex"
@@ -42,7 +43,7 @@ fn it_refuses_by_default_and_allows_each_call_once() {
     }
 }
 
-/// Runs tests/c/basic.c under a profile; None where there is no libseccomp for Python.
+/// Runs tests/c/basic.c under a profile. Returns None where Python has no libseccomp.
 fn run_basic(profile: &std::path::Path) -> Option<Output> {
     let program = compile(Language::C("c11"), &[&root().join("tests/c/basic.c")], "basic_under_seccomp");
     let output = Command::new("python3")
@@ -56,7 +57,7 @@ fn run_basic(profile: &std::path::Path) -> Option<Output> {
 }
 
 #[test]
-fn the_library_runs_under_it_and_on_the_other_engine_without_its_first_rule() {
+fn the_library_runs_under_the_profile_and_without_io_uring_on_recvmmsg() {
     let Some(output) = run_basic(&profile()) else {
         return note_skip("seccomp_profile", "no python3 or no libseccomp.so.2 to load the profile with");
     };

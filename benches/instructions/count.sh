@@ -1,8 +1,10 @@
 #!/bin/sh
-# Instructions per record in user space, ours and those of a loop written by hand, by callgrind:
+# Counts instructions per record in user space with callgrind, for the library and for a loop
+# written by hand:
 #   count.sh LIBRARY_DIRECTORY BUILD_DIRECTORY check|update
-# Each figure is the difference of two runs over the difference in records: set-up cancels out.
-# `check` compares with figures.txt and fails beyond 5 %; `update` rewrites it.
+# Each figure is the difference of two runs divided by the difference in records, so that set-up
+# cancels out. `check` compares with figures.txt and fails if a figure is more than 5 % higher;
+# `update` rewrites it.
 set -eu
 library=$1 build=$2 verb=$3
 here=$(dirname "$0")
@@ -18,8 +20,8 @@ compile() { ${CC:-cc} -std=gnu11 -O2 -g -Wall -Wextra -I"$here/../../include" "$
 compile "$here/library.c" -o "$build/library"
 compile "$here/handwritten.c" -o "$build/handwritten" -luring
 
-# Runs a receiver under callgrind; prints what was counted inside measured_HALF, callees included,
-# and how many records there were.
+# Runs a receiver under callgrind. Prints the instructions inside measured_HALF, including callees,
+# and the number of records.
 count() { # receiver case half records
     out=$build/$1.$2.$3.$4
     LD_LIBRARY_PATH=$library valgrind --tool=callgrind --callgrind-out-file="$out.callgrind" --log-file="$out.log" \
@@ -28,7 +30,7 @@ count() { # receiver case half records
     echo "$(sed -n 's/^totals: //p' "$out.callgrind") $(cat "$out.records")"
 }
 
-# Both halves of both receivers: instructions per record, from the difference of two runs.
+# Counts both halves of both receivers, in instructions per record.
 measure() { # case
     for receiver in library handwritten; do
         for half in reap release; do

@@ -1,4 +1,5 @@
-/* What both receivers offer to main: the two halves of a receive loop, on one UDP socket. */
+/* The interface of both receivers for main.c: the two halves of a receive loop on one UDP
+ * socket. */
 #ifndef DRAIN_H
 #define DRAIN_H
 
@@ -26,13 +27,13 @@ enum { BUFFERS = 256, CAPACITY = 512, NAME = 16, CONTROL = 128, PAYLOAD = 2048, 
 /* Arms the socket. */
 void arm(int fd, int split);
 
-/* Waits for datagrams and makes records of what has come; `metadata` may be NULL. */
+/* Waits for datagrams and makes a record of each; `metadata` may be NULL. */
 int measured_reap(struct ringmsg_record *records, struct ringmsg_metadata *metadata);
 
-/* Gives the buffers of all of them back to the kernel. */
+/* Returns the buffers of these records to the kernel. */
 void measured_release(const struct ringmsg_record *records, int count);
 
-/* Where the offsets in records count from. */
+/* The address that the offsets in records are relative to. */
 const uint8_t *base(void);
 
 #endif

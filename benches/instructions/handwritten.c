@@ -1,7 +1,7 @@
-/* What an expert writes by hand for one IPv4 socket with liburing: a DEFER multishot that fills
- * the same records and metadata. Lengths are clamped, control messages are kept within what the
- * kernel wrote, re-arming is seen to. It knows its socket, so it decodes what it has switched on
- * and nothing else; a release is not checked; nothing is counted; there are no other threads. */
+/* What an expert writes by hand for one IPv4 socket with liburing: a DEFER multishot that fills the
+ * same records and metadata. It clamps lengths, keeps control messages within what the kernel has
+ * written, and re-arms. It knows its socket, so it decodes only what it has enabled. It does not
+ * check a release, keeps no statistics, and has no other threads. */
 #include "drain.h"
 
 #include <liburing.h>
@@ -31,8 +31,9 @@ static void submit_receive(void)
 
 void arm(int fd, int split)
 {
-    struct io_uring_params params = {
-        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE, .cq_entries = 4096};
+    struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER |
+                                              IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
+                                     .cq_entries = 4096};
     OK(io_uring_queue_init_params(64, &uring, &params));
     buffer_ring = aligned_alloc(4096, BUFFERS * sizeof(struct io_uring_buf));
     memory = aligned_alloc(64, (size_t)BUFFERS * STRIDE);
@@ -52,7 +53,7 @@ void arm(int fd, int split)
     submit_receive();
 }
 
-/* The message at `at` if it is whole, and where the next one starts. */
+/* Returns the control message at `at` if it is complete, and stores where the next one starts. */
 static inline const struct cmsghdr *next_message(const uint8_t *control, size_t length, size_t *at)
 {
     if (length - *at < sizeof(struct cmsghdr))
@@ -74,8 +75,8 @@ static inline uint32_t segment_size(const uint8_t *control, size_t length)
     return 0;
 }
 
-static inline void decode(const uint8_t *control, size_t length, const struct sockaddr_in *from, size_t from_length,
-                          struct ringmsg_metadata *out)
+static inline void decode(const uint8_t *control, size_t length, const struct sockaddr_in *from,
+                          size_t from_length, struct ringmsg_metadata *out)
 {
     const struct cmsghdr *found;
     memset(out, 0, sizeof *out);
@@ -120,7 +121,7 @@ static inline void decode(const uint8_t *control, size_t length, const struct so
     }
 }
 
-/* The datagrams of a train, one record each. */
+/* Makes the records of a train, one per datagram. */
 static inline int split(const struct ringmsg_record *whole, struct ringmsg_record *records,
                         struct ringmsg_metadata *metadata)
 {

@@ -1,9 +1,9 @@
-/* The library's side of the comparison. */
+/* The library's receiver for the comparison. */
 #include "drain.h"
 
 static struct ringmsg_ring *ring;
 static struct ringmsg_pool *pool;
-/* Without AUTO, which would make the number of reaps a matter of time. */
+/* No AUTO linger, with which the number of reaps would depend on timing. */
 static const struct ringmsg_wait waiting = {.size = sizeof waiting, .linger_us = 0, .timeout_ns = 2000000000};
 
 void arm(int fd, int split)

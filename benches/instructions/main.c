@@ -1,5 +1,5 @@
-/* Receives COUNT datagrams through measured_reap and measured_release, for callgrind to count
- * what happens in there: drain metadata|plain|split COUNT. Every record is checked. */
+/* Receives COUNT datagrams through measured_reap and measured_release, whose instructions callgrind
+ * counts: drain metadata|plain|split COUNT. Every record is checked. */
 #include "drain.h"
 
 #include <arpa/inet.h>
@@ -7,8 +7,8 @@
 #include <netinet/udp.h>
 #include <sys/socket.h>
 
-/* As many messages at a time as the kernel hands over of a socket; few enough for any socket
- * buffer. The train is GRO's: one message of many datagrams. */
+/* As many messages at a time as the kernel posts for one socket, and few enough for any receive
+ * buffer. The train is one GRO message of many datagrams. */
 enum { AT_A_TIME = 33, DATAGRAM = 64, SEGMENTS = 32, TRAFFIC_CLASS = 0x2e };
 
 static int receiver, sender;
@@ -18,7 +18,7 @@ static void open_sockets(int trains)
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
     int tos = TRAFFIC_CLASS, size = DATAGRAM;
-    uint32_t wanted = RINGMSG_META_DESTINATION | RINGMSG_META_TRAFFIC_CLASS | RINGMSG_META_DROPPED;
+    uint32_t requested = RINGMSG_META_DESTINATION | RINGMSG_META_TRAFFIC_CLASS | RINGMSG_META_DROPPED;
     receiver = socket(AF_INET, SOCK_DGRAM, 0);
     sender = socket(AF_INET, SOCK_DGRAM, 0);
     if (receiver < 0 || sender < 0 || bind(receiver, (void *)&address, sizeof address) != 0 ||
@@ -29,7 +29,7 @@ static void open_sockets(int trains)
         perror("sockets");
         exit(1);
     }
-    OK(ringmsg_socket_enable(receiver, wanted | (trains ? RINGMSG_META_SEGMENT_SIZE : 0)));
+    OK(ringmsg_socket_enable(receiver, requested | (trains ? RINGMSG_META_SEGMENT_SIZE : 0)));
 }
 
 static void send_messages(int count, int datagrams)
@@ -44,18 +44,20 @@ static void send_messages(int count, int datagrams)
 
 static void check(const struct ringmsg_record *record, const struct ringmsg_metadata *metadata)
 {
-    uint32_t wanted = RINGMSG_META_SOURCE | RINGMSG_META_DESTINATION | RINGMSG_META_TRAFFIC_CLASS;
+    uint32_t requested = RINGMSG_META_SOURCE | RINGMSG_META_DESTINATION | RINGMSG_META_TRAFFIC_CLASS;
     const uint8_t loopback[4] = {127, 0, 0, 1};
-    if (record->result != DATAGRAM || record->payload_length != DATAGRAM || record->user_data != USER_DATA ||
-        base()[record->payload_offset] != 0 || record->name_length != NAME ||
-        (metadata && ((metadata->valid & wanted) != wanted || metadata->traffic_class != TRAFFIC_CLASS ||
-                      memcmp(metadata->source, loopback, 4) || memcmp(metadata->destination, loopback, 4)))) {
+    if (record->result != DATAGRAM || record->payload_length != DATAGRAM ||
+        record->user_data != USER_DATA || base()[record->payload_offset] != 0 ||
+        record->name_length != NAME ||
+        (metadata &&
+         ((metadata->valid & requested) != requested || metadata->traffic_class != TRAFFIC_CLASS ||
+          memcmp(metadata->source, loopback, 4) || memcmp(metadata->destination, loopback, 4)))) {
         fprintf(stderr, "a record is wrong\n");
         exit(1);
     }
 }
 
-/* Receives until `count` records are there; the last record's drop counter. */
+/* Receives `count` records. Returns the drop counter of the last one. */
 static uint32_t receive(int count, int with_metadata)
 {
     static struct ringmsg_record records[CAPACITY];

@@ -87,6 +87,8 @@ const (
 	MetaMark              Meta = 1 << 11
 	MetaFlowLabel         Meta = 1 << 12
 	MetaLocalV4           Meta = 1 << 13
+	MetaPriority          Meta = 1 << 14
+	MetaOffender          Meta = 1 << 15
 )
 
 // Record is one datagram, one GRO train, one chunk of a stream, or one error. It is struct
@@ -132,6 +134,14 @@ type Metadata struct {
 	Mark                uint32
 	FlowLabel           uint32
 	LocalV4Bytes        [4]byte
+	Priority            uint32
+	ErrorInfo           uint32 // ee_info: next hop's MTU, first zero-copy number; with MetaSocketError
+	ErrorData           uint32 // ee_data: timestamp id, last zero-copy number; with MetaSocketError
+	ErrorOrigin         uint8  // SO_EE_ORIGIN_*
+	ErrorType           uint8  // ICMP type
+	ErrorCode           uint8  // ICMP code
+	_                   uint8
+	OffenderBytes       [16]byte // the sender of the ICMP error; IPv4 in the first four
 	reserved            uint32
 }
 
@@ -175,6 +185,20 @@ func (m *Metadata) LocalV4() netip.Addr {
 	}
 	return netip.AddrFrom4(m.LocalV4Bytes)
 }
+
+// Offender returns the router or host that sent the ICMP error; the zero Addr if it is not known.
+func (m *Metadata) Offender() netip.Addr {
+	if m.Valid&MetaOffender == 0 {
+		return netip.Addr{}
+	}
+	if m.ErrorOrigin == originICMP && [12]byte(m.OffenderBytes[4:]) == [12]byte{} {
+		return netip.AddrFrom4([4]byte(m.OffenderBytes[:4]))
+	}
+	return netip.AddrFrom16(m.OffenderBytes)
+}
+
+// originICMP is SO_EE_ORIGIN_ICMP.
+const originICMP = 2
 
 // Timestamp returns when the kernel received the datagram; the zero Time if it is not known.
 func (m *Metadata) Timestamp() time.Time {

@@ -46,6 +46,8 @@ var constants = map[string]uint64{
 	"META_MARK":                uint64(MetaMark),
 	"META_FLOW_LABEL":          uint64(MetaFlowLabel),
 	"META_LOCAL_V4":            uint64(MetaLocalV4),
+	"META_PRIORITY":            uint64(MetaPriority),
+	"META_OFFENDER":            uint64(MetaOffender),
 	"RECV_SPLIT":               uint64(RecvSplit),
 	"RECV_POLL_FIRST":          uint64(RecvPollFirst),
 	"RECV_NO_REARM":            uint64(RecvNoRearm),

@@ -60,6 +60,13 @@ var _ = []struct{}{
 	only[unsafe.Offsetof(cMetadata.mark)-unsafe.Offsetof(goMeta.Mark)],
 	only[unsafe.Offsetof(cMetadata.flow_label)-unsafe.Offsetof(goMeta.FlowLabel)],
 	only[unsafe.Offsetof(cMetadata.local_v4)-unsafe.Offsetof(goMeta.LocalV4Bytes)],
+	only[unsafe.Offsetof(cMetadata.priority)-unsafe.Offsetof(goMeta.Priority)],
+	only[unsafe.Offsetof(cMetadata.error_info)-unsafe.Offsetof(goMeta.ErrorInfo)],
+	only[unsafe.Offsetof(cMetadata.error_data)-unsafe.Offsetof(goMeta.ErrorData)],
+	only[unsafe.Offsetof(cMetadata.error_origin)-unsafe.Offsetof(goMeta.ErrorOrigin)],
+	only[unsafe.Offsetof(cMetadata.error_type)-unsafe.Offsetof(goMeta.ErrorType)],
+	only[unsafe.Offsetof(cMetadata.error_code)-unsafe.Offsetof(goMeta.ErrorCode)],
+	only[unsafe.Offsetof(cMetadata.offender)-unsafe.Offsetof(goMeta.OffenderBytes)],
 	only[unsafe.Offsetof(cMetadata.reserved)-unsafe.Offsetof(goMeta.reserved)],
 
 	only[unsafe.Sizeof(cStats)-statsHead-unsafe.Sizeof(goStats)],

@@ -1,5 +1,5 @@
-//! Random calls of the C interface, right and wrong, against a model of who holds which buffer
-//! and which requests live. The sockets are real, on loopback; so is the kernel.
+//! Random calls of the C interface, valid and invalid, checked against a model of the held buffers
+//! and armed requests. Sockets and kernel are real, on loopback.
 #![no_main]
 
 mod model;

@@ -1,4 +1,4 @@
-//! The model: what the library must answer, from what it answered before.
+//! The model: predicts the results of calls from the results of earlier calls.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
@@ -53,7 +53,7 @@ const MODES: [(u32, u32); 5] = [
     (0, RINGMSG_ENGINE_RECVMMSG),
 ];
 
-/// What a claim on a buffer is known by.
+/// The fields that identify a claim on a buffer.
 type Claim = (u16, u16, u32, u16);
 
 fn claim(record: &Record) -> Claim {
@@ -73,11 +73,11 @@ struct Model {
     freed: Vec<Handle>,
     held: Vec<(Record, u64)>,
     released: Vec<Record>,
-    /// Requests by user_data: how many live, and the pool of each.
+    /// The armed requests by user_data; for each its pool, as an index into `pools`.
     requests: HashMap<u64, Vec<usize>>,
 }
 
-/// What a released record's bytes may not do while it is held: change.
+/// A hash of a held record's payload, which must not change.
 fn digest(ring: Handle, record: &Record) -> u64 {
     let (offset, length) = (record.payload_offset as usize, record.payload_length as usize);
     // SAFETY: the record is held, so its slice is readable.
@@ -103,7 +103,7 @@ impl Input<'_> {
     }
 }
 
-/// Plays one game.
+/// Plays one input.
 pub fn play(bytes: &[u8]) {
     thread_local!(static SOCKETS: Sockets = Sockets::new());
     SOCKETS.with(|sockets| {
@@ -115,7 +115,7 @@ pub fn play(bytes: &[u8]) {
             model.step(&mut input, sockets);
             model.check();
         }
-        // SAFETY: the ring is live, and not used again.
+        // SAFETY: the ring is live and is not used again.
         assert_eq!(unsafe { ringmsg_ring_free(model.ring) }, 0);
         assert_eq!(sockets::open_descriptors(), before, "descriptors leaked");
     });
@@ -126,7 +126,7 @@ impl Model {
         let (sq_entries, cq_entries) = (entries, entries);
         let config = RingConfig { flags, engine, sq_entries, cq_entries, ..RingConfig::default() };
         let mut ring = std::ptr::null_mut();
-        // SAFETY: both are valid.
+        // SAFETY: both pointers are valid.
         assert_eq!(unsafe { ringmsg_ring_new(&config, &mut ring) }, 0);
         let (held, released) = (Vec::new(), Vec::new());
         Self { ring, pools: Vec::new(), freed: Vec::new(), held, released, requests: HashMap::new() }
@@ -142,20 +142,20 @@ impl Model {
             9 | 10 => self.next(input, false),
             11 => self.next(input, true),
             12 => self.release(input),
-            13 => self.release_wrongly(input),
+            13 => self.release_invalid(input),
             14 => self.take_fds(input),
             _ => self.small_calls(input),
         }
     }
 
-    /// The library counts as we do.
+    /// Compares the library's statistics with the model.
     fn check(&self) {
         let mut stats = Stats::default();
         stats.size = size_of::<Stats>() as u32;
         // SAFETY: the ring is live.
         assert_eq!(unsafe { ringmsg_ring_stats(self.ring, &mut stats) }, 0);
         let buffers: HashSet<_> = self.held.iter().map(|(record, _)| (record.pool, record.buffer)).collect();
-        // A train that did not fit into the last reap holds its buffer as well.
+        // A train whose last segments did not fit into the reap holds its buffer as well.
         assert!(stats.buffers_held >= buffers.len() as u64);
         assert!(stats.buffers_held <= buffers.len() as u64 + 1);
     }
@@ -169,7 +169,7 @@ impl Model {
             ..PoolConfig::default()
         };
         let mut handle = std::ptr::null_mut();
-        // SAFETY: all are valid.
+        // SAFETY: all pointers are valid.
         let made = unsafe { ringmsg_pool_new(self.ring, &config, &mut handle) };
         if !config.buffers.is_power_of_two() {
             assert_eq!((made, handle.is_null()), (EINVAL, true));
@@ -201,20 +201,20 @@ impl Model {
         assert_eq!(freed, if in_use { -libc::EBUSY } else { 0 });
         if freed == 0 {
             self.freed.push(pool.handle);
-            // Requests name their pool by place: the last takes this one.
+            // Requests name their pool by index, and the last pool moves to the freed index.
             let last = self.pools.len() - 1;
             self.pools.swap_remove(at);
-            for place in self.requests.values_mut().flatten().filter(|place| **place == last) {
-                *place = at;
+            for index in self.requests.values_mut().flatten().filter(|index| **index == last) {
+                *index = at;
             }
         }
     }
 
     fn arm(&mut self, input: &mut Input<'_>, sockets: &Sockets) {
-        let (fd, wrong, user_data) =
+        let (fd, variant, user_data) =
             (sockets.receiver(input.byte()), input.byte(), u64::from(input.byte() % 4));
         let flags = u32::from(input.byte() % 8);
-        if wrong == 7 {
+        if variant == 7 {
             let pool = self.freed.first().copied().unwrap_or_default();
             // SAFETY: NULL and freed pools are refused.
             assert_eq!(unsafe { ringmsg_recvmsg_multishot(self.ring, pool, fd, 0, 0, user_data) }, EINVAL);
@@ -223,10 +223,10 @@ impl Model {
         if self.pools.is_empty() || self.requests.values().map(Vec::len).sum::<usize>() > 12 {
             return;
         }
-        let place = usize::from(wrong) % self.pools.len();
-        let pool = &mut self.pools[place];
-        let fd = if wrong == 9 { -1 } else { fd };
-        // SAFETY: everything is live; wrong descriptors are refused.
+        let index = usize::from(variant) % self.pools.len();
+        let pool = &mut self.pools[index];
+        let fd = if variant == 9 { -1 } else { fd };
+        // SAFETY: the handles are live; invalid descriptors are refused.
         let armed = unsafe {
             match input.byte() % 3 {
                 0 => ringmsg_recvmsg_once(self.ring, pool.handle, fd, 0, flags, user_data),
@@ -235,9 +235,9 @@ impl Model {
         };
         match armed {
             0 => {
-                assert!(wrong != 9);
+                assert!(variant != 9);
                 pool.requests += 1;
-                self.requests.entry(user_data).or_default().push(place);
+                self.requests.entry(user_data).or_default().push(index);
             }
             _ => assert!([-libc::EBADF, EINVAL, -libc::ENOBUFS].contains(&armed), "arm: {armed}"),
         }
@@ -245,22 +245,22 @@ impl Model {
 
     fn cancel(&mut self, input: &mut Input<'_>) {
         let user_data = u64::from(input.byte() % 5);
-        let lives = self.requests.get(&user_data).is_some_and(|requests| !requests.is_empty());
+        let is_armed = self.requests.get(&user_data).is_some_and(|requests| !requests.is_empty());
         // SAFETY: the ring is live.
         let cancelled = unsafe { ringmsg_cancel(self.ring, user_data) };
-        assert_eq!(cancelled, if lives { 0 } else { -libc::ENOENT });
+        assert_eq!(cancelled, if is_armed { 0 } else { -libc::ENOENT });
     }
 
-    fn next(&mut self, input: &mut Input<'_>, releases: bool) {
+    fn next(&mut self, input: &mut Input<'_>, release_all: bool) {
         let capacity = 1 + input.below(40);
         let done: Vec<Record> =
-            if releases { self.held.iter().map(|(record, _)| *record).collect() } else { Vec::new() };
+            if release_all { self.held.iter().map(|(record, _)| *record).collect() } else { Vec::new() };
         let (mut records, mut metadata) = (vec![Record::default(); capacity], vec![Metadata::NONE; capacity]);
         let with = if input.byte() & 1 == 0 { metadata.as_mut_ptr() } else { std::ptr::null_mut() };
         let mut wait = Wait::default();
         wait.timeout_ns = 0;
         self.verify_held(&done);
-        // SAFETY: the arrays are as long as they are said to be.
+        // SAFETY: the arrays have the lengths that are passed.
         let count = unsafe {
             ringmsg_next(
                 self.ring,
@@ -273,20 +273,20 @@ impl Model {
             )
         };
         assert!((0..=capacity as i32).contains(&count), "next: {count}");
-        self.forget(&done);
+        self.remove_held(&done);
         for record in &records[..count as usize] {
-            self.came(record);
+            self.account_record(record);
         }
     }
 
-    fn came(&mut self, record: &Record) {
-        let requests = self.requests.get_mut(&record.user_data).expect("a record of a request that lives");
+    fn account_record(&mut self, record: &Record) {
+        let requests = self.requests.get_mut(&record.user_data).expect("a record of an armed request");
         assert!(!requests.is_empty(), "a record after the last FINAL");
         assert!(record.result >= -4095);
         if record.flags & RINGMSG_RECORD_FINAL != 0 {
-            let place = requests.iter().position(|&place| self.pools[place].id == record.pool);
-            let place = requests.swap_remove(place.expect("a FINAL names its request's pool"));
-            self.pools[place].requests -= 1;
+            let index = requests.iter().position(|&index| self.pools[index].id == record.pool);
+            let index = requests.swap_remove(index.expect("a FINAL names its request's pool"));
+            self.pools[index].requests -= 1;
         }
         if record.flags & RINGMSG_RECORD_BUFFER == 0 {
             assert!(record.result < 0);
@@ -298,7 +298,7 @@ impl Model {
         for (other, _) in &self.held {
             let same = (other.pool, other.buffer) == (record.pool, record.buffer);
             assert!(!same || other.generation == record.generation, "a held buffer was filled again");
-            assert_ne!(claim(other), claim(record), "a record came twice");
+            assert_ne!(claim(other), claim(record), "a record was returned twice");
         }
         self.held.push((*record, digest(self.ring, record)));
     }
@@ -311,12 +311,12 @@ impl Model {
         }
     }
 
-    fn forget(&mut self, records: &[Record]) {
-        let gone: HashSet<_> = records.iter().map(claim).collect();
-        self.held.retain(|(record, _)| !gone.contains(&claim(record)));
+    fn remove_held(&mut self, records: &[Record]) {
+        let claims: HashSet<_> = records.iter().map(claim).collect();
+        self.held.retain(|(record, _)| !claims.contains(&claim(record)));
         self.released.extend(records.iter().copied());
-        let surplus = self.released.len().saturating_sub(64);
-        self.released.drain(..surplus);
+        let excess = self.released.len().saturating_sub(64);
+        self.released.drain(..excess);
     }
 
     fn release(&mut self, input: &mut Input<'_>) {
@@ -325,13 +325,13 @@ impl Model {
         let records: Vec<Record> =
             self.held.iter().map(|(record, _)| *record).skip(skip).take(count).collect();
         self.verify_held(&records);
-        // SAFETY: the array is as long as it is said to be.
+        // SAFETY: the array has the length that is passed.
         assert_eq!(unsafe { ringmsg_release(self.ring, records.as_ptr(), records.len() as u32) }, 0);
-        self.forget(&records);
+        self.remove_held(&records);
     }
 
-    /// Held ones, stale ones, twisted ones, doubled ones: all or nothing.
-    fn release_wrongly(&mut self, input: &mut Input<'_>) {
+    /// Releases held, stale, altered and duplicated records: all of them, or none.
+    fn release_invalid(&mut self, input: &mut Input<'_>) {
         let mut records: Vec<Record> = Vec::new();
         for _ in 0..1 + input.below(6) {
             let from = if input.byte() & 1 == 0 {
@@ -356,20 +356,21 @@ impl Model {
         let claims = records.iter().filter(|record| record.flags & RINGMSG_RECORD_BUFFER != 0).map(claim);
         let held: HashSet<_> = self.held.iter().map(|(record, _)| claim(record)).collect();
         let mut once = HashSet::new();
-        let right = claims.clone().all(|claim| held.contains(&claim) && once.insert(claim));
-        // The rest of a train that is still to be handed out is held, but not known here.
+        let is_valid = claims.clone().all(|claim| held.contains(&claim) && once.insert(claim));
+        // The remaining segments of a train that is only partly reaped are held, but the model does
+        // not know them.
         let unknown = claims
             .clone()
             .any(|c| !held.contains(&c) && held.iter().any(|h| (h.0, h.1, h.2) == (c.0, c.1, c.2)));
         if unknown {
             return;
         }
-        // SAFETY: the array is as long as it is said to be.
+        // SAFETY: the array has the length that is passed.
         let released = unsafe { ringmsg_release(self.ring, records.as_ptr(), records.len() as u32) };
-        assert_eq!(released, if right { 0 } else { EINVAL });
+        assert_eq!(released, if is_valid { 0 } else { EINVAL });
         if released == 0 {
             records.retain(|record| record.flags & RINGMSG_RECORD_BUFFER != 0);
-            self.forget(&records);
+            self.remove_held(&records);
         }
     }
 
@@ -380,7 +381,7 @@ impl Model {
         let from: Vec<Record> =
             if stale { self.released.clone() } else { self.held.iter().map(|(r, _)| *r).collect() };
         let Some(record) = from.get(input.below(from.len())) else { return };
-        // SAFETY: the array is as long as it is said to be.
+        // SAFETY: the array has the length that is passed.
         let taken = unsafe { ringmsg_take_fds(self.ring, record, fds.as_mut_ptr(), capacity) };
         if stale {
             assert_eq!(taken, EINVAL);
@@ -388,7 +389,7 @@ impl Model {
         }
         assert!((0..=capacity as i32).contains(&taken));
         for fd in &fds[..taken as usize] {
-            // SAFETY: it was handed over.
+            // SAFETY: `ringmsg_take_fds` has passed the ownership of this descriptor.
             assert_eq!(unsafe { libc::close(*fd) }, 0, "a descriptor that is not open");
         }
     }

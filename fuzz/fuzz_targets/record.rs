@@ -1,5 +1,5 @@
-//! A buffer as the kernel left it, whatever that is, becomes a record, and a train its datagrams.
-//! Nothing may ever point outside its part of the buffer, or at bytes that were not written.
+//! Arbitrary buffer contents become a record, and a train its datagrams. No slice of a record may
+//! reach outside its part of the buffer, or include bytes that the kernel has not written.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -72,5 +72,5 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(segment.payload_length == whole.segment_size || last);
         payload += segment.payload_length;
     }
-    assert_eq!(payload, whole.payload_length, "the segments are the train");
+    assert_eq!(payload, whole.payload_length, "the segments make up the train");
 });

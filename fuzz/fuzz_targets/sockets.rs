@@ -1,12 +1,12 @@
-//! The sockets of a game: made once, emptied before each.
+//! The sockets of all inputs: made once, and drained before each input.
 
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 
 pub struct Sockets {
-    four: (UdpSocket, UdpSocket),
-    six: (UdpSocket, UdpSocket),
+    v4: (UdpSocket, UdpSocket),
+    v6: (UdpSocket, UdpSocket),
     unix: (UnixDatagram, UnixDatagram),
 }
 
@@ -17,7 +17,7 @@ fn pair(address: &str) -> (UdpSocket, UdpSocket) {
     (receiver, sender)
 }
 
-/// How many descriptors this process has.
+/// Counts the open descriptors of this process.
 pub fn open_descriptors() -> usize {
     // SAFETY: no preconditions.
     (0..256).filter(|&fd| unsafe { libc::fcntl(fd, libc::F_GETFD) } != -1).count()
@@ -26,24 +26,24 @@ pub fn open_descriptors() -> usize {
 impl Sockets {
     pub fn new() -> Self {
         let sockets = Self {
-            four: pair("127.0.0.1:0"),
-            six: pair("[::1]:0"),
+            v4: pair("127.0.0.1:0"),
+            v6: pair("[::1]:0"),
             unix: UnixDatagram::pair().expect("a pair"),
         };
         let one: i32 = 1;
         // SAFETY: the value is readable for four bytes.
         unsafe {
-            let four = sockets.four.0.as_raw_fd();
-            libc::setsockopt(four, libc::SOL_UDP, libc::UDP_GRO, (&raw const one).cast(), 4);
-            libc::setsockopt(four, libc::SOL_IP, libc::IP_PKTINFO, (&raw const one).cast(), 4);
+            let v4 = sockets.v4.0.as_raw_fd();
+            libc::setsockopt(v4, libc::SOL_UDP, libc::UDP_GRO, (&raw const one).cast(), 4);
+            libc::setsockopt(v4, libc::SOL_IP, libc::IP_PKTINFO, (&raw const one).cast(), 4);
         }
         sockets
     }
 
     pub fn receiver(&self, which: u8) -> RawFd {
         match which % 3 {
-            0 => self.four.0.as_raw_fd(),
-            1 => self.six.0.as_raw_fd(),
+            0 => self.v4.0.as_raw_fd(),
+            1 => self.v6.0.as_raw_fd(),
             _ => self.unix.0.as_raw_fd(),
         }
     }
@@ -51,32 +51,32 @@ impl Sockets {
     pub fn drain(&self) {
         let mut byte = [0u8];
         for which in 0..3 {
-            // SAFETY: the buffer is writable for one byte. Descriptors of an unread message are
-            // closed by the kernel.
+            // SAFETY: the buffer is writable for one byte. The kernel closes descriptors in
+            // messages that are received without control space.
             while unsafe { libc::recv(self.receiver(which), byte.as_mut_ptr().cast(), 1, libc::MSG_DONTWAIT) }
                 >= 0
             {}
         }
     }
 
-    /// Sends something: empty, short, long, a train, or descriptors.
+    /// Sends an empty, short or long datagram, a train, or descriptors.
     pub fn send(&self, what: u8, size: u8) {
         let payload =
             vec![size; [0, 1, usize::from(size), usize::from(size) * 20][usize::from(what >> 4) % 4]];
         match what % 5 {
-            0 => self.send_to(self.four.1.as_raw_fd(), &payload, 0, 0),
-            1 => self.send_to(self.six.1.as_raw_fd(), &payload, 0, 0),
+            0 => self.send_to(self.v4.1.as_raw_fd(), &payload, 0, 0),
+            1 => self.send_to(self.v6.1.as_raw_fd(), &payload, 0, 0),
             2 => self.send_to(self.unix.1.as_raw_fd(), &payload, 0, 0),
             3 => self.send_to(self.unix.1.as_raw_fd(), &payload, 0, usize::from(size) % 4),
-            _ => self.send_to(self.four.1.as_raw_fd(), &payload, u16::from(size) / 3 + 1, 0),
+            _ => self.send_to(self.v4.1.as_raw_fd(), &payload, u16::from(size) / 3 + 1, 0),
         }
     }
 
     fn send_to(&self, fd: RawFd, payload: &[u8], segment: u16, descriptors: usize) {
         let mut control = [0u64; 8];
         let mut part = libc::iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
-        // SAFETY: all zero is a valid msghdr; everything it points to outlives the call. What
-        // cannot be sent is not sent.
+        // SAFETY: an all-zero msghdr is valid; everything it points to outlives the call. A failure
+        // to send is ignored.
         unsafe {
             let mut message: libc::msghdr = std::mem::zeroed();
             (message.msg_iov, message.msg_iovlen) = (&mut part, 1);

@@ -3,7 +3,8 @@
 
     packaging/seccomp/run.py PROFILE PROGRAM [ARGUMENT ...]
 
-For trying a profile. Rules with conditions ("args", "includes") are not understood, and refused.
+For testing a profile. Refuses rules with conditions ("args", "includes"), which it does not
+support.
 """
 import ctypes
 import json
@@ -28,7 +29,7 @@ def load(path):
             sys.exit(f"{path}: a rule with conditions: {rule['names'][:3]}")
         for name in rule["names"]:
             number = seccomp.seccomp_syscall_resolve_name(name.encode())
-            # -1: a call that this libseccomp does not know yet; what it does not know cannot be allowed.
+            # -1: this libseccomp does not know the call, so it cannot allow it.
             if number != -1:
                 seccomp.seccomp_rule_add(filters, action(rule["action"], rule.get("errnoRet", 1)), number, 0)
     ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

@@ -27,11 +27,8 @@ const _: () = assert!(size_of::<Cmsg>() == 16);
 const MALFORMED: Error =
     Error::new(libc::EBADMSG, "control: a message's length is impossible; this is not a control slice");
 
-fn bounded(length: usize) -> Result<usize> {
-    if length > u32::MAX as usize {
-        return Err(Error::new(libc::EINVAL, "control: a slice is shorter than 4 GiB"));
-    }
-    Ok(length)
+fn bounded(length: usize) -> Result<u32> {
+    u32::try_from(length).map_err(|_| Error::new(libc::EINVAL, "control: a slice is shorter than 2 GiB"))
 }
 
 /// ringmsg_control_next: steps to the next control message of a slice. Start with a zeroed

@@ -1,28 +1,31 @@
-//! The C interface: the only `extern "C"` code. Shims that turn pointers into references and
-//! results into -errno; the functions' contracts are their documentation, which becomes
+//! The C interface: the exported functions. Shims that turn pointers into references and results
+//! into -errno; the functions' contracts are their documentation, which becomes
 //! `include/ringmsg.h`.
 
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, fitting};
 use crate::ring::Ring;
+use crate::sys::cancel::NotCancelled;
 
 pub mod control;
 pub mod pool;
 pub mod reap;
 pub mod ring;
+pub mod socket;
 pub mod submit;
 pub mod support;
+mod versioned;
 
-/// Who may make a call.
+/// Which thread may make a call.
 enum Caller {
     Anybody,
     Owner,
 }
 
-/// The ring or pool behind a handle from C. (Functions that leave it as it is take `Option<&T>`
+/// The ring or pool behind a handle from C. (Functions that do not change it take `Option<&T>`
 /// instead, which the header shows as const.)
 fn known<'a, T>(handle: Option<NonNull<T>>) -> Option<&'a T> {
     // SAFETY: the header demands a handle that the library gave and whose ring is not freed.
@@ -31,7 +34,7 @@ fn known<'a, T>(handle: Option<NonNull<T>>) -> Option<&'a T> {
 }
 
 fn null(what: &'static str) -> Error {
-    Error::with(libc::EINVAL, format!("{what} is NULL"))
+    Error::with(libc::EINVAL, format_args!("{what} is NULL"))
 }
 
 /// Runs a call on a ring: refuses NULL, foreign, closing and poisoned rings and wrong threads,
@@ -43,8 +46,9 @@ fn with_ring<'a>(
     body: impl FnOnce(&'a Ring) -> Result<usize>,
 ) -> c_int {
     let Some(ring) = ring else { return null("ring").into_c() };
+    let _not_cancelled = NotCancelled::begin();
     let run = || {
-        let _pass = ring.gate.enter()?;
+        let _inside = ring.gate.enter()?;
         if let Caller::Owner = caller {
             ring.gate.check_owner()?;
         }
@@ -62,6 +66,7 @@ fn with_ring<'a>(
 
 /// Runs a call that needs no ring.
 fn without_ring(body: impl FnOnce() -> Result<usize>) -> c_int {
+    let _not_cancelled = NotCancelled::begin();
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(value)) => value as c_int,
         Ok(Err(error)) => error.into_c(),
@@ -69,22 +74,28 @@ fn without_ring(body: impl FnOnce() -> Result<usize>) -> c_int {
     }
 }
 
+/// Refuses a count that no array has. Most likely it is a negative result that was passed on.
+fn check_count(what: &'static str, count: u32) -> Result<usize> {
+    match i32::try_from(count) {
+        Ok(count) => Ok(count as usize),
+        Err(_) => Err(Error::with(
+            libc::EINVAL,
+            format_args!("{what}: a count of {count}; is it the result {}, passed on?", count as i32),
+        )),
+    }
+}
+
 /// An array from C: NULL is fine when it is empty.
 ///
 /// # Safety
 /// `array` is NULL, or readable for `count` elements for as long as the result is used.
-unsafe fn slice<'a, T>(what: &'static str, array: *const T, count: usize) -> Result<&'a [T]> {
+unsafe fn slice<'a, T>(what: &'static str, array: *const T, count: u32) -> Result<&'a [T]> {
+    let count = check_count(what, count)?;
     if count == 0 {
         return Ok(&[]);
     }
     if array.is_null() {
         return Err(null(what));
-    }
-    if count > isize::MAX as usize / size_of::<T>() {
-        return Err(Error::with(
-            libc::EINVAL,
-            format!("{what}: {count} elements are more than memory holds"),
-        ));
     }
     // SAFETY: not NULL, not too long; the rest is the caller's promise.
     Ok(unsafe { std::slice::from_raw_parts(array, count) })
@@ -96,10 +107,7 @@ unsafe fn slice<'a, T>(what: &'static str, array: *const T, count: usize) -> Res
 /// `to` is NULL, or writable for `length` bytes.
 unsafe fn copy_text(text: &str, to: *mut std::ffi::c_char, length: usize) -> usize {
     if !to.is_null() && length > 0 {
-        let mut copied = text.len().min(length - 1);
-        while !text.is_char_boundary(copied) {
-            copied -= 1;
-        }
+        let copied = fitting(text, length - 1);
         // SAFETY: `copied` < `length` bytes fit, and one more.
         unsafe {
             std::ptr::copy_nonoverlapping(text.as_ptr(), to.cast(), copied);

@@ -1,29 +1,16 @@
-//! Pools, and the sockets they are sized for.
+//! Pools: making, knowing, and freeing them.
 
 use std::ffi::c_int;
 use std::ptr::NonNull;
 
-use crate::config::{self, PoolConfig};
+use crate::config::PoolConfig;
+use crate::ids::PoolId;
 use crate::pool::Pool;
 use crate::record::RINGMSG_POOL_NONE;
 use crate::ring::Ring;
-use crate::socket;
+use crate::socket_options;
 
-use super::{Caller, known, null, with_ring, without_ring};
-
-/// ringmsg_socket_enable: sets the socket options that make the kernel send `metadata` (a set of
-/// RINGMSG_META_*) with every datagram. On IPv6 sockets it sets both levels, since an IPv4
-/// datagram there brings its own. SO_TIMESTAMPING keeps what is set already. SEGMENT_SIZE
-/// switches GRO on (UDP_GRO): from then on a plain recv(2) sees trains too.
-///
-/// **Threads:** any.
-/// **Returns:** 0; -EINVAL (unknown bits); -EBADF, -ENOTSOCK; -EOPNOTSUPP or -ENOPROTOOPT (this
-/// kind of socket has no such thing); -EPERM (MARK needs CAP_NET_ADMIN). On failure nothing is
-/// switched on.
-#[unsafe(no_mangle)]
-pub extern "C" fn ringmsg_socket_enable(fd: c_int, metadata: u32) -> c_int {
-    without_ring(|| socket::enable(fd, metadata).map(|()| 0))
-}
+use super::{Caller, known, null, versioned, with_ring, without_ring};
 
 /// ringmsg_pool_config_init: fills in the size and the defaults: 256 buffers for the longest
 /// datagrams and GRO trains, 256 bytes of control messages, any source address. Pages that
@@ -55,10 +42,10 @@ pub unsafe extern "C" fn ringmsg_pool_config_init(config: *mut PoolConfig) {
 pub unsafe extern "C" fn ringmsg_pool_config_for_socket(config: *mut PoolConfig, fd: c_int) -> c_int {
     without_ring(|| {
         // SAFETY: the caller's promise is passed on.
-        let mut sized = unsafe { config::read(config) }?;
-        socket::size_pool(&mut sized, fd)?;
+        let mut sized = unsafe { versioned::read(config) }?;
+        socket_options::size_pool(&mut sized, fd)?;
         // SAFETY: as above.
-        unsafe { config::write(config, &sized) }.map(|()| 0)
+        unsafe { versioned::write(config, &sized) }.map(|()| 0)
     })
 }
 
@@ -86,7 +73,7 @@ pub unsafe extern "C" fn ringmsg_pool_new(
             return Err(null("pool"));
         }
         // SAFETY: the caller's promise is passed on.
-        let config = unsafe { config::read(config) }?;
+        let config = unsafe { versioned::read(config) }?;
         let made = ring.new_pool(&config)?;
         // SAFETY: not NULL, and the caller promises it is writable.
         unsafe { pool.write(std::ptr::from_ref(made).cast_mut()) };
@@ -117,7 +104,7 @@ pub extern "C" fn ringmsg_pool_free(pool: Option<NonNull<Pool>>) -> c_int {
 pub extern "C" fn ringmsg_ring_pool(ring: Option<&Ring>, id: u16) -> *mut Pool {
     let mut found = std::ptr::null_mut();
     with_ring(ring, Caller::Anybody, |ring| {
-        if let Some(pool) = ring.pools.get(id).filter(|pool| !pool.base().is_null()) {
+        if let Some(pool) = ring.pools.get(PoolId(id)).filter(|pool| !pool.base().is_null()) {
             found = std::ptr::from_ref(pool).cast_mut();
         }
         Ok(0)
@@ -131,13 +118,14 @@ pub extern "C" fn ringmsg_ring_pool(ring: Option<&Ring>, id: u16) -> *mut Pool {
 /// **Threads:** any. **Returns:** the id; RINGMSG_POOL_NONE for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn ringmsg_pool_id(pool: Option<&Pool>) -> u16 {
-    pool.map_or(RINGMSG_POOL_NONE, Pool::id)
+    pool.map_or(RINGMSG_POOL_NONE, |pool| pool.id().0)
 }
 
 /// ringmsg_pool_base: where the offsets in records count from. The same for the pool's life.
 ///
 /// **Ownership:** the library's: read the slices of records you hold; nothing else is stable.
-/// **Threads:** any. **Returns:** the address; NULL for NULL, when the pool is freed, and after fork.
+/// **Threads:** any. **Returns:** the address; NULL for NULL, when the pool is freed, and after
+/// fork.
 #[unsafe(no_mangle)]
 pub extern "C" fn ringmsg_pool_base(pool: Option<&Pool>) -> *const u8 {
     pool.map_or(std::ptr::null(), Pool::base)

@@ -4,13 +4,14 @@ use std::ffi::c_int;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-use crate::config::{self, Wait};
+use crate::config::{Wait, reserved_is_zero};
 use crate::error::{Error, Result};
-use crate::reap::Output;
+use crate::linger::check_linger;
+use crate::reaper::Output;
 use crate::record::{Metadata, Record};
 use crate::ring::Ring;
 
-use super::{Caller, known, null, slice, with_ring};
+use super::{Caller, check_count, known, null, slice, versioned, with_ring};
 
 /// Checks the arguments of a reap before anything is done.
 ///
@@ -29,12 +30,13 @@ unsafe fn reap_arguments<'a>(
     if capacity == 0 {
         return Err(Error::new(libc::EINVAL, "reap: capacity is 0"));
     }
-    let capacity = (capacity as usize).min(i32::MAX as usize / size_of::<Metadata>());
+    let capacity = check_count("capacity", capacity)?;
     let mut waiting = Wait::default();
     if !wait.is_null() {
         // SAFETY: the caller's promise is passed on.
-        waiting = unsafe { config::read(wait) }?;
-        config::reserved_is_zero("ringmsg_wait", &[waiting.reserved])?;
+        waiting = unsafe { versioned::read(wait) }?;
+        reserved_is_zero("ringmsg_wait", &[waiting.reserved])?;
+        check_linger(waiting.linger_us)?;
     }
     // SAFETY: the caller promises room for `capacity` elements in each; nothing is assumed
     // about what is in there.
@@ -59,7 +61,8 @@ unsafe fn reap_arguments<'a>(
 /// **Returns:** how many records; 0 after the timeout or a wake; -EINTR on a signal; -ECANCELED
 /// when the ring is being freed; -EBADR (the kernel had no memory for completions and dropped some:
 /// datagrams are lost, requests may have ended unseen, and it stays so: free the ring); -EBUSY
-/// (another thread is in reap); -EINVAL (NULL `records`, capacity 0, bad `wait`); -EBADFD (not
+/// (another thread is in reap); -EINVAL (NULL `records`, capacity 0 or from 2^31 on, bad `wait`, a
+/// linger above 10 ms); -EBADFD (not
 /// enabled); -EPERM, -EOWNERDEAD. Records win over every other outcome.
 ///
 /// # Safety
@@ -77,7 +80,7 @@ pub unsafe extern "C" fn ringmsg_reap(
         // SAFETY: the caller's promise is passed on.
         let (mut output, wait) = unsafe { reap_arguments(records, metadata, capacity, wait) }?;
         ring.check_enabled()?;
-        ring.reap(ring.become_reaper()?, &mut output, &wait)
+        ring.become_reaper()?.reap(&mut output, &wait)
     })
 }
 
@@ -90,8 +93,8 @@ pub unsafe extern "C" fn ringmsg_reap(
 /// not taken are closed.
 /// **Threads:** any, on every ring. From another thread than the one that reaps it costs no
 /// system call unless a request waits for a buffer.
-/// **Returns:** 0; -EINVAL (NULL; a record that is not held: released before, twice in this
-/// array, of a freed pool; then none is released); -EPERM (after fork); -ECANCELED.
+/// **Returns:** 0; -EINVAL (NULL; a count from 2^31 on; a record that is not held: released before,
+/// twice in this array, of a freed pool; then none is released); -EPERM (after fork); -ECANCELED.
 ///
 /// # Safety
 /// `records` is readable for `count` elements.
@@ -103,17 +106,18 @@ pub unsafe extern "C" fn ringmsg_release(
 ) -> c_int {
     with_ring(known(ring), Caller::Anybody, |ring| {
         // SAFETY: the caller's promise is passed on.
-        ring.release(unsafe { slice("records", records, count as usize) }?).map(|()| 0)
+        ring.release(unsafe { slice("records", records, count) }?).map(|()| 0)
     })
 }
 
 /// ringmsg_next: releases `done`, then reaps, in one call: the loop of a receiver. `done` may be
-/// the front of `records`.
+/// the front of `records`, and `done_count` the result of the call before, also a negative one:
+/// from 2^31 on it is taken as 0.
 ///
 /// **Ownership, Threads:** as ringmsg_release() and ringmsg_reap().
 /// **Returns:** as ringmsg_reap(); -EINVAL also when a record of `done` is not held. On success,
-/// with -EINTR, -ECANCELED and -EBADR, and when the kernel refuses to wait, `done` is released; with
-/// every other error nothing was done.
+/// with -EINTR, -ECANCELED and -EBADR, and when the kernel refuses to wait, `done` is released;
+/// with every other error nothing was done.
 ///
 /// # Safety
 /// `done` is readable for `done_count` elements; the rest as for ringmsg_reap().
@@ -133,13 +137,15 @@ pub unsafe extern "C" fn ringmsg_next(
         let wait = unsafe { reap_arguments(records, metadata, capacity, wait) }?.1;
         ring.check_enabled()?;
         let reaper = ring.become_reaper()?;
+        // The result of the call before, passed on as it is: a negative one is no record.
+        let done_count = if done_count > i32::MAX as u32 { 0 } else { done_count };
         // SAFETY: as above.
-        if ring.release_only(unsafe { slice("done", done, done_count as usize) }?)? {
-            ring.signals.leave_attention();
+        if ring.release_only(unsafe { slice("done", done, done_count) }?)? {
+            ring.wakeup.leave_work();
         }
         // SAFETY: as above; checked before, so this cannot fail.
         let (mut output, _) = unsafe { reap_arguments(records, metadata, capacity, std::ptr::null()) }?;
-        ring.reap(reaper, &mut output, &wait)
+        reaper.reap(&mut output, &wait)
     })
 }
 
@@ -167,10 +173,10 @@ pub unsafe extern "C" fn ringmsg_take_fds(
         if fds.is_null() && capacity > 0 {
             return Err(null("fds"));
         }
-        let to = match capacity {
+        let to = match check_count("capacity", capacity)? {
             0 => &mut [],
             // SAFETY: not NULL; the caller promises the room.
-            _ => unsafe { std::slice::from_raw_parts_mut(fds, capacity as usize) },
+            capacity => unsafe { std::slice::from_raw_parts_mut(fds, capacity) },
         };
         ring.take_fds(record, to)
     })

@@ -3,14 +3,14 @@
 use std::ffi::c_int;
 use std::ptr::NonNull;
 
-use crate::config::{self, RingConfig, RingInfo};
+use crate::config::{RingConfig, RingInfo};
 use crate::error::Error;
-use crate::fork;
 use crate::ring::Ring;
 use crate::stats::Stats;
+use crate::sys::fork;
 use crate::teardown;
 
-use super::{Caller, known, null, with_ring, without_ring};
+use super::{Caller, known, null, versioned, with_ring, without_ring};
 
 /// ringmsg_ring_config_init: fills in the size and the defaults: the best mode and engine this
 /// machine offers.
@@ -49,12 +49,15 @@ pub unsafe extern "C" fn ringmsg_ring_new(config: *const RingConfig, ring: *mut 
         let config = match config.is_null() {
             true => RingConfig::default(),
             // SAFETY: the caller's promise is passed on.
-            false => unsafe { config::read(config) }?,
+            false => unsafe { versioned::read(config) }?,
         };
-        let made = Box::into_raw(Ring::new(&config)?);
-        fork::ring_born(made as usize);
+        let made = Ring::new(&config)?;
+        if let Err(error) = fork::handle_created(std::ptr::from_ref(&*made) as usize) {
+            let _ = teardown::free(made);
+            return Err(error);
+        }
         // SAFETY: not NULL, and the caller promises it is writable.
-        unsafe { ring.write(made) };
+        unsafe { ring.write(Box::into_raw(made)) };
         Ok(0)
     })
 }
@@ -83,7 +86,7 @@ pub extern "C" fn ringmsg_ring_enable(ring: Option<NonNull<Ring>>) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringmsg_ring_info(ring: Option<&Ring>, info: *mut RingInfo) -> c_int {
     // SAFETY: the caller's promise is passed on.
-    with_ring(ring, Caller::Anybody, |ring| unsafe { config::write(info, &ring.info()) }.map(|()| 0))
+    with_ring(ring, Caller::Anybody, |ring| unsafe { versioned::write(info, &ring.info()) }.map(|()| 0))
 }
 
 /// ringmsg_ring_fd: a descriptor for poll(2), epoll(7), asyncio, libuv: readable when a reap
@@ -110,7 +113,7 @@ pub extern "C" fn ringmsg_ring_fd(ring: Option<NonNull<Ring>>) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringmsg_ring_stats(ring: Option<&Ring>, stats: *mut Stats) -> c_int {
     // SAFETY: the caller's promise is passed on.
-    with_ring(ring, Caller::Anybody, |ring| unsafe { config::write(stats, &ring.stats()) }.map(|()| 0))
+    with_ring(ring, Caller::Anybody, |ring| unsafe { versioned::write(stats, &ring.stats()) }.map(|()| 0))
 }
 
 /// ringmsg_request_stats: the same counters for one request: the sum over those that share
@@ -131,8 +134,8 @@ pub unsafe extern "C" fn ringmsg_request_stats(
     with_ring(ring, Caller::Anybody, |ring| {
         // SAFETY: the caller's promise is passed on.
         unsafe {
-            config::check_output(stats)?;
-            config::write(stats, &ring.request_stats(user_data)?)?;
+            versioned::check_output(stats)?;
+            versioned::write(stats, &ring.request_stats(user_data)?)?;
         }
         Ok(0)
     })
@@ -159,7 +162,7 @@ pub unsafe extern "C" fn ringmsg_ring_free(ring: *mut Ring) -> c_int {
         if ring.is_null() {
             return Ok(0);
         }
-        if !fork::ring_gone(ring as usize) {
+        if !fork::handle_freed(ring as usize) {
             return Err(Error::new(libc::EINVAL, "ring_free: there is no such ring; was it freed before?"));
         }
         // SAFETY: it was listed as living, so it came from Box::into_raw.

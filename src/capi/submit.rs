@@ -5,10 +5,11 @@ use std::ptr::NonNull;
 
 use libc::msghdr;
 
+use crate::arm::RecvArgs;
 use crate::error::Result;
 use crate::pool::Pool;
 use crate::ring::Ring;
-use crate::submit::Wish;
+use crate::sys::cancel::NotCancelled;
 
 use super::{Caller, known, null, with_ring};
 
@@ -57,7 +58,7 @@ pub unsafe extern "C" fn ringmsg_recvmsg(
             return Err(null("msg"));
         }
         // SAFETY: the caller's promise is passed on.
-        unsafe { ring.recvmsg(msg, Wish { fd, msg_flags, flags, user_data }) }.map(|()| 0)
+        unsafe { ring.recvmsg(msg, RecvArgs { fd, msg_flags, flags, user_data }) }.map(|()| 0)
     })
 }
 
@@ -83,7 +84,7 @@ pub extern "C" fn ringmsg_recvmsg_once(
     user_data: u64,
 ) -> c_int {
     with_pool(known(ring), pool, |ring, pool| {
-        ring.recvmsg_once(pool, Wish { fd, msg_flags, flags, user_data })
+        ring.recvmsg_once(pool, RecvArgs { fd, msg_flags, flags, user_data })
     })
 }
 
@@ -116,7 +117,7 @@ pub extern "C" fn ringmsg_recvmsg_multishot(
     user_data: u64,
 ) -> c_int {
     with_pool(known(ring), pool, |ring, pool| {
-        ring.recvmsg_multishot(pool, Wish { fd, msg_flags, flags, user_data })
+        ring.recvmsg_multishot(pool, RecvArgs { fd, msg_flags, flags, user_data })
     })
 }
 
@@ -155,9 +156,10 @@ pub extern "C" fn ringmsg_submit(ring: Option<NonNull<Ring>>) -> c_int {
 pub extern "C" fn ringmsg_wake(ring: Option<&Ring>) -> c_int {
     // Not `with_ring`: keeping a sentence may allocate, which a signal handler must not.
     let Some(ring) = ring else { return -libc::EINVAL };
+    let _not_cancelled = NotCancelled::begin();
     match ring.gate.enter() {
-        Ok(_pass) => {
-            ring.signals.wake();
+        Ok(_inside) => {
+            ring.wakeup.wake();
             0
         }
         Err(error) => -error.errno(),

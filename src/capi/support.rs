@@ -2,12 +2,12 @@
 
 use std::ffi::{c_char, c_int};
 
-use crate::config::{self, Support};
+use crate::config::Support;
 use crate::error;
+use crate::probe;
 use crate::record::{Metadata, Record};
-use crate::support;
 
-use super::{copy_text, without_ring};
+use super::{copy_text, versioned, without_ring};
 
 /// ringmsg_version: the library's version as text, "0.1.0". RINGMSG_VERSION is the header's.
 ///
@@ -74,8 +74,8 @@ pub unsafe extern "C" fn ringmsg_last_error(buf: *mut c_char, len: usize) -> usi
 }
 
 /// ringmsg_query_support: tells what this kernel and this sandbox offer, by trying: engines,
-/// setup flags, features, and the reason when io_uring is refused. Makes and frees some rings for that,
-/// which takes about a millisecond.
+/// setup flags, features, and the reason when io_uring is refused. Makes and frees some rings for
+/// that, which takes about a millisecond.
 ///
 /// **Ownership:** `out` is the caller's; its `size` must be set.
 /// **Threads:** any.
@@ -88,8 +88,8 @@ pub unsafe extern "C" fn ringmsg_query_support(out: *mut Support) -> c_int {
     without_ring(|| {
         // SAFETY: the caller's promise is passed on.
         unsafe {
-            config::check_output(out)?;
-            config::write(out, &support::query())?;
+            versioned::check_output(out)?;
+            versioned::write(out, &probe::query())?;
         }
         Ok(0)
     })
@@ -112,6 +112,6 @@ pub unsafe extern "C" fn ringmsg_describe_support(buf: *mut c_char, len: usize) 
             return Err(super::null("buf"));
         }
         // SAFETY: the caller's promise is passed on.
-        Ok(unsafe { copy_text(&support::describe(), buf, len) })
+        Ok(unsafe { copy_text(&probe::describe(), buf, len) })
     })
 }

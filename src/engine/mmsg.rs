@@ -1,11 +1,11 @@
-//! The recvmmsg engine: epoll(7) tells which sockets have something, recvmmsg(2) fetches it.
+//! The recvmmsg engine: epoll(7) reports which sockets have something, recvmmsg(2) fetches it.
 //!
-//! It plays the part the kernel plays on io_uring: takes published buffers from a pool's ring,
-//! writes `[header][name][control][payload]` into them, and queues completions that say so.
-//! Like a ring in DEFER mode it receives only when asked to, in `poll` and `wait`.
+//! It does what the kernel does on io_uring: takes published buffers from a pool's ring, writes
+//! `[header][name][control][payload]` into them, and queues completions that say so. Like a ring
+//! in DEFER mode it receives only when asked to, in `poll` and `wait`.
 //!
 //! Everything that changes is behind one lock, which is never held in a sleep. The completion
-//! queue is apart from it, so that the reaper may arm requests while it reads.
+//! queue is outside of it, so that the reaper may arm requests while it reads.
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -15,45 +15,51 @@ use std::time::Duration;
 use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
 
-use super::buffer_ring::Taker;
-use super::queue::{Popping, Queue};
-use super::{Completion, Receive, Token};
-use crate::clock::now_ns;
+use super::{Announce, Completion, Receive, Token, Traits};
 use crate::error::{Error, Result};
-use crate::fork::Descriptor;
-use crate::memory::Mapping;
+use crate::ids::{PoolId, Slot};
 use crate::mode::Setup;
+use crate::pool::buffer_ring::Consumer;
 use crate::stats::Tally;
+use crate::sys::clock::now_ns;
+use crate::sys::fd::OwnedFd;
+use crate::sys::memory::{Mapping, OUT_OF_MEMORY};
 
 mod epoll;
+mod interest;
+mod queue;
 mod receive;
 mod waiting;
-mod watches;
 
 use epoll::Epoll;
+use interest::InterestList;
+pub(crate) use queue::Popping;
+use queue::Queue;
 use receive::{Armed, Batch};
-use watches::Watches;
 
-/// How many completions one harvest makes at least before it stops to hand them over, if it has the buffers.
-const HARVEST: u32 = 256;
+/// A pass over the readable sockets stops, to hand over what it has, after this many completions.
+const PASS_ENOUGH: u32 = 256;
 
 /// Running out of published buffers while there are others costs nothing here: see `receive_for`.
-/// So a pool goes round in few of them, which the caches hold; and in as many as AUTO lingers for.
-pub(super) const WINDOW: u32 = 128;
+/// So a pool cycles through few of them, which the caches hold; through as many as AUTO lingers
+/// for.
+const WINDOW_MAX: u32 = 128;
 
 pub(crate) struct Mmsg {
     epoll: Epoll,
-    /// What `ready_fd` hands out: an epoll instance that holds ours, and the bell.
+    /// What `open_ready_fd` returns: an epoll instance that holds ours, and the eventfd.
     outer: OnceCell<Epoll>,
-    /// Makes `ready_fd` readable when a pause is over.
-    timer: OnceCell<Descriptor>,
+    /// Makes that one readable when a pause is over.
+    timer: OnceCell<OwnedFd>,
     setup: Setup,
     queue: Queue,
     state: Mutex<State>,
     /// `poll` would find something, whether or not epoll knows.
     backlog: AtomicBool,
-    /// Sockets that epoll has not been told of.
-    unsettled: AtomicU32,
+    /// epoll's events were fetched, all of them, since a reap began.
+    events_fetched: AtomicBool,
+    /// Sockets that epoll's interest list must gain or lose.
+    changes: AtomicU32,
     /// When the first pause is over; NEVER: there is none.
     next_pause_ns: AtomicU64,
     /// Added to under the lock.
@@ -63,14 +69,14 @@ pub(crate) struct Mmsg {
 const NEVER: u64 = u64::MAX;
 
 struct State {
-    watches: Watches,
+    sockets: InterestList,
     /// By slot: what is to be received.
     armed: Vec<Option<Armed>>,
     /// By pool: where published buffers are taken.
-    pools: Vec<Option<Taker>>,
-    /// When each is over, by `clock::now_ns`.
-    pauses: Vec<(u64, Token)>,
-    /// Completions the queue had no room for.
+    pools: Vec<Option<Consumer>>,
+    /// When each is over, by `now_ns`; all are equally long, so the first ends first.
+    pauses: VecDeque<(u64, Token)>,
+    /// Completions that the queue had no room for.
     late: VecDeque<Completion>,
     batch: Batch,
 }
@@ -85,15 +91,16 @@ impl Mmsg {
             setup,
             queue: Queue::new(cq_entries)?,
             state: Mutex::new(State {
-                watches: Watches::default(),
+                sockets: InterestList::default(),
                 armed: Vec::new(),
                 pools: Vec::new(),
-                pauses: Vec::new(),
+                pauses: VecDeque::new(),
                 late: VecDeque::new(),
-                batch: Batch::new(),
+                batch: Batch::new()?,
             }),
             backlog: AtomicBool::new(false),
-            unsettled: AtomicU32::new(0),
+            events_fetched: AtomicBool::new(false),
+            changes: AtomicU32::new(0),
             next_pause_ns: AtomicU64::new(NEVER),
             enters: Tally::default(),
         })
@@ -103,12 +110,20 @@ impl Mmsg {
         &self.setup
     }
 
-    pub(crate) fn entries(&self) -> (u32, u32) {
-        self.setup.entries()
+    #[inline]
+    pub(crate) fn traits(&self) -> Traits {
+        Traits {
+            lingers: true,
+            min_wait: true,
+            flags_pending: false,
+            exact: true,
+            loses_stream_end: false,
+            window_max: WINDOW_MAX,
+        }
     }
 
-    pub(crate) fn has_min_wait(&self) -> bool {
-        true
+    pub(crate) fn entries(&self) -> (u32, u32) {
+        self.setup.entries()
     }
 
     pub(crate) fn enters(&self) -> u64 {
@@ -120,34 +135,30 @@ impl Mmsg {
     pub(crate) fn receive(&self, receive: &Receive) -> Result<()> {
         let mut state = self.state.lock();
         let state = &mut *state;
-        let slot = receive.slot as usize;
-        if state.armed.len() <= slot {
-            state.armed.resize_with(slot + 1, || None);
-            // What an end needs, so that a harvest allocates nothing.
-            state.late.reserve(2 * (slot + 1) + 1);
-            state.pauses.reserve(slot + 1);
-        }
+        state.make_room(receive.slot)?;
         // A single-shot waits to be submitted.
         let epoll = receive.pool.is_some().then_some(&self.epoll);
-        let (watch, is_new) = state.watches.arm(receive.fd, receive.slot, epoll)?;
-        state.armed[slot] = Some(Armed::new(receive, watch));
-        state.batch.forget();
-        // epoll tells what a socket has when it is added. One that was added before has told; and a
-        // single-shot may fail at once, without anything to tell.
+        let mut armed = Armed::new(receive)?;
+        let (socket, is_new) = state.sockets.arm(receive.fd, receive.slot, epoll)?;
+        armed.socket = socket;
+        state.armed[receive.slot.index()] = Some(armed);
+        state.batch.invalidate();
+        // epoll reports what a socket has when the socket is added. It has reported that already
+        // for one that was added before; and a single-shot may fail at once, without an event.
         if receive.pool.is_none() || !is_new {
-            state.watches.is_readable(watch);
+            state.sockets.mark_readable(socket);
             self.backlog.store(true, Ordering::Relaxed);
         } else {
             self.enters.add_one();
         }
-        self.note_unsettled(state);
+        self.note_changes(state);
         Ok(())
     }
 
     pub(crate) fn cancel(&self, token: Token) -> Result<()> {
         if let Token::Receive(slot) = token {
             let mut state = self.state.lock();
-            if let Some(armed) = state.armed.get(slot as usize).and_then(Option::as_ref) {
+            if let Some(armed) = state.armed.get(slot.index()).and_then(Option::as_ref) {
                 let result = armed.cancelled();
                 self.end(&mut state, slot, result);
             }
@@ -157,56 +168,56 @@ impl Mmsg {
 
     pub(crate) fn cancel_all(&self) -> Result<()> {
         let mut state = self.state.lock();
-        for slot in 0..state.armed.len() as u32 {
-            if state.armed[slot as usize].is_some() {
-                self.end(&mut state, slot, -libc::ECANCELED);
+        for slot in 0..state.armed.len() {
+            if state.armed[slot].is_some() {
+                self.end(&mut state, Slot(slot as u32), -libc::ECANCELED);
             }
         }
-        while let Some((_, token)) = state.pauses.pop() {
+        while let Some((_, token)) = state.pauses.pop_front() {
             self.post(&mut state.late, Completion::end(token, 0));
         }
         self.note_pauses(&state);
-        self.post(&mut state.late, Completion::end(Token::Wake, 0));
+        self.post(&mut state.late, Completion::end(Token::Wakeup, 0));
         Ok(())
     }
 
-    pub(crate) fn watch(&self, fd: RawFd) -> Result<()> {
+    pub(crate) fn poll_wakeup(&self, fd: RawFd) -> Result<()> {
         self.epoll.add_waker(fd)
     }
 
     pub(crate) fn pause(&self, token: Token, pause: Duration) -> Result<()> {
         let mut state = self.state.lock();
-        state.pauses.push((now_ns() + pause.as_nanos() as u64, token));
+        state.pauses.push_back((now_ns() + pause.as_nanos() as u64, token));
         self.note_pauses(&state);
         Ok(())
     }
 
     #[inline]
     pub(crate) fn queued(&self) -> usize {
-        self.unsettled.load(Ordering::Relaxed) as usize
+        self.changes.load(Ordering::Relaxed) as usize
     }
 
     pub(crate) fn flush(&self) -> Result<()> {
         let mut state = self.state.lock();
-        let settled = state.watches.settle(&self.epoll, &self.enters);
-        self.note_unsettled(&mut state);
-        settled
+        let applied = state.sockets.apply_changes(&self.epoll, &self.enters);
+        self.note_changes(&mut state);
+        applied
     }
 
-    pub(crate) fn forget(&self, fd: RawFd) {
+    pub(crate) fn unregister_fd(&self, fd: RawFd) {
         let mut state = self.state.lock();
-        state.watches.forget(fd, &self.epoll);
-        self.note_unsettled(&mut state);
+        state.sockets.remove(fd, &self.epoll);
+        self.note_changes(&mut state);
     }
 
-    fn note_unsettled(&self, state: &mut State) {
-        self.unsettled.store(state.watches.unsettled(), Ordering::Relaxed);
+    fn note_changes(&self, state: &mut State) {
+        self.changes.store(state.sockets.changes(), Ordering::Relaxed);
     }
 
-    /// The request in `slot` is over, as far as the engine goes.
-    fn end(&self, state: &mut State, slot: u32, result: i32) {
+    /// Ends the request in `slot`, as far as the engine goes.
+    fn end(&self, state: &mut State, slot: Slot, result: i32) {
         state.disarm(slot);
-        self.note_unsettled(state);
+        self.note_changes(state);
         self.post(&mut state.late, Completion::end(Token::Receive(slot), result));
     }
 
@@ -220,7 +231,6 @@ impl Mmsg {
 
     // --- completions -------------------------------------------------------------------------
 
-    /// The completions in the queue, taken one by one; only one such iterator may exist.
     #[inline]
     pub(crate) fn completions(&self) -> Popping<'_> {
         self.queue.popping()
@@ -236,60 +246,55 @@ impl Mmsg {
         self.backlog.load(Ordering::Relaxed)
     }
 
-    /// Nothing is received that the queue has no room for.
-    pub(crate) fn overflowed(&self) -> bool {
-        false
-    }
-
     // --- receiving ---------------------------------------------------------------------------
 
     /// Receives from the sockets that have something, each in its turn, a batch at a time.
-    fn harvest(&self, state: &mut State) {
+    fn receive_readable(&self, state: &mut State) {
         while let Some(completion) = state.late.front() {
             if !self.queue.push(completion) {
                 break;
             }
             state.late.pop_front();
         }
-        let before = self.queue.room();
-        for _ in 0..state.watches.readable() {
-            if !state.late.is_empty() || before.saturating_sub(self.queue.room()) >= HARVEST {
+        let room_before = self.queue.room();
+        for _ in 0..state.sockets.readable() {
+            if !state.late.is_empty() || room_before.saturating_sub(self.queue.room()) >= PASS_ENOUGH {
                 break;
             }
-            let Some(watch) = state.watches.next_readable() else { break };
+            let Some(socket) = state.sockets.next_readable() else { break };
             let before = (self.queue.len(), state.late.len());
-            if self.serve(state, watch) {
+            if self.serve(state, socket) {
                 continue;
             }
             if before == (self.queue.len(), state.late.len()) {
-                // It got nothing, for want of published buffers or of room: it is the first to get some.
-                state.watches.is_next(watch);
+                // There was no published buffer for it, or no room: it is the first to get some.
+                state.sockets.put_first(socket);
                 break;
             }
-            state.watches.is_readable(watch);
+            state.sockets.mark_readable(socket);
         }
-        let backlog = !state.late.is_empty() || state.watches.readable() > 0;
+        let backlog = !state.late.is_empty() || state.sockets.readable() > 0;
         self.backlog.store(backlog, Ordering::Relaxed);
     }
 
     /// Serves the requests of a socket. True: it has nothing more for any of them.
-    fn serve(&self, state: &mut State, watch: u32) -> bool {
+    fn serve(&self, state: &mut State, socket: u32) -> bool {
         let mut drained = true;
         let mut at = 0;
-        while let Some(slot) = state.watches.request(watch, at) {
+        while let Some(slot) = state.sockets.request(socket, at) {
             drained &= self.receive_for(state, slot);
-            // One that ended is no longer in the list.
-            at += usize::from(state.armed[slot as usize].is_some());
+            // A request that ended is no longer in the list.
+            at += usize::from(state.armed[slot.index()].is_some());
         }
         drained
     }
 
     /// Receives for one request. True: the socket has nothing more for it.
-    fn receive_for(&self, state: &mut State, slot: u32) -> bool {
+    fn receive_for(&self, state: &mut State, slot: Slot) -> bool {
         if self.queue.room() == 0 {
             return false;
         }
-        let armed = state.armed[slot as usize].as_mut().expect("a listed request is armed");
+        let armed = state.armed[slot.index()].as_mut().expect("a listed request is armed");
         let Some(pool) = armed.pool else {
             self.enters.add_one();
             return match receive::single(armed) {
@@ -301,10 +306,10 @@ impl Mmsg {
                 }
             };
         };
-        let taker = state.pools[usize::from(pool)].as_mut().expect("a pool that receives is registered");
-        if taker.published() == 0 {
+        let consumer = state.pools[pool.index()].as_mut().expect("a pool that receives is registered");
+        if consumer.published() == 0 {
             if self.ready() {
-                // There may be more once these have been looked at.
+                // The reaper publishes more once it has looked at these completions.
                 return false;
             }
             self.end(state, slot, -libc::ENOBUFS);
@@ -313,7 +318,7 @@ impl Mmsg {
         let mut over = false;
         let (ends_when_empty, payload_at) = (armed.ends_when_empty, armed.payload_at());
         let mut completions = self.queue.pushing();
-        let received = state.batch.receive(armed, taker, self.queue.room(), |result, buffer| {
+        let received = state.batch.receive(armed, consumer, self.queue.room(), |result, buffer| {
             over |= ends_when_empty && result as u32 == payload_at;
             completions.push(&Completion::data(slot, result, buffer, !over));
         });
@@ -321,7 +326,7 @@ impl Mmsg {
         self.enters.add(received.calls);
         if over {
             state.disarm(slot);
-            self.note_unsettled(state);
+            self.note_changes(state);
             return true;
         }
         match received.error {
@@ -335,50 +340,63 @@ impl Mmsg {
 
     // --- readiness for other loops -----------------------------------------------------------
 
-    pub(crate) fn ready_fd(&self, bell: RawFd) -> Result<RawFd> {
+    pub(crate) fn open_ready_fd(&self, eventfd: RawFd) -> Result<RawFd> {
         let outer = self.outer.get_or_try_init(|| {
             let outer = Epoll::new()?;
             outer.add_level(self.epoll.fd())?;
-            outer.add_level(bell)?;
+            outer.add_level(eventfd)?;
             Ok::<_, Error>(outer)
         })?;
-        self.watch_pauses()?;
+        self.time_pauses()?;
         Ok(outer.fd())
+    }
+
+    /// Its descriptor is readable by itself; but an edge-triggered loop sees only new events.
+    #[inline]
+    pub(crate) fn announce(&self, announce: Announce) {
+        match announce {
+            Announce::Off => self.begin_silence(),
+            Announce::On { .. } => self.end_silence(),
+        }
     }
 
     // --- buffer groups -----------------------------------------------------------------------
 
-    pub(crate) fn register_pool(&self, pool: u16, entries: &Mapping, count: u16) -> Result<()> {
+    pub(crate) fn register_pool(&self, pool: PoolId, entries: &Mapping, count: u16) -> Result<()> {
         let mut state = self.state.lock();
-        let at = usize::from(pool);
-        if state.pools.len() <= at {
-            state.pools.resize_with(at + 1, || None);
-        }
-        state.pools[at] = Some(Taker::new(entries, count));
+        let missing = (pool.index() + 1).saturating_sub(state.pools.len());
+        state.pools.try_reserve(missing).map_err(|_| OUT_OF_MEMORY)?;
+        (0..missing).for_each(|_| state.pools.push(None));
+        state.pools[pool.index()] = Some(Consumer::new(entries, count));
         Ok(())
     }
 
-    pub(crate) fn unregister_pool(&self, pool: u16) -> Result<()> {
-        if let Some(taker) = self.state.lock().pools.get_mut(usize::from(pool)) {
-            *taker = None;
+    pub(crate) fn unregister_pool(&self, pool: PoolId) -> Result<()> {
+        if let Some(consumer) = self.state.lock().pools.get_mut(pool.index()) {
+            *consumer = None;
         }
         Ok(())
     }
 }
 
 impl State {
-    fn disarm(&mut self, slot: u32) {
-        if let Some(armed) = self.armed[slot as usize].take() {
-            self.watches.disarm(armed.watch, slot);
+    /// Room for a request in `slot`, and for all that its end needs, so that receiving allocates
+    /// nothing.
+    fn make_room(&mut self, slot: Slot) -> Result<()> {
+        let slots = slot.index() + 1;
+        let missing = slots.saturating_sub(self.armed.len());
+        self.armed.try_reserve(missing).map_err(|_| OUT_OF_MEMORY)?;
+        let late = (2 * slots + 1).saturating_sub(self.late.len());
+        self.late.try_reserve(late).map_err(|_| OUT_OF_MEMORY)?;
+        let pauses = slots.saturating_sub(self.pauses.len());
+        self.pauses.try_reserve(pauses).map_err(|_| OUT_OF_MEMORY)?;
+        self.armed.resize_with(slots.max(self.armed.len()), || None);
+        Ok(())
+    }
+
+    fn disarm(&mut self, slot: Slot) {
+        if let Some(armed) = self.armed[slot.index()].take() {
+            self.sockets.disarm(armed.socket, slot);
         }
     }
-}
-
-/// One of the engine's descriptors: closed on drop and in a forked child.
-fn open(what: &str, call: impl FnOnce() -> RawFd) -> Result<Descriptor> {
-    let [descriptor] = Descriptor::open(what, |[fd]| {
-        *fd = call();
-        *fd
-    })?;
-    Ok(descriptor)
 }

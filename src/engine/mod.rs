@@ -2,24 +2,20 @@
 //!
 //! An engine knows sockets, buffers and completions, but neither records nor policy. There are
 //! two: `uring`, on io_uring, and `mmsg`, on epoll and recvmmsg(2), which plays the kernel's part
-//! where io_uring is not to be had. Both take published buffers from the same ring, write the
-//! same layout into them, and bring the same completions, so that nothing above notices.
+//! where io_uring is unavailable. Both take published buffers from the same ring, write the same
+//! layout into them, and deliver the same completions, so that nothing above them differs.
 
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use io_uring::types::Timespec;
-
 use crate::error::Result;
-use crate::memory::Mapping;
-use crate::mode::Setup;
+use crate::ids::{BufferId, PoolId, Slot};
+use crate::mode::{EngineKind, Setup};
+use crate::sys::memory::{Mapping, try_box};
 
-pub(crate) mod buffer_ring;
 mod mmsg;
-mod queue;
 pub(crate) mod uring;
 
-pub(crate) use buffer_ring::BufferRing;
 use mmsg::Mmsg;
 use uring::Uring;
 
@@ -27,37 +23,38 @@ use uring::Uring;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Token {
     /// A receive of the request in this slot.
-    Receive(u32),
+    Receive(Slot),
     /// The pause of the request in this slot is over.
-    Pause(u32),
-    /// A cancellation was carried out. How the request ended is told by its own completion.
+    Pause(Slot),
+    /// A cancellation was carried out. The request's own completion says how it ended.
     Cancel,
-    /// Somebody wrote to the wake descriptor.
-    Wake,
+    /// The wake-up descriptor became readable.
+    Wakeup,
 }
 
 impl Token {
     pub(crate) const fn pack(self) -> u64 {
         match self {
-            Token::Receive(slot) => slot as u64,
-            Token::Pause(slot) => 1 << 32 | slot as u64,
+            Token::Receive(slot) => slot.0 as u64,
+            Token::Pause(slot) => 1 << 32 | slot.0 as u64,
             Token::Cancel => 2 << 32,
-            Token::Wake => 3 << 32,
+            Token::Wakeup => 3 << 32,
         }
     }
 
     #[inline]
     pub(crate) const fn unpack(word: u64) -> Self {
+        let slot = Slot(word as u32);
         match word >> 32 {
-            0 => Token::Receive(word as u32),
-            1 => Token::Pause(word as u32),
+            0 => Token::Receive(slot),
+            1 => Token::Pause(slot),
             2 => Token::Cancel,
-            _ => Token::Wake,
+            _ => Token::Wakeup,
         }
     }
 }
 
-/// One completion, as the kernel reports it: packed, since nearly all of them are alike.
+/// One completion, packed as the kernel reports it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Completion {
     word: u64,
@@ -85,8 +82,8 @@ impl Completion {
 
     /// `buffer` was filled for the request in `slot`.
     #[inline]
-    fn data(slot: u32, result: i32, buffer: u16, more: bool) -> Self {
-        let flags = BUFFER | u32::from(buffer) << BUFFER_SHIFT | if more { MORE } else { 0 };
+    fn data(slot: Slot, result: i32, buffer: BufferId, more: bool) -> Self {
+        let flags = BUFFER | u32::from(buffer.0) << BUFFER_SHIFT | if more { MORE } else { 0 };
         Self { word: Token::Receive(slot).pack(), result, flags }
     }
 
@@ -95,10 +92,10 @@ impl Completion {
         Token::unpack(self.word)
     }
 
-    /// The pool buffer it filled.
+    /// The pool buffer that it filled.
     #[inline]
-    pub(crate) fn buffer(&self) -> Option<u16> {
-        (self.flags & BUFFER != 0).then_some((self.flags >> BUFFER_SHIFT) as u16)
+    pub(crate) fn buffer(&self) -> Option<BufferId> {
+        (self.flags & BUFFER != 0).then_some(BufferId((self.flags >> BUFFER_SHIFT) as u16))
     }
 
     /// The operation goes on.
@@ -107,9 +104,9 @@ impl Completion {
         self.flags & MORE != 0
     }
 
-    /// The pool buffer it filled, if it is data of the same operation as `other`.
+    /// The pool buffer that it filled, if it is data of the same operation as `other`.
     #[inline]
-    pub(crate) fn buffer_like(&self, other: &Completion) -> Option<u16> {
+    pub(crate) fn buffer_like(&self, other: &Completion) -> Option<BufferId> {
         if self.word == other.word { self.buffer() } else { None }
     }
 }
@@ -121,30 +118,85 @@ pub(crate) enum Waited {
     Woken,
     TimedOut,
     Interrupted,
-    /// The kernel refuses to wait, with this errno: it will not change its mind.
+    /// The kernel refuses to wait, with this errno, and would refuse again.
     Refused(i32),
+}
+
+/// How long to sleep, and for what.
+#[derive(Clone, Copy)]
+pub(crate) struct Sleep<'a> {
+    /// Until this many completions are there.
+    pub want: u32,
+    /// Or one, after this long.
+    pub min_wait_us: u32,
+    /// Or for this long. None: no limit.
+    pub timeout: Option<Duration>,
+    /// The signal mask while asleep. None: the one that is in force.
+    pub signals: Option<&'a libc::sigset_t>,
+}
+
+impl Sleep<'_> {
+    /// Until there is one completion, or for `timeout`.
+    pub(crate) fn for_one(timeout: Option<Duration>) -> Self {
+        Self { want: 1, min_wait_us: 0, timeout, signals: None }
+    }
 }
 
 /// Where a receive lands and what it asks for.
 pub(crate) struct Receive {
-    pub slot: u32,
+    pub slot: Slot,
     pub fd: RawFd,
     pub message: *mut libc::msghdr,
     pub msg_flags: u32,
     pub poll_first: bool,
     /// The pool that provides the buffers of a multishot; None: single-shot.
-    pub pool: Option<u16>,
-    /// A message of no bytes ends it: on stream and seqpacket sockets it is the end, and with
-    /// NO_REARM an end that io_uring makes is one here, too.
+    pub pool: Option<PoolId>,
+    /// A message of no bytes ends it: on stream and seqpacket sockets it is the end of the data,
+    /// and with NO_REARM the recvmmsg engine ends where io_uring would.
     pub ends_when_empty: bool,
-    /// A single-shot with MSG_WAITALL on a stream: goes on until its parts are full.
+    /// A single-shot with MSG_WAITALL on a stream goes on until its parts are full.
     pub waits_for_all: bool,
+}
+
+/// Room for the kernel's copy of a time: struct __kernel_timespec.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct KernelTime {
+    pub seconds: i64,
+    pub nanoseconds: i64,
+}
+
+/// How the engines differ, as far as the reaper must know. Constant for a ring.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Traits {
+    /// Completions wait until the reaper asks for them, so that lingering for a batch saves work.
+    /// (In plain and COOP mode each of them wakes a sleeping reaper anyway.)
+    pub lingers: bool,
+    /// A wait can have a minimum: one sleep, however much arrives in it.
+    pub min_wait: bool,
+    /// `pending` is set whenever there is something to ask for. Otherwise only `poll` shows it.
+    pub flags_pending: bool,
+    /// `pending` is never set in vain, and a wait for a batch ends when its buffers run out.
+    pub exact: bool,
+    /// The end of a local stream may not be reported.
+    pub loses_stream_end: bool,
+    /// More published buffers of one pool than this are of no use.
+    pub window_max: u32,
+}
+
+/// Whether new completions make ring_fd readable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Announce {
+    /// They do not: the reaper is inside.
+    Off,
+    /// They do. `fired`: they did since the last time this was said.
+    On { fired: bool },
 }
 
 /// The engine of a ring.
 ///
-/// Submissions (`receive`, `cancel`, `watch`, `pause`, `flush`) are pushed by whoever holds the
-/// ring's `core` lock. Completions are popped by the one reaper, who holds it too. Looking
+/// Submissions (`receive`, `cancel`, `poll_wakeup`, `pause`, `flush`) are pushed by whoever holds
+/// the ring's `core` lock. Completions are popped by the reaper, who holds it too. Looking
 /// (`ready`, `pending`, `queued`) and waiting need no lock.
 pub(crate) enum Engine {
     Uring(Box<Uring>),
@@ -163,9 +215,9 @@ macro_rules! either {
 
 impl Engine {
     pub(crate) fn new(setup: Setup) -> Result<Self> {
-        Ok(match setup.is_recvmmsg() {
-            true => Engine::Mmsg(Box::new(Mmsg::new(setup)?)),
-            false => Engine::Uring(Box::new(Uring::new(setup)?)),
+        Ok(match setup.engine {
+            EngineKind::Recvmmsg => Engine::Mmsg(try_box(Mmsg::new(setup)?)?),
+            EngineKind::IoUring => Engine::Uring(try_box(Uring::new(setup)?)?),
         })
     }
 
@@ -173,7 +225,20 @@ impl Engine {
         either!(self, engine => engine.setup())
     }
 
-    /// Submission and completion entries.
+    #[inline]
+    pub(crate) fn traits(&self) -> Traits {
+        either!(self, engine => engine.traits())
+    }
+
+    /// Whether multishot receives work.
+    pub(crate) fn has_multishot(&self) -> bool {
+        match self {
+            Engine::Uring(engine) => engine.has_multishot(),
+            Engine::Mmsg(_) => true,
+        }
+    }
+
+    /// Submission and completion queue entries.
     pub(crate) fn entries(&self) -> (u32, u32) {
         either!(self, engine => engine.entries())
     }
@@ -181,29 +246,6 @@ impl Engine {
     /// Kernel entries so far.
     pub(crate) fn enters(&self) -> u64 {
         either!(self, engine => engine.enters())
-    }
-
-    /// A wait can have a minimum: one sleep, however much arrives in it.
-    pub(crate) fn has_min_wait(&self) -> bool {
-        either!(self, engine => engine.has_min_wait())
-    }
-
-    /// Waiting for company saves something: completions wait to be asked for.
-    #[inline]
-    pub(crate) fn lingers(&self) -> bool {
-        match self {
-            Engine::Uring(engine) => engine.setup().defer(),
-            Engine::Mmsg(_) => true,
-        }
-    }
-
-    /// `pending` tells of everything that can be had. Otherwise only asking tells.
-    #[inline]
-    pub(crate) fn announces(&self) -> bool {
-        match self {
-            Engine::Uring(engine) => engine.setup().announces(),
-            Engine::Mmsg(_) => false,
-        }
     }
 
     pub(crate) fn enable(&self) -> Result<()> {
@@ -220,42 +262,42 @@ impl Engine {
         either!(self, engine => engine.receive(receive))
     }
 
-    /// Queues the end of what `token` names.
+    /// Queues the cancellation of the operation that `token` names.
     pub(crate) fn cancel(&self, token: Token) -> Result<()> {
         either!(self, engine => engine.cancel(token))
     }
 
-    /// Queues the end of everything. For the ring's end.
+    /// Queues the cancellation of everything. For the ring's end.
     pub(crate) fn cancel_all(&self) -> Result<()> {
         either!(self, engine => engine.cancel_all())
     }
 
-    /// Has `fd` end every sleep that it becomes readable in.
-    pub(crate) fn watch(&self, fd: RawFd) -> Result<()> {
-        either!(self, engine => engine.watch(fd))
+    /// Polls `fd`, the wake-up descriptor: each time it becomes readable a sleep ends.
+    pub(crate) fn poll_wakeup(&self, fd: RawFd) -> Result<()> {
+        either!(self, engine => engine.poll_wakeup(fd))
     }
 
     /// Completes `token` after `pause`. `place` is for the kernel's copy of it, and must stay
     /// until then.
-    pub(crate) fn pause(&self, token: Token, pause: Duration, place: *mut Timespec) -> Result<()> {
+    pub(crate) fn pause(&self, token: Token, pause: Duration, place: *mut KernelTime) -> Result<()> {
         match self {
             Engine::Uring(engine) => engine.pause(token, pause, place),
             Engine::Mmsg(engine) => engine.pause(token, pause),
         }
     }
 
-    /// Submissions the kernel has not been told of.
+    /// How many submissions the kernel has not taken yet.
     #[inline]
     pub(crate) fn queued(&self) -> usize {
         either!(self, engine => engine.queued())
     }
 
-    /// Tells the kernel what is queued. On an error it stays queued.
+    /// Pushes what is queued to the kernel. On an error it stays queued.
     pub(crate) fn flush(&self) -> Result<()> {
         either!(self, engine => engine.flush())
     }
 
-    /// What was submitted is for the reaper to do or to take, and nothing will tell it so.
+    /// Submitted work needs a reap, and raises no wakeup by itself.
     pub(crate) fn needs_reaper(&self) -> bool {
         match self {
             Engine::Uring(_) => false,
@@ -264,20 +306,16 @@ impl Engine {
     }
 
     /// `fd` has no more requests, and is closed next.
-    pub(crate) fn forget(&self, fd: RawFd) {
+    pub(crate) fn unregister_fd(&self, fd: RawFd) {
         if let Engine::Mmsg(engine) = self {
-            engine.forget(fd);
+            engine.unregister_fd(fd);
         }
-    }
-
-    /// The end of a local stream may not be told.
-    pub(crate) fn loses_ends(&self) -> bool {
-        matches!(self, Engine::Uring(_))
     }
 
     // --- completions -------------------------------------------------------------------------
 
-    /// The completions in the queue, taken one by one; only one such iterator may exist.
+    /// The completions in the queue, taken one by one; only one such iterator may exist, and only
+    /// the reaper may have it.
     #[inline]
     pub(crate) fn completions(&self) -> Completions<'_, impl Iterator<Item = Completion> + '_> {
         match self {
@@ -298,17 +336,16 @@ impl Engine {
         either!(self, engine => engine.pending())
     }
 
-    /// `pending` can be relied on. io_uring may have set its mark for what is done by now.
-    pub(crate) fn is_exact(&self) -> bool {
-        matches!(self, Engine::Mmsg(_))
-    }
-
     /// Whether the completion queue was too small.
     pub(crate) fn overflowed(&self) -> bool {
-        either!(self, engine => engine.overflowed())
+        match self {
+            Engine::Uring(engine) => engine.overflowed(),
+            // It receives nothing that the queue has no room for.
+            Engine::Mmsg(_) => false,
+        }
     }
 
-    /// Completions are gone for good: what they told of is not known.
+    /// Whether completions are lost for good: nobody knows what they reported.
     pub(crate) fn dropped(&self) -> bool {
         match self {
             Engine::Uring(engine) => engine.dropped(),
@@ -318,70 +355,38 @@ impl Engine {
 
     // --- waiting -----------------------------------------------------------------------------
 
-    /// Fetches what can be had without sleeping.
+    /// Runs what is deferred, without sleeping.
     pub(crate) fn poll(&self) {
         either!(self, engine => engine.poll());
     }
 
-    /// Sleeps until `want` completions are there, or one after `min_wait_us`, or for `timeout`.
-    pub(crate) fn wait(&self, want: u32, min_wait_us: u32, timeout: Option<Duration>) -> Waited {
-        either!(self, engine => engine.wait(want, min_wait_us, timeout))
+    /// Sleeps as `sleep` says.
+    pub(crate) fn wait(&self, sleep: Sleep<'_>) -> Waited {
+        either!(self, engine => engine.wait(sleep))
     }
 
     // --- readiness for other loops -----------------------------------------------------------
 
-    /// The descriptor that is readable when a reap would find something, if the engine has one
-    /// of its own. It is readable too when `bell` is.
-    pub(crate) fn ready_fd(&self, bell: RawFd) -> Result<Option<RawFd>> {
+    /// The descriptor that is readable when a reap would find something: `eventfd`, or one that is
+    /// readable too when `eventfd` is. `may_register`: the calling thread may register it with the
+    /// kernel; otherwise the first reap does.
+    pub(crate) fn open_ready_fd(&self, eventfd: RawFd, may_register: bool) -> Result<RawFd> {
         match self {
-            Engine::Uring(_) => Ok(None),
-            Engine::Mmsg(engine) => engine.ready_fd(bell).map(Some),
+            Engine::Uring(engine) => engine.open_ready_fd(eventfd, may_register).map(|()| eventfd),
+            Engine::Mmsg(engine) => engine.open_ready_fd(eventfd),
         }
     }
 
-    /// Has the kernel write to `eventfd` when a reap would find something.
-    pub(crate) fn register_eventfd(&self, eventfd: RawFd) -> Result<()> {
-        match self {
-            Engine::Uring(engine) => engine.register_eventfd(eventfd),
-            Engine::Mmsg(_) => Ok(()),
-        }
-    }
-
-    /// Makes that registration anew.
-    pub(crate) fn renew_eventfd(&self, eventfd: RawFd) {
-        if let Engine::Uring(engine) = self {
-            engine.renew_eventfd(eventfd);
-        }
-    }
-
-    /// Whether what happens from here on is announced.
-    pub(crate) fn eventfd_registered(&self) -> bool {
-        match self {
-            Engine::Uring(engine) => engine.eventfd_registered(),
-            Engine::Mmsg(_) => true,
-        }
-    }
-
-    /// From here on completions are the reaper's own business.
+    /// Says whether new completions are to make `eventfd` readable. False: they will not, since
+    /// the eventfd could not be registered.
     #[inline]
-    pub(crate) fn mute_eventfd(&self) {
-        if let Engine::Uring(engine) = self {
-            engine.mute_eventfd();
-        }
-    }
-
-    #[inline]
-    pub(crate) fn unmute_eventfd(&self) {
-        if let Engine::Uring(engine) = self {
-            engine.unmute_eventfd();
-        }
-    }
-
-    /// How many published buffers of a pool the engine has use for at most.
-    pub(crate) fn widest_window(&self) -> u32 {
+    pub(crate) fn announce(&self, eventfd: RawFd, announce: Announce) -> bool {
         match self {
-            Engine::Uring(_) => u32::MAX,
-            Engine::Mmsg(_) => mmsg::WINDOW,
+            Engine::Uring(engine) => engine.announce(eventfd, announce),
+            Engine::Mmsg(engine) => {
+                engine.announce(announce);
+                true
+            }
         }
     }
 
@@ -389,19 +394,18 @@ impl Engine {
 
     /// Takes buffers for `pool` from the buffer ring in `entries`, which stays mapped until
     /// `unregister_pool` or the end of the ring.
-    pub(crate) fn register_pool(&self, pool: u16, entries: &Mapping, count: u16) -> Result<()> {
+    pub(crate) fn register_pool(&self, pool: PoolId, entries: &Mapping, count: u16) -> Result<()> {
         either!(self, engine => engine.register_pool(pool, entries, count))
     }
 
-    pub(crate) fn unregister_pool(&self, pool: u16) -> Result<()> {
+    pub(crate) fn unregister_pool(&self, pool: PoolId) -> Result<()> {
         either!(self, engine => engine.unregister_pool(pool))
     }
 
-    /// Ends the engine. False: the kernel may still write to memory it was given, `patience`
-    /// later.
-    pub(crate) fn close(self, patience: Duration) -> bool {
+    /// Ends the engine. False: after `limit` the kernel may still write to memory it was given.
+    pub(crate) fn close(self, limit: Duration) -> bool {
         match self {
-            Engine::Uring(engine) => engine.close(patience),
+            Engine::Uring(engine) => engine.close(limit),
             Engine::Mmsg(_) => true,
         }
     }
@@ -410,7 +414,7 @@ impl Engine {
 /// See `Engine::completions`.
 pub(crate) enum Completions<'a, I> {
     Uring(I),
-    Mmsg(queue::Popping<'a>),
+    Mmsg(mmsg::Popping<'a>),
 }
 
 impl<I: Iterator<Item = Completion>> Iterator for Completions<'_, I> {
@@ -428,10 +432,11 @@ impl<I: Iterator<Item = Completion>> Iterator for Completions<'_, I> {
 #[cfg(test)]
 mod tests {
     use super::Token::*;
+    use crate::ids::Slot;
 
     #[test]
     fn tokens_survive_the_trip_through_the_kernel() {
-        for token in [Receive(0), Receive(u32::MAX), Pause(7), Cancel, Wake] {
+        for token in [Receive(Slot(0)), Receive(Slot(u32::MAX)), Pause(Slot(7)), Cancel, Wakeup] {
             assert_eq!(super::Token::unpack(token.pack()), token);
         }
     }

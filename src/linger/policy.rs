@@ -193,6 +193,11 @@ impl<R: Rules> Policy<R> {
         Report { linger_us: self.lingers_us[choice], trials: self.trials, trial_ns: self.trial_ns }
     }
 
+    /// What is known at the rate of now.
+    pub fn estimates(&self) -> &Estimates {
+        &self.octaves[self.octave].estimates
+    }
+
     #[cold]
     fn meet_bound(&mut self, bound_us: u32) {
         self.other_bounds += 1;

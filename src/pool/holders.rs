@@ -1,11 +1,12 @@
-//! Who holds a buffer.
+//! Which records hold a buffer.
 
+use crate::ids::Generation;
 use crate::layout::SEGMENTS_MAX;
 use crate::record::{RINGMSG_RECORD_BUFFER, Record};
 
-/// How many records from the first on are segments of one train, each followed by the next.
+/// How many records, from the first on, are consecutive segments of one train.
 #[inline]
-fn in_a_row(records: &[Record]) -> u32 {
+fn run_length(records: &[Record]) -> u32 {
     let Some(first) = records.first() else { return 0 };
     let follow = |(record, segment): &(&Record, u32)| {
         u32::from(record.segment) == *segment
@@ -18,17 +19,17 @@ fn in_a_row(records: &[Record]) -> u32 {
     numbered.take_while(follow).count() as u32
 }
 
-/// Who holds a buffer: one bit a segment, for this generation.
+/// One bit for each segment whose record is held, in this generation.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Holders {
     segments: [u64; 2],
-    generation: u32,
+    generation: Generation,
 }
 
 impl Holders {
     /// The first `count` segments, of this generation.
     #[inline]
-    pub(super) fn new(count: u32, generation: u32) -> Self {
+    pub(super) fn new(count: u32, generation: Generation) -> Self {
         let word = |count: u32| if count >= 64 { u64::MAX } else { (1 << count) - 1 };
         let segments = match count {
             1 => [1, 0],
@@ -46,18 +47,18 @@ impl Holders {
     #[inline]
     pub(super) fn has(&self, record: &Record) -> bool {
         let place = Self::place(record.segment);
-        self.generation == record.generation
+        self.generation.0 == record.generation
             && place.is_some_and(|(word, bit)| self.segments[word] & bit != 0)
     }
 
-    /// Takes off the claims of the first of `records`, which is held, and of those of its train that
-    /// follow, as far as they are held. How many these are.
+    /// Takes off the claims of the first of `records`, which is held, and of those of its train
+    /// that follow, as far as they are held. Returns how many these are.
     #[inline(never)]
-    pub(super) fn release_in_a_row(&mut self, records: &[Record]) -> usize {
+    pub(super) fn release_run(&mut self, records: &[Record]) -> usize {
         let first = u32::from(records[0].segment);
         let held = u128::from(self.segments[0]) | u128::from(self.segments[1]) << 64;
         // From the first on, how many bits are set without a gap.
-        let count = in_a_row(records).min((held >> first).trailing_ones());
+        let count = run_length(records).min((held >> first).trailing_ones());
         let left = held & !((u128::MAX >> (SEGMENTS_MAX - count)) << first);
         self.segments = [left as u64, (left >> 64) as u64];
         count as usize
@@ -71,7 +72,7 @@ impl Holders {
     }
 
     #[inline]
-    pub(super) fn is_nobody(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.segments[0] | self.segments[1] == 0
     }
 }

@@ -1,5 +1,5 @@
-/* What programs are compiled against: values and places that never change. A difference here
- * breaks every program that exists; add lines, never change one. */
+/* The values and offsets that programs are compiled against. They never change: a difference here
+ * breaks every existing program. Add lines, and never change one. */
 #include <ringmsg.h>
 
 #define VALUE(name, value) _Static_assert((name) == (value), #name)
@@ -33,6 +33,8 @@ VALUE(RINGMSG_META_SOCKET_ERROR, 1u << 10);
 VALUE(RINGMSG_META_MARK, 1u << 11);
 VALUE(RINGMSG_META_FLOW_LABEL, 1u << 12);
 VALUE(RINGMSG_META_LOCAL_V4, 1u << 13);
+VALUE(RINGMSG_META_PRIORITY, 1u << 14);
+VALUE(RINGMSG_META_OFFENDER, 1u << 15);
 VALUE(RINGMSG_RECV_SPLIT, 1u << 0);
 VALUE(RINGMSG_RECV_POLL_FIRST, 1u << 1);
 VALUE(RINGMSG_RECV_NO_REARM, 1u << 2);
@@ -146,8 +148,16 @@ PLACE(ringmsg_metadata, hardware_timestamp_ns, 72, 8);
 PLACE(ringmsg_metadata, mark, 80, 4);
 PLACE(ringmsg_metadata, flow_label, 84, 4);
 PLACE(ringmsg_metadata, local_v4, 88, 4);
-PLACE(ringmsg_metadata, reserved, 92, 4);
-WHOLE(ringmsg_metadata, 96);
+PLACE(ringmsg_metadata, priority, 92, 4);
+PLACE(ringmsg_metadata, error_info, 96, 4);
+PLACE(ringmsg_metadata, error_data, 100, 4);
+PLACE(ringmsg_metadata, error_origin, 104, 1);
+PLACE(ringmsg_metadata, error_type, 105, 1);
+PLACE(ringmsg_metadata, error_code, 106, 1);
+PLACE(ringmsg_metadata, reserved8, 107, 1);
+PLACE(ringmsg_metadata, offender, 108, 16);
+PLACE(ringmsg_metadata, reserved, 124, 4);
+WHOLE(ringmsg_metadata, 128);
 
 PLACE(ringmsg_wait, size, 0, 4);
 PLACE(ringmsg_wait, linger_us, 4, 4);
@@ -162,7 +172,8 @@ PLACE(ringmsg_cmsg, offset, 8, 4);
 PLACE(ringmsg_cmsg, length, 12, 4);
 WHOLE(ringmsg_cmsg, 16);
 
-/* The functions' types: a pointer of the declared type takes each, or this does not compile. */
+/* The types of the functions: each is assigned to a pointer of the declared type, or this does not
+ * compile. */
 #define TYPE(result, name, ...)                     \
     extern result (*const check_##name)(__VA_ARGS__); \
     result (*const check_##name)(__VA_ARGS__) = ringmsg_##name

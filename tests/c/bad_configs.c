@@ -1,4 +1,5 @@
-/* Configurations of rings and pools that are refused, and what a ring that was granted says of itself. */
+/* Invalid configurations of rings and pools are refused, and ringmsg_ring_info reports what was
+ * granted. */
 #include "bad_input.h"
 
 static int new_ring_with(uint32_t flags)
@@ -14,7 +15,7 @@ static int new_ring_with(uint32_t flags)
     return got;
 }
 
-static void what_the_other_engine_has_no_use_for(void)
+static void the_recvmmsg_engine_refuses_task_work_flags(void)
 {
     struct ringmsg_ring_config config;
     struct ringmsg_ring *ring = NULL;
@@ -35,11 +36,11 @@ static void what_the_other_engine_has_no_use_for(void)
     OK(ringmsg_ring_info(ring, &info));
     EQUAL(info.engine, RINGMSG_ENGINE_RECVMMSG);
     EQUAL(info.flags, RINGMSG_SETUP_R_DISABLED | RINGMSG_SETUP_SINGLE_ISSUER);
-    CHECK(info.features & RINGMSG_FEATURE_MULTISHOT);
+    HAS_FLAG(info.features, RINGMSG_FEATURE_MULTISHOT);
     OK(ringmsg_ring_free(ring));
 }
 
-static void ring_configs(void)
+static void bad_ring_configs_are_refused(void)
 {
     const uint32_t known = RINGMSG_SETUP_SQPOLL | RINGMSG_SETUP_R_DISABLED | RINGMSG_SETUP_COOP_TASKRUN |
                            RINGMSG_SETUP_TASKRUN_FLAG | RINGMSG_SETUP_SINGLE_ISSUER |
@@ -100,7 +101,7 @@ static struct ringmsg_ring_info info_of(uint32_t flags, uint32_t sq, uint32_t cq
     OK(ringmsg_ring_new(&config, &ring));
     OK(ringmsg_ring_info(ring, &info));
     EQUAL(info.engine, RINGMSG_ENGINE_IO_URING);
-    CHECK(info.features & RINGMSG_FEATURE_MULTISHOT);
+    HAS_FLAG(info.features, RINGMSG_FEATURE_MULTISHOT);
     if (flags & RINGMSG_SETUP_R_DISABLED) {
         EQUAL(info.owner_thread, 0);
         OK(ringmsg_ring_enable(ring));
@@ -115,7 +116,7 @@ static struct ringmsg_ring_info info_of(uint32_t flags, uint32_t sq, uint32_t cq
     return info;
 }
 
-static void ring_info_tells_what_was_granted(void)
+static void ring_info_reports_the_granted_flags_and_sizes(void)
 {
     const uint32_t defer = RINGMSG_SETUP_DEFER_TASKRUN | RINGMSG_SETUP_SINGLE_ISSUER;
     const uint32_t coop = RINGMSG_SETUP_COOP_TASKRUN;
@@ -139,10 +140,10 @@ static void ring_info_tells_what_was_granted(void)
     EQUAL(info.cq_entries, 128);
     info = info_of(0, 0, 4);
     EQUAL(info.cq_entries, 4);
-    CHECK(info.sq_entries <= 4);
+    COMPARE(info.sq_entries, <=, 4);
 }
 
-static void pool_configs(void)
+static void bad_pool_configs_are_refused(void)
 {
     static const uint32_t bad[] = {0, 3, 300, 65536, 0x80000000};
     struct ringmsg_pool_config config;
@@ -152,30 +153,32 @@ static void pool_configs(void)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         ringmsg_pool_config_init(&config);
         config.buffers = bad[i];
-        REFUSED(ringmsg_pool_new(it.ring, &config, &pool), EINVAL);
+        REFUSED(ringmsg_pool_new(fixture.ring, &config, &pool), EINVAL);
     }
     ringmsg_pool_config_init(&config);
     config.flags = 1;
-    REFUSED(ringmsg_pool_new(it.ring, &config, &pool), EINVAL);
+    REFUSED(ringmsg_pool_new(fixture.ring, &config, &pool), EINVAL);
     for (int i = 0; i < 10; i++) {
         ringmsg_pool_config_init(&config);
         config.reserved[i] = 1;
-        REFUSED(ringmsg_pool_new(it.ring, &config, &pool), EINVAL);
+        REFUSED(ringmsg_pool_new(fixture.ring, &config, &pool), EINVAL);
     }
     for (int field = 0; field < 3; field++) {
         ringmsg_pool_config_init(&config);
         *(field == 0 ? &config.payload_capacity : field == 1 ? &config.control_capacity
                                                              : &config.name_capacity) = 0xffffffff;
-        REFUSED(ringmsg_pool_new(it.ring, &config, &pool), EINVAL);
+        REFUSED(ringmsg_pool_new(fixture.ring, &config, &pool), EINVAL);
     }
     ringmsg_pool_config_init(&config);
     config.buffers = 32768;
     config.payload_capacity = 1 << 17;
-    REFUSED(ringmsg_pool_new(it.ring, &config, &pool), EINVAL);
+    REFUSED(ringmsg_pool_new(fixture.ring, &config, &pool), EINVAL);
     CHECK(pool == NULL);
-    works_as_before();
+    check_ring_still_works();
     tear_down();
 }
 
-TESTS(TEST(ring_configs), TEST(what_the_other_engine_has_no_use_for),
-      TEST(ring_info_tells_what_was_granted), TEST(pool_configs))
+TESTS(TEST(bad_ring_configs_are_refused),
+      TEST(the_recvmmsg_engine_refuses_task_work_flags),
+      TEST(ring_info_reports_the_granted_flags_and_sizes),
+      TEST(bad_pool_configs_are_refused))

@@ -1,6 +1,6 @@
-/* What programs get wrong: each has its documented -errno and a sentence; nothing crashes, and
- * nothing is lost afterwards. What the tests of that share: a ring with a pool and a socket, and a look
- * whether it works as before. */
+/* Shared by the programs about wrong arguments: a ring with a pool and a socket, and a check that
+ * the ring still works afterwards. Every wrong call returns its documented -errno with an
+ * explanatory sentence, nothing crashes, and no datagram or buffer is lost. */
 #ifndef RINGMSG_TEST_BAD_INPUT_H
 #define RINGMSG_TEST_BAD_INPUT_H
 
@@ -10,55 +10,56 @@
 
 static struct ringmsg_record records[CAPACITY];
 
-static struct setup {
+static struct fixture {
     struct ringmsg_ring *ring;
     struct ringmsg_pool *pool;
     int receiver, sender;
-} it;
+} fixture;
 
 static void set_up(void)
 {
-    it.ring = make_ring();
-    it.receiver = bound_udp(AF_INET);
-    it.sender = sender_to(it.receiver);
-    it.pool = make_pool(it.ring, it.receiver, 16, 2048);
+    fixture.ring = make_ring();
+    fixture.receiver = bound_udp(AF_INET);
+    fixture.sender = sender_to(fixture.receiver);
+    fixture.pool = make_pool(fixture.ring, fixture.receiver, 16, 2048);
 }
 
 static void arm(void)
 {
-    OK(ringmsg_recvmsg_multishot(it.ring, it.pool, it.receiver, 0, 0, 1));
+    OK(ringmsg_recvmsg_multishot(fixture.ring, fixture.pool, fixture.receiver, 0, 0, 1));
 }
 
 static void receive(int count)
 {
     for (int i = 0; i < count; i++)
-        SYS(send(it.sender, "hello", 5, 0));
+        SYS(send(fixture.sender, "hello", 5, 0));
     for (int have = 0; have < count;)
-        have += reap_ms(it.ring, records + have, (uint32_t)(count - have), 2000);
+        have += reap_ms(fixture.ring, records + have, (uint32_t)(count - have), 2000);
 }
 
-/* After all that: data flows, no buffer is missing, every request is accounted for. */
-static void works_as_before(void)
+/* Checks after the refused calls: data flows, no buffer is missing, every request is accounted
+ * for. */
+static void check_ring_still_works(void)
 {
     struct ringmsg_record kept[CAPACITY];
     memcpy(kept, records, sizeof kept);
-    uint64_t held = stats_of(it.ring).buffers_held;
+    uint64_t held = stats_of(fixture.ring).buffers_held;
     receive(4);
     for (int i = 0; i < 4; i++) {
         EQUAL(records[i].result, 5);
         EQUAL(records[i].flags, RINGMSG_RECORD_BUFFER);
     }
-    OK(ringmsg_release(it.ring, records, 4));
-    EQUAL(stats_of(it.ring).buffers_held, held);
-    reap_nothing(it.ring, 5);
+    OK(ringmsg_release(fixture.ring, records, 4));
+    EQUAL(stats_of(fixture.ring).buffers_held, held);
+    reap_nothing(fixture.ring, 5);
     memcpy(records, kept, sizeof kept);
 }
 
 static void tear_down(void)
 {
-    OK(ringmsg_ring_free(it.ring));
-    close(it.receiver);
-    close(it.sender);
+    OK(ringmsg_ring_free(fixture.ring));
+    close(fixture.receiver);
+    close(fixture.sender);
 }
 
 __attribute__((unused)) static struct msghdr message_of(struct iovec *part)

@@ -1,4 +1,5 @@
-/* The way of a datagram, in small. */
+/* The smallest complete use of the library: one datagram is received with its payload and source,
+ * and its record is released once. */
 #include "test.h"
 
 static void one_datagram_arrives_with_payload_and_source(void)
@@ -20,19 +21,19 @@ static void one_datagram_arrives_with_payload_and_source(void)
     EQUAL(record.wire_length, 5);
     EQUAL(record.segments, 1);
     EQUAL(record.segment_size, 0);
-    CHECK(memcmp(payload_of(ring, &record), "hello", 5) == 0);
+    SAME_BYTES(payload_of(ring, &record), "hello", 5);
 
     socklen_t length;
     struct sockaddr_storage from = address_of(sender, &length);
     EQUAL(record.name_length, length);
-    CHECK(memcmp(ringmsg_pool_base(pool) + record.name_offset, &from, length) == 0);
-    CHECK(metadata.valid & RINGMSG_META_SOURCE);
+    SAME_BYTES(ringmsg_pool_base(pool) + record.name_offset, &from, length);
+    HAS_FLAG(metadata.valid, RINGMSG_META_SOURCE);
     EQUAL(metadata.source_port, ntohs(((struct sockaddr_in *)&from)->sin_port));
     OK(ringmsg_release(ring, &record, 1));
     OK(ringmsg_ring_free(ring));
 }
 
-static void release_is_once(void)
+static void a_record_is_released_only_once(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
@@ -49,4 +50,5 @@ static void release_is_once(void)
     OK(ringmsg_ring_free(ring));
 }
 
-TESTS(TEST(one_datagram_arrives_with_payload_and_source), TEST(release_is_once))
+TESTS(TEST(one_datagram_arrives_with_payload_and_source),
+      TEST(a_record_is_released_only_once))

@@ -1,8 +1,9 @@
-/* The ends of requests: each has exactly one FINAL record, whatever ended it. */
+/* Every request ends with exactly one FINAL record, whatever ended it: a cancel, the kernel, or
+ * NO_REARM. */
 #include "test.h"
 
-/* Reaps until `finals` FINAL records of `user_data` have come, releasing everything. Then
- * nothing more comes. What the last FINAL said is in `last`; the number of messages is returned. */
+/* Reaps until `finals` FINAL records of `user_data` have arrived, releases every record, and checks
+ * that no more arrive. Stores the last FINAL record in `last`; returns the number of messages. */
 static int reap_finals(struct ringmsg_ring *ring, uint64_t user_data, int finals, struct ringmsg_record *last)
 {
     struct ringmsg_record records[8];
@@ -10,7 +11,7 @@ static int reap_finals(struct ringmsg_ring *ring, uint64_t user_data, int finals
     while (seen < finals) {
         int count = reap_ms(ring, records, 8, 2000);
         if (count == 0)
-            FAIL("%d FINAL records came, not %d", seen, finals);
+            FAIL("%d FINAL records arrived, not %d", seen, finals);
         for (int i = 0; i < count; i++) {
             EQUAL(records[i].user_data, user_data);
             messages += records[i].result >= 0;
@@ -26,7 +27,7 @@ static int reap_finals(struct ringmsg_ring *ring, uint64_t user_data, int finals
     return messages;
 }
 
-/* How many datagrams wait in the socket. Takes them. */
+/* Counts the datagrams left in the socket's receive queue, by receiving them. */
 static int left_in(int fd)
 {
     char byte;
@@ -37,7 +38,7 @@ static int left_in(int fd)
     return count;
 }
 
-static void with_data_queued(void)
+static void a_cancel_with_data_queued_loses_no_datagram(void)
 {
     enum { SENT = 10 };
     struct ringmsg_ring *ring = make_ring();
@@ -62,15 +63,15 @@ static void with_data_queued(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* The kernel has ended the request, with a datagram of length zero, and nobody has looked yet. */
-static void when_the_kernel_has_ended_it_already(void)
+/* A zero-length datagram has ended the request in the kernel, and no reap has seen that yet. */
+static void a_cancel_after_the_kernel_ended_the_request_gives_one_final(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
     struct ringmsg_pool *pool = make_pool(ring, receiver, 16, 2048);
     struct ringmsg_record final;
     for (int round = 0; round < 50; round++) {
-        if (round % 2) /* under DEFER only arming completes at once */
+        if (round % 2) /* under DEFER only arming runs task work at once */
             SYS(send(sender, "", 0, 0));
         OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 1));
         if (round % 2 == 0)
@@ -85,7 +86,7 @@ static void when_the_kernel_has_ended_it_already(void)
     OK(ringmsg_ring_free(ring));
 }
 
-static void of_several_requests_with_one_user_data(void)
+static void a_cancel_ends_every_request_with_the_user_data(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receivers[2] = {bound_udp(AF_INET), bound_udp(AF_INET6)};
@@ -109,7 +110,7 @@ static void of_several_requests_with_one_user_data(void)
     OK(ringmsg_ring_free(ring));
 }
 
-static void of_a_starved_request(void)
+static void a_cancel_ends_a_starved_request(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
@@ -128,7 +129,7 @@ static void of_a_starved_request(void)
         EQUAL(reap_finals(ring, 1, 1, &final), 0);
         EQUAL(final.result, -ECANCELED);
         if (armed_starved == 0) {
-            /* One that starves from the start. */
+            /* This request is starved from the start. */
             OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 1));
             OK(ringmsg_cancel(ring, 1));
             EQUAL(reap_finals(ring, 1, 1, &final), 0);
@@ -141,7 +142,7 @@ static void of_a_starved_request(void)
     OK(ringmsg_ring_free(ring));
 }
 
-static void twice_and_of_none(void)
+static void a_second_cancel_succeeds_and_one_of_no_request_is_refused(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET);
@@ -158,8 +159,9 @@ static void twice_and_of_none(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* The reaper has some datagrams of a train; the rest comes before or with the FINAL. */
-static void in_the_middle_of_a_train(void)
+/* Some segments of a train are reaped before the cancel. The others arrive before the FINAL record
+ * or with it. */
+static void a_cancel_in_the_middle_of_a_train_delivers_the_rest(void)
 {
     enum { SEGMENT = 100, SEGMENTS = 10 };
     struct ringmsg_ring *ring = make_ring();
@@ -179,7 +181,7 @@ static void in_the_middle_of_a_train(void)
     OK(ringmsg_ring_free(ring));
 }
 
-static void of_single_shots_that_are_not_submitted(void)
+static void a_cancel_ends_a_queued_single_shot(void)
 {
     enum { QUEUED = 10 };
     struct ringmsg_ring *ring = make_ring();
@@ -189,7 +191,7 @@ static void of_single_shots_that_are_not_submitted(void)
     uint64_t enters = stats_of(ring).enters;
     for (int i = 0; i < QUEUED; i++)
         OK(ringmsg_recvmsg_once(ring, pool, receiver, 0, 0, (uint64_t)i));
-    EQUAL(stats_of(ring).enters, enters); /* not submitted, that is */
+    EQUAL(stats_of(ring).enters, enters); /* so they are queued, not submitted */
     OK(ringmsg_cancel(ring, 3));
     EQUAL(reap_finals(ring, 3, 1, &final), 0);
     EQUAL(final.result, -ECANCELED);
@@ -221,8 +223,9 @@ static void *reap_the_final(void *argument)
     return NULL;
 }
 
-/* The reaper sleeps while another thread cancels what is armed, starved, or a single-shot. */
-static void by_another_thread_wakes_the_reaper(void)
+/* The reaper sleeps while another thread cancels an armed multishot, a starved one, or a
+ * single-shot. */
+static void a_cancel_by_another_thread_wakes_the_reaper(void)
 {
     for (int state = 0; state < 3 && !is_bound(); state++) {
         struct ringmsg_ring *ring = make_ring();
@@ -243,13 +246,13 @@ static void by_another_thread_wakes_the_reaper(void)
         int64_t start = now_ns();
         OK(ringmsg_cancel(ring, 1));
         EQUAL(pthread_join(reaper, NULL), 0);
-        CHECK(now_ns() - start < 3000000000);
+        COMPARE(now_ns() - start, <, 3000000000);
         EQUAL(stats_of(ring).starvations, state == 1);
         OK(ringmsg_ring_free(ring));
     }
 }
 
-/* What NO_REARM reports instead of arming again. */
+/* Returns the FINAL record by which NO_REARM reports an end instead of arming again. */
 static struct ringmsg_record end_of_one(struct ringmsg_ring *ring, int messages)
 {
     struct ringmsg_record final;
@@ -273,7 +276,8 @@ static void no_rearm_reports_every_end(void)
     SYS(send(sender, "", 0, 0));
     EQUAL(end_of_one(ring, 1).result, 0);
 
-    /* (The other engine ends a request only if there are no buffers when it looks for one.) */
+    /* The recvmmsg engine ends a request only if it finds no buffer when it receives the next
+     * message. */
     if (!is_recvmmsg()) {
         OK(ringmsg_recvmsg_multishot(ring, small, receiver, 0, flags, 1));
         for (int i = 0; i < 3; i++)
@@ -282,8 +286,9 @@ static void no_rearm_reports_every_end(void)
         EQUAL(left_in(receiver), 1);
     }
 
-    /* The window is too narrow, though there are buffers. (Under DEFER a reap gets 33 messages at
-     * a time, with recvmmsg 64, and widens the window before the kernel misses it.) */
+    /* The window is narrower than the pool, so the kernel runs out of published buffers. (Under
+     * DEFER a reap receives 33 messages at a time, with recvmmsg 64, and widens the window before
+     * that.) */
     const int misses = !is_bound() && !is_recvmmsg();
     for (int i = 0; i < WINDOW + 1 && misses; i++)
         SYS(send(sender, "x", 1, 0));
@@ -294,7 +299,7 @@ static void no_rearm_reports_every_end(void)
     }
 
     int peer = bound_udp(AF_INET);
-    hear_nobody(peer);
+    refuse_senders(peer);
     connect_to(receiver, peer);
     OK(ringmsg_recvmsg_multishot(ring, small, receiver, 0, flags, 1));
     SYS(send(receiver, "x", 1, 0));
@@ -318,7 +323,8 @@ static void no_rearm_reports_a_full_completion_queue(void)
         SYS(send(sender, "x", 1, 0));
     OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, RINGMSG_RECV_NO_REARM, 1));
     struct ringmsg_record final;
-    if (is_recvmmsg()) { /* it stops receiving while its queue is full, and so ends nothing */
+    /* This engine stops receiving while its queue is full, so the request does not end. */
+    if (is_recvmmsg()) {
         for (int seen = 0; seen < SENT; seen++) {
             final = reap_one(ring);
             EQUAL(final.flags, RINGMSG_RECORD_BUFFER);
@@ -328,7 +334,7 @@ static void no_rearm_reports_a_full_completion_queue(void)
         return;
     }
     int received = reap_finals(ring, 1, 1, &final);
-    CHECK(received < SENT);
+    COMPARE(received, <, SENT);
     EQUAL(received + left_in(receiver), SENT);
     EQUAL(final.result, 1);
     EQUAL(final.flags, RINGMSG_RECORD_BUFFER | RINGMSG_RECORD_FINAL);
@@ -342,30 +348,30 @@ static void a_pool_in_use_is_not_freed(void)
     struct ringmsg_pool *pool = make_pool(ring, receiver, 1, 2048);
     struct ringmsg_record record, final;
     OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 1));
-    REFUSED(ringmsg_pool_free(pool), EBUSY); /* armed */
+    REFUSED(ringmsg_pool_free(pool), EBUSY); /* the request is armed */
     SYS(send(sender, "x", 1, 0));
     record = reap_one(ring);
     SYS(send(sender, "x", 1, 0));
     reap_nothing(ring, 10);
-    REFUSED(ringmsg_pool_free(pool), EBUSY); /* starved */
+    REFUSED(ringmsg_pool_free(pool), EBUSY); /* the request is starved */
     OK(ringmsg_cancel(ring, 1));
-    REFUSED(ringmsg_pool_free(pool), EBUSY); /* its FINAL is on the way */
+    REFUSED(ringmsg_pool_free(pool), EBUSY); /* the FINAL record is not reaped yet */
     EQUAL(reap_finals(ring, 1, 1, &final), 0);
-    REFUSED(ringmsg_pool_free(pool), EBUSY); /* held */
+    REFUSED(ringmsg_pool_free(pool), EBUSY); /* a record is held */
     OK(ringmsg_release(ring, &record, 1));
     OK(ringmsg_recvmsg_once(ring, pool, receiver, 0, 0, 2));
     REFUSED(ringmsg_pool_free(pool), EBUSY); /* a single-shot is queued */
     record = reap_one(ring);
     EQUAL(record.flags, RINGMSG_RECORD_BUFFER | RINGMSG_RECORD_FINAL);
-    REFUSED(ringmsg_pool_free(pool), EBUSY); /* held by it */
+    REFUSED(ringmsg_pool_free(pool), EBUSY); /* a single-shot's record is held */
     OK(ringmsg_release(ring, &record, 1));
     OK(ringmsg_pool_free(pool));
     REFUSED(ringmsg_pool_free(pool), EINVAL);
     OK(ringmsg_ring_free(ring));
 }
 
-/* Slots, buffers and descriptors go round. */
-static void over_and_over(void)
+/* Slots, buffers and descriptors are reused. */
+static void repeated_arming_and_cancelling_leaks_nothing(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver), before = open_descriptors();
@@ -391,9 +397,15 @@ static void over_and_over(void)
     OK(ringmsg_ring_free(ring));
 }
 
-TESTS(TEST(with_data_queued), TEST(when_the_kernel_has_ended_it_already),
-      TEST(of_several_requests_with_one_user_data), TEST(of_a_starved_request), TEST(twice_and_of_none),
-      TEST(in_the_middle_of_a_train), TEST(of_single_shots_that_are_not_submitted),
-      TEST(by_another_thread_wakes_the_reaper), TEST(no_rearm_reports_every_end),
+TESTS(TEST(a_cancel_with_data_queued_loses_no_datagram),
+      TEST(a_cancel_after_the_kernel_ended_the_request_gives_one_final),
+      TEST(a_cancel_ends_every_request_with_the_user_data),
+      TEST(a_cancel_ends_a_starved_request),
+      TEST(a_second_cancel_succeeds_and_one_of_no_request_is_refused),
+      TEST(a_cancel_in_the_middle_of_a_train_delivers_the_rest),
+      TEST(a_cancel_ends_a_queued_single_shot),
+      TEST(a_cancel_by_another_thread_wakes_the_reaper),
+      TEST(no_rearm_reports_every_end),
       TEST(no_rearm_reports_a_full_completion_queue),
-      TEST(a_pool_in_use_is_not_freed), TEST(over_and_over))
+      TEST(a_pool_in_use_is_not_freed),
+      TEST(repeated_arming_and_cancelling_leaks_nothing))

@@ -1,4 +1,5 @@
-/* Switching control messages on, making room for them, stepping through them. */
+/* ringmsg_socket_enable turns socket options on, pool sizing leaves room for their control
+ * messages, and ringmsg_control_next and ringmsg_control_decode read any byte sequence safely. */
 #include "test.h"
 
 #include <linux/if_packet.h>
@@ -53,20 +54,21 @@ static void check_switches(int family, const struct switches *switches, size_t c
         EQUAL(ringmsg_socket_enable(fd, RINGMSG_META_SOURCE), 0);
         EQUAL(option_of(fd, switches[i].level, switches[i].option), 0);
         EQUAL(ringmsg_socket_enable(fd, switches[i].metadata), 0);
-        CHECK(option_of(fd, switches[i].level, switches[i].option) > 0);
-        EQUAL(ringmsg_socket_enable(fd, switches[i].metadata), 0); /* again: no harm */
+        COMPARE(option_of(fd, switches[i].level, switches[i].option), >, 0);
+        EQUAL(ringmsg_socket_enable(fd, switches[i].metadata), 0); /* a second call succeeds */
         close(fd);
     }
 }
 
-static void each_bit_switches_its_option_on(void)
+static void each_metadata_bit_enables_its_socket_option(void)
 {
     check_switches(AF_INET, v4_switches, COUNT(v4_switches));
-    check_switches(AF_INET6, v4_switches, COUNT(v4_switches)); /* for mapped addresses */
+    /* An IPv6 socket needs these for v4-mapped addresses. */
+    check_switches(AF_INET6, v4_switches, COUNT(v4_switches));
     check_switches(AF_INET6, v6_switches, COUNT(v6_switches));
 }
 
-static void timestamping_keeps_what_is_set(void)
+static void enabling_timestamps_keeps_the_flags_already_set(void)
 {
     int fd = bound_udp(AF_INET), had = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_OPT_TSONLY;
     set_int(fd, SOL_SOCKET, SO_TIMESTAMPING, had);
@@ -78,8 +80,8 @@ static void timestamping_keeps_what_is_set(void)
     EQUAL(option_of(fd, SOL_SOCKET, SO_TIMESTAMPING), had);
 }
 
-/* What fails comes late in the library's list, so that something must be undone. */
-static void all_or_nothing(void)
+/* The option that fails comes late in the library's list, so earlier ones must be undone. */
+static void a_failing_enable_changes_no_option(void)
 {
     int udp = bound_udp(AF_INET), tcp = (int)SYS(socket(AF_INET, SOCK_STREAM, 0));
     int local = (int)SYS(socket(AF_UNIX, SOCK_DGRAM, 0));
@@ -87,21 +89,21 @@ static void all_or_nothing(void)
                     RINGMSG_META_DROPPED | RINGMSG_META_SOFTWARE_TIMESTAMP | RINGMSG_META_DESTINATION_PORT;
     set_int(udp, SOL_IP, IP_RECVTOS, 1);
     set_int(udp, SOL_SOCKET, SO_TIMESTAMPING, SOF_TIMESTAMPING_RX_SOFTWARE);
-    CHECK(ringmsg_socket_enable(udp, most | RINGMSG_META_FLOW_LABEL) < 0);
+    COMPARE(ringmsg_socket_enable(udp, most | RINGMSG_META_FLOW_LABEL), <, 0);
     EQUAL(option_of(udp, SOL_IP, IP_PKTINFO), 0);
     EQUAL(option_of(udp, SOL_IP, IP_RECVTOS), 1);
     EQUAL(option_of(udp, SOL_IP, IP_RECVTTL), 0);
     EQUAL(option_of(udp, SOL_IP, IP_RECVORIGDSTADDR), 0);
     EQUAL(option_of(udp, SOL_SOCKET, SO_RXQ_OVFL), 0);
     EQUAL(option_of(udp, SOL_SOCKET, SO_TIMESTAMPING), SOF_TIMESTAMPING_RX_SOFTWARE);
-    CHECK(ringmsg_socket_enable(tcp, most | RINGMSG_META_SEGMENT_SIZE) < 0);
+    COMPARE(ringmsg_socket_enable(tcp, most | RINGMSG_META_SEGMENT_SIZE), <, 0);
     EQUAL(option_of(tcp, SOL_IP, IP_RECVTOS), 0);
     EQUAL(option_of(tcp, SOL_IP, IP_PKTINFO), 0);
     REFUSED(ringmsg_socket_enable(local, RINGMSG_META_DROPPED | RINGMSG_META_HOP_LIMIT), EOPNOTSUPP);
     EQUAL(option_of(local, SOL_SOCKET, SO_RXQ_OVFL), 0);
     OK(ringmsg_socket_enable(local, RINGMSG_META_DROPPED));
     EQUAL(option_of(local, SOL_SOCKET, SO_RXQ_OVFL), 1);
-    REFUSED(ringmsg_socket_enable(udp, RINGMSG_META_DROPPED | 1u << 14), EINVAL);
+    REFUSED(ringmsg_socket_enable(udp, RINGMSG_META_DROPPED | 1u << 16), EINVAL);
     EQUAL(option_of(udp, SOL_SOCKET, SO_RXQ_OVFL), 0);
 
     int pipes[2];
@@ -113,7 +115,7 @@ static void all_or_nothing(void)
 
 /* --- room for other kinds of sockets ----------------------------------------------------- */
 
-/* One record that is not cut, in a pool sized for the socket. */
+/* Receives one record, untruncated, into a pool sized for the socket. */
 static void receive_whole(int receiver)
 {
     struct ringmsg_ring *ring = make_ring();
@@ -122,7 +124,7 @@ static void receive_whole(int receiver)
     if (record.result < 0)
         FAIL("%s", ringmsg_strerror(record.result));
     EQUAL(record.flags, RINGMSG_RECORD_BUFFER);
-    CHECK(record.control_length > 0);
+    COMPARE(record.control_length, >, 0);
     OK(ringmsg_ring_free(ring));
 }
 
@@ -132,7 +134,9 @@ static void packet_information_of_netlink_sockets_fits(void)
     struct {
         struct nlmsghdr header;
         char body[16];
-    } ask = {.header = {.nlmsg_len = sizeof ask, .nlmsg_type = 18 /* RTM_GETLINK */, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP}};
+    } ask = {.header = {.nlmsg_len = sizeof ask,
+                        .nlmsg_type = 18 /* RTM_GETLINK */,
+                        .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP}};
     set_int(fd, SOL_NETLINK, NETLINK_PKTINFO, 1);
     set_int(fd, SOL_SOCKET, SO_PASSCRED, 1);
     SYS(send(fd, &ask, sizeof ask, 0));
@@ -143,7 +147,7 @@ static void auxiliary_data_of_packet_sockets_fits(void)
 {
     int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, htons(ETH_P_ALL)), other = bound_udp(AF_INET);
     if (fd < 0) {
-        printf("(skipped: a packet socket: %s)\n", strerror(errno));
+        printf("(skipped %s: no packet socket: %s)\n", test_name, strerror(errno));
         return;
     }
     set_int(fd, SOL_PACKET, PACKET_AUXDATA, 1);
@@ -154,7 +158,7 @@ static void auxiliary_data_of_packet_sockets_fits(void)
 
 /* --- slices ------------------------------------------------------------------------------ */
 
-/* A slice, written message by message, at an odd address. */
+/* A control slice at an odd address, which add() extends by one message. */
 static uint8_t slice_space[513];
 static uint8_t *const slice = slice_space + 1;
 static size_t slice_length;
@@ -179,8 +183,8 @@ static struct ringmsg_metadata decode(void)
     return m;
 }
 
-/* Unknown ones, known numbers at other levels, and messages too short for their type. */
-static void what_is_not_understood_is_stepped_over(void)
+/* Unknown types, known types at other levels, and messages too short for their type. */
+static void unknown_and_short_control_messages_are_skipped(void)
 {
     static const uint8_t zeros[64];
     slice_length = 0;
@@ -194,16 +198,16 @@ static void what_is_not_understood_is_stepped_over(void)
     add(SOL_IP, IP_TOS, zeros, 0);
     add(SOL_SOCKET, 999, zeros, 0);
     struct ringmsg_metadata m = decode(), none = {0};
-    CHECK(memcmp(&m, &none, sizeof m) == 0);
+    SAME_BYTES(&m, &none, sizeof m);
     add(SOL_IP, IP_TOS, &(uint8_t){0xb9}, 1);
     EQUAL(decode().valid, RINGMSG_META_TRAFFIC_CLASS);
     EQUAL(decode().traffic_class, 0xb9);
 }
 
-static void widths_vary(void)
+static void control_messages_are_decoded_in_every_width(void)
 {
     slice_length = 0;
-    add(SOL_IP, IP_TOS, &(int){0x2e}, 4); /* four bytes on some kernels */
+    add(SOL_IP, IP_TOS, &(int){0x2e}, 4); /* some kernels send four bytes */
     add(SOL_UDP, UDP_GRO, &(int){70000}, 4);
     EQUAL(decode().traffic_class, 0x2e);
     EQUAL(decode().segment_size, 70000);
@@ -214,7 +218,7 @@ static void widths_vary(void)
     EQUAL(decode().hardware_timestamp_ns, 1700000000123456789);
 }
 
-static void malformed_slices_are_refused_and_change_nothing(void)
+static void malformed_control_messages_are_refused_and_change_nothing(void)
 {
     static const size_t impossible[] = {0, 1, CMSG_LEN(0) - 1, 1000, SIZE_MAX, SIZE_MAX - 7};
     for (size_t i = 0; i < COUNT(impossible); i++) {
@@ -227,18 +231,18 @@ static void malformed_slices_are_refused_and_change_nothing(void)
         memset(&m, 0x77, sizeof m);
         before = m;
         REFUSED(ringmsg_control_decode(slice, slice_length, &m), EBADMSG);
-        CHECK(memcmp(&m, &before, sizeof m) == 0);
+        SAME_BYTES(&m, &before, sizeof m);
         struct ringmsg_cmsg cursor = {0};
         EQUAL(ringmsg_control_next(slice, slice_length, &cursor), 1);
         EQUAL(cursor.length, 4);
         struct ringmsg_cmsg at = cursor;
         REFUSED(ringmsg_control_next(slice, slice_length, &cursor), EBADMSG);
-        CHECK(memcmp(&cursor, &at, sizeof at) == 0);
+        SAME_BYTES(&cursor, &at, sizeof at);
     }
 }
 
-/* As the kernel writes them: the last without padding, or with too few bytes for a header. */
-static void ends_of_slices(void)
+/* The kernel may end a slice without padding, or with fewer bytes than a header. */
+static void the_last_control_message_may_lack_its_padding(void)
 {
     slice_length = 0;
     add(SOL_IP, IP_TTL, &(int){64}, 4);
@@ -263,8 +267,8 @@ static void ends_of_slices(void)
     REFUSED(ringmsg_control_decode(slice, 24, NULL), EINVAL);
 }
 
-/* A cursor that no call left behind reads nothing outside the slice. */
-static void wild_cursors_are_harmless(void)
+/* A cursor that no earlier call produced must not read outside the slice. */
+static void a_forged_cursor_reads_nothing_outside_the_slice(void)
 {
     slice_length = 0;
     add(SOL_IP, IP_TTL, &(int){64}, 4);
@@ -276,7 +280,13 @@ static void wild_cursors_are_harmless(void)
     }
 }
 
-TESTS(TEST(each_bit_switches_its_option_on), TEST(timestamping_keeps_what_is_set), TEST(all_or_nothing),
-      TEST(packet_information_of_netlink_sockets_fits), TEST(auxiliary_data_of_packet_sockets_fits),
-      TEST(what_is_not_understood_is_stepped_over), TEST(widths_vary),
-      TEST(malformed_slices_are_refused_and_change_nothing), TEST(ends_of_slices), TEST(wild_cursors_are_harmless))
+TESTS(TEST(each_metadata_bit_enables_its_socket_option),
+      TEST(enabling_timestamps_keeps_the_flags_already_set),
+      TEST(a_failing_enable_changes_no_option),
+      TEST(packet_information_of_netlink_sockets_fits),
+      TEST(auxiliary_data_of_packet_sockets_fits),
+      TEST(unknown_and_short_control_messages_are_skipped),
+      TEST(control_messages_are_decoded_in_every_width),
+      TEST(malformed_control_messages_are_refused_and_change_nothing),
+      TEST(the_last_control_message_may_lack_its_padding),
+      TEST(a_forged_cursor_reads_nothing_outside_the_slice))

@@ -1,5 +1,5 @@
-/* The end of a ring: from any thread, with requests armed, records held and a reap asleep.
- * Nothing may leak, and the kernel may not write to memory that is no longer the ring's. */
+/* Any thread can free a ring, with requests armed, records held and a reap asleep. Nothing leaks,
+ * and the kernel does not write to memory that the ring has unmapped. */
 #include "test.h"
 
 #include <sys/prctl.h>
@@ -7,7 +7,7 @@
 #define BUFFERS 16
 #define BURST 8
 
-static struct setup {
+static struct fixture {
     struct ringmsg_ring *ring;
     struct ringmsg_pool *pool;
     int receiver, sender;
@@ -18,7 +18,7 @@ static struct setup {
     char payload[64];
     struct iovec part;
     struct msghdr message;
-} it;
+} fixture;
 
 static pthread_t start(void *(*run)(void *))
 {
@@ -27,7 +27,7 @@ static pthread_t start(void *(*run)(void *))
     return thread;
 }
 
-/* A socket on this port of loopback, 0 any. */
+/* Makes a socket bound to this port of loopback; 0: any port. */
 static int bound_to(uint16_t port)
 {
     int fd = (int)SYS(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -40,64 +40,64 @@ static int bound_to(uint16_t port)
 static void send_burst(void)
 {
     for (int i = 0; i < BURST; i++)
-        send(it.sender, "hello", 5, 0); /* refused once the port is gone */
+        send(fixture.sender, "hello", 5, 0); /* refused once the port is closed */
 }
 
-/* A ring with a multishot request, single-shots of both forms on a quiet socket, and held
- * records, in the calling thread. */
+/* Makes a ring with a multishot request, single-shots of both kinds on a socket without traffic,
+ * and held records, in the calling thread. */
 static void set_up(int single_shots)
 {
     socklen_t length;
-    it.ring = make_ring();
-    it.receiver = bound_to(0);
-    struct sockaddr_storage address = address_of(it.receiver, &length);
-    it.port = ((struct sockaddr_in *)&address)->sin_port;
-    it.sender = sender_to(it.receiver);
-    it.pool = make_pool(it.ring, it.receiver, BUFFERS, 2048);
-    it.base = (uint8_t *)(uintptr_t)ringmsg_pool_base(it.pool);
-    it.size = ringmsg_pool_size(it.pool);
-    OK(ringmsg_recvmsg_multishot(it.ring, it.pool, it.receiver, 0, 0, 1));
+    fixture.ring = make_ring();
+    fixture.receiver = bound_to(0);
+    struct sockaddr_storage address = address_of(fixture.receiver, &length);
+    fixture.port = ((struct sockaddr_in *)&address)->sin_port;
+    fixture.sender = sender_to(fixture.receiver);
+    fixture.pool = make_pool(fixture.ring, fixture.receiver, BUFFERS, 2048);
+    fixture.base = (uint8_t *)(uintptr_t)ringmsg_pool_base(fixture.pool);
+    fixture.size = ringmsg_pool_size(fixture.pool);
+    OK(ringmsg_recvmsg_multishot(fixture.ring, fixture.pool, fixture.receiver, 0, 0, 1));
     if (single_shots) {
         int quiet = bound_udp(AF_INET);
-        it.part = (struct iovec){it.payload, sizeof it.payload};
-        it.message = (struct msghdr){.msg_iov = &it.part, .msg_iovlen = 1};
-        OK(ringmsg_recvmsg(it.ring, quiet, &it.message, 0, 0, 2));
-        OK(ringmsg_recvmsg_once(it.ring, make_pool(it.ring, quiet, 4, 2048), quiet, 0, 0, 3));
+        fixture.part = (struct iovec){fixture.payload, sizeof fixture.payload};
+        fixture.message = (struct msghdr){.msg_iov = &fixture.part, .msg_iovlen = 1};
+        OK(ringmsg_recvmsg(fixture.ring, quiet, &fixture.message, 0, 0, 2));
+        OK(ringmsg_recvmsg_once(fixture.ring, make_pool(fixture.ring, quiet, 4, 2048), quiet, 0, 0, 3));
         close(quiet);
     }
     send_burst();
     for (int have = 0; have < BURST;)
-        have += reap_ms(it.ring, it.held + have, (uint32_t)(BURST - have), 2000);
+        have += reap_ms(fixture.ring, fixture.held + have, (uint32_t)(BURST - have), 2000);
 }
 
-/* The ring is gone: the port is free at once, and nothing is written where the pool was,
- * although somebody sends. */
-static void nothing_is_left(void)
+/* Checks that the port is free at once, and that the kernel writes nothing where the pool was
+ * although datagrams arrive. */
+static void check_nothing_is_left(void)
 {
-    close(it.receiver);
-    int again = bound_to(it.port);
-    uint8_t *mine = mmap(it.base, it.size, PROT_READ | PROT_WRITE,
+    close(fixture.receiver);
+    int again = bound_to(fixture.port);
+    uint8_t *mine = mmap(fixture.base, fixture.size, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (mine == MAP_FAILED)
         FAIL("the pool is still mapped: %s", strerror(errno));
-    CHECK(mine == it.base);
-    memset(mine, 0xA5, it.size);
-    memset(it.payload, 0x5A, sizeof it.payload);
+    CHECK(mine == fixture.base);
+    memset(mine, 0xA5, fixture.size);
+    memset(fixture.payload, 0x5A, sizeof fixture.payload);
     for (int round = 0; round < 3; round++) {
         send_burst();
         sleep_ms(10);
     }
-    for (size_t at = 0; at < it.size; at++)
+    for (size_t at = 0; at < fixture.size; at++)
         if (mine[at] != 0xA5)
-            FAIL("byte %zu of the old pool was written", at);
-    for (size_t at = 0; at < sizeof it.payload; at++)
-        EQUAL(it.payload[at], 0x5A);
-    munmap(mine, it.size);
+            FAIL("the kernel wrote to byte %zu of the unmapped pool", at);
+    for (size_t at = 0; at < sizeof fixture.payload; at++)
+        EQUAL(fixture.payload[at], 0x5A);
+    munmap(mine, fixture.size);
     close(again);
-    close(it.sender);
+    close(fixture.sender);
 }
 
-/* How many mappings this process has. */
+/* Counts the mappings of this process. */
 static int mappings(void)
 {
     FILE *maps = fopen("/proc/self/maps", "r");
@@ -120,33 +120,33 @@ static long resident_kib(void)
 
 /* --- by the owner ------------------------------------------------------------------------ */
 
-static void by_the_owner_with_requests_armed_and_records_held(void)
+static void the_owner_frees_with_requests_armed_and_records_held(void)
 {
     set_up(0);
-    EQUAL(ringmsg_ring_free(it.ring), 0);
-    nothing_is_left();
+    EQUAL(ringmsg_ring_free(fixture.ring), 0);
+    check_nothing_is_left();
     set_up(1);
-    send_burst(); /* and datagrams not reaped */
-    EQUAL(ringmsg_ring_free(it.ring), 0);
-    nothing_is_left();
+    send_burst(); /* datagrams that are not reaped */
+    EQUAL(ringmsg_ring_free(fixture.ring), 0);
+    check_nothing_is_left();
 }
 
-/* With every buffer held the request is starved: it is in no kernel. */
-static void with_a_starved_request(void)
+/* With every buffer held the request is starved, so the kernel has no request to cancel. */
+static void a_ring_with_a_starved_request_is_freed(void)
 {
     set_up(0);
     struct ringmsg_record more[BUFFERS];
     send_burst();
     send_burst();
     for (int have = 0; have < BUFFERS - BURST;)
-        have += reap_ms(it.ring, more, BUFFERS, 2000);
-    reap_nothing(it.ring, 20);
-    EQUAL(stats_of(it.ring).starvations, 1);
-    EQUAL(ringmsg_ring_free(it.ring), 0);
-    nothing_is_left();
+        have += reap_ms(fixture.ring, more, BUFFERS, 2000);
+    reap_nothing(fixture.ring, 20);
+    EQUAL(stats_of(fixture.ring).starvations, 1);
+    EQUAL(ringmsg_ring_free(fixture.ring), 0);
+    check_nothing_is_left();
 }
 
-static void null_and_twice(void)
+static void freeing_null_succeeds_and_freeing_twice_is_refused(void)
 {
     EQUAL(ringmsg_ring_free(NULL), 0);
     struct ringmsg_ring *ring = make_ring();
@@ -164,11 +164,11 @@ static void *own_and_reap(void *unused)
     (void)unused;
     set_up(1);
     set_up_done = 1;
-    answer = ringmsg_reap(it.ring, &record, NULL, 1, NULL);
+    answer = ringmsg_reap(fixture.ring, &record, NULL, 1, NULL);
     return NULL;
 }
 
-static void while_the_owner_sleeps_in_reap(void)
+static void ring_free_ends_a_sleeping_reap(void)
 {
     for (int round = 0; round < 4; round++) {
         set_up_done = answer = 0;
@@ -176,14 +176,14 @@ static void while_the_owner_sleeps_in_reap(void)
         while (!set_up_done)
             sleep_ms(1);
         sleep_ms(round * 2);
-        EQUAL(ringmsg_ring_free(it.ring), 0);
+        EQUAL(ringmsg_ring_free(fixture.ring), 0);
         pthread_join(owner, NULL);
         EQUAL(answer, -ECANCELED);
-        nothing_is_left();
+        check_nothing_is_left();
     }
 }
 
-static void *own_and_linger_on(void *unused)
+static void *own_until_may_exit(void *unused)
 {
     (void)unused;
     set_up(1);
@@ -193,36 +193,36 @@ static void *own_and_linger_on(void *unused)
     return NULL;
 }
 
-static void while_the_owner_does_something_else(void)
+static void another_thread_frees_while_the_owner_is_busy(void)
 {
     for (int round = 0; round < 4; round++) {
         set_up_done = may_exit = 0;
-        pthread_t owner = start(own_and_linger_on);
+        pthread_t owner = start(own_until_may_exit);
         while (!set_up_done)
             sleep_ms(1);
-        EQUAL(ringmsg_ring_free(it.ring), 0);
-        nothing_is_left();
+        EQUAL(ringmsg_ring_free(fixture.ring), 0);
+        check_nothing_is_left();
         may_exit = 1;
         pthread_join(owner, NULL);
     }
 }
 
-static void after_the_owners_exit(void)
+static void another_thread_frees_after_the_owners_exit(void)
 {
     may_exit = 1;
     for (int round = 0; round < 4; round++) {
         struct ringmsg_record record;
         struct ringmsg_wait wait = wait_ms(20);
-        pthread_join(start(own_and_linger_on), NULL);
+        pthread_join(start(own_until_may_exit), NULL);
         if (is_bound())
-            REFUSED(ringmsg_reap(it.ring, &record, NULL, 1, &wait), EOWNERDEAD);
-        EQUAL(ringmsg_ring_free(it.ring), 0);
-        nothing_is_left();
+            REFUSED(ringmsg_reap(fixture.ring, &record, NULL, 1, &wait), EOWNERDEAD);
+        EQUAL(ringmsg_ring_free(fixture.ring), 0);
+        check_nothing_is_left();
     }
 }
 
-/* Only a blocking reap may be met: what comes after ring_free has begun would be undefined. */
-static void while_the_owner_sleeps_under_traffic(void)
+/* The reap must have begun before ring_free: one that begins later is undefined. */
+static void ring_free_ends_a_reap_under_traffic(void)
 {
     for (int round = 0; round < 8; round++) {
         set_up_done = answer = 0;
@@ -230,17 +230,17 @@ static void while_the_owner_sleeps_under_traffic(void)
         while (!set_up_done)
             sleep_ms(1);
         sleep_ms(5);
-        send(it.sender, "x", 1, 0); /* the reap may return it, or -ECANCELED */
-        EQUAL(ringmsg_ring_free(it.ring), 0);
+        send(fixture.sender, "x", 1, 0); /* the reap returns it, or -ECANCELED */
+        EQUAL(ringmsg_ring_free(fixture.ring), 0);
         pthread_join(owner, NULL);
         CHECK(answer == 1 || answer == -ECANCELED);
-        nothing_is_left();
+        check_nothing_is_left();
     }
 }
 
 /* --- with a forked child ----------------------------------------------------------------- */
 
-/* A child that never calls the library, and has only what fork gave it. */
+/* Forks a child that never calls the library and has only what it inherited. */
 static pid_t forked(void)
 {
     int ready[2];
@@ -249,10 +249,10 @@ static pid_t forked(void)
     SYS(pipe(ready));
     pid_t child = (pid_t)SYS(fork());
     if (child == 0) {
-        /* Not to outlive a test that fails, nor keep its output open; and the program's own copy
-         * of its socket would keep the port. */
+        /* The child must not outlive a failing test nor keep its output open. Its copy of the
+         * socket would keep the port bound. */
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        close(it.receiver), close(1), close(2);
+        close(fixture.receiver), close(1), close(2);
         SYS(write(ready[1], "x", 1));
         for (;;)
             pause();
@@ -268,13 +268,13 @@ static void reap_child(pid_t child)
     waitpid(child, NULL, 0);
 }
 
-static void with_a_forked_child_alive(void)
+static void a_forked_child_keeps_nothing_of_the_ring_alive(void)
 {
     set_up(1);
     pid_t child = forked();
     sleep_ms(20);
-    EQUAL(ringmsg_ring_free(it.ring), 0);
-    nothing_is_left();
+    EQUAL(ringmsg_ring_free(fixture.ring), 0);
+    check_nothing_is_left();
     reap_child(child);
 
     set_up_done = answer = 0;
@@ -283,16 +283,16 @@ static void with_a_forked_child_alive(void)
         sleep_ms(1);
     child = forked();
     sleep_ms(20);
-    EQUAL(ringmsg_ring_free(it.ring), 0);
+    EQUAL(ringmsg_ring_free(fixture.ring), 0);
     pthread_join(owner, NULL);
     EQUAL(answer, -ECANCELED);
-    nothing_is_left();
+    check_nothing_is_left();
     reap_child(child);
 }
 
-/* --- again and again --------------------------------------------------------------------- */
+/* --- repetition --------------------------------------------------------------------------- */
 
-static void a_thousand_rings_leave_nothing(void)
+static void a_thousand_rings_leak_nothing(void)
 {
     int descriptors = 0, maps = 0;
     long resident = 0;
@@ -314,63 +314,68 @@ static void a_thousand_rings_leave_nothing(void)
     EQUAL(open_descriptors(), descriptors);
     if (COUNTS_MEMORY) {
         EQUAL(mappings(), maps);
-        CHECK(resident_kib() < resident + 512);
+        COMPARE(resident_kib(), <, resident + 512);
     }
 }
 
-static void the_ends_of_other_tests_leave_nothing(void)
+static void repeated_teardowns_leak_nothing(void)
 {
     int descriptors = open_descriptors(), maps;
-    by_the_owner_with_requests_armed_and_records_held();
+    the_owner_frees_with_requests_armed_and_records_held();
     may_exit = 1;
-    pthread_join(start(own_and_linger_on), NULL); /* the first thread's stack stays mapped */
-    EQUAL(ringmsg_ring_free(it.ring), 0);
-    nothing_is_left();
+    pthread_join(start(own_until_may_exit), NULL); /* the stack of the first thread stays mapped */
+    EQUAL(ringmsg_ring_free(fixture.ring), 0);
+    check_nothing_is_left();
     maps = mappings();
     for (int round = 0; round < 5; round++) {
-        by_the_owner_with_requests_armed_and_records_held();
-        pthread_join(start(own_and_linger_on), NULL);
-        EQUAL(ringmsg_ring_free(it.ring), 0);
-        nothing_is_left();
+        the_owner_frees_with_requests_armed_and_records_held();
+        pthread_join(start(own_until_may_exit), NULL);
+        EQUAL(ringmsg_ring_free(fixture.ring), 0);
+        check_nothing_is_left();
     }
     EQUAL(open_descriptors(), descriptors);
     if (COUNTS_MEMORY)
-        CHECK(mappings() <= maps);
+        COMPARE(mappings(), <=, maps);
 }
 
-/* A ring that was never enabled, and one whose pool nobody used. */
-static void unused_rings(void)
+/* One ring was never enabled, the other has a pool without a request. */
+static void unused_rings_are_freed(void)
 {
     int descriptors = open_descriptors();
     struct ringmsg_ring *ring = make_ring_with(RINGMSG_SETUP_R_DISABLED, 0);
-    it.receiver = bound_udp(AF_INET);
-    make_pool(ring, it.receiver, 4, 2048);
+    fixture.receiver = bound_udp(AF_INET);
+    make_pool(ring, fixture.receiver, 4, 2048);
     OK(ringmsg_ring_fd(ring));
     EQUAL(ringmsg_ring_free(ring), 0);
     ring = make_ring();
-    make_pool(ring, it.receiver, 4, 2048);
+    make_pool(ring, fixture.receiver, 4, 2048);
     EQUAL(ringmsg_ring_free(ring), 0);
-    close(it.receiver);
+    close(fixture.receiver);
     EQUAL(open_descriptors(), descriptors);
 }
 
 static void *make_disabled(void *unused)
 {
     (void)unused;
-    it.ring = make_ring_with(RINGMSG_SETUP_R_DISABLED, 0);
+    fixture.ring = make_ring_with(RINGMSG_SETUP_R_DISABLED, 0);
     return NULL;
 }
 
-static void made_by_a_thread_that_is_gone(void)
+static void a_disabled_ring_of_an_exited_thread_is_freed(void)
 {
     pthread_join(start(make_disabled), NULL);
-    EQUAL(ringmsg_ring_free(it.ring), 0);
+    EQUAL(ringmsg_ring_free(fixture.ring), 0);
 }
 
-TESTS(TEST_SQPOLL_TOO(by_the_owner_with_requests_armed_and_records_held),
-      TEST(with_a_starved_request), TEST(null_and_twice),
-      TEST_SQPOLL_TOO(while_the_owner_sleeps_in_reap), TEST(while_the_owner_does_something_else),
-      TEST_SQPOLL_TOO(after_the_owners_exit), TEST(while_the_owner_sleeps_under_traffic),
-      TEST_SQPOLL_TOO(with_a_forked_child_alive), TEST(a_thousand_rings_leave_nothing),
-      TEST(the_ends_of_other_tests_leave_nothing), TEST(unused_rings),
-      TEST(made_by_a_thread_that_is_gone))
+TESTS(TEST_SQPOLL_TOO(the_owner_frees_with_requests_armed_and_records_held),
+      TEST(a_ring_with_a_starved_request_is_freed),
+      TEST(freeing_null_succeeds_and_freeing_twice_is_refused),
+      TEST_SQPOLL_TOO(ring_free_ends_a_sleeping_reap),
+      TEST(another_thread_frees_while_the_owner_is_busy),
+      TEST_SQPOLL_TOO(another_thread_frees_after_the_owners_exit),
+      TEST(ring_free_ends_a_reap_under_traffic),
+      TEST_SQPOLL_TOO(a_forked_child_keeps_nothing_of_the_ring_alive),
+      TEST(a_thousand_rings_leak_nothing),
+      TEST(repeated_teardowns_leak_nothing),
+      TEST(unused_rings_are_freed),
+      TEST(a_disabled_ring_of_an_exited_thread_is_freed))

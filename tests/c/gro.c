@@ -1,7 +1,8 @@
-/* GRO trains: whole and split, longer than the array, longer than the buffer. */
+/* GRO trains are delivered whole or, with RINGMSG_RECV_SPLIT, as one record per segment, also if a
+ * train is longer than the array or than the buffer. */
 #include "test.h"
 
-/* A receiver with GRO on, a sender, a ring and a pool, and a multishot with these flags. */
+/* A ring with a pool and a multishot with these flags, on a receiver with GRO on; and a sender. */
 struct gro {
     struct ringmsg_ring *ring;
     struct ringmsg_pool *pool;
@@ -19,7 +20,7 @@ static struct gro set_up(int family, uint32_t flags, uint32_t buffers, uint32_t 
     return g;
 }
 
-/* Sends one train whose bytes tell their place in it. */
+/* Sends one train in which each byte depends on its position. */
 static uint8_t train_bytes[65536];
 static uint8_t byte_at(size_t i)
 {
@@ -35,10 +36,10 @@ static void send_bytes(const struct gro *g, size_t size, uint16_t segment)
 
 static void check_bytes(const struct gro *g, const struct ringmsg_record *record, size_t start)
 {
-    CHECK(memcmp(payload_of(g->ring, record), train_bytes + start, record->payload_length) == 0);
+    SAME_BYTES(payload_of(g->ring, record), train_bytes + start, record->payload_length);
 }
 
-/* Reaps `count` records, `at_most` at a time, with their metadata. */
+/* Reaps `count` records with their metadata, `at_most` in one reap. */
 static void reap_all(const struct gro *g, struct ringmsg_record *records, struct ringmsg_metadata *metadata,
                      uint32_t count, uint32_t at_most)
 {
@@ -47,7 +48,7 @@ static void reap_all(const struct gro *g, struct ringmsg_record *records, struct
         uint32_t room = count - done < at_most ? count - done : at_most;
         int n = OK(ringmsg_reap(g->ring, records + done, metadata + done, room, &wait));
         if (n == 0)
-            FAIL("%u records of %u came", done, count);
+            FAIL("%u of %u records arrived", done, count);
         done += (uint32_t)n;
     }
     reap_nothing(g->ring, 0);
@@ -59,13 +60,18 @@ static struct ringmsg_metadata metadata[128];
 static const uint32_t lengths[] = {2, 3, 5, 16, 44, 64, 100, 127, 128};
 static const uint16_t sizes[] = {1, 37, 500, 1200, 1472};
 
-/* Every length of train, with a last segment that is one byte, one byte short, or full. */
+static uint32_t last_size(uint32_t kind, uint32_t size)
+{
+    return kind == 0 ? 1 : kind == 1 && size > 1 ? size - 1 : size;
+}
+
+/* Iterates over every train length, with a last segment of one byte, one byte short, or full. */
 #define EACH_TRAIN(total, segments, size)                                             \
     for (size_t l_ = 0; l_ < sizeof lengths / sizeof *lengths; l_++)                  \
         for (size_t s_ = 0; s_ < sizeof sizes / sizeof *sizes; s_++)                  \
             for (uint32_t last_ = 0; last_ < 3; last_++)                              \
                 for (uint32_t segments = lengths[l_], size = sizes[s_],               \
-                     total = (segments - 1) * size + (last_ == 0 ? 1 : last_ == 1 && size > 1 ? size - 1 : size), \
+                     total = (segments - 1) * size + last_size(last_, size),      \
                      once_ = 1; once_ && total <= 65000; once_ = 0)
 
 static void whole(int family)
@@ -83,14 +89,14 @@ static void whole(int family)
         EQUAL(record->segment_size, size);
         EQUAL(record->segment, 0);
         EQUAL(record->segments, 1);
-        CHECK(metadata[0].valid & RINGMSG_META_SEGMENT_SIZE);
+        HAS_FLAG(metadata[0].valid, RINGMSG_META_SEGMENT_SIZE);
         EQUAL(metadata[0].segment_size, size);
         check_bytes(&g, record, 0);
         OK(ringmsg_release(g.ring, record, 1));
         trains++, datagrams += segments, bytes += total;
     }
     struct ringmsg_stats stats = stats_of(g.ring);
-    CHECK(trains > 100);
+    COMPARE(trains, >, 100);
     EQUAL(stats.records, trains);
     EQUAL(stats.datagrams, datagrams);
     EQUAL(stats.payload_bytes, bytes);
@@ -126,7 +132,7 @@ static void check_segment(const struct gro *g, const struct ringmsg_record *firs
     check_bytes(g, record, i * (size_t)size);
 }
 
-/* `at_most` records a reap: the rest of a train comes in the next. */
+/* Reaps `at_most` records at a time: the rest of a train comes with the next reap. */
 static void split(int family, uint32_t at_most)
 {
     struct gro g = set_up(family, RINGMSG_RECV_SPLIT, 2, 0);
@@ -136,12 +142,12 @@ static void split(int family, uint32_t at_most)
         reap_all(&g, records, metadata, segments, at_most);
         for (uint32_t i = 0; i < segments; i++) {
             check_segment(&g, records, i, total, segments, size);
-            CHECK(memcmp(&metadata[i], &metadata[0], sizeof metadata[0]) == 0);
+            SAME_BYTES(&metadata[i], &metadata[0], sizeof metadata[0]);
         }
         EQUAL(metadata[0].segment_size, size);
-        CHECK(metadata[0].valid & RINGMSG_META_DESTINATION);
+        HAS_FLAG(metadata[0].valid, RINGMSG_META_DESTINATION);
         EQUAL(stats_of(g.ring).buffers_held, 1);
-        /* The buffer goes back with the last record, whichever that is. */
+        /* The buffer is returned with the last release, in whatever order. */
         OK(ringmsg_release(g.ring, records + 1, segments - 1));
         EQUAL(stats_of(g.ring).buffers_held, 1);
         check_bytes(&g, &records[0], 0);
@@ -160,13 +166,14 @@ static void trains_are_split(void)
     split(AF_INET6, 128);
 }
 
-static void a_train_longer_than_the_array_continues(void)
+static void a_train_longer_than_the_array_continues_in_the_next_reap(void)
 {
     split(AF_INET, 1);
     split(AF_INET6, 7);
 }
 
-/* The first part is taken without metadata, the rest with; and nothing else gets in between. */
+/* The first segments are reaped without metadata, the rest with it, and no other record comes
+ * between them. */
 static void metadata_can_be_asked_for_in_the_middle_of_a_train(void)
 {
     struct gro g = set_up(AF_INET, RINGMSG_RECV_SPLIT, 8, 0);
@@ -179,16 +186,16 @@ static void metadata_can_be_asked_for_in_the_middle_of_a_train(void)
     for (uint32_t i = 0; i < 10; i++)
         check_segment(&g, records, i, 1000, 10, 100);
     for (uint32_t i = 4; i < 10; i++) {
-        CHECK(metadata[i].valid & RINGMSG_META_SOURCE);
-        CHECK(metadata[i].valid & RINGMSG_META_DESTINATION);
+        HAS_FLAG(metadata[i].valid, RINGMSG_META_SOURCE);
+        HAS_FLAG(metadata[i].valid, RINGMSG_META_DESTINATION);
         EQUAL(metadata[i].segment_size, 100);
     }
     EQUAL(reap_one(g.ring).result, 4);
     OK(ringmsg_ring_free(g.ring));
 }
 
-/* A part of the train is released before the rest of it is reaped. */
-static void a_train_can_be_released_as_it_comes(void)
+/* Some segments are released before the rest is reaped. */
+static void segments_can_be_released_before_the_rest_is_reaped(void)
 {
     struct gro g = set_up(AF_INET, RINGMSG_RECV_SPLIT, 1, 0);
     for (int round = 0; round < 3; round++) {
@@ -207,7 +214,7 @@ static void a_train_can_be_released_as_it_comes(void)
     OK(ringmsg_ring_free(g.ring));
 }
 
-static void a_train_that_does_not_fit_is_flagged(void)
+static void a_train_that_does_not_fit_is_flagged_truncated(void)
 {
     enum { CUT = RINGMSG_RECORD_BUFFER | RINGMSG_RECORD_TRUNCATED };
     for (uint32_t payload = 296; payload <= 400; payload += 8) {
@@ -220,10 +227,10 @@ static void a_train_that_does_not_fit_is_flagged(void)
         EQUAL(record.segment_size, 100);
         check_bytes(&g, &record, 0);
         EQUAL(stats_of(g.ring).truncated, 1);
-        EQUAL(stats_of(g.ring).datagrams, payload / 100 + 1); /* as when it is split */
+        EQUAL(stats_of(g.ring).datagrams, payload / 100 + 1); /* the same count as with SPLIT */
         OK(ringmsg_ring_free(g.ring));
 
-        /* Split: what is complete, then one that is not. */
+        /* With SPLIT: the complete segments, then one that is truncated. */
         g = set_up(AF_INET, RINGMSG_RECV_SPLIT, 4, payload);
         send_bytes(&g, 950, 100);
         uint32_t complete = payload / 100;
@@ -249,7 +256,7 @@ static void a_single_datagram_is_no_train(void)
         for (int i = 0; i < 2; i++) {
             struct ringmsg_record record;
             if (i == 0)
-                send_bytes(&g, 1200, 1200); /* a train of one */
+                send_bytes(&g, 1200, 1200); /* a train of one segment */
             else
                 SYS(send(g.sender, train_bytes, 700, 0));
             reap_all(&g, &record, metadata, 1, 1);
@@ -264,8 +271,8 @@ static void a_single_datagram_is_no_train(void)
     }
 }
 
-/* The kernel writes the messages of SOL_SOCKET first; the segment size must fit behind them. */
-static void split_wants_space_for_the_segment_size(void)
+/* The kernel writes SOL_SOCKET messages first, and the segment size must fit behind them. */
+static void split_needs_control_space_for_the_segment_size(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
@@ -298,9 +305,9 @@ static void split_wants_space_for_the_segment_size(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* With one buffer and NO_REARM the request ends for want of another; recvmsg_once ends with its
- * train, on whose last record FINAL sits, however few records are reaped at a time. */
-static void final_sits_on_the_last_record_of_a_train(void)
+/* A single-shot ends with its train. FINAL is set on the train's last record, however few records
+ * each reap takes. */
+static void final_is_set_on_the_last_record_of_a_train(void)
 {
     for (uint32_t at_most = 1; at_most <= 10; at_most += 3) {
         struct ringmsg_ring *ring = make_ring();
@@ -323,8 +330,9 @@ static void final_sits_on_the_last_record_of_a_train(void)
     }
 }
 
-/* Cancelled while a train is half handed out: the train first, then FINAL, once. */
-static void a_cancel_in_the_middle_of_a_train_comes_after_it(void)
+/* A request is cancelled while its train is partly reaped: the rest of the train comes first, then
+ * one FINAL record. */
+static void the_final_of_a_cancel_follows_the_whole_train(void)
 {
     struct gro g = set_up(AF_INET, RINGMSG_RECV_SPLIT, 4, 0);
     send_bytes(&g, 10 * 100, 100);
@@ -342,8 +350,13 @@ static void a_cancel_in_the_middle_of_a_train_comes_after_it(void)
     OK(ringmsg_ring_free(g.ring));
 }
 
-TESTS(TEST(trains_arrive_whole), TEST(trains_are_split), TEST(a_train_longer_than_the_array_continues),
-      TEST(metadata_can_be_asked_for_in_the_middle_of_a_train), TEST(a_train_can_be_released_as_it_comes),
-      TEST(a_train_that_does_not_fit_is_flagged), TEST(a_single_datagram_is_no_train),
-      TEST(split_wants_space_for_the_segment_size), TEST(final_sits_on_the_last_record_of_a_train),
-      TEST(a_cancel_in_the_middle_of_a_train_comes_after_it))
+TESTS(TEST(trains_arrive_whole),
+      TEST(trains_are_split),
+      TEST(a_train_longer_than_the_array_continues_in_the_next_reap),
+      TEST(metadata_can_be_asked_for_in_the_middle_of_a_train),
+      TEST(segments_can_be_released_before_the_rest_is_reaped),
+      TEST(a_train_that_does_not_fit_is_flagged_truncated),
+      TEST(a_single_datagram_is_no_train),
+      TEST(split_needs_control_space_for_the_segment_size),
+      TEST(final_is_set_on_the_last_record_of_a_train),
+      TEST(the_final_of_a_cancel_follows_the_whole_train))

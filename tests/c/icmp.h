@@ -1,5 +1,5 @@
-/* ICMP and ICMPv6 errors on demand: packets that quote a datagram which the socket under test
- * might have sent. Takes CAP_NET_RAW; without it, a network of one's own in a user namespace. */
+/* Generates ICMP and ICMPv6 errors: packets that quote a datagram which the socket under test could
+ * have sent. Needs CAP_NET_RAW, or else user namespaces for a network namespace of its own. */
 #ifndef RINGMSG_TEST_ICMP_H
 #define RINGMSG_TEST_ICMP_H
 
@@ -8,7 +8,7 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 
-/* What linux/icmp.h and icmpv6.h call these; they do not go with net/if.h. */
+/* Names from linux/icmp.h and linux/icmpv6.h, which cannot be included beside net/if.h. */
 enum { DESTINATION_UNREACHABLE = 3, FRAGMENTATION_NEEDED = 4, PACKET_TOO_BIG = 2 };
 
 struct icmp_error {
@@ -17,7 +17,7 @@ struct icmp_error {
     int fatal; /* reported on a connected socket without IP_RECVERR as well */
 };
 
-/* net/ipv4/icmp.c and udp.c: what each becomes. */
+/* The errno for each ICMP error, from net/ipv4/icmp.c and net/ipv4/udp.c. */
 static const struct icmp_error icmp_errors[] = {
     {3, 0, ENETUNREACH, 0},  {3, 1, EHOSTUNREACH, 0},  {3, 2, ENOPROTOOPT, 1},   {3, 3, ECONNREFUSED, 1},
     {3, 4, EMSGSIZE, 1},     {3, 5, EOPNOTSUPP, 0},    {3, 6, ENETUNREACH, 1},   {3, 7, EHOSTDOWN, 1},
@@ -26,15 +26,15 @@ static const struct icmp_error icmp_errors[] = {
     {11, 0, EHOSTUNREACH, 0}, {12, 0, EPROTO, 1},       {0},
 };
 
-/* net/ipv6/icmp.c */
+/* The errno for each ICMPv6 error, from net/ipv6/icmp.c. */
 static const struct icmp_error icmpv6_errors[] = {
     {1, 0, ENETUNREACH, 0}, {1, 1, EACCES, 1},   {1, 2, EHOSTUNREACH, 0}, {1, 3, EHOSTUNREACH, 0},
     {1, 4, ECONNREFUSED, 1}, {1, 5, EACCES, 1},  {1, 6, EACCES, 1},       {2, 0, EMSGSIZE, 1},
     {3, 0, EHOSTUNREACH, 0}, {4, 0, EPROTO, 1},  {0},
 };
 
-/* A network of this process's own, with loopback up. */
-static int own_network(void)
+/* Moves this process into a network namespace of its own, with loopback up. */
+static int enter_own_network(void)
 {
     if (unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0)
         return -1;
@@ -45,18 +45,19 @@ static int own_network(void)
     return result;
 }
 
-/* A raw socket to send errors through; -1 when a skip was asked for and there can be none. Call
- * it before other sockets are made: they must be in the same network. */
+/* Makes a raw socket for sending the errors. If that is impossible and RINGMSG_TEST_ALLOW_SKIP is
+ * set, the test is skipped. Call this before making other sockets: they must be in the same
+ * namespace. */
 static int icmp_socket(int family)
 {
     int protocol = family == AF_INET6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
     int fd = socket(family, SOCK_RAW | SOCK_CLOEXEC, protocol);
-    if (fd < 0 && errno == EPERM && own_network() == 0)
+    if (fd < 0 && errno == EPERM && enter_own_network() == 0)
         fd = socket(family, SOCK_RAW | SOCK_CLOEXEC, protocol);
     if (fd < 0 && getenv("RINGMSG_TEST_ALLOW_SKIP") == NULL)
         FAIL("raw socket: %s; this test needs CAP_NET_RAW or user namespaces", strerror(errno));
     if (fd < 0)
-        printf("SKIPPED %s: no CAP_NET_RAW and no user namespaces\n", test_name);
+        skip_test("no CAP_NET_RAW and no user namespaces");
     return fd;
 }
 
@@ -70,7 +71,7 @@ static uint16_t internet_checksum(const uint8_t *bytes, size_t length)
     return htons((uint16_t)~sum);
 }
 
-/* A UDP header from `from` to `to`, behind an IP header when `family` is AF_INET. */
+/* Writes a UDP header from `from` to `to`, behind an IPv4 header. */
 static size_t quote_v4(uint8_t *at, const struct sockaddr_in *from, const struct sockaddr_in *to)
 {
     uint16_t udp_length = htons(8), total = htons(28);
@@ -103,7 +104,7 @@ static size_t quote_v6(uint8_t *at, const struct sockaddr_in6 *from, const struc
     return 48;
 }
 
-/* Tells the sender of a datagram from `from` to `to` that it failed. */
+/* Reports to the sender of a datagram from `from` to `to` that it failed. */
 static void send_icmp(int raw, const struct icmp_error *what, const struct sockaddr_storage *from,
                       const struct sockaddr_storage *to)
 {

@@ -1,4 +1,5 @@
-/* Limits of the process: a clear error and a sentence when one is reached, and nothing kept. */
+/* When a limit of the process is reached, a call fails with a clear errno and sentence, and keeps
+ * no resource. */
 #include "test.h"
 
 #include <grp.h>
@@ -29,8 +30,8 @@ static int mentions(const char *word)
     return strstr(why, word) != NULL;
 }
 
-/* One ring with a pool, an armed socket and a datagram, and its end. */
-static void live_and_die(int receiver, int sender)
+/* Makes a ring with a pool and an armed socket, receives one datagram, and frees the ring. */
+static void use_one_ring(int receiver, int sender)
 {
     struct ringmsg_ring *ring = make_ring();
     struct ringmsg_pool *pool = make_pool(ring, receiver, 16, 2048);
@@ -40,23 +41,24 @@ static void live_and_die(int receiver, int sender)
     OK(ringmsg_ring_free(ring));
 }
 
-static void ten_thousand_rings_leave_nothing(void)
+static void ten_thousand_rings_leak_nothing(void)
 {
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
     for (int i = 0; i < 200; i++)
-        live_and_die(receiver, sender);
+        use_one_ring(receiver, sender);
     long pages = resident();
     int descriptors = open_descriptors();
     for (int i = 0; i < 2500; i++) /* in each of four modes */
-        live_and_die(receiver, sender);
+        use_one_ring(receiver, sender);
     EQUAL(open_descriptors(), descriptors);
     long after = resident();
     if (COUNTS_MEMORY && after >= pages + 256)
-        FAIL("%ld pages are resident, %ld before", after, pages);
+        FAIL("%ld pages are resident; there were %ld before", after, pages);
 }
 
-/* With so many descriptors left, ring_new and what follows fails cleanly, until it does not. */
-static void every_number_of_descriptors_left_is_survived(void)
+/* With each small number of descriptors left, ringmsg_ring_new or a later call fails and leaks
+ * nothing, until the number is large enough. */
+static void emfile_is_clean_with_any_number_of_descriptors_left(void)
 {
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver), worked = 0;
     struct ringmsg_pool_config config;
@@ -100,7 +102,7 @@ static void every_number_of_descriptors_left_is_survived(void)
     CHECK(worked > 0 && worked < 12);
 }
 
-static void a_small_address_space_refuses_pools_and_rings_go_on(void)
+static void a_small_address_space_refuses_pools_and_rings_keep_receiving(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
@@ -126,7 +128,7 @@ static void a_small_address_space_refuses_pools_and_rings_go_on(void)
 static void an_exhausted_address_space_refuses_rings(void)
 {
 #ifdef __SANITIZE_ADDRESS__
-    if (is_recvmmsg()) /* its rings come from malloc, and that of the sanitizer ends the program */
+    if (is_recvmmsg()) /* this engine's rings come from malloc, and the sanitizer's malloc aborts */
         return;
 #endif
     struct ringmsg_ring_config config;
@@ -136,7 +138,7 @@ static void an_exhausted_address_space_refuses_rings(void)
     config.engine = test_engine;
     config.sq_entries = 4096;
     if (is_recvmmsg())
-        config.cq_entries = 65536; /* a megabyte: more than what malloc keeps in store for other threads */
+        config.cq_entries = 65536; /* 1 MiB: more than malloc keeps cached for other threads */
     long size, pages;
     FILE *file = fopen("/proc/self/statm", "r");
     CHECK(file != NULL && fscanf(file, "%ld %ld", &size, &pages) == 2);
@@ -144,7 +146,7 @@ static void an_exhausted_address_space_refuses_rings(void)
     int descriptors = open_descriptors(), made = 0, answer;
     limit(RLIMIT_AS, (rlim_t)size * 4096 + (8 << 20));
     while ((answer = ringmsg_ring_new(&config, &rings[made])) == 0)
-        CHECK(++made < 4000);
+        COMPARE(++made, <, 4000);
     EQUAL(answer, -ENOMEM);
     CHECK(mentions("memory"));
     while (made > 0)
@@ -152,8 +154,8 @@ static void an_exhausted_address_space_refuses_rings(void)
     EQUAL(open_descriptors(), descriptors);
 }
 
-/* Whether this kernel charges rings to RLIMIT_MEMLOCK (before 5.12 and since 6.14): a ring as large as
- * the library would make it is refused. Not to root, ever. */
+/* Whether this kernel charges rings to RLIMIT_MEMLOCK (before 5.12 and since 6.14), so that a ring
+ * as large as the library's is refused. Root is never charged. */
 static int rings_are_charged(void)
 {
     struct io_uring_params params = {.flags = IORING_SETUP_CQSIZE, .cq_entries = 8192};
@@ -173,7 +175,7 @@ static void a_small_memlock_limit_is_named(void)
     config.sq_entries = 4096;
     limit(RLIMIT_MEMLOCK, 8192);
     if (getuid() == 0 && (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0))
-        FAIL("cannot become nobody: %s", strerror(errno));
+        FAIL("cannot drop root: %s", strerror(errno));
     int descriptors = open_descriptors();
     int made = ringmsg_ring_new(&config, &ring);
     if (is_recvmmsg() || !rings_are_charged()) {
@@ -186,6 +188,8 @@ static void a_small_memlock_limit_is_named(void)
     EQUAL(open_descriptors(), descriptors);
 }
 
-TESTS(TEST(every_number_of_descriptors_left_is_survived), TEST(a_small_address_space_refuses_pools_and_rings_go_on),
-      TEST(an_exhausted_address_space_refuses_rings), TEST(a_small_memlock_limit_is_named),
-      TEST(ten_thousand_rings_leave_nothing))
+TESTS(TEST(emfile_is_clean_with_any_number_of_descriptors_left),
+      TEST(a_small_address_space_refuses_pools_and_rings_keep_receiving),
+      TEST(an_exhausted_address_space_refuses_rings),
+      TEST(a_small_memlock_limit_is_named),
+      TEST(ten_thousand_rings_leak_nothing))

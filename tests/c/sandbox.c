@@ -1,7 +1,8 @@
-/* Sandboxes: real seccomp filters that answer EPERM or ENOSYS to io_uring_setup, or to
- * io_uring_enter or io_uring_register alone. Each case is a process of its own, since a filter
- * cannot be taken off; and each is tried by a process that asked for io_uring before the filter
- * was there, too. AUTO receives on the other engine; who insists on io_uring is told why not. */
+/* Under a seccomp filter that answers EPERM or ENOSYS to io_uring_setup, io_uring_enter or
+ * io_uring_register, AUTO receives on the recvmmsg engine, and a ring that requires io_uring is
+ * refused with the reason. A filter cannot be removed, so each case runs in a process of its own.
+ * Each case runs twice: without an earlier call of the library, and after the library has probed
+ * io_uring. */
 #include "test.h"
 
 #include <linux/filter.h>
@@ -10,8 +11,8 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-/* Has these three calls answer `error`; 0 leaves a call out. */
-static void block(int setup, int enter, int registers, int error)
+/* Installs a filter that fails each selected call with `error`. */
+static void install_filter(int setup, int enter, int registers, int error)
 {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -33,7 +34,7 @@ static struct ringmsg_support support(void)
     return support;
 }
 
-/* A ring that AUTO makes receives a datagram; its engine. */
+/* Makes a ring with AUTO, which must receive a datagram. Returns its engine. */
 static uint32_t auto_receives(void)
 {
     struct ringmsg_ring *ring;
@@ -46,13 +47,14 @@ static uint32_t auto_receives(void)
     SYS(send(sender, "hello", 5, 0));
     struct ringmsg_record record = reap_one(ring);
     EQUAL(record.result, 5);
-    CHECK(memcmp(payload_of(ring, &record), "hello", 5) == 0);
+    SAME_BYTES(payload_of(ring, &record), "hello", 5);
     OK(ringmsg_ring_free(ring));
     return info.engine;
 }
 
-/* A ring on io_uring is refused with this error, in a sentence that holds these words. */
-static void refused_with(uint32_t flags, int error, const char *call)
+/* Checks that a ring on io_uring is refused with this error, and that the sentence begins with this
+ * call. */
+static void check_refused(uint32_t flags, int error, const char *call)
 {
     char why[1024];
     struct ringmsg_ring *ring = NULL;
@@ -66,54 +68,60 @@ static void refused_with(uint32_t flags, int error, const char *call)
     EQUAL(open_descriptors(), descriptors);
     ringmsg_last_error(why, sizeof why);
     if (strstr(why, call) != why || strstr(why, "seccomp filter") == NULL)
-        FAIL("it begins with \"%s\" and tells of a seccomp filter: %s", call, why);
+        FAIL("the last error does not begin with \"%s\" or does not name a seccomp filter: %s", call, why);
 }
 
-static int there_before; /* io_uring works without a filter */
+static int io_uring_available; /* multishot recvmsg works without a filter */
 
-static void blocked(int setup, int enter, int registers, int error, const char *call)
+static void check_blocked(int setup, int enter, int registers, int error, const char *call)
 {
-    block(setup, enter, registers, error);
+    install_filter(setup, enter, registers, error);
     EQUAL(auto_receives(), RINGMSG_ENGINE_RECVMMSG);
     struct ringmsg_support now = support();
-    CHECK(now.engines & 1u << RINGMSG_ENGINE_RECVMMSG);
+    HAS_FLAG(now.engines, 1u << RINGMSG_ENGINE_RECVMMSG);
     EQUAL(now.engines & 1u << RINGMSG_ENGINE_IO_URING, 0);
     EQUAL(now.features & RINGMSG_FEATURE_MULTISHOT, 0);
-    if (!there_before)
+    if (!io_uring_available)
         return;
     EQUAL(now.create_error, -error);
-    refused_with(0, error, call);
-    refused_with(RINGMSG_SETUP_DEFER_TASKRUN, error, call);
-    refused_with(RINGMSG_SETUP_AUTO, error, call);
-    refused_with(RINGMSG_SETUP_R_DISABLED, error, call);
-    refused_with(RINGMSG_SETUP_SQPOLL, error, call);
+    check_refused(0, error, call);
+    check_refused(RINGMSG_SETUP_DEFER_TASKRUN, error, call);
+    check_refused(RINGMSG_SETUP_AUTO, error, call);
+    check_refused(RINGMSG_SETUP_R_DISABLED, error, call);
+    check_refused(RINGMSG_SETUP_SQPOLL, error, call);
 
     char text[2048];
     OK(ringmsg_describe_support(text, sizeof text));
     if (!strstr(text, "AUTO takes recvmmsg") || !strstr(text, call) || !strstr(text, "seccomp filter"))
-        FAIL("the description misses the engine, %s or the filter: %s", call, text);
+        FAIL("the description does not name the engine, %s or the filter: %s", call, text);
 }
 
-static void setup_eperm(void) { blocked(1, 0, 0, EPERM, "io_uring_setup: "); }
-static void setup_enosys(void) { blocked(1, 0, 0, ENOSYS, "io_uring_setup: "); }
-static void enter_eperm(void) { blocked(0, 1, 0, EPERM, "io_uring_enter: "); }
-static void enter_enosys(void) { blocked(0, 1, 0, ENOSYS, "io_uring_enter: "); }
-static void register_eperm(void) { blocked(0, 0, 1, EPERM, "io_uring_register: "); }
-static void register_enosys(void) { blocked(0, 0, 1, ENOSYS, "io_uring_register: "); }
-static void all_three_eperm(void) { blocked(1, 1, 1, EPERM, "io_uring_setup: "); }
-
-static void a_filter_that_lets_them_pass(void)
+static void io_uring_setup_refused_with_eperm(void) { check_blocked(1, 0, 0, EPERM, "io_uring_setup: "); }
+static void io_uring_setup_refused_with_enosys(void) { check_blocked(1, 0, 0, ENOSYS, "io_uring_setup: "); }
+static void io_uring_enter_refused_with_eperm(void) { check_blocked(0, 1, 0, EPERM, "io_uring_enter: "); }
+static void io_uring_enter_refused_with_enosys(void) { check_blocked(0, 1, 0, ENOSYS, "io_uring_enter: "); }
+static void io_uring_register_refused_with_eperm(void)
 {
-    block(0, 0, 0, EPERM);
-    EQUAL(auto_receives(), there_before ? RINGMSG_ENGINE_IO_URING : RINGMSG_ENGINE_RECVMMSG);
+    check_blocked(0, 0, 1, EPERM, "io_uring_register: ");
+}
+static void io_uring_register_refused_with_enosys(void)
+{
+    check_blocked(0, 0, 1, ENOSYS, "io_uring_register: ");
+}
+static void all_three_calls_refused_with_eperm(void) { check_blocked(1, 1, 1, EPERM, "io_uring_setup: "); }
+
+static void a_filter_that_allows_all_three_calls_changes_nothing(void)
+{
+    install_filter(0, 0, 0, EPERM);
+    EQUAL(auto_receives(), io_uring_available ? RINGMSG_ENGINE_IO_URING : RINGMSG_ENGINE_RECVMMSG);
 }
 
-/* A ring that is there already goes on to work when only new ones are forbidden. */
-static void a_ring_made_before(void)
+/* A filter that forbids io_uring_setup does not affect a ring that exists. */
+static void a_ring_made_before_the_filter_keeps_receiving(void)
 {
     struct ringmsg_ring *ring;
     OK(ringmsg_ring_new(NULL, &ring));
-    block(1, 0, 0, EPERM);
+    install_filter(1, 0, 0, EPERM);
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
     struct ringmsg_pool *pool = make_pool(ring, receiver, 16, 2048);
     OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 1));
@@ -122,7 +130,8 @@ static void a_ring_made_before(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* In a child: this process is to ask for nothing before the filters are there. */
+/* Probes in a child, so that this process has not called the library before the filters are
+ * installed. */
 static int io_uring_works(void)
 {
     int status;
@@ -136,14 +145,20 @@ static int io_uring_works(void)
 
 int main(void)
 {
-    static const struct test tests[] = {
-        TEST(setup_eperm), TEST(setup_enosys), TEST(enter_eperm), TEST(enter_enosys), TEST(register_eperm),
-        TEST(register_enosys), TEST(all_three_eperm), TEST(a_filter_that_lets_them_pass), TEST(a_ring_made_before)};
+    static const struct test tests[] = {TEST(io_uring_setup_refused_with_eperm),
+                                        TEST(io_uring_setup_refused_with_enosys),
+                                        TEST(io_uring_enter_refused_with_eperm),
+                                        TEST(io_uring_enter_refused_with_enosys),
+                                        TEST(io_uring_register_refused_with_eperm),
+                                        TEST(io_uring_register_refused_with_enosys),
+                                        TEST(all_three_calls_refused_with_eperm),
+                                        TEST(a_filter_that_allows_all_three_calls_changes_nothing),
+                                        TEST(a_ring_made_before_the_filter_keeps_receiving)};
     static const struct test_mode fresh = {"fresh", 0, 0}, asked = {"asked", 0, 0};
     int failed = 0, count = sizeof tests / sizeof *tests;
-    there_before = io_uring_works();
-    if (!there_before)
-        printf("(no io_uring, filter or not: only that the other engine is taken was tried)\n");
+    io_uring_available = io_uring_works();
+    if (!io_uring_available)
+        printf("(no io_uring even without a filter: tested only that AUTO selects recvmmsg)\n");
     for (int i = 0; i < count; i++)
         failed += !run_test(&tests[i], &fresh);
     support();

@@ -1,4 +1,5 @@
-/* Sockets other than UDP: streams with an end, and local ones. */
+/* Stream and local sockets deliver every byte in order, and the end of a stream or an error of the
+ * connection is one FINAL record. */
 #include "test.h"
 #include <sys/un.h>
 
@@ -18,7 +19,7 @@ static const struct kind kinds[] = {
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
-/* Two connected sockets: [0] receives, [1] sends. */
+/* Makes two connected sockets: [0] receives, [1] sends. */
 static void make_pair(const struct kind *kind, int pair[2])
 {
     if (kind->domain == AF_UNIX) {
@@ -35,7 +36,7 @@ static void make_pair(const struct kind *kind, int pair[2])
     close(listener);
 }
 
-/* Byte number `at` of everything that is sent. No two stretches of it look alike. */
+/* The byte at this position of everything that is sent. No two ranges are alike. */
 static uint8_t byte_at(uint32_t at)
 {
     return (uint8_t)((at * 2654435761u) >> 24 ^ at);
@@ -47,7 +48,7 @@ static void fill(uint8_t *to, uint32_t at, uint32_t length)
         to[i] = byte_at(at + i);
 }
 
-/* How long message number `n` is: never 0. */
+/* The length of message `n`, never 0. */
 static uint32_t message_length(uint32_t n)
 {
     return 1 + n * 7919 % 12000;
@@ -74,13 +75,13 @@ static void *send_messages(void *argument)
     return NULL;
 }
 
-/* Nothing happens any more: no record, and the kernel is not asked again and again. */
+/* Checks that no record arrives and that the reap does not enter the kernel repeatedly. */
 static void quiet(struct ringmsg_ring *ring)
 {
     struct ringmsg_stats before = stats_of(ring);
     reap_nothing(ring, 30);
     struct ringmsg_stats after = stats_of(ring);
-    CHECK(after.enters - before.enters <= 4);
+    COMPARE(after.enters - before.enters, <=, 4);
     EQUAL(after.rearms, before.rearms);
 }
 
@@ -115,7 +116,7 @@ static void receive_all(const struct kind *kind, uint32_t buffers, uint32_t cq_e
             EQUAL(record.payload_length, message_length(messages));
         fill(expected, at, record.payload_length);
         if (memcmp(payload_of(ring, &record), expected, record.payload_length) != 0)
-            FAIL("%s: %u bytes at %u are others", kind->name, record.payload_length, at);
+            FAIL("%s: %u bytes at %u differ from those sent", kind->name, record.payload_length, at);
         at += record.payload_length;
         messages++;
         OK(ringmsg_release(ring, &record, 1));
@@ -129,7 +130,7 @@ static void receive_all(const struct kind *kind, uint32_t buffers, uint32_t cq_e
         OK(ringmsg_release(ring, &record, 1));
         REFUSED(ringmsg_cancel(ring, 1), ENOENT);
     } else {
-        reap_nothing(ring, 5); /* it may still have to be armed again, once */
+        reap_nothing(ring, 5); /* the request may be armed again once */
     }
     quiet(ring);
     EQUAL(stats_of(ring).control_truncated, 0);
@@ -147,7 +148,7 @@ static void every_byte_arrives_in_order(void)
         receive_all(&kinds[i], 64, 0);
 }
 
-static void it_does_with_few_buffers_and_a_full_completion_queue(void)
+static void every_byte_arrives_with_few_buffers_and_a_full_completion_queue(void)
 {
     for (int i = 0; i < KINDS; i++) {
         receive_all(&kinds[i], 2, 0);
@@ -155,7 +156,8 @@ static void it_does_with_few_buffers_and_a_full_completion_queue(void)
     }
 }
 
-/* What the kernel takes in several passes, with the end right behind it: no later event tells of the end. */
+/* The kernel receives the messages in several passes, and the end of the stream directly follows
+ * them, so no later event reports the end. */
 static void an_end_behind_many_messages_is_seen(void)
 {
     enum { SIZE = 64, MESSAGES_MAX = 50 };
@@ -175,13 +177,13 @@ static void an_end_behind_many_messages_is_seen(void)
             close(pair[1]);
             for (int got = 0; got < count * SIZE;) {
                 struct ringmsg_record record = reap_one(ring);
-                CHECK(record.result > 0);
+                COMPARE(record.result, >, 0);
                 got += record.result;
                 OK(ringmsg_release(ring, &record, 1));
             }
             struct ringmsg_record record = reap_one(ring);
             EQUAL(record.result, 0);
-            CHECK(record.flags & RINGMSG_RECORD_FINAL);
+            HAS_FLAG(record.flags, RINGMSG_RECORD_FINAL);
             OK(ringmsg_release(ring, &record, 1));
             OK(ringmsg_pool_free(pool));
             close(pair[0]);
@@ -190,8 +192,8 @@ static void an_end_behind_many_messages_is_seen(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* The peer says it is done, but still listens. */
-static void the_end_of_a_stream_is_final_and_only_of_its_direction(void)
+/* The peer shuts down its sending direction and still receives. */
+static void end_of_stream_is_final_and_ends_one_direction_only(void)
 {
     for (int i = 0; i < KINDS; i++) {
         if (kinds[i].type == SOCK_DGRAM)
@@ -209,20 +211,20 @@ static void the_end_of_a_stream_is_final_and_only_of_its_direction(void)
         EQUAL(record.flags, RINGMSG_RECORD_BUFFER);
         record = reap_one(ring);
         EQUAL(record.result, 0);
-        CHECK(record.flags & RINGMSG_RECORD_FINAL);
+        HAS_FLAG(record.flags, RINGMSG_RECORD_FINAL);
         quiet(ring);
         SYS(send(pair[0], "goodbye", 8, 0));
         EQUAL(SYS(recv(pair[1], answer, sizeof answer, 0)), 8);
 
-        /* Whoever asks again is told again. */
+        /* A new request on the ended stream ends as well. */
         OK(ringmsg_recvmsg_multishot(ring, pool, pair[0], 0, 0, 2));
         record = reap_one(ring);
         EQUAL(record.result, 0);
-        CHECK(record.flags & RINGMSG_RECORD_FINAL);
+        HAS_FLAG(record.flags, RINGMSG_RECORD_FINAL);
         OK(ringmsg_recvmsg_once(ring, pool, pair[0], 0, 0, 3));
         record = reap_one(ring);
         EQUAL(record.result, 0);
-        CHECK(record.flags & RINGMSG_RECORD_FINAL);
+        HAS_FLAG(record.flags, RINGMSG_RECORD_FINAL);
         quiet(ring);
         OK(ringmsg_ring_free(ring));
         close(pair[0]);
@@ -230,7 +232,7 @@ static void the_end_of_a_stream_is_final_and_only_of_its_direction(void)
     }
 }
 
-static void a_reset_is_final_and_says_so(void)
+static void a_reset_is_a_final_econnreset(void)
 {
     for (int i = 0; i < KINDS; i++) {
         if (kinds[i].type == SOCK_DGRAM)
@@ -243,7 +245,7 @@ static void a_reset_is_final_and_says_so(void)
         SYS(send(pair[1], "data", 4, 0));
         struct ringmsg_record record = reap_one(ring);
         EQUAL(record.result, 4);
-        /* A local peer that has not read what was sent to it resets by closing. */
+        /* A local peer that closes with unread data resets the connection. */
         struct linger at_once = {1, 0};
         SYS(setsockopt(pair[1], SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once));
         SYS(send(pair[0], "unread", 6, 0));
@@ -271,7 +273,7 @@ static void an_unconnected_stream_ends_at_once(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* It would throw the bytes away. Where messages have a length it is welcome. */
+/* On a stream MSG_TRUNC discards the bytes. On sockets with message boundaries it is allowed. */
 static void msg_trunc_is_refused_on_streams(void)
 {
     for (int i = 0; i < KINDS; i++) {
@@ -292,11 +294,11 @@ static void msg_trunc_is_refused_on_streams(void)
         EQUAL(record.result, 8);
         EQUAL(record.wire_length, is_stream ? 8 : 10);
         EQUAL(!(record.flags & RINGMSG_RECORD_TRUNCATED), is_stream);
-        CHECK(memcmp(payload_of(ring, &record), "01234567", 8) == 0);
+        SAME_BYTES(payload_of(ring, &record), "01234567", 8);
         if (is_stream) {
             record = reap_one(ring);
             EQUAL(record.result, 2);
-            CHECK(memcmp(payload_of(ring, &record), "89", 2) == 0);
+            SAME_BYTES(payload_of(ring, &record), "89", 2);
         }
         OK(ringmsg_ring_free(ring));
         close(pair[0]);
@@ -304,8 +306,8 @@ static void msg_trunc_is_refused_on_streams(void)
     }
 }
 
-/* MSG_WAITALL fills every part, however the bytes come. */
-static void a_single_shot_waits_for_all(void)
+/* MSG_WAITALL fills every part of the iovec, however the bytes arrive. */
+static void msg_waitall_fills_every_part_of_a_single_shot(void)
 {
     struct ringmsg_ring *ring = make_ring();
     for (int i = 0; i < 3; i++) {
@@ -325,10 +327,11 @@ static void a_single_shot_waits_for_all(void)
         }
         struct ringmsg_record record = reap_one(ring);
         EQUAL(record.result, sizeof sent);
-        /* Linux 6.17 has a control message for every read of a local stream (SCM_INQ), wanted or not. */
-        uint32_t unwanted = kinds[i].domain == AF_UNIX ? RINGMSG_RECORD_CONTROL_TRUNCATED : 0;
-        EQUAL(record.flags & ~unwanted, RINGMSG_RECORD_FINAL);
-        CHECK(memcmp(parts, sent, sizeof sent) == 0);
+        /* Linux 6.17 adds a control message (SCM_INQ) to every receive on a local stream, even if
+         * it was not requested. */
+        uint32_t scm_inq = kinds[i].domain == AF_UNIX ? RINGMSG_RECORD_CONTROL_TRUNCATED : 0;
+        EQUAL(record.flags & ~scm_inq, RINGMSG_RECORD_FINAL);
+        SAME_BYTES(parts, sent, sizeof sent);
         close(pair[0]);
         close(pair[1]);
     }
@@ -343,7 +346,7 @@ static void local_datagrams_have_names_and_may_be_empty(void)
     int receiver = (int)SYS(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     int sender = (int)SYS(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     socklen_t length;
-    SYS(bind(receiver, (struct sockaddr *)&name, sizeof(sa_family_t))); /* the kernel picks names */
+    SYS(bind(receiver, (struct sockaddr *)&name, sizeof(sa_family_t))); /* the kernel chooses the names */
     SYS(bind(sender, (struct sockaddr *)&name, sizeof(sa_family_t)));
     struct sockaddr_storage address = address_of(receiver, &length);
     SYS(connect(sender, (struct sockaddr *)&address, length));
@@ -356,14 +359,18 @@ static void local_datagrams_have_names_and_may_be_empty(void)
         EQUAL(record.flags, RINGMSG_RECORD_BUFFER);
         address = address_of(sender, &length);
         EQUAL(record.name_length, length);
-        CHECK(memcmp(ringmsg_pool_base(pool) + record.name_offset, &address, length) == 0);
+        SAME_BYTES(ringmsg_pool_base(pool) + record.name_offset, &address, length);
         OK(ringmsg_release(ring, &record, 1));
     }
     OK(ringmsg_ring_free(ring));
 }
 
-TESTS(TEST(every_byte_arrives_in_order), TEST(it_does_with_few_buffers_and_a_full_completion_queue),
+TESTS(TEST(every_byte_arrives_in_order),
+      TEST(every_byte_arrives_with_few_buffers_and_a_full_completion_queue),
       TEST(an_end_behind_many_messages_is_seen),
-      TEST(the_end_of_a_stream_is_final_and_only_of_its_direction), TEST(a_reset_is_final_and_says_so),
-      TEST(an_unconnected_stream_ends_at_once), TEST(msg_trunc_is_refused_on_streams),
-      TEST(a_single_shot_waits_for_all), TEST(local_datagrams_have_names_and_may_be_empty))
+      TEST(end_of_stream_is_final_and_ends_one_direction_only),
+      TEST(a_reset_is_a_final_econnreset),
+      TEST(an_unconnected_stream_ends_at_once),
+      TEST(msg_trunc_is_refused_on_streams),
+      TEST(msg_waitall_fills_every_part_of_a_single_shot),
+      TEST(local_datagrams_have_names_and_may_be_empty))

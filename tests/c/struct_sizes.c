@@ -1,8 +1,8 @@
-/* Structs of any size, shorter and longer than the library's: what programs compiled against another version pass.
- * What is no size is refused. */
+/* Structs with a size field may be shorter or longer than the library's, as in programs that were
+ * compiled against another version. Invalid sizes are refused. */
 #include "bad_input.h"
 
-/* A struct in the middle of guard bytes, with room for a tail. */
+/* A struct followed by guard bytes, with room for fields of a later version. */
 #define ROOM 256
 static union {
     uint8_t bytes[ROOM];
@@ -30,7 +30,7 @@ static int give_ring_config(const void *input)
 static int give_pool_config(const void *input)
 {
     struct ringmsg_pool *pool = NULL;
-    int got = ringmsg_pool_new(it.ring, input, &pool);
+    int got = ringmsg_pool_new(fixture.ring, input, &pool);
     CHECK((got == 0) == (pool != NULL));
     if (got == 0)
         OK(ringmsg_pool_free(pool));
@@ -39,17 +39,17 @@ static int give_pool_config(const void *input)
 
 static int give_wait(const void *input)
 {
-    return ringmsg_reap(it.ring, records, NULL, CAPACITY, input);
+    return ringmsg_reap(fixture.ring, records, NULL, CAPACITY, input);
 }
 
-/* `shortest`: the size that still says all that must be said. */
+/* `shortest` is the smallest size that includes every required field. */
 static void try_sizes(input_call *call, const void *value, uint32_t length, uint32_t shortest)
 {
     frame(value, length, length);
     EQUAL(call(&framed), 0);
     for (uint32_t size = shortest; size <= ROOM; size += 4) {
         frame(value, size < length ? size : length, size);
-        if (size < length) /* what lies behind it is none of the library's business */
+        if (size < length) /* the library must not read behind the size */
             memset(framed.bytes + size, 0xEE, length - size);
         EQUAL(call(&framed), 0);
     }
@@ -65,7 +65,7 @@ static void try_sizes(input_call *call, const void *value, uint32_t length, uint
     }
 }
 
-static void input_structs_of_any_size(void)
+static void input_structs_may_have_any_size(void)
 {
     struct ringmsg_ring_config ring_config;
     struct ringmsg_pool_config pool_config;
@@ -83,7 +83,7 @@ static void input_structs_of_any_size(void)
     pool_config.buffers = 4;
     try_sizes(give_pool_config, &pool_config, sizeof pool_config, 8);
     try_sizes(give_wait, &wait, sizeof wait, 4);
-    works_as_before();
+    check_ring_still_works();
     tear_down();
 }
 
@@ -91,15 +91,15 @@ typedef int output_call(void *output);
 
 static int take_info(void *output)
 {
-    return ringmsg_ring_info(it.ring, output);
+    return ringmsg_ring_info(fixture.ring, output);
 }
 static int take_ring_stats(void *output)
 {
-    return ringmsg_ring_stats(it.ring, output);
+    return ringmsg_ring_stats(fixture.ring, output);
 }
 static int take_request_stats(void *output)
 {
-    return ringmsg_request_stats(it.ring, 1, output);
+    return ringmsg_request_stats(fixture.ring, 1, output);
 }
 static int take_support(void *output)
 {
@@ -119,9 +119,9 @@ static void try_output_sizes(output_call *call, uint32_t length)
         EQUAL(call(&framed), 0);
         EQUAL(framed.size, size);
         for (uint32_t at = 4; at < ROOM; at++) {
-            int wanted = at >= size ? 0xEE : at < length ? whole[at] : 0;
-            if (framed.bytes[at] != wanted)
-                FAIL("size %u: byte %u is %#x, not %#x", size, at, framed.bytes[at], wanted);
+            int expected = at >= size ? 0xEE : at < length ? whole[at] : 0;
+            if (framed.bytes[at] != expected)
+                FAIL("size %u: byte %u is %#x, not %#x", size, at, framed.bytes[at], expected);
         }
     }
     static const uint32_t bad[] = {0, 1, 3, 4097, 0xffffffff};
@@ -134,7 +134,7 @@ static void try_output_sizes(output_call *call, uint32_t length)
     }
 }
 
-static void output_structs_of_any_size(void)
+static void output_structs_may_have_any_size(void)
 {
     set_up();
     arm();
@@ -144,33 +144,34 @@ static void output_structs_of_any_size(void)
     try_output_sizes(take_request_stats, sizeof(struct ringmsg_stats));
     if (test_mode == 0)
         try_output_sizes(take_support, sizeof(struct ringmsg_support));
-    works_as_before();
+    check_ring_still_works();
     tear_down();
 }
 
-/* pool_config_for_socket reads and writes. */
-static void a_config_that_is_read_and_written(void)
+/* ringmsg_pool_config_for_socket reads and writes its struct. */
+static void pool_config_for_socket_accepts_any_size(void)
 {
     struct ringmsg_pool_config config;
     set_up();
     arm();
     ringmsg_pool_config_init(&config);
     frame(&config, sizeof config, sizeof config + 8);
-    OK(ringmsg_pool_config_for_socket((void *)&framed, it.receiver));
+    OK(ringmsg_pool_config_for_socket((void *)&framed, fixture.receiver));
     EQUAL(framed.size, sizeof config + 8);
     EQUAL(framed.bytes[sizeof config + 8], 0);
     frame(&config, 12, 12);
     memset(framed.bytes + 12, 0xEE, 32);
-    OK(ringmsg_pool_config_for_socket((void *)&framed, it.receiver));
+    OK(ringmsg_pool_config_for_socket((void *)&framed, fixture.receiver));
     EQUAL(framed.bytes[12], 0xEE);
     frame(&config, sizeof config, sizeof config + 8);
     framed.bytes[sizeof config + 3] = 1;
-    REFUSED(ringmsg_pool_config_for_socket((void *)&framed, it.receiver), EINVAL);
+    REFUSED(ringmsg_pool_config_for_socket((void *)&framed, fixture.receiver), EINVAL);
     frame(&config, sizeof config, 3);
-    REFUSED(ringmsg_pool_config_for_socket((void *)&framed, it.receiver), EINVAL);
-    works_as_before();
+    REFUSED(ringmsg_pool_config_for_socket((void *)&framed, fixture.receiver), EINVAL);
+    check_ring_still_works();
     tear_down();
 }
 
-TESTS(TEST(input_structs_of_any_size), TEST(output_structs_of_any_size),
-      TEST(a_config_that_is_read_and_written))
+TESTS(TEST(input_structs_may_have_any_size),
+      TEST(output_structs_may_have_any_size),
+      TEST(pool_config_for_socket_accepts_any_size))

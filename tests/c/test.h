@@ -1,14 +1,15 @@
-/* What the C tests share: a list of tests, run in every task-work mode; checks that say what
- * they saw; sockets on loopback. A test program is `#include "test.h"`, functions
- * `static void name(void)`, and a `TESTS(...)` at its end.
+/* The framework of the C tests: a runner that runs every test in every task-work mode, checks that
+ * print the values they compared, and sockets on loopback. A test program consists of `#include
+ * "test.h"`, functions `static void name(void)`, and `TESTS(...)` at its end.
  *
- *   program                  every test in every mode
- *   program defer            one mode
- *   program plain name ...   one mode, these tests
- *   program plain -name ...  one mode, all tests but these
+ *   program                  runs every test in every mode
+ *   program defer            runs them in one mode ("all": in every mode)
+ *   program plain name ...   runs these tests in one mode
+ *   program plain -name ...  runs all tests but these in one mode
  *
- * Exit status: 0 passed, 1 failed. Where this kernel or sandbox has no io_uring the recvmmsg engine
- * is tried alone, and a line says so. */
+ * `make test-c T=program [MODE=mode] [ONLY=name]` compiles one program and runs it like this. The
+ * exit status is 0 if every test passed, else 1. Where io_uring is unavailable the program runs the
+ * recvmmsg engine only and prints a line about it. */
 #ifndef RINGMSG_TEST_H
 #define RINGMSG_TEST_H
 
@@ -35,6 +36,8 @@
 
 #include <ringmsg.h>
 
+#include "checks.h"
+
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
 #endif
@@ -42,84 +45,19 @@
 #define UDP_GRO 104
 #endif
 
-/* Under valgrind and on an emulated processor limits of time are so many times as long. */
+/* Time limits are multiplied by this: valgrind and an emulated processor are slow. */
 #if defined TEST_UNDER_VALGRIND || defined TEST_EMULATED
-#define TEST_PATIENCE 10
+#define TEST_TIME_FACTOR 10
 #else
-#define TEST_PATIENCE 1
+#define TEST_TIME_FACTOR 1
 #endif
-/* Under valgrind what is mapped or resident is not compared, since valgrind's own is among it: leaks
- * it finds by itself. */
+/* Mapped and resident memory is not compared under valgrind, because it includes valgrind's own.
+ * Valgrind reports leaks itself. */
 #ifdef TEST_UNDER_VALGRIND
 #define COUNTS_MEMORY 0
 #else
 #define COUNTS_MEMORY 1
 #endif
-
-/* --- checks ------------------------------------------------------------------------------ */
-
-static const char *test_name = "?", *test_mode_name = "?";
-
-#define FAIL(...)                                                                    \
-    do {                                                                             \
-        char sentence_[256];                                                         \
-        ringmsg_last_error(sentence_, sizeof sentence_);                             \
-        fprintf(stderr, "%s:%d: %s [%s]: ", __FILE__, __LINE__, test_name, test_mode_name); \
-        fprintf(stderr, __VA_ARGS__);                                                \
-        fprintf(stderr, "\n  (last error: %s)\n", sentence_);                        \
-        exit(1);                                                                     \
-    } while (0)
-
-/* The condition holds. */
-#define CHECK(condition)                              \
-    do {                                              \
-        if (!(condition))                             \
-            FAIL("not so: %s", #condition);           \
-    } while (0)
-
-/* Two integers are equal. */
-#define EQUAL(seen, wanted)                                                          \
-    do {                                                                             \
-        long long seen_ = (long long)(seen), wanted_ = (long long)(wanted);          \
-        if (seen_ != wanted_)                                                        \
-            FAIL("%s is %lld, not %s = %lld", #seen, seen_, #wanted, wanted_);       \
-    } while (0)
-
-/* A library call succeeded; its value. */
-#define OK(call)                                                                     \
-    __extension__({                                                                  \
-        int value_ = (call);                                                         \
-        if (value_ < 0)                                                              \
-            FAIL("%s: %d (%s)", #call, value_, ringmsg_strerror(value_));            \
-        value_;                                                                      \
-    })
-
-/* A system call succeeded; its value. */
-#define SYS(call)                                                                    \
-    __extension__({                                                                  \
-        long value_ = (long)(call);                                                  \
-        if (value_ < 0)                                                              \
-            FAIL("%s: %s", #call, strerror(errno));                                  \
-        value_;                                                                      \
-    })
-
-/* A library call was refused with this errno, and a sentence of its own explains it. */
-#define REFUSED(call, wanted_errno)                                                  \
-    do {                                                                             \
-        char why_[256];                                                              \
-        ringmsg_describe_support(NULL, 1); /* leaves "buf is NULL" */                \
-        EQUAL(call, -(wanted_errno));                                                \
-        if (ringmsg_last_error(why_, sizeof why_) == 0 || strcmp(why_, "buf is NULL") == 0) \
-            FAIL("%s gave no sentence", #call);                                      \
-    } while (0)
-
-/* This test cannot be done here. */
-enum { SKIPPED = 77 };
-__attribute__((unused)) static void skip_test(const char *why)
-{
-    printf("(skipped %s [%s]: %s)\n", test_name, test_mode_name, why);
-    exit(SKIPPED);
-}
 
 /* --- modes ------------------------------------------------------------------------------- */
 
@@ -135,10 +73,10 @@ static const struct test_mode {
     {"coop_flag", RINGMSG_SETUP_COOP_TASKRUN | RINGMSG_SETUP_TASKRUN_FLAG, RINGMSG_ENGINE_IO_URING},
     {"defer", RINGMSG_SETUP_DEFER_TASKRUN, RINGMSG_ENGINE_IO_URING},
     {"recvmmsg", 0, RINGMSG_ENGINE_RECVMMSG},
-    {"sqpoll", RINGMSG_SETUP_SQPOLL, RINGMSG_ENGINE_IO_URING}, /* for those that say so */
+    {"sqpoll", RINGMSG_SETUP_SQPOLL, RINGMSG_ENGINE_IO_URING}, /* only for tests marked TEST_SQPOLL_TOO */
 };
 
-/* The test runs on epoll and recvmmsg, not on io_uring. */
+/* The test runs on the recvmmsg engine. */
 __attribute__((unused)) static int is_recvmmsg(void)
 {
     return test_engine == RINGMSG_ENGINE_RECVMMSG;
@@ -165,27 +103,28 @@ __attribute__((unused)) static void sleep_ms(int ms)
         ;
 }
 
-/* Waits for what another thread brings about, in turns, so that it is seen at once: for races. Where the other
- * thread may have no processor, like WAIT_FOR. */
-#define WAIT_TURNING_FOR(condition)         \
+/* Busy-waits for a change by another thread, to notice it without delay: for races. Falls back to
+ * WAIT_UNTIL where the other thread may have no processor. */
+#define SPIN_UNTIL(condition)         \
     do {                                    \
-        if (TEST_PATIENCE > 1)              \
-            WAIT_FOR(condition);            \
+        if (TEST_TIME_FACTOR > 1)              \
+            WAIT_UNTIL(condition);            \
         while (!(condition))                \
             ;                               \
     } while (0)
 
-/* Waits for what another thread brings about: in turns first, so that it is seen at once, then asleep, since the
- * other thread may have no processor. Not sched_yield(2): whoever yields in a loop keeps kernel threads
- * from running for seconds (seen with Linux 6.18), and they take rings apart. */
-#define WAIT_FOR(condition)                    \
+/* Waits for a change by another thread. Spins at first, to notice it without delay, then sleeps,
+ * because the other thread may have no processor. Does not call sched_yield(2): a thread that
+ * yields in a loop keeps kernel threads from running for seconds (seen on Linux 6.18), and those
+ * tear rings down. */
+#define WAIT_UNTIL(condition)                    \
     do {                                       \
         for (int turn_ = 0; !(condition); turn_++) \
             if (turn_ > 2000)                  \
-                nap();                         \
+                sleep_briefly();                         \
     } while (0)
 
-__attribute__((unused)) static void nap(void)
+__attribute__((unused)) static void sleep_briefly(void)
 {
     struct timespec t = {0, 20000};
     nanosleep(&t, NULL);
@@ -193,7 +132,7 @@ __attribute__((unused)) static void nap(void)
 
 /* --- rings and pools --------------------------------------------------------------------- */
 
-/* A ring in the mode under test, with more flags and a completion queue of this size (0: the
+/* Makes a ring in the mode under test, with more flags and this completion queue size (0: the
  * default). */
 __attribute__((unused)) static struct ringmsg_ring *make_ring_with(uint32_t more_flags, uint32_t cq_entries)
 {
@@ -204,7 +143,7 @@ __attribute__((unused)) static struct ringmsg_ring *make_ring_with(uint32_t more
     config.engine = test_engine;
     config.cq_entries = cq_entries;
     if (config.flags & RINGMSG_SETUP_SQPOLL)
-        config.sq_thread_idle_ms = 2; /* it falls asleep, and must be woken, often */
+        config.sq_thread_idle_ms = 2; /* short, so that the kernel's thread often sleeps and must be woken */
     OK(ringmsg_ring_new(&config, &ring));
     return ring;
 }
@@ -214,7 +153,7 @@ __attribute__((unused)) static struct ringmsg_ring *make_ring(void)
     return make_ring_with(0, 0);
 }
 
-/* A pool for this socket's options. payload 0: room for anything. */
+/* Makes a pool that fits this socket's options. With payload 0 a buffer holds any datagram. */
 __attribute__((unused)) static struct ringmsg_pool *
 make_pool(struct ringmsg_ring *ring, int fd, uint32_t buffers, uint32_t payload)
 {
@@ -229,7 +168,7 @@ make_pool(struct ringmsg_ring *ring, int fd, uint32_t buffers, uint32_t payload)
     return pool;
 }
 
-/* Waits up to this long for records. linger 0 unless given. */
+/* A wait with this timeout and no linger. */
 __attribute__((unused)) static struct ringmsg_wait wait_ms(int ms)
 {
     struct ringmsg_wait wait;
@@ -244,7 +183,7 @@ reap_ms(struct ringmsg_ring *ring, struct ringmsg_record *records, uint32_t capa
 {
     struct ringmsg_wait wait = wait_ms(ms);
     int n = ringmsg_reap(ring, records, NULL, capacity, &wait);
-    /* A ring on io_uring that this thread freed a little earlier interrupts its epoll_wait. */
+    /* A ring on io_uring that this thread freed shortly before interrupts its epoll_wait. */
     while (n == -EINTR && is_recvmmsg())
         n = ringmsg_reap(ring, records, NULL, capacity, &wait);
     return OK(n);
@@ -258,7 +197,7 @@ __attribute__((unused)) static struct ringmsg_record reap_one(struct ringmsg_rin
     return record;
 }
 
-/* Nothing comes within this time. */
+/* Checks that no record arrives within this time. */
 __attribute__((unused)) static void reap_nothing(struct ringmsg_ring *ring, int ms)
 {
     struct ringmsg_record record;
@@ -282,7 +221,7 @@ __attribute__((unused)) static struct ringmsg_stats stats_of(const struct ringms
 
 /* --- sockets ----------------------------------------------------------------------------- */
 
-/* The address of a socket. */
+/* The local address of a socket. */
 __attribute__((unused)) static struct sockaddr_storage address_of(int fd, socklen_t *length)
 {
     struct sockaddr_storage address;
@@ -291,7 +230,7 @@ __attribute__((unused)) static struct sockaddr_storage address_of(int fd, sockle
     return address;
 }
 
-/* A datagram socket bound to a port of loopback. */
+/* Makes a datagram socket bound to a port of loopback. */
 __attribute__((unused)) static int bound_udp(int family)
 {
     int fd = (int)SYS(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -312,11 +251,11 @@ __attribute__((unused)) static void connect_to(int fd, int peer)
     SYS(connect(fd, (struct sockaddr *)&address, length));
 }
 
-/* From now on what others send to the port of `fd` is refused, as if nobody had it. The port of a
- * closed socket may be anybody's. */
-__attribute__((unused)) static void hear_nobody(int fd) { connect_to(fd, fd); }
+/* Makes the kernel refuse what others send to the port of `fd`, as if no socket were bound to it.
+ * (After a close, another process could bind the port.) */
+__attribute__((unused)) static void refuse_senders(int fd) { connect_to(fd, fd); }
 
-/* A socket that sends to `to`. */
+/* Makes a socket that sends to `to`. */
 __attribute__((unused)) static int sender_to(int to)
 {
     socklen_t length;
@@ -330,7 +269,7 @@ __attribute__((unused)) static void set_int(int fd, int level, int name, int val
     SYS(setsockopt(fd, level, name, &value, sizeof value));
 }
 
-/* Sends one train: `size` bytes at `data`, cut by the kernel into segments. */
+/* Sends one train: `size` bytes at `data`, which the kernel cuts into segments. */
 static void send_train_from(int fd, const void *data, size_t size, uint16_t segment)
 {
     union {
@@ -338,8 +277,10 @@ static void send_train_from(int fd, const void *data, size_t size, uint16_t segm
         struct cmsghdr align;
     } control;
     struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
-    struct msghdr message = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.space,
+                             .msg_controllen = sizeof control.space};
     memset(&control, 0, sizeof control);
     struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
     cmsg->cmsg_level = SOL_UDP;
@@ -349,8 +290,8 @@ static void send_train_from(int fd, const void *data, size_t size, uint16_t segm
     EQUAL(SYS(sendmsg(fd, &message, 0)), (long)size);
 }
 
-/* Whether trains come whole through this kernel's loopback (Linux 5.10 cuts them on the way). */
-static int trains_come_whole(void)
+/* Whether this kernel's loopback delivers a train whole (Linux 5.10 cuts it). */
+static int loopback_keeps_trains_whole(void)
 {
     static int known = -1;
     if (known == -1) {
@@ -367,12 +308,12 @@ static int trains_come_whole(void)
 
 __attribute__((unused)) static void send_train(int fd, const void *data, size_t size, uint16_t segment)
 {
-    if (!trains_come_whole())
-        skip_test("trains are cut on this kernel's loopback");
+    if (!loopback_keeps_trains_whole())
+        skip_test("this kernel's loopback cuts trains");
     send_train_from(fd, data, size, segment);
 }
 
-/* How many descriptors this process has open. */
+/* Counts the open descriptors of this process. */
 __attribute__((unused)) static int open_descriptors(void)
 {
     int count = 0;
@@ -389,7 +330,7 @@ struct test {
     int also_sqpoll;
 };
 
-/* Runs one test in a child, so that one failure does not hide the others. */
+/* Runs one test in a child process, so that a failure does not hide later tests. */
 static int run_test(const struct test *test, const struct test_mode *mode)
 {
     int status;
@@ -401,7 +342,7 @@ static int run_test(const struct test *test, const struct test_mode *mode)
         test_mode_name = mode->name;
         test_mode = mode->flags;
         test_engine = mode->engine;
-        alarm(120 * TEST_PATIENCE);
+        alarm(120 * TEST_TIME_FACTOR);
         test->run();
         exit(0);
     }
@@ -415,15 +356,15 @@ static int run_test(const struct test *test, const struct test_mode *mode)
     return passed || skipped;
 }
 
-static int is_wanted(const struct test *test, int argc, char **argv)
+static int is_selected(const struct test *test, int argc, char **argv)
 {
-    int wanted = argc <= 2 || argv[2][0] == '-';
+    int selected = argc <= 2 || argv[2][0] == '-';
     for (int i = 2; i < argc; i++) {
-        int without = argv[i][0] == '-';
-        if (strcmp(argv[i] + without, test->name) == 0)
-            wanted = !without;
+        int excludes = argv[i][0] == '-';
+        if (strcmp(argv[i] + excludes, test->name) == 0)
+            selected = !excludes;
     }
-    return wanted;
+    return selected;
 }
 
 __attribute__((unused)) static int run_tests(const struct test *tests, int argc, char **argv)
@@ -437,15 +378,16 @@ __attribute__((unused)) static int run_tests(const struct test *tests, int argc,
         ringmsg_describe_support(why, sizeof why);
         for (char *line = why; (line = strchr(line, '\n')) != NULL;)
             *line = ' ';
-        printf("(no io_uring, so only recvmmsg was tried: %s)\n", why);
+        printf("(no io_uring, so only the recvmmsg engine was tested: %s)\n", why);
     }
     for (size_t m = 0; m < sizeof test_modes / sizeof *test_modes; m++) {
-        if (argc > 1 && strcmp(argv[1], test_modes[m].name) != 0)
+        if (argc > 1 && strcmp(argv[1], "all") != 0 && strcmp(argv[1], test_modes[m].name) != 0)
             continue;
         if (!io_uring && test_modes[m].engine == RINGMSG_ENGINE_IO_URING)
             continue;
         for (const struct test *test = tests; test->name != NULL; test++) {
-            if ((test->also_sqpoll || test_modes[m].flags != RINGMSG_SETUP_SQPOLL) && is_wanted(test, argc, argv)) {
+            if ((test->also_sqpoll || test_modes[m].flags != RINGMSG_SETUP_SQPOLL) &&
+                is_selected(test, argc, argv)) {
                 ran++;
                 failed += !run_test(test, &test_modes[m]);
             }
@@ -462,7 +404,7 @@ __attribute__((unused)) static int run_tests(const struct test *tests, int argc,
         return run_tests(tests, argc, argv);              \
     }
 #define TEST(function) {#function, function, 0}
-/* Also where there is no task work: a thread of the kernel does it all. */
+/* Runs with SQPOLL as well, where a kernel thread submits and no task work exists. */
 #define TEST_SQPOLL_TOO(function) {#function, function, 1}
 
 #endif

@@ -1,11 +1,11 @@
-/* A hundred thousand datagrams: what was sent is received or counted as dropped, and what is
- * received is what was sent. */
+/* Of a hundred thousand datagrams every one is received once and unaltered, or counted as
+ * dropped. */
 #include "test.h"
 
 #define MAGIC 0x9e3779b97f4a7c15u
 #define SENDERS 2
 
-/* What a datagram of 16 bytes and more begins with. The rest follows from it. */
+/* Datagrams of 16 bytes and more begin with this head. The other bytes follow from the number. */
 struct head {
     uint32_t number, length;
     uint64_t checksum;
@@ -16,7 +16,7 @@ static uint64_t word_at(uint32_t number, uint32_t i)
     return (number + 1) * MAGIC + i * 0x2545f4914f6cdd1du;
 }
 
-/* Writes datagram `number`, and the checksum of all its bytes into its head. */
+/* Writes datagram `number`, with the checksum of its bytes in the head. */
 static void write_datagram(uint8_t *to, uint32_t number, uint32_t length)
 {
     struct head head = {number, length, number};
@@ -32,7 +32,7 @@ static void write_datagram(uint8_t *to, uint32_t number, uint32_t length)
     memcpy(to, &head, sizeof head);
 }
 
-/* Checks a datagram; its number, or UINT32_MAX when it is too short to have one. */
+/* Checks a datagram. Returns its number, or UINT32_MAX if it is too short to have one. */
 static uint32_t check_datagram(const uint8_t *at, uint32_t length)
 {
     struct head head;
@@ -47,14 +47,14 @@ static uint32_t check_datagram(const uint8_t *at, uint32_t length)
         uint64_t word = word_at(head.number, i), seen = word;
         memcpy(&seen, at + i, length - i < 8 ? length - i : 8);
         if (seen != word)
-            FAIL("datagram %u of %u bytes: wrong at byte %u", head.number, length, i);
+            FAIL("datagram %u of %u bytes is altered at byte %u", head.number, length, i);
         checksum = (checksum ^ seen) * MAGIC;
     }
     EQUAL(checksum, head.checksum);
     return head.number;
 }
 
-/* Mixed sizes; the long ones are rare, for the test's speed. */
+/* Mixed sizes. Long datagrams are rare, because they take time. */
 static uint32_t size_of(uint32_t number)
 {
     static const uint32_t sizes[] = {0, 64, 1, 1200, 64, 1472, 1200, 64, 1200, 0, 1472, 1, 64, 1200, 1472};
@@ -73,9 +73,9 @@ static uint32_t size_of(uint32_t number)
 static struct traffic {
     int receiver, senders[SENDERS];
     uint16_t ports[SENDERS];
-    uint32_t messages;      /* datagrams, or trains */
-    int trains;             /* each message is a train */
-    uint32_t lead;          /* how far the sender may be ahead; 0: as far as it gets */
+    uint32_t messages;      /* number of datagrams, or of trains */
+    int trains;             /* whether each message is a train */
+    uint32_t lead;          /* how many messages the sender may be ahead; 0: no limit */
     uint32_t accounted_for; /* atomic: messages received or dropped so far */
     int sent;               /* atomic: everything is sent */
 } traffic;
@@ -91,7 +91,9 @@ static void *send_all(void *unused)
     (void)unused;
     for (uint32_t number = 0; number < traffic.messages; number++) {
         int fd = traffic.senders[number % SENDERS];
-        WAIT_FOR(traffic.lead == 0 || number - __atomic_load_n(&traffic.accounted_for, __ATOMIC_ACQUIRE) <= traffic.lead);
+        WAIT_UNTIL(traffic.lead == 0 ||
+                   number - __atomic_load_n(&traffic.accounted_for, __ATOMIC_ACQUIRE) <=
+                       traffic.lead);
         if (traffic.trains) {
             for (uint32_t i = 0; i < segments_of(number); i++)
                 write_datagram(data + i * SEGMENT, number * SEGMENTS_MAX + i, SEGMENT);
@@ -108,8 +110,8 @@ static void *send_all(void *unused)
 
 /* --- receiving --------------------------------------------------------------------------- */
 
-static uint64_t received, short_ones; /* messages; datagrams without a number */
-static uint8_t *seen;                 /* how often each number came */
+static uint64_t received, unnumbered; /* messages; datagrams without a number */
+static uint8_t *seen;                 /* how often each number arrived */
 
 static void check_source(const struct ringmsg_record *record, const struct ringmsg_metadata *m, int family)
 {
@@ -118,7 +120,7 @@ static void check_source(const struct ringmsg_record *record, const struct ringm
     EQUAL(m->valid & RINGMSG_META_SOURCE, RINGMSG_META_SOURCE);
     EQUAL(m->family, family);
     CHECK(m->source_port == traffic.ports[0] || m->source_port == traffic.ports[1]);
-    CHECK(memcmp(m->source, family == AF_INET ? v4 : (const uint8_t *)&in6addr_loopback, 16) == 0);
+    SAME_BYTES(m->source, family == AF_INET ? v4 : (const uint8_t *)&in6addr_loopback, 16);
     EQUAL(record->name_length, family == AF_INET ? sizeof(struct sockaddr_in) : sizeof name);
 }
 
@@ -132,10 +134,10 @@ static void check_record(struct ringmsg_ring *ring, const struct ringmsg_record 
     uint32_t message = traffic.trains ? number / SEGMENTS_MAX : number;
     received += record->segment == 0;
     if (number == UINT32_MAX) {
-        short_ones++;
+        unnumbered++;
         return;
     }
-    CHECK(message < traffic.messages);
+    COMPARE(message, <, traffic.messages);
     EQUAL(m->source_port, traffic.ports[message % SENDERS]);
     if (traffic.trains)
         EQUAL(record->segment, number % SEGMENTS_MAX);
@@ -158,15 +160,16 @@ static struct ringmsg_stats receive_all(struct ringmsg_ring *ring, int family)
             check_record(ring, &records[i], &metadata[i], family);
         quiet = n == 0 && all_sent ? quiet + 1 : 0;
         if (traffic.lead == 0)
-            nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL); /* too slow for what comes */
+            nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL); /* slower than the sender */
         else
-            __atomic_store_n(&traffic.accounted_for, (uint32_t)(received + stats_of(ring).socket_drops), __ATOMIC_RELEASE);
+            __atomic_store_n(&traffic.accounted_for,
+                             (uint32_t)(received + stats_of(ring).socket_drops), __ATOMIC_RELEASE);
     }
     return stats_of(ring);
 }
 
-/* What the kernel lost between the sender and the socket, which no socket counts: the backlog
- * of a processor (softnet_stat's second column), fragments that found no memory. */
+/* Counts what the kernel has dropped before the socket, which no socket counts: packets beyond the
+ * backlog of a processor (second column of softnet_stat). */
 static uint64_t lost_on_the_way(void)
 {
     unsigned processed, dropped;
@@ -186,15 +189,17 @@ struct run {
     uint32_t messages, receive_buffer, lead, buffers;
 };
 
-static void set_traffic_up(const struct run *run)
+static void set_up_traffic(const struct run *run)
 {
     memset(&traffic, 0, sizeof traffic);
     traffic.receiver = bound_udp(run->family);
     traffic.messages = run->messages;
     traffic.trains = run->trains;
     traffic.lead = run->lead;
-    if (setsockopt(traffic.receiver, SOL_SOCKET, SO_RCVBUFFORCE, &run->receive_buffer, sizeof run->receive_buffer) != 0)
-        SYS(setsockopt(traffic.receiver, SOL_SOCKET, SO_RCVBUF, &run->receive_buffer, sizeof run->receive_buffer));
+    if (setsockopt(traffic.receiver, SOL_SOCKET, SO_RCVBUFFORCE, &run->receive_buffer,
+                   sizeof run->receive_buffer) != 0)
+        SYS(setsockopt(traffic.receiver, SOL_SOCKET, SO_RCVBUF, &run->receive_buffer,
+                       sizeof run->receive_buffer));
     if (run->trains)
         OK(ringmsg_socket_enable(traffic.receiver, RINGMSG_META_SEGMENT_SIZE));
     for (int i = 0; i < SENDERS; i++) {
@@ -204,16 +209,17 @@ static void set_traffic_up(const struct run *run)
         struct sockaddr_storage from = address_of(traffic.senders[i], &length);
         traffic.ports[i] = ntohs(((struct sockaddr_in *)&from)->sin_port);
     }
-    received = short_ones = 0;
+    received = unnumbered = 0;
     free(seen);
     seen = calloc(run->messages, run->trains ? SEGMENTS_MAX : 1);
 }
 
-/* One run; its statistics. False: the kernel lost something before it came to the socket. */
+/* Does one run and fills in its statistics. Returns 0 if the kernel dropped a packet before the
+ * socket. */
 static int account(const struct run *run, struct ringmsg_stats *stats)
 {
     pthread_t sender;
-    set_traffic_up(run);
+    set_up_traffic(run);
     uint64_t lost = lost_on_the_way();
     struct ringmsg_ring *ring = make_ring();
     struct ringmsg_pool *pool = make_pool(ring, traffic.receiver, run->buffers, 0);
@@ -246,13 +252,17 @@ static struct ringmsg_stats run(const struct run *run)
     for (int attempt = 0; attempt < 5; attempt++)
         if (account(run, &stats))
             return stats;
-    FAIL("the kernel lost datagrams on their way to the socket, five times");
+    FAIL("in five runs the kernel dropped datagrams before the socket");
 }
 
-/* The sender is kept from getting far ahead: nothing is lost at all. */
+/* The sender stays within a limit of the receiver, so nothing is dropped. */
 static void everything_arrives(int family)
 {
-    struct run plain = {.family = family, .messages = 100000, .receive_buffer = 16 << 20, .lead = 100, .buffers = 256};
+    struct run plain = {.family = family,
+                        .messages = 100000,
+                        .receive_buffer = 16 << 20,
+                        .lead = 100,
+                        .buffers = 256};
     struct ringmsg_stats stats = run(&plain);
     uint64_t empty = 0;
     for (uint32_t i = 0; i < plain.messages; i++) {
@@ -275,22 +285,25 @@ static void everything_arrives_over_ipv6(void)
     everything_arrives(AF_INET6);
 }
 
-/* As fast as it goes, into a receive buffer of a few datagrams. The last of them are dropped,
- * and no datagram follows that would tell. */
-static void most_is_dropped_and_counted(void)
+/* The sender does not wait, and the receive buffer holds a few datagrams. The last datagrams are
+ * dropped, and none follows that could carry the drop counter. */
+static void most_datagrams_are_dropped_and_counted(void)
 {
     for (int v6 = 0; v6 < 2; v6++) {
-        struct run small = {.family = v6 ? AF_INET6 : AF_INET, .messages = 100000, .receive_buffer = 4096, .buffers = 4};
+        struct run small = {.family = v6 ? AF_INET6 : AF_INET,
+                            .messages = 100000,
+                            .receive_buffer = 4096,
+                            .buffers = 4};
         struct ringmsg_stats stats = run(&small);
-        CHECK(stats.socket_drops > small.messages / 2);
+        COMPARE(stats.socket_drops, >, small.messages / 2);
         EQUAL(stats.datagrams, received);
-        CHECK(short_ones > 0 && short_ones < received);
+        CHECK(unnumbered > 0 && unnumbered < received);
     }
 }
 
-/* With GRO the counter counts trains: the numbers of the missing trains agree with it, and of
- * a train that came every segment came. */
-static void missing_trains_are_the_drops(void)
+/* With GRO the kernel counts dropped trains. The number of missing trains equals that count, and of
+ * a received train every segment arrives. */
+static void missing_trains_equal_the_drop_count(void)
 {
     for (int v6 = 0; v6 < 2; v6++) {
         struct run trains = {.family = v6 ? AF_INET6 : AF_INET, .trains = 1, .messages = 10000,
@@ -304,14 +317,14 @@ static void missing_trains_are_the_drops(void)
             for (uint32_t i = 0; i < segments_of(train); i++)
                 EQUAL(segment[i], segment[0]);
         }
-        CHECK(stats.socket_drops > trains.messages / 2);
+        COMPARE(stats.socket_drops, >, trains.messages / 2);
         EQUAL(missing, stats.socket_drops);
         EQUAL(stats.datagrams, datagrams);
         EQUAL(stats.records, datagrams);
     }
 }
 
-/* Everything was dropped, and nothing is received afterwards: the counter is right all the same. */
+/* Datagrams are dropped and none is received after them. The drop count is still right. */
 static void drops_are_counted_without_a_datagram_after_them(void)
 {
     struct ringmsg_ring *ring = make_ring();
@@ -333,12 +346,15 @@ static void drops_are_counted_without_a_datagram_after_them(void)
     }
     EQUAL(queued + drops, 1000);
     EQUAL(stats_of(ring).socket_drops, drops);
-    /* The request's end takes nothing from the ring's count. */
+    /* The end of the request does not reset the ring's count. */
     OK(ringmsg_cancel(ring, 0));
     EQUAL(reap_one(ring).result, -ECANCELED);
     EQUAL(stats_of(ring).socket_drops, drops);
     OK(ringmsg_ring_free(ring));
 }
 
-TESTS(TEST(everything_arrives_over_ipv4), TEST(everything_arrives_over_ipv6), TEST(most_is_dropped_and_counted),
-      TEST(missing_trains_are_the_drops), TEST(drops_are_counted_without_a_datagram_after_them))
+TESTS(TEST(everything_arrives_over_ipv4),
+      TEST(everything_arrives_over_ipv6),
+      TEST(most_datagrams_are_dropped_and_counted),
+      TEST(missing_trains_equal_the_drop_count),
+      TEST(drops_are_counted_without_a_datagram_after_them))

@@ -1,9 +1,10 @@
-/* What is cut is flagged, what is empty arrives, and nothing is shown that was not received. */
+/* A truncated payload, name or control message is flagged, an empty datagram is a record, and no
+ * slice of a record shows bytes that were not received with it. */
 #include "test.h"
 
 #define STALE 0xa5
 
-/* A pool with these capacities, filled with a pattern before anything is armed. */
+/* Makes a pool with these capacities and fills it with a pattern before anything is armed. */
 static struct ringmsg_pool *
 patterned_pool(struct ringmsg_ring *ring, uint32_t buffers, uint32_t payload, uint32_t control, uint32_t name)
 {
@@ -19,23 +20,25 @@ patterned_pool(struct ringmsg_ring *ring, uint32_t buffers, uint32_t payload, ui
     return pool;
 }
 
-/* No byte of the pattern lies in a slice of the record. */
-static void check_not_stale(const struct ringmsg_pool *pool, const char *what, uint32_t offset, uint32_t length)
+/* Checks that no byte of the pattern lies in this slice of the record. */
+static void check_not_stale(const struct ringmsg_pool *pool, const char *what, uint32_t offset,
+                            uint32_t length)
 {
     const uint8_t *bytes = ringmsg_pool_base(pool) + offset;
-    CHECK(offset + (size_t)length <= ringmsg_pool_size(pool));
+    COMPARE(offset + (size_t)length, <=, ringmsg_pool_size(pool));
     for (uint32_t i = 0; i < length; i++)
         if (bytes[i] == STALE)
-            FAIL("byte %u of %u of the %s is older than the datagram", i, length, what);
+            FAIL("byte %u of %u of the %s was not received with the datagram", i, length, what);
 }
 
-/* Neither payload nor control messages hold such a byte here; a port may. */
+/* Payload and control messages never contain the pattern's byte here. A port may, so the name is
+ * compared. */
 static void check_record(const struct ringmsg_pool *pool, const struct ringmsg_record *record, int sender)
 {
     socklen_t length;
     struct sockaddr_storage from = address_of(sender, &length);
-    CHECK(record->name_length <= length);
-    CHECK(memcmp(ringmsg_pool_base(pool) + record->name_offset, &from, record->name_length) == 0);
+    COMPARE(record->name_length, <=, length);
+    SAME_BYTES(ringmsg_pool_base(pool) + record->name_offset, &from, record->name_length);
     check_not_stale(pool, "payload", record->payload_offset, record->payload_length);
     check_not_stale(pool, "control slice", record->control_offset, record->control_length);
 }
@@ -50,7 +53,7 @@ static void zero_length(int family, uint32_t flags)
     OK(ringmsg_socket_enable(receiver, RINGMSG_META_DESTINATION | RINGMSG_META_SEGMENT_SIZE));
     OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, flags, 9));
     for (int round = 0; round < 20; round++) {
-        /* Four empty ones and one with data, so that the order shows. */
+        /* Four empty datagrams and one with data, to check the order. */
         for (int i = 0; i < 5; i++)
             SYS(send(sender, "data", i == 3 ? 4 : 0, 0));
         for (int i = 0; i < 5; i++) {
@@ -86,7 +89,7 @@ static void empty_datagrams_are_records_and_leak_no_buffer(void)
     zero_length(AF_INET, RINGMSG_RECV_SPLIT);
 }
 
-/* Held, they hold their buffers as others do, and starve the request as others do. */
+/* Held empty datagrams keep their buffers and starve the request, as others do. */
 static void empty_datagrams_hold_their_buffers(void)
 {
     struct ringmsg_ring *ring = make_ring();
@@ -107,12 +110,13 @@ static void empty_datagrams_hold_their_buffers(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* With NO_REARM every end is reported, and its data with it. */
-static void without_rearming_an_empty_datagram_is_final(void)
+/* With NO_REARM every end is reported, together with its data. */
+static void with_no_rearm_an_empty_datagram_is_final(void)
 {
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
-    OK(ringmsg_recvmsg_multishot(ring, make_pool(ring, receiver, 4, 64), receiver, 0, RINGMSG_RECV_NO_REARM, 0));
+    OK(ringmsg_recvmsg_multishot(ring, make_pool(ring, receiver, 4, 64), receiver, 0,
+                                 RINGMSG_RECV_NO_REARM, 0));
     SYS(send(sender, "", 0, 0));
     struct ringmsg_record record = reap_one(ring);
     EQUAL(record.result, 0);
@@ -121,24 +125,25 @@ static void without_rearming_an_empty_datagram_is_final(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* --- what does not fit ------------------------------------------------------------------- */
+/* --- truncation -------------------------------------------------------------------------- */
 
-struct cut {
+struct truncation {
     uint32_t payload, control, name; /* the pool's capacities */
-    uint32_t flags;                  /* what is flagged, beside BUFFER */
+    uint32_t flags;                  /* the expected flags beside BUFFER */
 };
 
-/* One datagram of 100 bytes from an IPv4 or IPv6 socket, with packet information and traffic
- * class, into a pool with these capacities: by a multishot, which being cut must not end, and
- * by two single-shots. */
-static void receive_cut_as(int family, const struct cut *cut, int once)
+/* Receives datagrams of 100 bytes from an IPv4 or IPv6 socket, with packet information and traffic
+ * class, into a pool with these capacities: by a multishot, which truncation must not end, or by
+ * two single-shots. */
+static void receive_truncated_as(int family, const struct truncation *truncation, int once)
 {
     uint8_t data[100];
     memset(data, 0x11, sizeof data);
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(family), sender = sender_to(receiver);
     OK(ringmsg_socket_enable(receiver, RINGMSG_META_TRAFFIC_CLASS | RINGMSG_META_DESTINATION));
-    struct ringmsg_pool *pool = patterned_pool(ring, 4, cut->payload, cut->control, cut->name);
+    struct ringmsg_pool *pool =
+        patterned_pool(ring, 4, truncation->payload, truncation->control, truncation->name);
     if (!once)
         OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 0));
     uint32_t name = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
@@ -147,56 +152,56 @@ static void receive_cut_as(int family, const struct cut *cut, int once)
             OK(ringmsg_recvmsg_once(ring, pool, receiver, 0, 0, 0));
         SYS(send(sender, data, sizeof data, 0));
         struct ringmsg_record record = reap_one(ring);
-        EQUAL(record.flags, RINGMSG_RECORD_BUFFER | cut->flags | (once ? RINGMSG_RECORD_FINAL : 0));
+        EQUAL(record.flags, RINGMSG_RECORD_BUFFER | truncation->flags | (once ? RINGMSG_RECORD_FINAL : 0));
         EQUAL(record.wire_length, sizeof data);
-        EQUAL(record.payload_length, cut->payload < sizeof data ? cut->payload : sizeof data);
+        EQUAL(record.payload_length, truncation->payload < sizeof data ? truncation->payload : sizeof data);
         EQUAL(record.result, record.payload_length);
-        EQUAL(record.name_length, cut->name < name ? cut->name : name);
-        CHECK(record.control_length <= cut->control);
-        EQUAL((record.msg_flags & MSG_TRUNC) != 0, (cut->flags & RINGMSG_RECORD_TRUNCATED) != 0);
-        EQUAL((record.msg_flags & MSG_CTRUNC) != 0, (cut->flags & RINGMSG_RECORD_CONTROL_TRUNCATED) != 0);
-        CHECK(memcmp(ringmsg_pool_base(pool) + record.payload_offset, data, record.payload_length) == 0);
+        EQUAL(record.name_length, truncation->name < name ? truncation->name : name);
+        COMPARE(record.control_length, <=, truncation->control);
+        EQUAL((record.msg_flags & MSG_TRUNC) != 0, (truncation->flags & RINGMSG_RECORD_TRUNCATED) != 0);
+        EQUAL((record.msg_flags & MSG_CTRUNC) != 0,
+              (truncation->flags & RINGMSG_RECORD_CONTROL_TRUNCATED) != 0);
+        SAME_BYTES(ringmsg_pool_base(pool) + record.payload_offset, data, record.payload_length);
         check_record(pool, &record, sender);
         OK(ringmsg_release(ring, &record, 1));
     }
     struct ringmsg_stats stats = stats_of(ring);
-    EQUAL(stats.truncated, cut->flags & RINGMSG_RECORD_TRUNCATED ? 2 : 0);
-    EQUAL(stats.control_truncated, cut->flags & RINGMSG_RECORD_CONTROL_TRUNCATED ? 2 : 0);
+    EQUAL(stats.truncated, truncation->flags & RINGMSG_RECORD_TRUNCATED ? 2 : 0);
+    EQUAL(stats.control_truncated, truncation->flags & RINGMSG_RECORD_CONTROL_TRUNCATED ? 2 : 0);
     EQUAL(stats.errors, 0);
     EQUAL(stats.buffers_held, 0);
     OK(ringmsg_ring_free(ring));
 }
 
-static void receive_cut(int family, const struct cut *cut)
+static void receive_truncated(int family, const struct truncation *truncation)
 {
-    receive_cut_as(family, cut, 0);
-    receive_cut_as(family, cut, 1);
+    receive_truncated_as(family, truncation, 0);
+    receive_truncated_as(family, truncation, 1);
 }
 
-/* IPv4 needs 32 + 24 bytes of control and a name of 16, IPv6 40 + 24 (the IPv4 options are on
- * as well, but say nothing here) and 28. */
-static void each_part_is_cut_by_itself_and_flagged(void)
+/* IPv4 needs 32 + 24 bytes of control space and a name of 16 bytes. IPv6 needs 40 + 24 (the IPv4
+ * options are on as well, but send nothing here) and a name of 28 bytes. */
+static void each_part_is_truncated_and_flagged_separately(void)
 {
     enum { PAYLOAD = RINGMSG_RECORD_TRUNCATED, CONTROL = RINGMSG_RECORD_CONTROL_TRUNCATED,
            NAME = RINGMSG_RECORD_NAME_TRUNCATED };
-    static const struct cut both[] = {
+    static const struct truncation both[] = {
         {104, 64, 32, 0},       {96, 64, 32, PAYLOAD},        {8, 64, 32, PAYLOAD},
         {0, 64, 32, PAYLOAD},   {104, 48, 32, CONTROL},       {104, 32, 32, CONTROL},
         {104, 16, 32, CONTROL}, {104, 8, 32, CONTROL},        {104, 0, 32, CONTROL},
         {104, 64, 8, NAME},     {8, 16, 8, PAYLOAD | CONTROL | NAME},
-        {104, 64, 0, 0}, /* without room for a name nobody asked for one */
+        {104, 64, 0, 0}, /* a pool without name space does not request the name */
         {0, 0, 0, PAYLOAD | CONTROL},
     };
     for (size_t i = 0; i < sizeof both / sizeof *both; i++) {
-        receive_cut(AF_INET, &both[i]);
-        receive_cut(AF_INET6, &both[i]);
+        receive_truncated(AF_INET, &both[i]);
+        receive_truncated(AF_INET6, &both[i]);
     }
-    receive_cut(AF_INET6, &(struct cut){104, 64, 24, NAME});
-    receive_cut(AF_INET, &(struct cut){104, 56, 16, 0});
+    receive_truncated(AF_INET6, &(struct truncation){104, 64, 24, NAME});
+    receive_truncated(AF_INET, &(struct truncation){104, 56, 16, 0});
 }
 
-/* The last control message needs no padding behind it. 56 bytes are rounded up already, so the
- * one byte of IP_TOS alone: 17 of 24. */
+/* The kernel does not pad the last control message. A single IP_TOS message uses 17 of 24 bytes. */
 static void padding_between_control_messages_is_not_stale(void)
 {
     struct ringmsg_ring *ring = make_ring();
@@ -220,7 +225,7 @@ static void padding_between_control_messages_is_not_stale(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* A buffer that held much shows nothing of it when it holds little. */
+/* A buffer that held a long datagram shows nothing of it after a short one. */
 static void a_reused_buffer_shows_only_the_new_datagram(void)
 {
     uint8_t secret[1000];
@@ -243,7 +248,7 @@ static void a_reused_buffer_shows_only_the_new_datagram(void)
 
 TESTS(TEST(empty_datagrams_are_records_and_leak_no_buffer),
       TEST(empty_datagrams_hold_their_buffers),
-      TEST(without_rearming_an_empty_datagram_is_final),
-      TEST(each_part_is_cut_by_itself_and_flagged),
+      TEST(with_no_rearm_an_empty_datagram_is_final),
+      TEST(each_part_is_truncated_and_flagged_separately),
       TEST(padding_between_control_messages_is_not_stale),
       TEST(a_reused_buffer_shows_only_the_new_datagram))

@@ -1,5 +1,5 @@
-/* What the programs about waiting share: a ring with one request, reaps that are timed, threads that do something
- * a little later. */
+/* Shared by the programs about waiting: a ring with one request, timed reaps, and threads that act
+ * after a delay. */
 #ifndef RINGMSG_TEST_WAITING_H
 #define RINGMSG_TEST_WAITING_H
 
@@ -11,35 +11,35 @@
 static struct ringmsg_record records[CAPACITY];
 
 /* A ring with one multishot request on one socket. */
-static struct setup {
+static struct fixture {
     struct ringmsg_ring *ring;
     struct ringmsg_pool *pool;
     int receiver, sender;
-} it;
+} fixture;
 
 static void set_up(uint32_t buffers)
 {
-    it.ring = make_ring();
-    it.receiver = bound_udp(AF_INET);
-    it.sender = sender_to(it.receiver);
-    it.pool = make_pool(it.ring, it.receiver, buffers, 2048);
-    OK(ringmsg_recvmsg_multishot(it.ring, it.pool, it.receiver, 0, 0, 7));
+    fixture.ring = make_ring();
+    fixture.receiver = bound_udp(AF_INET);
+    fixture.sender = sender_to(fixture.receiver);
+    fixture.pool = make_pool(fixture.ring, fixture.receiver, buffers, 2048);
+    OK(ringmsg_recvmsg_multishot(fixture.ring, fixture.pool, fixture.receiver, 0, 0, 7));
 }
 
 static void tear_down(void)
 {
-    OK(ringmsg_ring_free(it.ring));
-    close(it.receiver);
-    close(it.sender);
+    OK(ringmsg_ring_free(fixture.ring));
+    close(fixture.receiver);
+    close(fixture.sender);
 }
 
 static void send_some(int count)
 {
     for (int i = 0; i < count; i++)
-        EQUAL(SYS(send(it.sender, "hello", 5, 0)), 5);
+        EQUAL(SYS(send(fixture.sender, "hello", 5, 0)), 5);
 }
 
-static struct ringmsg_wait waiting(int timeout_ms, uint32_t linger_us)
+static struct ringmsg_wait wait_with(int timeout_ms, uint32_t linger_us)
 {
     struct ringmsg_wait wait = wait_ms(timeout_ms < 0 ? 0 : timeout_ms);
     wait.linger_us = linger_us;
@@ -48,24 +48,24 @@ static struct ringmsg_wait waiting(int timeout_ms, uint32_t linger_us)
     return wait;
 }
 
-/* One reap; its answer, and how long it took in microseconds. */
+/* Does one reap. Returns its result, and in `us` how many microseconds it took. */
 static int timed_reap(const struct ringmsg_wait *wait, int64_t *us)
 {
     int64_t start = now_ns();
-    int got = ringmsg_reap(it.ring, records, NULL, CAPACITY, wait);
+    int got = ringmsg_reap(fixture.ring, records, NULL, CAPACITY, wait);
     *us = (now_ns() - start) / 1000;
     return got;
 }
 
 __attribute__((unused)) static void release_all(int count)
 {
-    OK(ringmsg_release(it.ring, records, (uint32_t)count));
+    OK(ringmsg_release(fixture.ring, records, (uint32_t)count));
 }
 
 __attribute__((unused)) static void *wake_later(void *ms)
 {
     sleep_ms((int)(intptr_t)ms);
-    OK(ringmsg_wake(it.ring));
+    OK(ringmsg_wake(fixture.ring));
     return NULL;
 }
 
@@ -79,7 +79,7 @@ static pthread_t start(void *(*run)(void *), intptr_t argument)
     return thread;
 }
 
-/* Since the last thread was started. */
+/* Microseconds since the last thread was started. */
 static int64_t since_start_us(void)
 {
     return (now_ns() - started_ns) / 1000;

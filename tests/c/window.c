@@ -1,6 +1,6 @@
-/* Wants that are no starvation: a narrow window, a small array, a full completion queue, a
- * socket's own -ENOBUFS. Nothing is lost, and the counters say which it was. */
-#include "numbers.h"
+/* A narrow window, a small array, a full completion queue and a socket's own -ENOBUFS are not
+ * starvation: no datagram is lost, and the statistics tell them apart. */
+#include "numbered_datagrams.h"
 
 #include <linux/netlink.h>
 #include <sys/mman.h>
@@ -8,8 +8,8 @@
 
 #define BUFFERS 16
 
-/* `SOCKETS` sockets that share a pool of this many buffers, with the numbers up to `EACH`
- * queued at each. */
+/* Makes SOCKETS sockets that share a pool of this many buffers, each with EACH numbered datagrams
+ * queued. */
 #define SOCKETS 4
 #define EACH 50
 static struct shared {
@@ -32,23 +32,24 @@ static struct shared {
     return s;
 }
 
-/* Reaps what was queued, in order for each socket, `at_most` records at a time, which are
- * released in between or not. */
+/* Reaps the queued datagrams, in order for each socket, at most `at_most` records at a time.
+ * Releases them after each reap if `releases` is set. */
 static void reap_shared(struct shared *s, uint32_t at_most, int releases)
 {
     static struct ringmsg_record records[SOCKETS * EACH];
     for (int done = 0, n; done < SOCKETS * EACH; done += n) {
         n = reap_ms(s->ring, records, at_most, 2000);
-        CHECK(n > 0);
+        COMPARE(n, >, 0);
         for (int i = 0; i < n; i++)
-            s->next[records[i].user_data] = check_numbers(s->ring, records + i, 1, s->next[records[i].user_data]);
+            s->next[records[i].user_data] =
+                check_numbers(s->ring, records + i, 1, s->next[records[i].user_data]);
         if (releases)
             OK(ringmsg_release(s->ring, records, (uint32_t)n));
     }
 }
 
-/* In DEFER mode it takes several sockets to outrun the window: the kernel hands over 33
- * completions of a socket at a time. The recvmmsg engine waits for the next buffers instead. */
+/* In DEFER mode only several sockets together exhaust the window, because the kernel posts 33
+ * completions of one socket at a time. The recvmmsg engine waits for the next buffers instead. */
 static void a_narrow_window_is_a_miss_and_not_a_starvation(void)
 {
     struct shared s = share(256);
@@ -58,11 +59,11 @@ static void a_narrow_window_is_a_miss_and_not_a_starvation(void)
     EQUAL(stats.errors, 0);
     CHECK(is_recvmmsg() ? stats.window_misses == 0 : stats.window_misses >= 1);
     EQUAL(stats.buffers_held, SOCKETS * EACH);
-    CHECK(stats.buffers_held + stats.buffers_published <= 256);
+    COMPARE(stats.buffers_held + stats.buffers_published, <=, 256);
     OK(ringmsg_ring_free(s.ring));
 }
 
-static void sockets_that_share_a_pool_all_live_on(void)
+static void sockets_that_share_a_pool_all_keep_receiving(void)
 {
     for (uint32_t at_most = 1; at_most <= 8; at_most++) {
         struct shared s = share(8);
@@ -79,9 +80,9 @@ static void sockets_that_share_a_pool_all_live_on(void)
     }
 }
 
-/* The kernel uses the pool up in one go, and the caller reaps a few records at a time and
- * releases them: by the time the end of the request is looked at there are buffers again. */
-static void small_arrays_make_no_errors(void)
+/* The kernel uses the whole pool at once, and the caller reaps and releases a few records at a
+ * time. When the library sees the end of the request, the pool has free buffers again. */
+static void small_arrays_cause_no_errors(void)
 {
     enum { COUNT = 200 };
     for (uint32_t capacity = 1; capacity <= 32; capacity += capacity < 6 ? 1 : 13) {
@@ -93,19 +94,20 @@ static void small_arrays_make_no_errors(void)
         send_numbers(sender, 0, COUNT);
         for (uint32_t next = 0; next < COUNT; OK(ringmsg_release(ring, records, (uint32_t)n))) {
             n = reap_ms(ring, records, capacity, 2000);
-            CHECK(n > 0);
+            COMPARE(n, >, 0);
             next = check_numbers(ring, records, n, next);
         }
         struct ringmsg_stats stats = stats_of(ring);
         EQUAL(stats.errors, 0);
         EQUAL(stats.records, COUNT);
-        EQUAL(stats.window_misses, 0); /* the whole pool was published all the time */
+        EQUAL(stats.window_misses, 0); /* the whole pool is published throughout */
         OK(ringmsg_ring_free(ring));
     }
 }
 
-/* As many buffers as the kernel's 16-bit counters can tell apart, all of them held, twice. */
-static void the_largest_pool_can_be_held_whole(void)
+/* The largest number of buffers that the kernel's 16-bit counters can distinguish. All of them are
+ * held, twice. */
+static void every_buffer_of_the_largest_pool_can_be_held(void)
 {
     enum { LARGEST = 32768 };
     static struct ringmsg_record held[LARGEST + 1];
@@ -133,29 +135,30 @@ static void the_largest_pool_can_be_held_whole(void)
     OK(ringmsg_ring_free(ring));
 }
 
-/* How much of a pool is in memory: what was written to it. */
+/* Bytes of a pool that are resident, because something was written to them. */
 static size_t touched_bytes(const struct ringmsg_pool *pool)
 {
     static unsigned char pages[1 << 16];
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), count = (ringmsg_pool_size(pool) + page - 1) / page, touched = 0;
-    CHECK(count <= sizeof pages);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE),
+           count = (ringmsg_pool_size(pool) + page - 1) / page, touched = 0;
+    COMPARE(count, <=, sizeof pages);
     SYS(mincore((void *)(uintptr_t)ringmsg_pool_base(pool), ringmsg_pool_size(pool), pages));
     for (size_t i = 0; i < count; i++)
         touched += pages[i] & 1 ? page : 0;
     return touched;
 }
 
-/* Slow traffic goes round in a few buffers, however many the pool has. */
-static void a_large_pool_is_hardly_touched_by_slow_traffic(void)
+/* Slow traffic reuses a few buffers, however many the pool has. */
+static void slow_traffic_touches_little_of_a_large_pool(void)
 {
     enum { ROUNDS = 1000, AT_A_TIME = 3, LARGEST = 16384 };
     static const char bytes[LARGEST];
-    /* A huge page would count whole for a byte in it. */
+    /* A huge page would be resident as a whole after one write. */
     SYS(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
     struct ringmsg_pool *pool = make_pool(ring, receiver, 256, 65536);
-    CHECK(ringmsg_pool_size(pool) >= (size_t)16 << 20);
+    COMPARE(ringmsg_pool_size(pool), >=, (size_t)16 << 20);
     EQUAL(touched_bytes(pool), 0);
     OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 0));
     for (int round = 0; round < ROUNDS; round++) {
@@ -166,21 +169,21 @@ static void a_large_pool_is_hardly_touched_by_slow_traffic(void)
             n += hold_up_to(ring, records + n, AT_A_TIME - n);
         OK(ringmsg_release(ring, records, AT_A_TIME));
     }
-    CHECK(touched_bytes(pool) > 0);
-    CHECK(touched_bytes(pool) < 2 << 20);
+    COMPARE(touched_bytes(pool), >, 0);
+    COMPARE(touched_bytes(pool), <, 2 << 20);
     EQUAL(stats_of(ring).window_misses, 0);
     OK(ringmsg_ring_free(ring));
 }
 
-/* A wide window, widened by bursts, is narrow again after a second or two of little traffic. */
+/* A window that bursts have widened narrows after one or two seconds of little traffic. */
 static void an_idle_window_narrows(void)
 {
     if (test_mode != 0 || is_recvmmsg())
-        return; /* it takes seconds, and is the same in every mode; the recvmmsg engine has no wide one */
+        return; /* takes seconds and is the same in every mode; the recvmmsg engine has no wide window */
     struct shared s = share(256);
     reap_shared(&s, SOCKETS * EACH, 1);
     uint64_t wide = stats_of(s.ring).buffers_published;
-    CHECK(wide > 64);
+    COMPARE(wide, >, 64);
     int64_t begin = now_ns();
     for (uint32_t i = 0; stats_of(s.ring).buffers_published > 64; i++) {
         if (now_ns() - begin > 8000000000)
@@ -194,9 +197,9 @@ static void an_idle_window_narrows(void)
     OK(ringmsg_ring_free(s.ring));
 }
 
-/* --- not for want of buffers ------------------------------------------------------------- */
+/* --- not starvation ------------------------------------------------------------------------ */
 
-static struct sockaddr_nl everybody = {.nl_family = AF_NETLINK, .nl_groups = 1};
+static struct sockaddr_nl group_address = {.nl_family = AF_NETLINK, .nl_groups = 1};
 
 static int listening_netlink(int receive_buffer)
 {
@@ -204,18 +207,19 @@ static int listening_netlink(int receive_buffer)
     struct sockaddr_nl address = {.nl_family = AF_NETLINK};
     SYS(bind(fd, (struct sockaddr *)&address, sizeof address));
     if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &(int){1}, sizeof(int)) != 0) {
-        printf("(skipped: joining a netlink group: %s)\n", strerror(errno));
+        printf("(skipped %s: cannot join a netlink group: %s)\n", test_name, strerror(errno));
         exit(0);
     }
     set_int(fd, SOL_SOCKET, SO_RCVBUF, receive_buffer);
     return fd;
 }
 
-/* To the group. That it reached nobody at address 0 besides, says sendto, is no matter. */
+/* Sends to the group. sendto also fails for the missing receiver at address 0, which does not
+ * matter. */
 static void send_to_group(int sender, size_t size)
 {
     static const char message[600];
-    sendto(sender, message, size, 0, (struct sockaddr *)&everybody, sizeof everybody);
+    sendto(sender, message, size, 0, (struct sockaddr *)&group_address, sizeof group_address);
 }
 
 static void *flood(void *sender)
@@ -225,12 +229,12 @@ static void *flood(void *sender)
     return NULL;
 }
 
-static void an_overflowed_netlink_socket_says_so_and_lives_on(void)
+static void an_overflowed_netlink_socket_reports_enobufs_and_keeps_receiving(void)
 {
     int receiver = listening_netlink(1);
     int sender = (int)SYS(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_USERSOCK));
     pthread_t thread;
-    flood(&sender); /* before it is armed, so that one error is certain */
+    flood(&sender); /* sent before arming, so that one error is certain */
     struct ringmsg_ring *ring = make_ring();
     struct ringmsg_pool *pool = make_pool(ring, receiver, 64, 1024);
     OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 3));
@@ -253,7 +257,7 @@ static void an_overflowed_netlink_socket_says_so_and_lives_on(void)
         OK(ringmsg_release(ring, &record, 1));
     }
     pthread_join(thread, NULL);
-    CHECK(data > 0);
+    COMPARE(data, >, 0);
     struct ringmsg_stats stats = stats_of(ring);
     EQUAL(stats.errors, errors);
     EQUAL(stats.starvations, 0);
@@ -278,7 +282,7 @@ static void a_full_completion_queue_loses_nothing(void)
             for (uint32_t next = 0; next < COUNT; OK(ringmsg_release(ring, records, (uint32_t)n))) {
                 n = reap_ms(ring, records, 3, 2000);
                 if (n == 0)
-                    FAIL("deaf after %u datagrams", next);
+                    FAIL("no record after %u datagrams", next);
                 next = check_numbers(ring, records, n, next);
             }
         }
@@ -286,15 +290,16 @@ static void a_full_completion_queue_loses_nothing(void)
         EQUAL(stats.errors, 0);
         EQUAL(stats.records, 3 * COUNT);
         EQUAL(stats.socket_drops, 0);
-        if (buffers > 4 && !is_recvmmsg()) /* which receives no more than its queue takes */
-            CHECK(stats.cq_overflows > 0);
+        if (buffers > 4 && !is_recvmmsg()) /* the recvmmsg engine receives no more than its queue holds */
+            COMPARE(stats.cq_overflows, >, 0);
         OK(ringmsg_ring_free(ring));
     }
 }
 
-/* Where -ENOBUFS may be the socket's own it is not taken for that, however the end of a request
- * that wants buffers reaches us: late, or through an overflowed completion queue. */
-static void a_want_of_buffers_is_no_error_of_a_netlink_socket(void)
+/* Netlink sockets can return -ENOBUFS themselves. The library does not mistake starvation for that
+ * error, whether the end of the request is seen late or comes through an overflowed completion
+ * queue. */
+static void starvation_is_not_reported_as_a_netlink_error(void)
 {
     enum { COUNT = 100 };
     for (uint32_t cq_entries = 4; cq_entries <= 256; cq_entries *= 8) {
@@ -308,14 +313,14 @@ static void a_want_of_buffers_is_no_error_of_a_netlink_socket(void)
                 send_to_group(sender, 1 + i % 64);
             for (uint32_t done = 0; done < COUNT;) {
                 int n = reap_ms(ring, records, capacity, 2000);
-                CHECK(n > 0);
+                COMPARE(n, >, 0);
                 for (int i = 0; i < n; i++, done++)
                     EQUAL(records[i].result, 1 + done % 64);
                 OK(ringmsg_release(ring, records, (uint32_t)n));
             }
             EQUAL(stats_of(ring).errors, 0);
             if (!is_recvmmsg())
-                CHECK(stats_of(ring).starvations + stats_of(ring).cq_overflows > 0);
+                COMPARE(stats_of(ring).starvations + stats_of(ring).cq_overflows, >, 0);
             OK(ringmsg_ring_free(ring));
             close(receiver), close(sender);
         }
@@ -323,11 +328,11 @@ static void a_want_of_buffers_is_no_error_of_a_netlink_socket(void)
 }
 
 TESTS(TEST(a_narrow_window_is_a_miss_and_not_a_starvation),
-      TEST(a_large_pool_is_hardly_touched_by_slow_traffic),
+      TEST(slow_traffic_touches_little_of_a_large_pool),
       TEST(an_idle_window_narrows),
-      TEST(small_arrays_make_no_errors),
-      TEST(sockets_that_share_a_pool_all_live_on),
-      TEST(the_largest_pool_can_be_held_whole),
-      TEST(an_overflowed_netlink_socket_says_so_and_lives_on),
-      TEST(a_want_of_buffers_is_no_error_of_a_netlink_socket),
+      TEST(small_arrays_cause_no_errors),
+      TEST(sockets_that_share_a_pool_all_keep_receiving),
+      TEST(every_buffer_of_the_largest_pool_can_be_held),
+      TEST(an_overflowed_netlink_socket_reports_enobufs_and_keeps_receiving),
+      TEST(starvation_is_not_reported_as_a_netlink_error),
       TEST(a_full_completion_queue_loses_nothing))

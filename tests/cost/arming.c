@@ -1,5 +1,5 @@
-/* What a mode does to the thread that armed a request: docs/modes.md shows it. Two processors:
- * that thread on one, senders and another thread that reaps on the other.
+/* Measures how each mode affects the thread that armed a request, for docs/modes.md. Needs two
+ * processors: that thread runs on one, the senders and another thread that reaps on the other.
  *
  *   arming     200 datagrams, 2 ms apart, for each row and mode */
 #include "../../examples-c/example.h"
@@ -18,7 +18,7 @@ enum { MODES = sizeof modes / sizeof *modes };
 static int receiver, unrelated;
 static struct ringmsg_ring *ring;
 static atomic_int sending;
-static int64_t late_ns; /* all datagrams together */
+static int64_t late_ns; /* the sum over all datagrams */
 
 static void *send_datagrams(void *unused)
 {
@@ -27,7 +27,8 @@ static void *send_datagrams(void *unused)
     pin(1);
     check_sys("getsockname", getsockname(receiver, (struct sockaddr *)&to, &length));
     for (int i = 0; i < DATAGRAMS; i++) {
-        nanosleep(&(struct timespec){0, 2000000 + i * 1009 % 400000}, NULL); /* not with the tick */
+        /* Out of step with the timer tick. */
+        nanosleep(&(struct timespec){0, 2000000 + i * 1009 % 400000}, NULL);
         int64_t now = clock_ns(CLOCK_MONOTONIC);
         sendto(unrelated, &now, sizeof now, 0, (struct sockaddr *)&to, sizeof to);
     }
@@ -37,7 +38,7 @@ static void *send_datagrams(void *unused)
     return unused;
 }
 
-/* Reaps, and adds up how late each datagram is. */
+/* Reaps, and adds up the delay of each datagram. */
 static void *reap(void *unused)
 {
     struct ringmsg_record records[DATAGRAMS];
@@ -48,7 +49,9 @@ static void *reap(void *unused)
         n = n == -EINTR ? 0 : check("reap", n);
         for (int i = 0; i < n; i++) {
             int64_t sent;
-            memcpy(&sent, ringmsg_pool_base(ringmsg_ring_pool(ring, records[i].pool)) + records[i].payload_offset,
+            memcpy(&sent,
+                   ringmsg_pool_base(ringmsg_ring_pool(ring, records[i].pool)) +
+                       records[i].payload_offset,
                    sizeof sent);
             late_ns += clock_ns(CLOCK_MONOTONIC) - sent;
         }
@@ -56,7 +59,7 @@ static void *reap(void *unused)
     return unused;
 }
 
-/* The thread that armed waits for events of something else: how often it is interrupted. */
+/* Counts how often the thread that armed is interrupted while it waits for other events. */
 static int64_t in_epoll_wait(void)
 {
     struct epoll_event event = {.events = EPOLLIN};
@@ -80,7 +83,8 @@ static int64_t in_recv(void)
     return interrupted;
 }
 
-/* The thread that armed computes: how late a datagram is, in us, when another thread reaps it. */
+/* Measures the delay of a datagram, in us, when another thread reaps and the thread that armed
+ * computes. */
 static int64_t computing(void)
 {
     while (atomic_load(&sending))
@@ -88,7 +92,7 @@ static int64_t computing(void)
     return -1;
 }
 
-/* Another thread reaps; in DEFER mode none can. */
+/* Another thread reaps. In DEFER mode only the thread that armed may, and it does not. */
 static int64_t run(const struct mode *mode, int64_t (*what)(void))
 {
     struct ringmsg_ring_config config;
@@ -120,7 +124,7 @@ int main(void)
     static const struct {
         const char *name;
         int64_t (*what)(void);
-        int modes; /* DEFER has no other reaper */
+        int modes; /* in DEFER mode no other thread may reap */
     } rows[] = {
         {"epoll_wait: interrupted", in_epoll_wait, 3},
         {"recv with time-out: interrupted", in_recv, 3},

@@ -1,13 +1,14 @@
-/* What a datagram costs the processor that receives it, when it is busy: docs/scaling.md computes
- * with these figures. One thread, kept to one processor, sends a burst to itself over loopback and
- * then receives it, again and again, as a shard does whose network card interrupts its processor.
+/* Measures the CPU time that a datagram costs the processor that receives it under load;
+ * docs/scaling.md computes with these figures. One thread, pinned to one processor, sends a burst
+ * to itself over loopback and then receives it, repeatedly. A shard whose network card interrupts
+ * its processor works like this.
  *
- *   receive   what ringmsg_next() takes, kernel included, with metadata, every batch released
- *   send      what sending takes. On loopback that has the kernel's part before the thread's in it
- *             (IP, UDP, the socket's queue), and the sender's as well: a bound from above for it
+ *   receive   ringmsg_next(), including the kernel, with metadata, every batch released
+ *   send      sending. On loopback this includes what the kernel does before a receiver reaps
+ *             (IP, UDP, the socket's queue), and the sender's own part: an upper bound for it
  *
- * In neither: a network card's driver, GRO's joining of datagrams (loopback passes trains on as
- * they were sent), and wake-ups, of which a busy receiver has few.
+ * Neither includes a network card's driver, the GRO of single datagrams (loopback passes trains on
+ * as they were sent), or wake-ups, of which a loaded receiver has few.
  *
  *   cost [ROUNDS]     medians, in ns of CPU per datagram */
 #include "../../examples-c/example.h"
@@ -16,7 +17,7 @@ enum { BATCH = 256, BURSTS = 1000, ROUNDS_MAX = 99 };
 
 static const struct load {
     const char *name;
-    int bytes, train, sends; /* of a datagram; datagrams that a send makes; sends in a burst */
+    int bytes, train, sends; /* bytes of a datagram; datagrams per send; sends per burst */
 } loads[] = {
     {"64 bytes", 64, 1, 64},
     {"300 bytes", 300, 1, 64},
@@ -52,7 +53,7 @@ static void measure(const struct load *load, double cost[PARTS])
         for (int n, got = 0; got < burst; got += n) {
             n = check("receive", ringmsg_reap(ring, records, metadata, BATCH, &wait));
             if (n == 0) {
-                fprintf(stderr, "%s: %d of %d datagrams came\n", load->name, got, burst);
+                fprintf(stderr, "%s: %d of %d datagrams arrived\n", load->name, got, burst);
                 exit(1);
             }
             check("release", ringmsg_release(ring, records, (uint32_t)n));

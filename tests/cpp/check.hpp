@@ -1,4 +1,4 @@
-// What the two translation units share.
+// Shared by the two translation units.
 #ifndef CHECK_HPP
 #define CHECK_HPP
 
@@ -11,28 +11,31 @@
 #define CHECK(condition)                                                                     \
     do {                                                                                     \
         if (!(condition)) {                                                                  \
-            std::fprintf(stderr, "%s:%d: not so: %s\n  (last error: %s)\n", __FILE__, __LINE__, \
-                         #condition, ringmsg::last_error().c_str());                         \
+            std::fprintf(stderr, "%s:%d: is false: %s\n", __FILE__, __LINE__, #condition);   \
+            if (!ringmsg::last_error().empty())                                              \
+                std::fprintf(stderr, "  (last error in this thread: %s)\n",                  \
+                             ringmsg::last_error().c_str());                                 \
             std::exit(1);                                                                    \
         }                                                                                    \
     } while (0)
 
-// The failure that `call` throws.
-template <class Call> std::system_error failure(Call call)
+// The system_error that `call` throws.
+template <class Call> std::system_error error_of(Call call)
 {
     try {
         call();
     } catch (const std::system_error &error) {
         return error;
     }
-    std::fprintf(stderr, "nothing was thrown\n");
+    std::fprintf(stderr, "the call threw nothing\n");
     std::exit(1);
 }
 
 std::string text(std::span<const std::byte> bytes);
 
-// In the other translation unit: reaps until `wanted` payload bytes have come, and returns them.
-std::string collect(ringmsg::ring &ring, ringmsg::batch &batch, std::size_t wanted);
-const std::error_category &category_over_there();
+// Reaps until `length` payload bytes have arrived, and returns them. Defined in the other
+// translation unit.
+std::string collect(ringmsg::ring &ring, ringmsg::batch &batch, std::size_t length);
+const std::error_category &category_in_other_unit();
 
 #endif

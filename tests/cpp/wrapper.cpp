@@ -1,4 +1,5 @@
-// Every class and function of ringmsg.hpp, in every task-work mode that binds and that does not.
+// Tests every class and function of ringmsg.hpp, on both engines and in modes with and without an
+// owner thread.
 #include "check.hpp"
 
 #include <algorithm>
@@ -24,9 +25,10 @@ constexpr bool is_owner = std::is_nothrow_destructible_v<T> && std::is_nothrow_m
                           !std::is_copy_assignable_v<T>;
 static_assert(is_owner<ringmsg::ring> && is_owner<ringmsg::pool> && is_owner<ringmsg::batch>);
 static_assert(std::ranges::forward_range<ringmsg::batch>);
-static_assert(std::is_same_v<decltype(std::declval<ringmsg::record>().payload()), std::span<const std::byte>>);
+static_assert(std::is_same_v<decltype(std::declval<ringmsg::record>().payload()),
+                             std::span<const std::byte>>);
 
-// Counts allocations, to see that reaping makes none.
+// Counts allocations, to check that reaping makes none.
 static std::atomic<unsigned> allocations;
 [[gnu::noinline]] void *operator new(std::size_t size)
 {
@@ -48,7 +50,7 @@ static ringmsg::ring_config config(std::uint32_t more_flags = 0)
     return config;
 }
 
-// A UDP socket on loopback, with one that sends to it.
+// A UDP socket on loopback, and one that sends to it.
 struct sockets {
     int receiver = socket(AF_INET, SOCK_DGRAM, 0), sender = socket(AF_INET, SOCK_DGRAM, 0);
     sockaddr_in address{}, source{};
@@ -68,7 +70,10 @@ struct sockets {
         ::close(receiver);
         ::close(sender);
     }
-    void say(const std::string &words) const { CHECK(send(sender, words.data(), words.size(), 0) >= 0); }
+    void send_text(const std::string &text_to_send) const
+    {
+        CHECK(send(sender, text_to_send.data(), text_to_send.size(), 0) >= 0);
+    }
 };
 
 // A ring that receives from a socket.
@@ -83,7 +88,7 @@ struct receiver : sockets {
 static void a_datagram_is_a_record()
 {
     receiver r;
-    r.say("hello");
+    r.send_text("hello");
     CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1);
     CHECK(r.batch.size() == 1 && !r.batch.empty() && r.batch.capacity() == 16);
     const ringmsg::record record = r.batch[0];
@@ -98,9 +103,9 @@ static void a_datagram_is_a_record()
     CHECK(record.native().result == 5 && &record.native() == r.batch.native().data());
     CHECK(std::ranges::count_if(r.batch, [](ringmsg::record one) { return !one.payload().empty(); }) == 1);
 
-    r.say("one ");
-    r.say("two ");
-    r.say("three");
+    r.send_text("one ");
+    r.send_text("two ");
+    r.send_text("three");
     CHECK(collect(r.ring, r.batch, 13) == "one two three");
     r.batch.release();
     CHECK(r.batch.empty() && r.ring.stats().buffers_held == 0 && r.ring.stats().datagrams == 4);
@@ -112,14 +117,14 @@ static void metadata_can_be_left_out()
 {
     receiver r;
     ringmsg::batch plain(4, ringmsg::metadata::none);
-    r.say("x");
+    r.send_text("x");
     CHECK(r.ring.reap(plain, {.timeout = 5s}) == 1);
     CHECK(plain[0].metadata() == nullptr && text(plain[0].payload()) == "x");
     ringmsg::batch kept = plain.keep();
     CHECK(kept[0].metadata() == nullptr && text(kept[0].payload()) == "x");
 }
 
-static void control_messages_and_truncation_are_seen()
+static void control_messages_and_truncation_are_visible()
 {
     sockets s;
     ringmsg::socket_enable(s.receiver, RINGMSG_META_DESTINATION);
@@ -128,7 +133,7 @@ static void control_messages_and_truncation_are_seen()
     small.payload_capacity = 8;
     ringmsg::pool pool(ring, small);
     ring.recvmsg_multishot(pool, s.receiver);
-    s.say("more than eight");
+    s.send_text("more than eight");
     ringmsg::batch batch(1);
     CHECK(ring.reap(batch, {.timeout = 5s}) == 1);
     CHECK(batch[0].is_truncated() && batch[0].wire_length() == 15 && text(batch[0].payload()) == "more tha");
@@ -136,26 +141,26 @@ static void control_messages_and_truncation_are_seen()
     CHECK((batch[0].metadata()->valid & RINGMSG_META_DESTINATION) != 0);
 }
 
-static void errors_are_thrown_with_a_sentence()
+static void errors_are_thrown_with_an_explanation()
 {
     ringmsg::ring ring(config());
     ringmsg::pool_config odd;
     odd.buffers = 300;
-    const std::system_error error = failure([&] { ringmsg::pool pool(ring, odd); });
+    const std::system_error error = error_of([&] { ringmsg::pool pool(ring, odd); });
     CHECK(error.code() == std::errc::invalid_argument);
     CHECK(error.code().category() == ringmsg::error_category());
     CHECK(std::string(error.what()).find("300") != std::string::npos);
     CHECK(error.code().message() == ringmsg_strerror(EINVAL));
-    CHECK(&ringmsg::error_category() == &category_over_there());
-    CHECK(failure([&] { ring.cancel(5); }).code().value() == ENOENT);
-    CHECK(failure([&] { ringmsg::pool_config config(-1); }).code() == std::errc::bad_file_descriptor);
-    CHECK(failure([&] { ringmsg::socket_enable(-1, RINGMSG_META_SOURCE); }).code().value() == EBADF);
-    CHECK(failure([&] { ring.enable(); }).code().value() == EBADFD);
+    CHECK(&ringmsg::error_category() == &category_in_other_unit());
+    CHECK(error_of([&] { ring.cancel(5); }).code().value() == ENOENT);
+    CHECK(error_of([&] { ringmsg::pool_config config(-1); }).code() == std::errc::bad_file_descriptor);
+    CHECK(error_of([&] { ringmsg::socket_enable(-1, RINGMSG_META_SOURCE); }).code().value() == EBADF);
+    CHECK(error_of([&] { ring.enable(); }).code().value() == EBADFD);
     ringmsg::batch none(0);
-    CHECK(failure([&] { ring.reap(none); }).code() == std::errc::invalid_argument);
+    CHECK(error_of([&] { ring.reap(none); }).code() == std::errc::invalid_argument);
 }
 
-static void errors_are_noted_instead()
+static void errors_are_stored_in_an_error_code()
 {
     std::error_code code;
     ringmsg::ring_config wrong;
@@ -196,10 +201,10 @@ static void a_batch_outlives_its_ring()
     ringmsg::batch batch(4), kept(0);
     {
         receiver r;
-        r.say("a");
+        r.send_text("a");
         CHECK(r.ring.reap(batch, {.timeout = 5s}) == 1);
         kept = batch.keep();
-        r.say("b");
+        r.send_text("b");
         CHECK(r.ring.reap(batch, {.timeout = 5s}) == 1);
         CHECK(kept.size() == 1 && batch.size() == 1);
     }
@@ -207,11 +212,11 @@ static void a_batch_outlives_its_ring()
     CHECK(kept.keep().empty() && kept.detach().empty());
     batch.release();
 
-    // It serves the next ring as well, and goes from ring to ring.
+    // The batch also serves the next ring, and changes from one ring to another.
     receiver first, second;
-    first.say("c");
+    first.send_text("c");
     CHECK(first.ring.reap(batch, {.timeout = 5s}) == 1 && text(batch[0].payload()) == "c");
-    second.say("d");
+    second.send_text("d");
     CHECK(second.ring.reap(batch, {.timeout = 5s}) == 1 && text(batch[0].payload()) == "d");
     CHECK(first.ring.stats().buffers_held == 0 && second.ring.stats().buffers_held == 1);
 }
@@ -225,39 +230,39 @@ static void a_pool_outlives_its_ring()
     pool = std::move(moved);
     ring.reset();
     CHECK(pool.memory().empty() && pool.id() == RINGMSG_POOL_NONE);
-    CHECK(failure([&] { pool.free(); }).code() == std::errc::operation_canceled);
+    CHECK(error_of([&] { pool.free(); }).code() == std::errc::operation_canceled);
 }
 
-static void a_pool_in_use_is_left_to_its_ring()
+static void a_destroyed_pool_in_use_stays_with_its_ring()
 {
     receiver r;
-    CHECK(failure([&] { r.pool.free(); }).code() == std::errc::device_or_resource_busy);
+    CHECK(error_of([&] { r.pool.free(); }).code() == std::errc::device_or_resource_busy);
     {
         ringmsg::pool gone(std::move(r.pool));
     }
-    r.say("still here");
+    r.send_text("still here");
     CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1 && text(r.batch[0].payload()) == "still here");
 }
 
 static void kept_records_are_released_once_by_any_thread()
 {
     receiver r;
-    r.say("kept");
+    r.send_text("kept");
     CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1);
     ringmsg::batch kept = r.batch.keep();
     CHECK(r.batch.empty() && r.batch.capacity() == 16 && kept.capacity() == 1);
     CHECK(kept[0].metadata()->source_port == ntohs(r.source.sin_port));
-    r.say("next");
+    r.send_text("next");
     CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1);
     CHECK(r.ring.stats().buffers_held == 2 && text(kept[0].payload()) == "kept");
     std::thread([batch = std::move(kept)] { CHECK(text(batch[0].payload()) == "kept"); }).join();
     CHECK(r.ring.stats().buffers_held == 1 && kept.empty());
 }
 
-static void detached_records_are_the_callers()
+static void detached_records_are_released_by_the_caller()
 {
     receiver r;
-    r.say("mine");
+    r.send_text("mine");
     CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1);
     const std::span<const ringmsg_record> records = r.batch.detach();
     CHECK(records.size() == 1 && r.batch.empty());
@@ -265,26 +270,26 @@ static void detached_records_are_the_callers()
     CHECK(r.ring.stats().buffers_held == 1);
     r.ring.release(records);
     CHECK(r.ring.stats().buffers_held == 0);
-    CHECK(failure([&] { r.ring.release(records); }).code() == std::errc::invalid_argument);
+    CHECK(error_of([&] { r.ring.release(records); }).code() == std::errc::invalid_argument);
 }
 
-static void moving_keeps_what_is_owned()
+static void moving_transfers_ownership()
 {
     receiver r;
-    r.say("m");
+    r.send_text("m");
     CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1);
     ringmsg::batch other(std::move(r.batch));
     CHECK(r.batch.empty() && r.batch.capacity() == 0 && other.size() == 1);
     ringmsg::ring ring(std::move(r.ring));
     CHECK(r.ring.native_handle() == nullptr && text(other[0].payload()) == "m");
-    CHECK(failure([&] { r.ring.submit(); }).code() == std::errc::invalid_argument);
-    CHECK(failure([&] { r.ring.reap(r.batch); }).code() == std::errc::invalid_argument);
+    CHECK(error_of([&] { r.ring.submit(); }).code() == std::errc::invalid_argument);
+    CHECK(error_of([&] { r.ring.reap(r.batch); }).code() == std::errc::invalid_argument);
     r.ring.wake();
     r.ring.close();
     other = ringmsg::batch(2);
     CHECK(ring.stats().buffers_held == 0);
     r.ring = std::move(ring);
-    r.say("n");
+    r.send_text("n");
     CHECK(collect(r.ring, other, 1) == "n");
 }
 
@@ -305,12 +310,12 @@ static void reaping_allocates_nothing()
 static void a_refused_reap_leaves_the_batch_as_it_was()
 {
     receiver r;
-    r.say("x");
+    r.send_text("x");
     CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1);
     if ((r.ring.info().flags & RINGMSG_SETUP_SINGLE_ISSUER) == 0)
         return;
     std::thread([&] {
-        const std::system_error error = failure([&] { r.ring.reap(r.batch); });
+        const std::system_error error = error_of([&] { r.ring.reap(r.batch); });
         CHECK(error.code() == std::errc::operation_not_permitted);
         CHECK(std::string(error.what()).find("owner") != std::string::npos);
     }).join();
@@ -328,7 +333,7 @@ static void requests_end_with_a_final_record()
     CHECK(r.batch[0].payload().empty() && r.batch[0].source() == nullptr);
 }
 
-static void single_shots_work()
+static void single_shots_receive_one_message()
 {
     sockets s;
     ringmsg::ring ring(config());
@@ -336,7 +341,7 @@ static void single_shots_work()
     ringmsg::batch batch(4);
     ring.recvmsg_once(pool, s.receiver, {.user_data = 1});
     ring.submit();
-    s.say("once");
+    s.send_text("once");
     CHECK(ring.reap(batch, {.timeout = 5s}) == 1);
     CHECK(batch[0].is_final() && text(batch[0].payload()) == "once" && batch[0].native().pool == pool.id());
 
@@ -347,7 +352,7 @@ static void single_shots_work()
     message.msg_iovlen = 1;
     ring.recvmsg(s.receiver, message, {.user_data = 2});
     ring.submit();
-    s.say("mine");
+    s.send_text("mine");
     CHECK(ring.reap(batch, {.timeout = 5s}) == 1);
     CHECK(batch[0].user_data() == 2 && batch[0].native().result == 4 && std::string(space, 4) == "mine");
     CHECK(batch[0].payload().empty());
@@ -371,7 +376,8 @@ static void descriptors_are_handed_over()
     message.msg_control = &control;
     message.msg_controllen = sizeof control.space;
     *CMSG_FIRSTHDR(&message) = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
-    std::copy_n(reinterpret_cast<char *>(&pipes[0]), sizeof(int), reinterpret_cast<char *>(CMSG_DATA(CMSG_FIRSTHDR(&message))));
+    std::copy_n(reinterpret_cast<char *>(&pipes[0]), sizeof(int),
+                reinterpret_cast<char *>(CMSG_DATA(CMSG_FIRSTHDR(&message))));
     CHECK(sendmsg(pair[1], &message, 0) == 1);
     ringmsg::batch batch(1);
     CHECK(ring.reap(batch, {.timeout = 5s}) == 1);
@@ -385,22 +391,22 @@ static void descriptors_are_handed_over()
         ::close(fd);
 }
 
-static void the_thread_that_enables_owns()
+static void the_enabling_thread_becomes_the_owner()
 {
     sockets s;
     ringmsg::ring ring(config(RINGMSG_SETUP_R_DISABLED));
     ringmsg::pool pool(ring);
-    CHECK(failure([&] { ring.recvmsg_multishot(pool, s.receiver); }).code().value() == EBADFD);
+    CHECK(error_of([&] { ring.recvmsg_multishot(pool, s.receiver); }).code().value() == EBADFD);
     std::thread([&] {
         ring.enable();
         ring.recvmsg_multishot(pool, s.receiver);
         ringmsg::batch batch(1);
-        s.say("t");
+        s.send_text("t");
         CHECK(collect(ring, batch, 1) == "t");
     }).join();
 }
 
-static void waking_and_readiness()
+static void a_wake_makes_ring_fd_readable_and_ends_a_reap()
 {
     receiver r;
     pollfd ready{r.ring.fd(), POLLIN, 0};
@@ -423,11 +429,11 @@ static void signals_do_not_end_a_reap()
     CHECK(setitimer(ITIMER_REAL, &often, nullptr) == 0);
     CHECK(r.ring.reap(r.batch, {.timeout = 300ms}) == 0);
     CHECK(setitimer(ITIMER_REAL, &never, nullptr) == 0);
-    const auto took = std::chrono::steady_clock::now() - start;
-    CHECK(seen > 1 && took >= 300ms && took < 5s);
+    const auto elapsed = std::chrono::steady_clock::now() - start;
+    CHECK(seen > 1 && elapsed >= 300ms && elapsed < 5s);
 }
 
-// What close() does while threads reap, or are about to: nobody hangs, nobody uses a freed ring.
+// close() while one thread reaps and another begins to: both end, and neither uses the freed ring.
 static void closing_ends_every_reap()
 {
     for (int round = 0; round < 100; round++) {
@@ -455,18 +461,18 @@ static void closing_ends_every_reap()
         one.join();
         two.join();
         ring.close();
-        CHECK(failure([&] { ring.stats(); }).code() == std::errc::operation_canceled);
+        CHECK(error_of([&] { ring.stats(); }).code() == std::errc::operation_canceled);
         if (mode != 0 && round == 20)
-            break; // a bound ring is torn down slowly from elsewhere
+            break; // tearing down a bound ring from another thread is slow
     }
 }
 
-static void unwinding_cleans_up()
+static void stack_unwinding_frees_everything()
 {
     sockets s;
     try {
         receiver r;
-        r.say("x");
+        r.send_text("x");
         r.ring.reap(r.batch, {.timeout = 5s});
         ringmsg::batch kept = r.batch.keep();
         throw std::runtime_error("thrown");
@@ -474,10 +480,10 @@ static void unwinding_cleans_up()
     }
 }
 
-static void a_forked_child_only_frees()
+static void a_forked_child_can_only_free()
 {
     auto *r = new receiver;
-    r->say("x");
+    r->send_text("x");
     CHECK(r->ring.reap(r->batch, {.timeout = 5s}) == 1);
     const pid_t child = fork();
     if (child == 0) {
@@ -490,7 +496,7 @@ static void a_forked_child_only_frees()
     int status = 0;
     CHECK(waitpid(child, &status, 0) == child && status == 0);
     CHECK(text(r->batch[0].payload()) == "x");
-    r->say("y");
+    r->send_text("y");
     CHECK(collect(r->ring, r->batch, 1) == "y");
     delete r;
 }
@@ -510,33 +516,33 @@ int main()
         engine = chosen.engine;
         mode = chosen.flags;
         if ((support.engines & 1u << engine) == 0) {
-            std::printf("(skipped: engine %u is not to be had here)\n", engine);
+            std::printf("(skipped: engine %u is unavailable)\n", engine);
             continue;
         }
         const auto start = std::chrono::steady_clock::now();
         a_datagram_is_a_record();
         metadata_can_be_left_out();
-        control_messages_and_truncation_are_seen();
-        errors_are_thrown_with_a_sentence();
-        errors_are_noted_instead();
+        control_messages_and_truncation_are_visible();
+        errors_are_thrown_with_an_explanation();
+        errors_are_stored_in_an_error_code();
         a_batch_outlives_its_ring();
         a_pool_outlives_its_ring();
-        a_pool_in_use_is_left_to_its_ring();
+        a_destroyed_pool_in_use_stays_with_its_ring();
         kept_records_are_released_once_by_any_thread();
-        detached_records_are_the_callers();
-        moving_keeps_what_is_owned();
+        detached_records_are_released_by_the_caller();
+        moving_transfers_ownership();
         reaping_allocates_nothing();
         a_refused_reap_leaves_the_batch_as_it_was();
         requests_end_with_a_final_record();
-        single_shots_work();
+        single_shots_receive_one_message();
         descriptors_are_handed_over();
-        the_thread_that_enables_owns();
-        waking_and_readiness();
+        the_enabling_thread_becomes_the_owner();
+        a_wake_makes_ring_fd_readable_and_ends_a_reap();
         signals_do_not_end_a_reap();
         closing_ends_every_reap();
-        unwinding_cleans_up();
-        a_forked_child_only_frees();
-        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-        std::printf("ok: engine %u, mode flags 0x%x, %.2f s\n", engine, mode, took.count());
+        stack_unwinding_frees_everything();
+        a_forked_child_can_only_free();
+        const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+        std::printf("ok: engine %u, mode flags 0x%x, %.2f s\n", engine, mode, elapsed.count());
     }
 }

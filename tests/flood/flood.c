@@ -1,7 +1,10 @@
-/* A flood of empty datagrams: each one ends the multishot in the kernel, so each costs a re-arm.
- * Says what that costs beside datagrams of one byte, and that another socket on the same ring
- * and pool still gets all of its own.   flood [SECONDS]
- * With RINGMSG_SOAK_LINK the flood comes across the link that tests/netns.sh makes. */
+/* Measures a flood of empty datagrams. Each one ends the multishot in the kernel, so each costs a
+ * re-arm. Prints what one costs in comparison with a datagram of one byte, and checks that another
+ * socket on the same ring and pool receives all of its datagrams.
+ *
+ *   flood [SECONDS]
+ *
+ * With RINGMSG_SOAK_LINK the flood crosses the link that tests/netns.sh makes. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -29,7 +32,7 @@
         }                                                                \
     } while (0)
 
-static const char *near_space, *far_space;
+static const char *near_namespace, *far_namespace;
 static atomic_int stopping;
 static int flood_socket, other_socket;
 static size_t flood_length;
@@ -42,12 +45,12 @@ static int64_t clock_ns(clockid_t clock)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static int socket_in(const char *space, const char *address)
+static int socket_in(const char *namespace, const char *address)
 {
     struct sockaddr_in at = {.sin_family = AF_INET};
-    inet_pton(AF_INET, near_space ? address : "127.0.0.1", &at.sin_addr);
-    if (space != NULL) {
-        int fd = open(space, O_RDONLY | O_CLOEXEC);
+    inet_pton(AF_INET, near_namespace ? address : "127.0.0.1", &at.sin_addr);
+    if (namespace != NULL) {
+        int fd = open(namespace, O_RDONLY | O_CLOEXEC);
         CHECK(fd >= 0 && setns(fd, CLONE_NEWNET) == 0, "network namespace: %s", strerror(errno));
         close(fd);
     }
@@ -61,7 +64,7 @@ static int sender_to(int receiver)
     struct sockaddr_in to;
     socklen_t length = sizeof to;
     getsockname(receiver, (struct sockaddr *)&to, &length);
-    int fd = socket_in(far_space, "10.213.0.2");
+    int fd = socket_in(far_namespace, "10.213.0.2");
     CHECK(connect(fd, (struct sockaddr *)&to, length) == 0, "connect: %s", strerror(errno));
     return fd;
 }
@@ -88,15 +91,17 @@ static void *send_some(void *unused)
     return NULL;
 }
 
-/* CPU time of the receiving thread for a datagram of the flood, in ns. */
+/* Returns the CPU time of the receiving thread per datagram of the flood, in ns. */
 static double measure(size_t length, double seconds)
 {
     struct ringmsg_ring *ring;
     struct ringmsg_pool *pool;
     struct ringmsg_pool_config config;
     struct ringmsg_record records[256];
-    struct ringmsg_wait wait = {.size = sizeof wait, .linger_us = RINGMSG_LINGER_AUTO, .timeout_ns = 10000000};
-    int receiver = socket_in(near_space, "10.213.0.1"), other = socket_in(near_space, "10.213.0.1"), large = 1 << 22;
+    struct ringmsg_wait wait = {
+        .size = sizeof wait, .linger_us = RINGMSG_LINGER_AUTO, .timeout_ns = 10000000};
+    int receiver = socket_in(near_namespace, "10.213.0.1"),
+        other = socket_in(near_namespace, "10.213.0.1"), large = 1 << 22;
     setsockopt(other, SOL_SOCKET, SO_RCVBUF, &large, sizeof large);
     flood_socket = sender_to(receiver);
     other_socket = sender_to(other);
@@ -112,10 +117,11 @@ static double measure(size_t length, double seconds)
     pthread_create(&sender, NULL, send_some, NULL);
 
     uint64_t got = 0, others = 0;
-    int64_t start = clock_ns(CLOCK_MONOTONIC), end = start + (int64_t)(seconds * 1e9), cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-    int64_t grace = end + 500000000, worst = 0, last = start;
+    int64_t start = clock_ns(CLOCK_MONOTONIC), end = start + (int64_t)(seconds * 1e9),
+            cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    int64_t deadline = end + 500000000, longest_gap = 0, last = start;
     int count = 0;
-    while (clock_ns(CLOCK_MONOTONIC) < grace) {
+    while (clock_ns(CLOCK_MONOTONIC) < deadline) {
         count = ringmsg_next(ring, records, (uint32_t)count, records, NULL, 256, &wait);
         CHECK(count >= 0, "next: %d", count);
         for (int i = 0; i < count; i++) {
@@ -123,11 +129,11 @@ static double measure(size_t length, double seconds)
             if (records[i].user_data == 2) {
                 uint64_t number;
                 memcpy(&number, ringmsg_pool_base(pool) + records[i].payload_offset, sizeof number);
-                CHECK(number == others, "the other socket: datagram %llu, not %llu", (unsigned long long)number,
-                      (unsigned long long)others);
+                CHECK(number == others, "the other socket: datagram %llu, not %llu",
+                      (unsigned long long)number, (unsigned long long)others);
                 others++;
                 int64_t now = clock_ns(CLOCK_MONOTONIC);
-                worst = now - last > worst ? now - last : worst;
+                longest_gap = now - last > longest_gap ? now - last : longest_gap;
                 last = now;
             }
         }
@@ -137,13 +143,16 @@ static double measure(size_t length, double seconds)
     cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu;
     pthread_join(flooder, NULL);
     pthread_join(sender, NULL);
-    CHECK(others == sent && sent > 100, "the other socket got %llu of %llu", (unsigned long long)others, (unsigned long long)sent);
+    CHECK(others == sent && sent > 100, "the other socket received %llu of %llu datagrams",
+          (unsigned long long)others, (unsigned long long)sent);
     struct ringmsg_stats stats = {.size = sizeof stats};
     ringmsg_ring_stats(ring, &stats);
     CHECK(ringmsg_ring_free(ring) == 0, "ring_free");
-    printf("%zu bytes: %llu sent, %llu received, %llu dropped, %llu re-armed, %.0f ns each; the other socket got all %llu, at most %.1f ms apart\n",
-           length, (unsigned long long)flooded, (unsigned long long)got, (unsigned long long)stats.socket_drops,
-           (unsigned long long)stats.rearms, (double)cpu / (double)got, (unsigned long long)others, (double)worst / 1e6);
+    printf("%zu bytes: %llu sent, %llu received, %llu dropped, %llu re-armed, %.0f ns each; "
+           "the other socket received all %llu, at most %.1f ms apart\n",
+           length, (unsigned long long)flooded, (unsigned long long)got,
+           (unsigned long long)stats.socket_drops, (unsigned long long)stats.rearms,
+           (double)cpu / (double)got, (unsigned long long)others, (double)longest_gap / 1e6);
     close(receiver);
     close(other);
     close(flood_socket);
@@ -155,11 +164,11 @@ int main(int argc, char **argv)
 {
     double seconds = argc > 1 ? atof(argv[1]) : 2;
     if (getenv("RINGMSG_SOAK_LINK") != NULL) {
-        near_space = "/run/netns/ringmsg-near";
-        far_space = "/run/netns/ringmsg-far";
+        near_namespace = "/run/netns/ringmsg-near";
+        far_namespace = "/run/netns/ringmsg-far";
     }
     double one = measure(1, seconds), empty = measure(0, seconds);
-    printf("an empty datagram costs %.2f times one of a byte\n", empty / one);
-    CHECK(empty < 10 * one, "that is out of proportion");
+    printf("an empty datagram costs %.2f times as much as one of a byte\n", empty / one);
+    CHECK(empty < 10 * one, "the limit is 10 times");
     return 0;
 }

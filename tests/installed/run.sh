@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Installs into a temporary prefix and, with nothing but what is installed there, builds and runs
-# every example: with pkg-config and with CMake, dynamically and statically, in C99, C17, C++17
+# Installs into a temporary prefix, then builds and runs every example from the installed files
+# only: with pkg-config and with CMake, with the shared and the static library, in C99, C17, C++17
 # and C++20. Then uninstalls.
 #
-#   run.sh [DIRECTORY OF libringmsg.so AND .a]     default: target/release
+#   run.sh [FOLDER OF libringmsg.so AND .a]     default: target/release
 #
-# RINGMSG_TEST_ALLOW_SKIP=1 builds only, where there is no io_uring.
+# With RINGMSG_TEST_ALLOW_SKIP=1 it only builds where io_uring is unavailable.
 set -euo pipefail
 checkout=$(cd "$(dirname "$0")/../.." && pwd)
 built=$(realpath "${1:-$checkout/target/release}")
 work=$(mktemp -d "${TMPDIR:-/tmp}/ringmsg-installed.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 prefix=$work/prefix
-# As Debian has it, where the compiler knows such folders.
+# Debian's multiarch folder, if the compiler has one.
 libdir=$prefix/lib/$(${CC:-cc} -print-multiarch 2>/dev/null || true)
 libdir=${libdir%/}
 
@@ -57,8 +57,8 @@ for name in $exported; do
     grep -q "^\.SS $name()" "$prefix/share/man/man3/$name.3" || die "there is no man page for $name"
 done
 
-# --- run -------------------------------------------------------------------------------------
-# run NAME PROGRAM SENDER: runs an example as its own comment says.
+# --- run ------------------------------------------------------------------------------------- run
+# NAME PROGRAM SENDER: runs an example as its opening comment shows.
 run() {
     local name=$1 program=$2 sender=${3:-}
     [ $run_all = yes ] || return 0
@@ -71,13 +71,14 @@ run() {
     *) set -- ;;
     esac
     case $name in
-    udp_echo.c | udp_sharded.c) # serve until Ctrl-C
+    udp_echo.c | udp_sharded.c) # runs until Ctrl-C
         timeout --preserve-status -s INT 1 "$program" "$@" >log 2>&1 || { cat log >&2; die "$program"; } ;;
     *) quiet timeout 60 "$program" "$@" ;;
     esac
 }
 
-# Whether the program needs a library; udp_send needs none, with linkers that look.
+# Whether the program needs the shared library. udp_send does not, if the linker drops unneeded
+# libraries.
 uses_library() { [ "$1" = udp_send.c ] || needed "$2" libringmsg.so.0; }
 needed() { readelf -d "$1" 2>/dev/null | grep -q "NEEDED.*$2"; }
 flags="-O1 -Wall -Wextra -Werror"
@@ -95,7 +96,8 @@ build() {
 
 dynamic=$(pkg-config --libs ringmsg)
 archive="-L$libdir -l:libringmsg.a $private"
-# variant NAME STANDARD SOURCE: builds and runs it dynamically, with the archive, and all static.
+# variants STANDARD SOURCE: builds and runs it with the shared library, with the archive, and
+# statically.
 variants() {
     local standard=$1 source=$2 name
     name=$(basename "$source")
@@ -126,7 +128,7 @@ build c99 smoke.c probe $dynamic -Wl,-rpath,"$libdir"
 }
 
 for standard in c99 c17 c++17 c++20; do variants $standard smoke.c; done
-for source in examples/{udp_send,support}.c; do variants gnu99 $source; done # others start udp_send
+for source in examples/{udp_send,support}.c; do variants gnu99 $source; done # other examples start udp_send
 for source in examples/*.c; do variants gnu17 "$source"; done
 for source in examples/*.cpp; do variants c++20 "$source"; done
 

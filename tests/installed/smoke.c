@@ -1,5 +1,5 @@
-/* One source that is C99, C17, C++17 and C++20: a datagram goes through the installed library.
- * Exit status 77: there is no io_uring here. */
+/* Receives one datagram with the installed library, from a source that is C99, C17, C++17 and
+ * C++20. Exit status 77: io_uring is unavailable. */
 #include <ringmsg.h>
 
 #include <arpa/inet.h>

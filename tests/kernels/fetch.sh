@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Gets Debian's kernels, one of each series (5.10, 6.1, ...), from the mirror that apt is configured
-# with: also from the suites that apt does not list here, by lists of its own. Nothing is installed.
-#   tests/kernels/fetch.sh DIR [SERIES...]     puts DIR/SERIES/vmlinuz and DIR/SERIES/version
+# Downloads Debian's kernels, one of each series (5.10, 6.1, ...), from the mirror that apt is
+# configured with. Uses package lists of its own, so that it also finds suites that apt does not
+# list here. Installs nothing.
+#   tests/kernels/fetch.sh DIR [SERIES...]     writes DIR/SERIES/vmlinuz and DIR/SERIES/package
 set -euo pipefail
 directory=$1
 shift
@@ -9,12 +10,12 @@ state=$(mkdir -p "$directory/apt" && realpath "$directory/apt")
 suites="bullseye bookworm bookworm-backports trixie trixie-backports sid experimental"
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
-# apt with the lists here instead of the system's.
+# Options that make apt use the lists in this folder instead of the system's.
 ours=(-o Dir::State::lists="$state/lists" -o Dir::Cache="$state/cache" -o Dir::State::status=/dev/null
     -o Dir::Etc::sourcelist="$state/sources.list" -o Dir::Etc::sourceparts=- -o APT::Sandbox::User=root
     -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false)
 
-# The configured address of the repository whose releases are named like this.
+# The configured address of the repository whose release name matches.
 address_of() { # regular expression
     apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Origin: Debian' | awk -v is="$1" '$2 ~ is { print $1; exit }'
 }
@@ -44,7 +45,7 @@ available() {
 mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
 if [ -z "$(find "$state/sources.list" -mtime -7 2>/dev/null)" ]; then
     write_sources
-    # A suite that the mirror does not have is no reason to do without the others.
+    # If the mirror lacks a suite, the others are still used.
     apt-get "${ours[@]}" -qq update 2>&1 | sed 's/^/test-kernels: /' >&2 || true
 fi
 available > "$state/available"
@@ -57,7 +58,7 @@ for series in "$@"; do
     [ "$(cat "$to/package" 2>/dev/null)" = "$package" ] && [ -s "$to/vmlinuz" ] && continue
     (
         cd "$to" && rm -f -- *.deb
-        # Since 6.19 the image itself is in a package of its own, since 7.2 in a folder of its own.
+        # Since 6.19 the image is in a package of its own, and since 7.2 in a folder of its own.
         for candidate in "${package/image/binary}" "$package"; do
             apt-get "${ours[@]}" -qq download "$candidate" 2>/dev/null || continue
             path=$(dpkg-deb --contents "$candidate"_*.deb | awk '$1 ~ /^-/ && $6 ~ /\/vmlinuz[^\/]*$/ { print $6 }')

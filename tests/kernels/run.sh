@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Boots Debian's kernels under qemu, runs the C tests of tests/c in each as root, and prints a table
-# kernel x test program, which also replaces the generated section of docs/compatibility.md.
+# Boots Debian's kernels under qemu, runs the C tests of tests/c on each as root, and prints a table
+# of kernels and test programs. The table replaces the generated section of docs/compatibility.md.
 #   tests/kernels/run.sh LIBRARY_DIR [SERIES...]
-# ONLY=program,program     only these, and the document stays as it is
-# JOBS=2                   so many machines at a time; one for each processor unless given
-# Kernels are kept in target/kernels; so are the consoles' logs.
+#   ONLY=program,program     runs only these, and leaves the document unchanged
+#   JOBS=2                   runs this many machines at a time (default: one per processor)
+# Keeps kernels and console logs in target/kernels.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 library=$(realpath "$1")
@@ -21,13 +21,13 @@ need busybox busybox-static
 need dpkg-deb dpkg
 need apt-get apt
 
-# The programs, the library, what they are linked with, and busybox.
+# Builds an initramfs with the programs, the library, their shared libraries, and busybox.
 build_image() {
     rm -rf "$image" && mkdir -p "$image"/{bin,lib,lib64,tests}
     local name program
     for source in tests/c/*.c "$here/sysctl.c" "$here/support.c"; do
         name=$(basename "$source" .c)
-        # Their limits of time are wider: the processor may be an emulated one.
+        # With wider time limits, because the processor may be emulated.
         cc -std=c11 -g -O1 -DTEST_EMULATED -Itests/c -Iinclude "$source" -o "$image/tests/$name" -L"$library" -lringmsg -lpthread
         [ "$name" = support ] || echo "$name"
     done > "$image/tests/list"
@@ -43,24 +43,25 @@ build_image() {
     (cd "$image" && find . | cpio --quiet -o -H newc | gzip -1) > "$image.gz"
 }
 
-# One virtual machine; what it says goes to a file. "stop" and "cont" to its monitor, a socket beside that file, pause it.
+# Runs one virtual machine, whose console goes to a file. Its monitor is a socket beside that file;
+# "stop" and "cont" pause and resume the machine.
 machine() { # accelerator, kernel, log, minutes, words for the kernel's command line
     # shellcheck disable=SC2086
     timeout "$4m" qemu-system-x86_64 $1 -m 2G -smp 2 -display none -no-reboot -net none -serial "file:$3" -monitor "unix:$3.monitor,server,nowait" \
         -kernel "$2" -initrd "$image.gz" -append "console=ttyS0 quiet panic=-1 $5" </dev/null >/dev/null 2>&1
 }
 
-# A /dev/kvm is no promise: under some hypervisors it runs only kernels made for it.
-choose_accelerator() { # a kernel to try with
+# A writable /dev/kvm is not sufficient: some hypervisors run only kernels made for them.
+choose_accelerator() { # a kernel to boot
     accelerator="-accel kvm -cpu host" minutes=20
     [ -w /dev/kvm ] && machine "$accelerator" "$1" "$work/kvm.log" 0.5 test-kernels.only=none && return
-    # One thread: with one for each processor the emulation now and then runs into an instruction that
-    # the kernel is just patching (seen: "Oops: int3" in __netif_receive_skb_core).
+    # One thread for all processors: with one for each, the emulation sometimes executes an
+    # instruction while the kernel patches it (seen: "Oops: int3" in __netif_receive_skb_core).
     accelerator="-accel tcg,thread=single -cpu max" minutes=100
     echo "test-kernels: /dev/kvm cannot run these kernels; the processor is emulated, ten minutes a kernel and more" >&2
 }
 
-# kernel.io_uring_disabled came with 6.6.
+# kernel.io_uring_disabled exists since 6.6.
 has_setting() { # series
     printf '%s\n' 6.6 "$1" | sort -VC
 }
@@ -82,7 +83,8 @@ columns=()
 for series in "$@"; do
     [ -s "$work/$series/vmlinuz" ] || continue
     columns+=("$series")
-    # Once more with io_uring switched off by the administrator, on the oldest kernel with that setting.
+    # Adds a second run with io_uring disabled by the administrator, on the oldest kernel that has
+    # the setting.
     case " ${columns[*]} " in *-off*) ;; *) if has_setting "$series"; then columns+=("$series-off"); fi ;; esac
 done
 for column in "${columns[@]}"; do
@@ -96,7 +98,7 @@ wait
 "$here/table.sh" "$work" "${columns[@]}" > "$work/table.md"
 cat "$work/table.md"
 [ -n "${ONLY:-}" ] || "$here/table.sh" --into docs/compatibility.md "$work/table.md"
-# Behaviours that failed make the command fail.
+# A failed test makes the command fail.
 for column in "${columns[@]}"; do
     grep -q '^@ done' "$work/$column.log" && ! grep -q '^FAILED ' "$work/$column.log" || exit 1
 done

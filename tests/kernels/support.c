@@ -1,11 +1,13 @@
-/* What the library finds on this kernel, for the rows at the head of the table; run by init. */
+/* Prints what the library finds on this kernel, for the first rows of the table. init runs it. */
 #include <stdio.h>
 
 #include <ringmsg.h>
 
 static const char *mode_of(uint32_t flags)
 {
-    return flags & RINGMSG_SETUP_DEFER_TASKRUN ? "DEFER" : flags & RINGMSG_SETUP_COOP_TASKRUN ? "COOP" : "plain";
+    return flags & RINGMSG_SETUP_DEFER_TASKRUN  ? "DEFER"
+           : flags & RINGMSG_SETUP_COOP_TASKRUN ? "COOP"
+                                                : "plain";
 }
 
 int main(void)
@@ -28,7 +30,8 @@ int main(void)
         printf("@ found mode %s\n", info.engine == RINGMSG_ENGINE_IO_URING ? mode_of(info.flags) : "-");
         ringmsg_ring_free(ring);
     }
-    printf("@ found io_uring_setup %s\n", support.create_error == 0 ? "ok" : ringmsg_strerror(support.create_error));
+    printf("@ found io_uring_setup %s\n",
+           support.create_error == 0 ? "ok" : ringmsg_strerror(support.create_error));
     printf("@ found multishot %s\n", support.features & RINGMSG_FEATURE_MULTISHOT ? "yes" : "no");
     printf("@ found min_wait %s\n", support.features & RINGMSG_FEATURE_MIN_WAIT ? "yes" : "no");
     return 0;

@@ -1,15 +1,17 @@
-/* kernel.io_uring_disabled and kernel.io_uring_group: what is refused to whom, and what the library
- * says. They hold for the whole machine, and whoever makes a ring meanwhile is refused. So this is
- * no part of `make test`: test-kernels runs it in its virtual machines, and `make test-sysctl` here.
+/* The settings kernel.io_uring_disabled and kernel.io_uring_group refuse io_uring to some users,
+ * and the library names the setting. They hold for the whole machine, so other processes that make
+ * a ring meanwhile are refused. Therefore this is not part of `make test`: test-kernels runs it in
+ * its virtual machines, and `make test-sysctl` on this machine.
  *
- * This process only sets the values and puts them back, whatever becomes of the children that try;
- * a signal that can be caught puts them back as well. */
+ * This process only sets the values and restores them, whatever happens in the child processes
+ * that make the rings. It also restores them on every signal that can be caught. */
 #include "../c/test.h"
 
 #include <grp.h>
 #include <sys/file.h>
 
-static const char disabled[] = "/proc/sys/kernel/io_uring_disabled", group[] = "/proc/sys/kernel/io_uring_group";
+static const char disabled[] = "/proc/sys/kernel/io_uring_disabled",
+                  group[] = "/proc/sys/kernel/io_uring_group";
 static char disabled_before[16], group_before[16];
 enum { NOBODY = 65534, SOME_GROUP = 4711 };
 
@@ -35,7 +37,7 @@ static void restore(void)
     write_setting(group, group_before);
 }
 
-static void restore_and_die(int signal)
+static void restore_and_exit(int signal)
 {
     restore();
     _exit(128 + signal);
@@ -48,8 +50,8 @@ static void become_nobody(gid_t with)
     SYS(setuid(NOBODY));
 }
 
-/* The engine that AUTO takes. */
-static uint32_t automatic(void)
+/* The engine that AUTO selects. */
+static uint32_t engine_of_auto(void)
 {
     struct ringmsg_ring *ring;
     struct ringmsg_ring_info info = {.size = sizeof info};
@@ -59,7 +61,7 @@ static uint32_t automatic(void)
     return info.engine;
 }
 
-static void refused(int value, const char *words)
+static void check_refused(int value, const char *words)
 {
     char why[1024], text[2048];
     struct ringmsg_ring *ring;
@@ -75,29 +77,29 @@ static void refused(int value, const char *words)
     ringmsg_last_error(why, sizeof why);
     OK(ringmsg_describe_support(text, sizeof text));
     if (!strstr(why, words) || !strstr(text, words))
-        FAIL("\"%s\" is missing: %s", words, why);
-    EQUAL(automatic(), RINGMSG_ENGINE_RECVMMSG);
+        FAIL("the explanation lacks \"%s\": %s", words, why);
+    EQUAL(engine_of_auto(), RINGMSG_ENGINE_RECVMMSG);
 }
 
-static void two_forbids_it_to_root(void) { refused(2, "kernel.io_uring_disabled = 2"); }
-static void one_allows_it_to_root(void) { EQUAL(automatic(), RINGMSG_ENGINE_IO_URING); }
+static void io_uring_disabled_2_refuses_root(void) { check_refused(2, "kernel.io_uring_disabled = 2"); }
+static void io_uring_disabled_1_allows_root(void) { EQUAL(engine_of_auto(), RINGMSG_ENGINE_IO_URING); }
 
-static void one_forbids_it_to_nobody(void)
+static void io_uring_disabled_1_refuses_other_users(void)
 {
     become_nobody(NOBODY);
-    refused(1, "kernel.io_uring_disabled = 1");
+    check_refused(1, "kernel.io_uring_disabled = 1");
 }
 
-static void one_names_the_group(void)
+static void the_refusal_names_io_uring_group(void)
 {
     become_nobody(NOBODY);
-    refused(1, "kernel.io_uring_group = 4711");
+    check_refused(1, "kernel.io_uring_group = 4711");
 }
 
-static void one_allows_it_to_the_group(void)
+static void io_uring_disabled_1_allows_the_group(void)
 {
     become_nobody(SOME_GROUP);
-    EQUAL(automatic(), RINGMSG_ENGINE_IO_URING);
+    EQUAL(engine_of_auto(), RINGMSG_ENGINE_IO_URING);
 }
 
 int main(void)
@@ -105,16 +107,16 @@ int main(void)
     static const struct {
         const char *disabled, *group;
         struct test test;
-    } cases[] = {{"2", "-1", TEST(two_forbids_it_to_root)},
-                 {"1", "-1", TEST(one_allows_it_to_root)},
-                 {"1", "-1", TEST(one_forbids_it_to_nobody)},
-                 {"1", "4711", TEST(one_names_the_group)},
-                 {"1", "4711", TEST(one_allows_it_to_the_group)}};
+    } cases[] = {{"2", "-1", TEST(io_uring_disabled_2_refuses_root)},
+                 {"1", "-1", TEST(io_uring_disabled_1_allows_root)},
+                 {"1", "-1", TEST(io_uring_disabled_1_refuses_other_users)},
+                 {"1", "4711", TEST(the_refusal_names_io_uring_group)},
+                 {"1", "4711", TEST(io_uring_disabled_1_allows_the_group)}};
     static const struct test_mode mode = {"root", 0, 0};
     int failed = 0, count = sizeof cases / sizeof *cases;
     int lock = open("/tmp/ringmsg-test-sysctl.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (access(disabled, W_OK) != 0 || lock < 0) {
-        printf("(skipped: kernel.io_uring_disabled is not there, or not ours to write)\n");
+        printf("(skipped: kernel.io_uring_disabled does not exist or is not writable)\n");
         return 77;
     }
     SYS(flock(lock, LOCK_EX));
@@ -122,7 +124,7 @@ int main(void)
     read_setting(group, group_before, sizeof group_before);
     for (int signal = 1; signal < SIGSYS; signal++)
         if (signal != SIGKILL && signal != SIGSTOP && signal != SIGCHLD)
-            sigaction(signal, &(struct sigaction){.sa_handler = restore_and_die}, NULL);
+            sigaction(signal, &(struct sigaction){.sa_handler = restore_and_exit}, NULL);
     for (int i = 0; i < count; i++) {
         int set = write_setting(group, cases[i].group) && write_setting(disabled, cases[i].disabled);
         failed += !set || !run_test(&cases[i].test, &mode);

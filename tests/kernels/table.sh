@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The table of run.sh, as Markdown, from the consoles' logs.
-#   tests/kernels/table.sh DIR COLUMN...             DIR/COLUMN.log; writes to standard output
-#   tests/kernels/table.sh --into DOCUMENT TABLE     puts TABLE between the document's markers
+# Prints the table of run.sh as Markdown, from the console logs.
+#   tests/kernels/table.sh DIR COLUMN...             reads DIR/COLUMN.log, writes to standard output
+#   tests/kernels/table.sh --into DOCUMENT TABLE     writes TABLE between the document's markers
 set -euo pipefail
 
 if [ "$1" = --into ]; then

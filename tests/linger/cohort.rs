@@ -23,6 +23,9 @@ pub enum Name {
     ClosedFar,
     ClosedOneProcessor,
     DearClock,
+    LargeWindows,
+    DearClockPoor,
+    ClosedSteady,
 }
 
 #[derive(Debug, Clone)]
@@ -83,7 +86,7 @@ impl Case {
         let groups = |size: u32, gap: f64, even| Kind::Groups { size, gap, even };
         let window = random.log_between(1.0, 257.0) as u32;
         let near = Clients::Near { work: random.log_between(1e3, 8e3), wake: random.log_between(2e3, 3e4) };
-        let far = Clients::Far { round_trip: random.log_between(2e4, 5e6) };
+        let far = Clients::Far { round_trip: random.log_between(2e4, 5e6), jitter: 0.1, lost: 0.01 };
         let open = |kind, rate| Traffic::Open(Open { kind, rate });
         let traffic = match name {
             Name::Paced | Name::DearClock => open(Kind::Paced, rate),
@@ -113,6 +116,12 @@ impl Case {
                 };
                 open(kind, random.log_between(100.0, 2e5))
             }
+            Name::LargeWindows => {
+                let window = random.log_between(96.0, 257.0) as u32;
+                Traffic::Closed(Closed { window, clients: Clients::Near { work: random.log_between(2e3, 8e3), wake: random.log_between(2e3, 3e4) } })
+            }
+            Name::ClosedSteady => Traffic::Closed(Closed { window: random.log_between(8.0, 33.0) as u32, clients: Clients::Far { round_trip: random.log_between(2e5, 6e5), jitter: 0.005, lost: 0.0 } }),
+            Name::DearClockPoor => open(Kind::Poisson, random.log_between(1e4, 2e5)),
             Name::ClosedNear => Traffic::Closed(Closed { window, clients: near }),
             Name::ClosedFar => Traffic::Closed(Closed { window, clients: far }),
             Name::ClosedOneProcessor => {
@@ -120,7 +129,7 @@ impl Case {
                 Traffic::Closed(Closed { window, clients: near })
             }
         };
-        if name == Name::DearClock {
+        if name == Name::DearClock || name == Name::DearClockPoor {
             machine.clock_read = random.log_between(5e3, 2e4);
         }
         // No overload by the program's own work.

@@ -111,7 +111,7 @@ pub enum Clients {
     /// One process on this machine: what a request costs it, and how long it takes to wake up.
     Near { work: f64, wake: f64 },
     /// Many, beyond a network with this round trip.
-    Far { round_trip: f64 },
+    Far { round_trip: f64, jitter: f64, lost: f64 },
 }
 
 pub struct ClosedArrivals {
@@ -165,9 +165,9 @@ impl Arrivals for ClosedArrivals {
                 self.free = start + work * self.random.between(0.8, 1.2);
                 self.near.push_back(self.free);
             }
-            Clients::Far { round_trip } => {
-                let lost = if self.random.chance(0.01) { 1.0 } else { 0.0 };
-                let time = now + round_trip * (0.9 + self.random.exponential(0.1) + lost);
+            Clients::Far { round_trip, jitter, lost } => {
+                let lost = if self.random.chance(lost) { 1.0 } else { 0.0 };
+                let time = now + round_trip * (1.0 - jitter + self.random.exponential(jitter) + lost);
                 self.far.push(Reverse(time as u64));
             }
         }

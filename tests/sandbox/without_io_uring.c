@@ -1,7 +1,7 @@
-/* Runs a program where io_uring is forbidden, as in a container: io_uring_setup(2) answers EPERM.
+/* Runs a program under a seccomp filter that forbids io_uring, as in a container: io_uring_setup(2)
+ * fails with EPERM.
  *
- *   without_io_uring PROGRAM [ARGUMENT ...]
- */
+ *   without_io_uring PROGRAM [ARGUMENT ...] */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -24,7 +24,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: without_io_uring PROGRAM [ARGUMENT ...]\n");
         return 2;
     }
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
         perror("without_io_uring: seccomp");
         return 1;
     }

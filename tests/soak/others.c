@@ -1,4 +1,5 @@
-/* The other threads: releases, wake-ups, signals, statistics, the watch for deafness. */
+/* The other threads: they release, wake, send signals, read statistics, free rings, and monitor the
+ * sockets for stalls. */
 #include "soak.h"
 
 #include <poll.h>
@@ -12,7 +13,7 @@ struct batch {
 };
 
 static struct batch queue[QUEUE];
-static uint32_t queued, at_work;
+static uint32_t queued, in_progress;
 static pthread_mutex_t queue_lock = PTHREAD_MUTEX_INITIALIZER;
 
 int release_later(const struct ringmsg_record *records, uint32_t count, uint32_t number)
@@ -35,7 +36,7 @@ static int next_batch(struct batch *batch)
     int found = queued > 0;
     if (found) {
         *batch = queue[--queued];
-        at_work++;
+        in_progress++;
     }
     pthread_mutex_unlock(&queue_lock);
     return found;
@@ -44,7 +45,7 @@ static int next_batch(struct batch *batch)
 static void batch_done(void)
 {
     pthread_mutex_lock(&queue_lock);
-    at_work--;
+    in_progress--;
     pthread_mutex_unlock(&queue_lock);
 }
 
@@ -52,21 +53,21 @@ void releases_drain(void)
 {
     for (int left = 1; left != 0; sleep_us(100)) {
         pthread_mutex_lock(&queue_lock);
-        left = (int)(queued + at_work);
+        left = (int)(queued + in_progress);
         pthread_mutex_unlock(&queue_lock);
     }
 }
 
-/* What is held stays as it was. */
+/* A held record must not change. */
 static void check_again(const struct ringmsg_record *record)
 {
     if ((record->flags & RINGMSG_RECORD_BUFFER) == 0 || record->segment_size != 0)
         return;
     const uint8_t *base = ringmsg_pool_base(ringmsg_ring_pool(ring, record->pool));
-    datagram_is_whole(base + record->payload_offset, record->payload_length);
+    check_datagram(base + record->payload_offset, record->payload_length);
 }
 
-static void release_batch(const struct batch *batch, struct chance *chance)
+static void release_batch(const struct batch *batch, struct rng *rng)
 {
     int any = 0;
     pthread_rwlock_rdlock(&ring_lock);
@@ -77,9 +78,9 @@ static void release_batch(const struct batch *batch, struct chance *chance)
         }
         int released = ringmsg_release(ring, batch->records, batch->count);
         CHECK(released == 0, "release from another thread: %d", released);
-        if (any && one_in(chance, 4)) {
+        if (any && one_in(rng, 4)) {
             released = ringmsg_release(ring, batch->records, batch->count);
-            CHECK(released == -EINVAL, "the same released again: %d", released);
+            CHECK(released == -EINVAL, "a second release of the same records: %d", released);
             atomic_fetch_add(&tally.stale, 1);
         }
     }
@@ -88,13 +89,13 @@ static void release_batch(const struct batch *batch, struct chance *chance)
 
 void *release_all(void *number)
 {
-    struct chance chance = {seed ^ 0x4e1ea5e ^ (uintptr_t)number};
+    struct rng rng = {seed ^ 0x4e1ea5e ^ (uintptr_t)number};
     struct batch batch;
     while (stopping < 2) {
         if (next_batch(&batch)) {
-            if (one_in(&chance, 4))
-                sleep_us(below(&chance, 5000));
-            release_batch(&batch, &chance);
+            if (one_in(&rng, 4))
+                sleep_us(rng_below(&rng, 5000));
+            release_batch(&batch, &rng);
             batch_done();
         } else {
             sleep_us(50);
@@ -103,23 +104,24 @@ void *release_all(void *number)
     return NULL;
 }
 
-/* --- wakes, signals, statistics, and the end of a ring from afar ------------------------------- */
+/* --- wakes, signals, statistics, and the end of a ring by another thread
+ * ----------------------- */
 
 static _Atomic uint64_t free_after_reaps;
 
-void free_from_afar(uint64_t count)
+void free_by_other_thread(uint64_t count)
 {
     free_after_reaps = count;
 }
 
-void free_from_afar_wait(void)
+void wait_for_free(void)
 {
     while (free_after_reaps != 0)
         sleep_us(100);
 }
 
-/* Frees the ring once the reap that its owner announced is inside. */
-static void free_when_inside(void)
+/* Frees the ring as soon as the reap that its owner announced has begun. */
+static void free_during_reap(void)
 {
     pthread_rwlock_wrlock(&ring_lock);
     struct ringmsg_stats stats = {.size = sizeof stats};
@@ -136,25 +138,25 @@ static void free_when_inside(void)
 
 void *interrupt_all(void *unused)
 {
-    struct chance chance = {seed ^ 0x51664a1};
+    struct rng rng = {seed ^ 0x51664a1};
     (void)unused;
     while (stopping < 2) {
         if (free_after_reaps != 0)
-            free_when_inside();
-        sleep_us(below(&chance, 4000));
+            free_during_reap();
+        sleep_us(rng_below(&rng, 4000));
         pthread_rwlock_rdlock(&ring_lock);
-        if (ring != NULL && one_in(&chance, 2)) {
+        if (ring != NULL && one_in(&rng, 2)) {
             int woken = ringmsg_wake(ring);
             CHECK(woken == 0, "wake: %d", woken);
             atomic_fetch_add(&tally.wakes, 1);
         }
-        if (ring != NULL && one_in(&chance, 16)) {
+        if (ring != NULL && one_in(&rng, 16)) {
             struct ringmsg_stats stats = {.size = sizeof stats};
             int read = ringmsg_ring_stats(ring, &stats);
             CHECK(read == 0, "stats: %d", read);
         }
         pthread_rwlock_unlock(&ring_lock);
-        if (!stopping && one_in(&chance, 3)) {
+        if (!stopping && one_in(&rng, 3)) {
             pthread_kill(receiver_thread, SIGUSR1);
             atomic_fetch_add(&tally.signals, 1);
         }
@@ -162,48 +164,50 @@ void *interrupt_all(void *unused)
     return NULL;
 }
 
-/* --- deafness ------------------------------------------------------------------------------------ */
+/* --- stalls
+ * ------------------------------------------------------------------------------------ */
 
-/* Since when this socket has had datagrams and nobody took one; 0: it has none. */
-static int64_t waiting_since(struct life *life, int64_t before)
+/* Since when this socket has had data without a record for it; 0: it has no data. */
+static int64_t waiting_since(struct flow *flow, int64_t before)
 {
     int64_t since = 0;
-    if (pthread_mutex_trylock(&life->lock) != 0)
+    if (pthread_mutex_trylock(&flow->lock) != 0)
         return before;
-    struct pollfd readable = {.fd = life->receiver, .events = POLLIN};
-    if (life->receiver >= 0 && life->watched && undisturbed_since_ns != 0 && poll(&readable, 1, 0) == 1 &&
+    struct pollfd readable = {.fd = flow->receiver, .events = POLLIN};
+    if (flow->receiver >= 0 && flow->monitored && no_fault_since_ns != 0 && poll(&readable, 1, 0) == 1 &&
         (readable.revents & POLLIN)) {
         since = before != 0 ? before : now_ns();
-        if (since < undisturbed_since_ns)
-            since = undisturbed_since_ns;
-        if (since < life->last_record_ns)
-            since = life->last_record_ns;
+        if (since < no_fault_since_ns)
+            since = no_fault_since_ns;
+        if (since < flow->last_record_ns)
+            since = flow->last_record_ns;
     }
-    pthread_mutex_unlock(&life->lock);
+    pthread_mutex_unlock(&flow->lock);
     return since;
 }
 
-void *watch_all(void *unused)
+void *monitor_all(void *unused)
 {
     int64_t since[SOCKETS] = {0};
     (void)unused;
     while (!stopping) {
         sleep_us(20000);
         for (uint32_t i = 0; i < SOCKETS; i++) {
-            since[i] = waiting_since(&lives[i], since[i]);
-            if (since[i] == 0 || now_ns() - since[i] < DEAF_NS)
+            since[i] = waiting_since(&flows[i], since[i]);
+            if (since[i] == 0 || now_ns() - since[i] < STALL_NS)
                 continue;
             struct ringmsg_stats all = {.size = sizeof all}, one = {.size = sizeof one};
-            uint64_t user_data = (uint64_t)lives[i].number << 8 | i;
+            uint64_t user_data = (uint64_t)flows[i].number << 8 | i;
             ringmsg_ring_stats(ring, &all);
             int known = ringmsg_request_stats(ring, user_data, &one);
-            FAIL("socket %u life %u (form %d, gro %d) is deaf: data for %lld ms; ring: %llu held, %llu published, "
-                 "%llu reaps; request (%d): %llu records, %llu rearms, %llu starvations, %llu published",
-                 i, lives[i].number, lives[i].form, lives[i].gro, (long long)(now_ns() - since[i]) / 1000000,
-                 (unsigned long long)all.buffers_held, (unsigned long long)all.buffers_published,
-                 (unsigned long long)all.reaps, known, (unsigned long long)one.records,
-                 (unsigned long long)one.rearms, (unsigned long long)one.starvations,
-                 (unsigned long long)one.buffers_published);
+            FAIL("socket %u flow %u (form %d, gro %d) stalled: data for %lld ms; ring: %llu held, "
+                 "%llu published, %llu reaps; request (%d): %llu records, %llu rearms, "
+                 "%llu starvations, %llu published",
+                 i, flows[i].number, flows[i].form, flows[i].gro,
+                 (long long)(now_ns() - since[i]) / 1000000, (unsigned long long)all.buffers_held,
+                 (unsigned long long)all.buffers_published, (unsigned long long)all.reaps, known,
+                 (unsigned long long)one.records, (unsigned long long)one.rearms,
+                 (unsigned long long)one.starvations, (unsigned long long)one.buffers_published);
         }
     }
     return NULL;

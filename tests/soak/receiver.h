@@ -1,22 +1,23 @@
-/* What rings.c has for the receiver. Only its thread uses it, or one that it waits for. */
+/* What rings.c provides for receiver.c. Only the receiver's thread uses it, or a thread that it
+ * waits for. */
 #ifndef SOAK_RECEIVER_H
 #define SOAK_RECEIVER_H
 
 #include "soak.h"
 
-extern struct chance chance;
+extern struct rng rng;
 
-/* Of the ring of the moment. */
+/* Properties of the current ring. */
 extern uint32_t pool_buffers[POOLS];
 extern int waits_by_poll;
 extern uint64_t reaps;
 
-/* A call of the library that must succeed; its value. */
+/* Returns the value of a library call, which must succeed. */
 int library(int value, const char *what);
 void make_ring(void);
-void choose_pool(struct life *life);
-/* The request's user_data. */
-uint64_t name_of(const struct life *life);
+void choose_pool(struct flow *flow);
+/* The user_data of the flow's request. */
+uint64_t user_data_of(const struct flow *flow);
 void arm_all(void);
 
 #endif

@@ -1,11 +1,11 @@
-/* The receiver's rings: made in one mode or another, with pools of any size, and armed. */
+/* The receiver's rings: each is made in some mode, with pools of random sizes, and armed. */
 #include "receiver.h"
 
 pthread_rwlock_t ring_lock = PTHREAD_RWLOCK_INITIALIZER;
 struct ringmsg_ring *ring;
 uint32_t ring_number;
 
-struct chance chance;
+struct rng rng;
 uint32_t pool_buffers[POOLS];
 int waits_by_poll;
 uint64_t reaps;
@@ -34,19 +34,19 @@ int library(int value, const char *what)
     return value;
 }
 
-static const struct mode *draw_mode(void)
+static const struct mode *choose_mode(void)
 {
     for (size_t i = 0; i < MODES; i++)
         if (only_mode != NULL && strcmp(only_mode, modes[i].name) == 0)
             return &modes[i];
-    return &modes[below(&chance, MODES)];
+    return &modes[rng_below(&rng, MODES)];
 }
 
-/* Single-shots take a buffer while they wait, so they have a pool of their own: they would keep
- * the only one of a small pool from its multishots. */
-void choose_pool(struct life *life)
+/* A waiting single-shot keeps a buffer. Single-shots have a pool of their own, because they would
+ * take the only buffer of a small pool from its multishots. */
+void choose_pool(struct flow *flow)
 {
-    life->pool = life->form == ONCE ? POOLS - 1 : below(&chance, POOLS - 1);
+    flow->pool = flow->form == ONCE ? POOLS - 1 : rng_below(&rng, POOLS - 1);
 }
 
 static void make_pools(void)
@@ -55,8 +55,8 @@ static void make_pools(void)
     for (uint32_t i = 0; i < POOLS; i++) {
         struct ringmsg_pool_config config;
         ringmsg_pool_config_init(&config);
-        config.payload_capacity = i == 0 ? 65536 : payloads[below(&chance, 4)];
-        config.buffers = pool_buffers[i] = i == POOLS - 1 ? 16 : 1u << below(&chance, 10);
+        config.payload_capacity = i == 0 ? 65536 : payloads[rng_below(&rng, 4)];
+        config.buffers = pool_buffers[i] = i == POOLS - 1 ? 16 : 1u << rng_below(&rng, 10);
         library(ringmsg_pool_new(ring, &config, &pools[i]), "pool_new");
     }
 }
@@ -65,23 +65,23 @@ void make_ring(void)
 {
     static const uint32_t queues[] = {0, 0, 4, 8, 64};
     struct ringmsg_ring_config config;
-    const struct mode *mode = draw_mode();
-    int disabled = one_in(&chance, 4);
+    const struct mode *mode = choose_mode();
+    int disabled = one_in(&rng, 4);
     ringmsg_ring_config_init(&config);
     config.engine = mode->engine;
     config.flags = mode->flags | (disabled ? RINGMSG_SETUP_R_DISABLED : 0);
-    config.cq_entries = queues[below(&chance, 5)];
+    config.cq_entries = queues[rng_below(&rng, 5)];
     if (config.cq_entries != 0)
         config.sq_entries = config.cq_entries;
     if (config.flags & RINGMSG_SETUP_SQPOLL)
-        config.sq_thread_idle_ms = 1 + below(&chance, 20);
+        config.sq_thread_idle_ms = 1 + rng_below(&rng, 20);
     pthread_rwlock_wrlock(&ring_lock);
     library(ringmsg_ring_new(&config, &ring), "ring_new");
     ring_number++;
     reaps = 0;
-    waits_by_poll = one_in(&chance, 3);
+    waits_by_poll = one_in(&rng, 3);
     is_bound = (config.flags & RINGMSG_SETUP_DEFER_TASKRUN) != 0;
-    if (waits_by_poll && one_in(&chance, 2))
+    if (waits_by_poll && one_in(&rng, 2))
         library(ringmsg_ring_fd(ring), "ring_fd");
     make_pools();
     if (disabled)
@@ -90,59 +90,61 @@ void make_ring(void)
     atomic_fetch_add(&tally.rings, 1);
 }
 
-uint64_t name_of(const struct life *life)
+uint64_t user_data_of(const struct flow *flow)
 {
-    return (uint64_t)life->number << 8 | life->index;
+    return (uint64_t)flow->number << 8 | flow->index;
 }
 
-static int arm_here(struct life *life)
+static int arm_request(struct flow *flow)
 {
-    uint32_t flags = (life->split ? RINGMSG_RECV_SPLIT : 0) | (one_in(&chance, 4) ? RINGMSG_RECV_POLL_FIRST : 0);
-    switch (life->form) {
+    uint32_t flags = (flow->split ? RINGMSG_RECV_SPLIT : 0) | (one_in(&rng, 4) ? RINGMSG_RECV_POLL_FIRST : 0);
+    switch (flow->form) {
     case MULTISHOT:
-        return ringmsg_recvmsg_multishot(ring, pools[life->pool], life->receiver, 0, flags, name_of(life));
+        return ringmsg_recvmsg_multishot(ring, pools[flow->pool], flow->receiver, 0, flags,
+                                         user_data_of(flow));
     case ONCE:
-        return ringmsg_recvmsg_once(ring, pools[life->pool], life->receiver, 0, flags, name_of(life));
+        return ringmsg_recvmsg_once(ring, pools[flow->pool], flow->receiver, 0, flags, user_data_of(flow));
     default:
-        life->part = (struct iovec){life->space, PAYLOAD_MAX};
-        life->message = (struct msghdr){.msg_iov = &life->part,
+        flow->part = (struct iovec){flow->space, PAYLOAD_MAX};
+        flow->message = (struct msghdr){.msg_iov = &flow->part,
                                         .msg_iovlen = 1,
-                                        .msg_name = life->name,
-                                        .msg_namelen = sizeof life->name,
-                                        .msg_control = life->control,
-                                        .msg_controllen = sizeof life->control};
-        return ringmsg_recvmsg(ring, life->receiver, &life->message, 0, flags & RINGMSG_RECV_POLL_FIRST, name_of(life));
+                                        .msg_name = flow->name,
+                                        .msg_namelen = sizeof flow->name,
+                                        .msg_control = flow->control,
+                                        .msg_controllen = sizeof flow->control};
+        return ringmsg_recvmsg(ring, flow->receiver, &flow->message, 0,
+                               flags & RINGMSG_RECV_POLL_FIRST, user_data_of(flow));
     }
 }
 
-static void *arm_there(void *life)
+static void *arm_in_thread(void *flow)
 {
-    return (void *)(intptr_t)arm_here(life);
+    return (void *)(intptr_t)arm_request(flow);
 }
 
-/* Arms in this thread, or in one that exits right after: the kernel then ends the request. */
-static void arm(struct life *life)
+/* Arms in this thread, or in one that exits at once, so that the kernel ends the request. */
+static void arm(struct flow *flow)
 {
     void *result = NULL;
     pthread_t thread;
-    if (!is_bound && one_in(&chance, 8) && pthread_create(&thread, NULL, arm_there, life) == 0) {
+    if (!is_bound && one_in(&rng, 8) && pthread_create(&thread, NULL, arm_in_thread, flow) == 0) {
         pthread_join(thread, &result);
-        atomic_fetch_add(&tally.kills, 1);
+        atomic_fetch_add(&tally.exited_armers, 1);
     } else {
-        result = arm_there(life);
+        result = arm_in_thread(flow);
     }
     int armed = (int)(intptr_t)result;
-    if (armed == -ENOBUFS && life->form == ONCE)
-        return; /* a busy multishot has all buffers: again later */
+    if (armed == -ENOBUFS && flow->form == ONCE)
+        return; /* a busy multishot has taken every buffer; the next call tries again */
     library(armed, "arm");
-    life->armed = 1;
-    life->last_record_ns = now_ns();
-    life->watched = 1;
+    flow->armed = 1;
+    flow->last_record_ns = now_ns();
+    flow->monitored = 1;
 }
 
 void arm_all(void)
 {
     for (uint32_t i = 0; i < SOCKETS; i++)
-        if (!lives[i].armed)
-            arm(&lives[i]);
+        if (!flows[i].armed)
+            arm(&flows[i]);
 }

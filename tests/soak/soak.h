@@ -1,9 +1,9 @@
-/* The soak: what its parts share.
+/* Declarations that the parts of the soak share.
  *
- *   traffic.c   numbered datagrams: made, sent, recognised, and counted at the end
- *   receiver.c  the owner of the ring: reaps, and does to it what users do at their worst
- *   rings.c     the receiver's rings: made in one mode or another, and armed; receiver.h is what the two share
- *   others.c    the other threads: they release, wake, interrupt, and look for deafness
+ *   traffic.c   makes, sends and recognises numbered datagrams, and accounts for them at the end
+ *   receiver.c  the owner of the ring: reaps, and injects faults
+ *   rings.c     makes and arms the receiver's rings; receiver.h is its interface for receiver.c
+ *   others.c    the other threads: they release, wake, interrupt, and monitor for stalls
  *   soak.c      the program */
 #ifndef SOAK_H
 #define SOAK_H
@@ -27,11 +27,12 @@
 #define SOCKETS 8
 #define POOLS 4
 #define BATCH 256
-#define LIFE_MAX (1u << 20) /* datagrams sent to one socket before it is closed */
+#define FLOW_MAX (1u << 20) /* datagrams sent to one socket before it is closed */
 #define PAYLOAD_MAX 65536
 #define TRAIN_MAX 128
-/* Whoever is deaf stays so; and on a busy machine the kernel's threads stood still for seven seconds. */
-#define DEAF_NS 15000000000
+/* A request without a record for this long has stalled. On a busy machine the kernel's threads have
+ * been seen not to run for seven seconds. */
+#define STALL_NS 15000000000
 /* The network namespaces that tests/netns.sh makes. */
 #define LINK_NEAR "ringmsg-near"
 #define LINK_FAR "ringmsg-far"
@@ -42,7 +43,8 @@
         if (!(condition))          \
             FAIL(__VA_ARGS__);     \
     } while (0)
-void soak_fail(const char *file, int line, const char *format, ...) __attribute__((noreturn, format(printf, 3, 4)));
+void soak_fail(const char *file, int line, const char *format, ...)
+    __attribute__((noreturn, format(printf, 3, 4)));
 
 static inline int64_t now_ns(void)
 {
@@ -58,118 +60,122 @@ static inline void sleep_us(long us)
         ;
 }
 
-/* --- chance: a generator for each thread, all from one seed ------------------------------- */
+/* --- random numbers: a generator for each thread, all from one seed --------------------------- */
 
-struct chance {
+struct rng {
     uint64_t state;
 };
 
-static inline uint64_t draw(struct chance *chance)
+static inline uint64_t rng_next(struct rng *rng)
 {
-    uint64_t x = chance->state += 0x9e3779b97f4a7c15u;
+    uint64_t x = rng->state += 0x9e3779b97f4a7c15u;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     return x ^ (x >> 31);
 }
 
-static inline uint32_t below(struct chance *chance, uint32_t limit)
+static inline uint32_t rng_below(struct rng *rng, uint32_t limit)
 {
-    return (uint32_t)(draw(chance) % limit);
+    return (uint32_t)(rng_next(rng) % limit);
 }
 
-/* One time in so many. */
-static inline int one_in(struct chance *chance, uint32_t times)
+/* True once in `times` calls, on average. */
+static inline int one_in(struct rng *rng, uint32_t times)
 {
-    return below(chance, times) == 0;
+    return rng_below(rng, times) == 0;
 }
 
 /* --- traffic ------------------------------------------------------------------------------ */
 
-/* In front of every datagram that is not empty. The rest of it follows from these. */
+/* The head of every datagram that is not empty. The other bytes follow from it. */
 struct stamp {
-    uint32_t life;   /* of the socket it is meant for */
+    uint32_t flow;   /* the number of the receiving flow */
     uint32_t socket;
-    uint64_t number; /* within that life */
+    uint64_t number; /* within that flow */
     uint64_t length;
 };
 
 enum form { MULTISHOT, ONCE, CALLER };
 
-/* A receiving socket and its sender, from opening to closing: a life. */
-struct life {
-    pthread_mutex_t lock; /* held to send, to open, to close */
+/* A flow: one receiving socket and its sender, from opening to closing. */
+struct flow {
+    pthread_mutex_t lock; /* held to send, open and close */
     int receiver, sender; /* -1: closed */
     uint32_t index, number;
-    int gro, split, errors, tight;
+    int gro, split, errors;
     uint16_t port; /* the sender's */
     enum form form;
-    uint8_t *seen, *first; /* a bit a datagram: it came; it is the first of its socket buffer */
+    uint8_t *seen, *first; /* one bit per datagram: it arrived; it is the first of its socket buffer */
     _Atomic uint64_t sent;
-    uint64_t sent_empty, received, received_empty, cut_off, cut;
-    int voided; /* a ring was freed with its datagrams inside */
-    uint64_t void_limit;
-    uint64_t expected_next; /* of the train being read */
+    uint64_t sent_empty, received, received_empty, skipped, truncated;
+    int may_lose; /* a ring was freed with datagrams of this flow in its buffers */
+    uint64_t loss_limit;
+    uint64_t expected_next; /* the next number of the train being read */
 
-    /* The receiver's side. */
+    /* Fields of the receiver. */
     uint32_t pool;
     int armed;
-    atomic_int watched;
+    atomic_int monitored;
     _Atomic int64_t last_record_ns;
     struct msghdr message;
     struct iovec part;
     uint8_t *space, name[64], control[256];
 };
 
-extern struct life lives[SOCKETS];
+extern struct flow flows[SOCKETS];
 
-void life_open(struct life *life, struct chance *chance);
-void life_close(struct life *life); /* drains what is left by hand, counts, complains */
-/* One datagram came. `payload` holds `copied` of its `length` bytes. */
-void life_take(struct life *life, const uint8_t *payload, uint32_t copied, uint32_t length, int truncated);
-/* A socket buffer came whole: one datagram, or a train of segments of `segment` bytes. */
-void life_take_train(struct life *life, const uint8_t *payload, uint32_t copied, uint32_t length, uint32_t segment);
-/* The next `count` datagrams of the train being read did not fit into the buffer. */
-void life_cut_off(struct life *life, uint32_t count);
-/* The bytes of a datagram are what its stamp says. 0: it is too short to tell. */
-int datagram_is_whole(const uint8_t *payload, uint32_t copied);
+void flow_open(struct flow *flow, struct rng *rng);
+void flow_close(struct flow *flow); /* reads what is left in the socket, and checks the counts */
+/* Accounts for one datagram. `payload` holds `copied` of its `length` bytes. */
+void flow_take_datagram(struct flow *flow, const uint8_t *payload, uint32_t copied, uint32_t length,
+                        int truncated);
+/* Accounts for one socket buffer: a datagram, or a train of segments of `segment` bytes. */
+void flow_take_train(struct flow *flow, const uint8_t *payload, uint32_t copied, uint32_t length,
+                     uint32_t segment);
+/* Accounts for the next `count` datagrams of the train being read, which truncation cut off. */
+void flow_skip_truncated(struct flow *flow, uint32_t count);
+/* Checks the bytes of a datagram against its stamp. Returns 0 if it is too short to have one. */
+int check_datagram(const uint8_t *payload, uint32_t copied);
 void *send_all(void *);
 
-/* --- the ring, and who may touch it --------------------------------------------------------- */
+/* --- the ring and its lock
+ * ---------------------------------------------------------------------- */
 
-/* Read: to call it; written: to free it and to make a new one. */
+/* Held for reading during calls, and for writing to free the ring and make a new one. */
 extern pthread_rwlock_t ring_lock;
 extern struct ringmsg_ring *ring;
 extern uint32_t ring_number;
 
-/* 1: the receiver and the sender are to end; 2: the others too. */
+/* 1: the receiver and the sender must end; 2: the other threads as well. */
 extern atomic_int stopping;
-/* The sender is to pause. */
-extern atomic_int quiet;
+/* The sender must pause. */
+extern atomic_int sender_paused;
 extern pthread_t receiver_thread;
 extern uint64_t seed;
 extern const char *only_mode;
-extern int link_is_used; /* RINGMSG_SOAK_LINK is set: across a link, not loopback */
-/* Since when nothing keeps datagrams from being received; 0: something does. */
-extern _Atomic int64_t undisturbed_since_ns;
+extern int uses_link; /* RINGMSG_SOAK_LINK is set: the traffic crosses a veth link, not loopback */
+/* Since when no injected fault keeps datagrams from being received; 0: one does. */
+extern _Atomic int64_t no_fault_since_ns;
 
 void *receive_all(void *);
 
-/* Records to be checked again and released by another thread; a full queue is 0. */
+/* Passes records to another thread, which checks and releases them. Returns 0 if the queue is
+ * full. */
 int release_later(const struct ringmsg_record *records, uint32_t count, uint32_t number);
 void releases_drain(void);
-/* Has another thread free the ring once a reap is inside. */
-void free_from_afar(uint64_t reaps);
-void free_from_afar_wait(void);
+/* Makes another thread free the ring once this many reaps have begun. */
+void free_by_other_thread(uint64_t reaps);
+void wait_for_free(void);
 void *release_all(void *);
 void *interrupt_all(void *);
-void *watch_all(void *);
+void *monitor_all(void *);
 
 /* --- counters ------------------------------------------------------------------------------- */
 
 struct tally {
-    atomic_ullong sent, received, bytes, dropped, cut_off, voided, by_hand, empty, segments, trains, truncated;
-    atomic_ullong rings, lives, finals, icmp, signals, interrupted, wakes, holds, naps, rude, afar, starvations,
-        misses, overflows, rearms, stale, kills, proofs;
+    atomic_ullong sent, received, bytes, dropped, skipped, lost, drained, empty, segments, trains, truncated;
+    atomic_ullong rings, flows, finals, icmp, signals, interrupted, wakes, holds, pauses, abrupt,
+        other_thread, starvations, misses, overflows, rearms, stale, exited_armers, drain_checks;
 };
 extern struct tally tally;
 

@@ -1,5 +1,5 @@
-//! The C and C++ compilers, as the tests use them. CC and CXX are honoured.
-#![allow(dead_code)] // each test program uses its part
+//! The C and C++ compilers, as the tests use them. CC and CXX select others.
+#![allow(dead_code)] // each test program uses a part of this
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,21 +15,22 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Where cargo put libringmsg.so. The name its soname asks for is linked beside it.
+/// The folder of the libringmsg.so that cargo just built. Adds the link with the soname.
 pub fn library_directory() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its program");
-    // Beside the test itself: what `cargo build` leaves one level up may be older.
+    // The library beside the test, because the one that `cargo build` left one level up may be
+    // older.
     let deps = test.parent().expect("target/PROFILE/deps/test").to_path_buf();
     let library = deps.join("libringmsg.so");
     assert!(library.exists(), "{} is missing: cargo builds it with the tests", library.display());
     let soname = deps.join("libringmsg.so.0");
-    // Another test may be doing the same.
+    // Another test may create the link at the same time.
     let _ = std::os::unix::fs::symlink("libringmsg.so", soname);
     deps
 }
 
-/// Notes that a test found no io_uring. That fails unless the environment allows skips; then it is
-/// counted: `make test` prints the count and the reasons at the end.
+/// Fails a test that found no io_uring, unless the environment allows skips. Then it counts the
+/// skip: `make test` prints their number and reasons at the end.
 pub fn skip(name: &str, why: &str) {
     assert!(
         std::env::var_os("RINGMSG_TEST_ALLOW_SKIP").is_some(),
@@ -38,7 +39,7 @@ pub fn skip(name: &str, why: &str) {
     note_skip(name, why);
 }
 
-/// Counts something that could not be tried here, for want of a privilege, say.
+/// Counts something that could not be tested here, for example for lack of a privilege.
 pub fn note_skip(name: &str, why: &str) {
     let skipped = scratch().join("skipped");
     std::fs::create_dir_all(&skipped).expect("the scratch folder is writable");
@@ -52,7 +53,7 @@ pub fn scratch() -> PathBuf {
     scratch
 }
 
-/// A compiler with the warnings that everything here must be free of.
+/// A compiler with every warning as an error.
 pub fn compiler(language: Language) -> Command {
     let (variable, default, name, standard) = match language {
         Language::C(standard) => ("CC", "cc", "c", standard),
@@ -75,7 +76,7 @@ pub fn compiler(language: Language) -> Command {
     command
 }
 
-/// Runs a compiler; its messages are the test's failure.
+/// Runs a compiler, and fails with its messages.
 pub fn succeed(mut command: Command) {
     let output = command.output().unwrap_or_else(|error| {
         panic!("{:?}: {error}; `apt-get install gcc g++` provides it", command.get_program())
@@ -93,12 +94,12 @@ pub fn compile(language: Language, sources: &[&Path], name: &str) -> PathBuf {
     program
 }
 
-/// The same, linked with the static library.
+/// Compiles a program and links it with the static library.
 pub fn compile_static(language: Language, sources: &[&Path], name: &str) -> PathBuf {
     let program = scratch().join(name);
     let mut command = compiler(language);
     command.args(sources).arg("-o").arg(&program);
-    // The archive is no source: the compiler was told a language above.
+    // Resets the language that is set above, because the archive is not a source.
     command.args(["-x", "none"]).arg(library_directory().join("libringmsg.a"));
     command.args(["-lpthread", "-ldl", "-lm"]);
     succeed(command);

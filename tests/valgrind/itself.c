@@ -1,6 +1,11 @@
-/* What valgrind gets wrong without any ring of the library: the reasons in tests/valgrind/skip.
- *   cc itself.c -o itself; ./itself fork; valgrind ./itself fork; ./itself descriptors; valgrind ...
- * Alone each run says "right". */
+/* Shows what valgrind gets wrong without a ring of the library, for the reasons in
+ * tests/valgrind/skip.
+ *
+ *   cc itself.c -o itself
+ *   ./itself fork; valgrind ./itself fork
+ *   ./itself descriptors; valgrind ./itself descriptors
+ *
+ * Without valgrind each run prints "right". */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/io_uring.h>
@@ -23,7 +28,7 @@ static void *map_a_ring(void)
     return mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, IORING_OFF_SQ_RING);
 }
 
-/* A child maps at a place that it did not inherit, then a ring of its own. */
+/* A child maps memory at an address that it did not inherit, and then a ring of its own. */
 static int after_fork(void)
 {
     int status, right = 1;
@@ -43,7 +48,7 @@ static int after_fork(void)
     return right & (status == 0);
 }
 
-/* Without a descriptor left, socketpair fails, or gives two that are open. */
+/* With no descriptor left, socketpair must fail or return two open descriptors. */
 static int no_descriptors_left(void)
 {
     int pair[2] = {-1, -1};

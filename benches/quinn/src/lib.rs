@@ -6,7 +6,7 @@ use std::os::fd::{FromRawFd, RawFd};
 
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 
-/// What the C side reads of a datagram or train; struct quinn_datagram there.
+/// The fields of a datagram or train that the C side reads; struct quinn_datagram there.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Datagram {
@@ -33,10 +33,9 @@ fn v4(address: IpAddr) -> u32 {
     }
 }
 
-/// A receiver on these sockets, which stay the caller's.
+/// Makes a receiver on these sockets, which the caller keeps.
 ///
-/// # Safety
-/// `fds` are `count` open UDP sockets; the receiver is never freed.
+/// # Safety `fds` are `count` open UDP sockets; the receiver is never freed.
 #[no_mangle]
 pub unsafe extern "C" fn quinn_new(fds: *const RawFd, count: usize, room: usize) -> *mut Receiver {
     let sockets = unsafe { std::slice::from_raw_parts(fds, count) }
@@ -52,10 +51,9 @@ pub unsafe extern "C" fn quinn_new(fds: *const RawFd, count: usize, room: usize)
     Box::into_raw(Box::new(receiver))
 }
 
-/// Receives a batch of what is there: how many, 0 when there is nothing, -1 on an error.
+/// Receives a batch of queued datagrams. Returns how many, 0 if there are none, -1 on an error.
 ///
-/// # Safety
-/// `receiver` is from `quinn_new`. `*out` is valid until the next call.
+/// # Safety `receiver` is from `quinn_new`. `*out` is valid until the next call.
 #[no_mangle]
 pub unsafe extern "C" fn quinn_receive(receiver: *mut Receiver, index: usize, out: *mut *const Datagram) -> i32 {
     let this = unsafe { &mut *receiver };
@@ -84,7 +82,7 @@ pub unsafe extern "C" fn quinn_receive(receiver: *mut Receiver, index: usize, ou
     count as i32
 }
 
-/// How many datagrams or trains a call receives at most.
+/// The maximum number of datagrams or trains per call.
 #[no_mangle]
 pub extern "C" fn quinn_batch() -> i32 {
     BATCH_SIZE as i32

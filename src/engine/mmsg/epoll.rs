@@ -5,24 +5,25 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::open;
 use crate::error::{Error, Result};
-use crate::fork::Descriptor;
+use crate::sys::errno;
+use crate::sys::fd::OwnedFd;
 
-/// What a socket's readiness is made of. Edge-triggered: told once for everything that arrives.
+/// The events that make a socket worth receiving from. Edge-triggered: each arrival is reported
+/// once.
 const READABLE: i32 =
     libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLERR | libc::EPOLLHUP | libc::EPOLLRDHUP | libc::EPOLLET;
 /// The data of an event that belongs to no socket.
 const WAKER: u64 = u64::MAX;
-/// How many events are fetched at a time; the others come next time.
+/// How many events are fetched with one system call.
 const EVENTS: usize = 64;
 
-/// epoll_pwait2(2) is not there (before 5.11, or behind a seccomp filter).
+/// epoll_pwait2(2) is unavailable (before 5.11, or behind a seccomp filter).
 static NO_PWAIT2: AtomicBool = AtomicBool::new(false);
 
-pub(super) struct Epoll(Descriptor);
+pub(super) struct Epoll(OwnedFd);
 
-/// What epoll fetched.
+/// The events that one wait returned.
 pub(super) struct Events {
     events: [MaybeUninit<libc::epoll_event>; EVENTS],
     count: usize,
@@ -33,9 +34,14 @@ impl Events {
         Self { events: [const { MaybeUninit::uninit() }; EVENTS], count: 0 }
     }
 
-    /// The sockets among them.
-    pub(super) fn watches(&self) -> impl Iterator<Item = u32> + '_ {
-        // SAFETY: the kernel has written so many.
+    /// Whether there may be more than these.
+    pub(super) fn is_full(&self) -> bool {
+        self.count == EVENTS
+    }
+
+    /// The numbers of the sockets among them.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = u32> + '_ {
+        // SAFETY: the kernel has written the first `count`.
         let all = self.events[..self.count].iter().map(|event| unsafe { event.assume_init() }.u64);
         all.filter(|&data| data != WAKER).map(|data| data as u32)
     }
@@ -44,7 +50,7 @@ impl Events {
 impl Epoll {
     pub(super) fn new() -> Result<Self> {
         // SAFETY: no preconditions.
-        open("epoll_create1", || unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }).map(Self)
+        OwnedFd::open_one("epoll_create1", || unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }).map(Self)
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -66,52 +72,64 @@ impl Epoll {
         Ok(())
     }
 
-    /// Tells of `watch` when the socket `fd` has something, and of what it has already.
-    pub(super) fn add(&self, fd: RawFd, watch: u32) -> Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, fd, READABLE, watch.into())
+    /// Adds the socket `fd`, whose events carry `number`. The first reports what it has already.
+    pub(super) fn add(&self, fd: RawFd, number: u32) -> Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, READABLE, number.into())
     }
 
-    /// Tells no more of the socket `fd`. That fails only if it is not there.
+    /// Removes the socket `fd`. That fails only if it is not in the list.
     pub(super) fn remove(&self, fd: RawFd) {
         let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, 0);
     }
 
-    /// Wakes whenever somebody writes to the eventfd `fd`, which nobody reads.
+    /// Adds an eventfd that nobody reads: each write ends a wait.
     pub(super) fn add_waker(&self, fd: RawFd) -> Result<()> {
         self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN | libc::EPOLLET, WAKER)
     }
 
-    /// Is readable while `fd` is.
+    /// Adds `fd`, level-triggered: the instance is readable while `fd` is.
     pub(super) fn add_level(&self, fd: RawFd) -> Result<()> {
         self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN, WAKER)
     }
 
-    /// Sleeps until there are events, or for `timeout`. How many there are, or an errno.
-    pub(super) fn fetch(
+    /// Sleeps until there are events, or for `timeout`, under the signal mask `signals` if one is
+    /// given. Returns how many events there are, or an errno.
+    pub(super) fn wait(
         &self,
         events: &mut Events,
         timeout: Option<Duration>,
+        signals: Option<&libc::sigset_t>,
     ) -> std::result::Result<usize, i32> {
         let count = match timeout {
-            None => self.wait(events, -1),
-            Some(Duration::ZERO) => self.wait(events, 0),
-            Some(timeout) => self.wait_precisely(events, timeout),
+            None => self.wait_ms(events, -1, signals),
+            Some(Duration::ZERO) => self.wait_ms(events, 0, None),
+            Some(timeout) => self.wait_precisely(events, timeout, signals),
         };
         events.count = usize::try_from(count).unwrap_or(0);
         if count < 0 { Err(errno()) } else { Ok(events.count) }
     }
 
-    fn wait(&self, events: &mut Events, timeout_ms: i32) -> i32 {
-        // SAFETY: the array has room for EVENTS events.
-        unsafe { libc::epoll_wait(self.fd(), events.events.as_mut_ptr().cast(), EVENTS as i32, timeout_ms) }
+    fn wait_ms(&self, events: &mut Events, timeout_ms: i32, signals: Option<&libc::sigset_t>) -> i32 {
+        let mask = signals.map_or(std::ptr::null(), |mask| mask);
+        // SAFETY: the array has room for EVENTS events; the mask is NULL or outlives the call.
+        unsafe {
+            let events = events.events.as_mut_ptr().cast();
+            libc::epoll_pwait(self.fd(), events, EVENTS as i32, timeout_ms, mask)
+        }
     }
 
-    /// epoll_wait(2) counts milliseconds, which is too coarse here.
-    fn wait_precisely(&self, events: &mut Events, timeout: Duration) -> i32 {
+    /// epoll_pwait(2) counts milliseconds, which is too coarse here.
+    fn wait_precisely(
+        &self,
+        events: &mut Events,
+        timeout: Duration,
+        signals: Option<&libc::sigset_t>,
+    ) -> i32 {
         let time = timespec(timeout);
+        let mask = signals.map_or(std::ptr::null(), |mask| &raw const *mask);
         if !NO_PWAIT2.load(Ordering::Relaxed) {
             // By number: the C library has it only since glibc 2.35.
-            // SAFETY: as in `wait`; the time outlives the call; no signal mask is given.
+            // SAFETY: as in `wait_ms`; the time outlives the call.
             let count = unsafe {
                 libc::syscall(
                     libc::SYS_epoll_pwait2,
@@ -119,8 +137,8 @@ impl Epoll {
                     events.events.as_mut_ptr().cast::<libc::epoll_event>(),
                     EVENTS as i32,
                     &raw const time,
-                    std::ptr::null::<libc::sigset_t>(),
-                    0usize,
+                    mask,
+                    KERNEL_SIGSET_SIZE,
                 )
             } as i32;
             if count >= 0 || !matches!(errno(), libc::ENOSYS | libc::EPERM) {
@@ -129,19 +147,22 @@ impl Epoll {
             NO_PWAIT2.store(true, Ordering::Relaxed);
         }
         let mut poll = libc::pollfd { fd: self.fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one pollfd, a time, no signal mask.
-        match unsafe { libc::ppoll(&mut poll, 1, &time, std::ptr::null()) } {
-            1.. => self.wait(events, 0),
+        // SAFETY: one pollfd, a time, a mask or NULL.
+        match unsafe { libc::ppoll(&mut poll, 1, &time, mask) } {
+            1.. => self.wait_ms(events, 0, None),
             none => none,
         }
     }
 }
 
-/// Sleeps; a signal ends it early. Whether one did.
-pub(super) fn nap(time: Duration) -> bool {
-    // Not nanosleep(2), which says nothing of a signal that comes with the end.
-    // SAFETY: no descriptors; the time outlives the call; no signal mask.
-    unsafe { libc::ppoll(std::ptr::null_mut(), 0, &timespec(time), std::ptr::null()) != 0 }
+/// What the kernel demands as the size of a signal mask.
+const KERNEL_SIGSET_SIZE: usize = 8;
+
+/// Sleeps for `time`, under the signal mask `signals`. Returns whether a signal ended it.
+pub(super) fn sleep(time: Duration, signals: &libc::sigset_t) -> bool {
+    // Not nanosleep(2), which takes no mask and does not report a signal that comes with its end.
+    // SAFETY: no descriptors; the time and the mask outlive the call.
+    unsafe { libc::ppoll(std::ptr::null_mut(), 0, &timespec(time), signals) != 0 }
 }
 
 fn timespec(time: Duration) -> libc::timespec {
@@ -149,19 +170,15 @@ fn timespec(time: Duration) -> libc::timespec {
 }
 
 /// A timerfd(2) of the clock that `now_ns` reads.
-pub(super) fn timer() -> RawFd {
+pub(super) fn timer() -> Result<OwnedFd> {
+    let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
     // SAFETY: no preconditions.
-    unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) }
+    OwnedFd::open_one("timerfd_create", || unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) })
 }
 
-/// Has a timer expire at `at`.
+/// Makes a timer expire at `at`.
 pub(super) fn set_timer(fd: RawFd, at: Duration) {
     let time = libc::itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(at) };
-    // SAFETY: the time outlives the call; the time before is not asked for.
+    // SAFETY: the time outlives the call; the previous setting is not asked for.
     unsafe { libc::timerfd_settime(fd, libc::TFD_TIMER_ABSTIME, &time, std::ptr::null_mut()) };
-}
-
-/// That of the system call that just failed.
-pub(super) fn errno() -> i32 {
-    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
 }

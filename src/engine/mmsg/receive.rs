@@ -4,41 +4,45 @@
 use std::collections::VecDeque;
 use std::ptr;
 
-use super::epoll::errno;
 use crate::engine::Receive;
-use crate::engine::buffer_ring::{Published, Taker};
+use crate::error::Result;
+use crate::ids::{BufferId, PoolId};
 use crate::layout::HEADER;
+use crate::pool::buffer_ring::{Consumer, Published};
+use crate::sys::errno;
+use crate::sys::memory::{try_slice, try_vec};
 
 /// Datagrams in one system call.
 const BATCH: usize = 64;
-/// With how many a socket that was quiet begins: each costs some preparation.
+/// The first batch of a socket that was quiet: preparing a message has a cost, too.
 const BATCH_FIRST: usize = 8;
 
 /// A request that is to receive.
 pub(super) struct Armed {
-    pub watch: u32,
+    /// Its socket's number in the interest list.
+    pub socket: u32,
     fd: i32,
-    /// Of a single-shot.
+    /// A single-shot's.
     message: *mut libc::msghdr,
-    /// Of one that waits for all: what is to be filled still, and how much was.
+    /// For MSG_WAITALL: the parts that are still to be filled, and the bytes received so far.
     rest: Option<(VecDeque<libc::iovec>, usize)>,
     msg_flags: i32,
-    pub pool: Option<u16>,
+    pub pool: Option<PoolId>,
     pub ends_when_empty: bool,
-    form: Form,
+    capacities: Capacities,
 }
 
-/// Where what is received goes in a buffer, as a multishot's msghdr says.
+/// Room for name and control messages in a buffer, as a multishot's msghdr says.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Form {
-    name_capacity: u32,
-    control_capacity: u32,
+struct Capacities {
+    name: u32,
+    control: u32,
 }
 
-impl Form {
+impl Capacities {
     #[inline]
     fn payload_at(self) -> u32 {
-        HEADER + self.name_capacity + self.control_capacity
+        HEADER + self.name + self.control
     }
 }
 
@@ -46,46 +50,51 @@ impl Form {
 unsafe impl Send for Armed {}
 
 impl Armed {
-    pub(super) fn new(receive: &Receive, watch: u32) -> Self {
-        let mut form = Form { name_capacity: 0, control_capacity: 0 };
+    pub(super) fn new(receive: &Receive) -> Result<Self> {
+        let mut capacities = Capacities { name: 0, control: 0 };
         if receive.pool.is_some() {
             // SAFETY: a request's msghdr is there while it is armed.
             let message = unsafe { &*receive.message };
-            form =
-                Form { name_capacity: message.msg_namelen, control_capacity: message.msg_controllen as u32 };
+            capacities = Capacities { name: message.msg_namelen, control: message.msg_controllen as u32 };
         }
         #[allow(clippy::unnecessary_cast)] // size_t, or int with another C library
         // SAFETY: as above.
         let (parts, count) = unsafe { ((*receive.message).msg_iov, (*receive.message).msg_iovlen as usize) };
-        // As many as the kernel takes: it refuses more without reading them.
+        // The kernel refuses more parts without reading them.
         let is_whole = receive.waits_for_all && (1..=libc::UIO_MAXIOV as usize).contains(&count);
         // SAFETY: as above, and the message says how many parts there are.
         let parts = || unsafe { std::slice::from_raw_parts(parts, count) };
-        Self {
-            watch,
+        let mut rest = None;
+        if is_whole {
+            let mut left = try_vec(count)?;
+            left.extend_from_slice(parts());
+            rest = Some((left.into(), 0));
+        }
+        Ok(Self {
+            socket: 0,
             fd: receive.fd,
             message: receive.message,
-            rest: is_whole.then(|| (parts().iter().copied().collect(), 0)),
+            rest,
             msg_flags: receive.msg_flags as i32,
             pool: receive.pool,
             ends_when_empty: receive.ends_when_empty,
-            form,
-        }
+            capacities,
+        })
     }
 
     /// Where payloads start in this request's buffers.
     pub(super) fn payload_at(&self) -> u32 {
-        self.form.payload_at()
+        self.capacities.payload_at()
     }
 
-    /// The result of one that is cancelled: bytes that it has taken off a stream are not lost.
+    /// The result when it is cancelled: bytes that it has taken off a stream are not lost.
     pub(super) fn cancelled(&self) -> i32 {
         let done = self.rest.as_ref().map_or(0, |(_, done)| *done);
         cut_short(self.message, done).unwrap_or(-libc::ECANCELED)
     }
 
-    /// Whether a single-shot with this result goes on waiting. The caller's own MSG_DONTWAIT
-    /// means what it says.
+    /// Whether a single-shot with this result goes on waiting: not if the caller asked for
+    /// MSG_DONTWAIT.
     pub(super) fn would_wait(&self, result: i32) -> bool {
         result == -libc::EAGAIN && self.msg_flags & libc::MSG_DONTWAIT == 0
     }
@@ -100,8 +109,8 @@ pub(super) fn single(armed: &mut Armed) -> i32 {
 }
 
 fn recvmsg(fd: i32, message: *mut libc::msghdr, msg_flags: i32) -> i32 {
-    // SAFETY: whoever armed the request keeps the msghdr, and all it points to, until its
-    // completion; what is not there the kernel answers with -EFAULT.
+    // SAFETY: the caller of ringmsg_recvmsg() keeps the msghdr, and all it points to, until the
+    // completion; the kernel answers -EFAULT for memory that is not mapped.
     match unsafe { libc::recvmsg(fd, message, msg_flags | libc::MSG_DONTWAIT) } {
         -1 => -errno(),
         bytes => bytes as i32,
@@ -141,7 +150,8 @@ fn all(fd: i32, theirs: *mut libc::msghdr, flags: i32, rest: &mut (VecDeque<libc
     }
 }
 
-/// What one that waits for all comes to when it ends before: what it has. Control messages would have ended it.
+/// The result of a MSG_WAITALL request that ends early: the bytes that it has. (It has received no
+/// control messages: they would have ended it.)
 fn cut_short(theirs: *mut libc::msghdr, done: usize) -> Option<i32> {
     (done > 0).then(|| {
         // SAFETY: as in `recvmsg`.
@@ -163,23 +173,24 @@ fn skip(parts: &mut VecDeque<libc::iovec>, mut bytes: usize) {
     }
 }
 
-/// The arrays that recvmmsg(2) works on. What one call prepared and had no datagram for is left for the next.
+/// The arrays that recvmmsg(2) works on. Messages that one call prepared, and for which no datagram
+/// came, serve the next call.
 pub(super) struct Batch {
     messages: Box<[libc::mmsghdr]>,
     parts: Box<[libc::iovec]>,
-    /// The first message that is not used up, and how many from there on point into the next
-    /// buffers of a pool.
+    /// The first message that is not used up, and how many from there on already point into the
+    /// next buffers of the pool.
     first: usize,
     prepared: usize,
-    prepared_for: (Option<u16>, Form),
-    /// How many datagrams came together of late.
+    prepared_for: (Option<PoolId>, Capacities),
+    /// How many datagrams to expect: a running mean of the last batches.
     expected: usize,
 }
 
 // SAFETY: the pointers in there are only followed by the kernel, in calls under the engine's lock.
 unsafe impl Send for Batch {}
 
-/// What a receive came to.
+/// The outcome of a receive.
 pub(super) struct Received {
     pub calls: u64,
     /// The socket is empty, or has failed.
@@ -189,43 +200,44 @@ pub(super) struct Received {
 }
 
 impl Batch {
-    pub(super) fn new() -> Self {
+    pub(super) fn new() -> Result<Self> {
         // SAFETY: all-zero is a valid mmsghdr.
         let message: libc::mmsghdr = unsafe { std::mem::zeroed() };
         let part = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
-        Self {
-            messages: [message; 2 * BATCH].into(),
-            parts: [part; 2 * BATCH].into(),
+        Ok(Self {
+            messages: try_slice(2 * BATCH, || message)?,
+            parts: try_slice(2 * BATCH, || part)?,
             first: 0,
             prepared: 0,
-            prepared_for: (None, Form { name_capacity: 0, control_capacity: 0 }),
+            prepared_for: (None, Capacities { name: 0, control: 0 }),
             expected: BATCH_FIRST,
-        }
+        })
     }
 
-    /// The next buffers of a pool may not be those they were: while nothing is armed it takes buffers back.
-    pub(super) fn forget(&mut self) {
+    /// Prepares anew: a pool on which nothing was armed has taken its buffers back, so the next
+    /// ones may be others.
+    pub(super) fn invalidate(&mut self) {
         self.prepared = 0;
     }
 
-    /// Fills published buffers with what the socket has, at most BATCH and `room` of them, and
-    /// tells `done` of each: the length of what is in it, and its number.
+    /// Fills published buffers with what the socket has, at most BATCH and `room` of them. Calls
+    /// `done` for each with the length of its content and its number.
     pub(super) fn receive(
         &mut self,
         armed: &Armed,
-        taker: &mut Taker,
+        consumer: &mut Consumer,
         room: u32,
-        mut done: impl FnMut(i32, u16),
+        mut done: impl FnMut(i32, BufferId),
     ) -> Received {
         let mut received = Received { calls: 0, drained: false, error: 0 };
         let mut left = BATCH.min(room as usize);
-        // At its end a stream would fill every buffer with nothing.
+        // At its end a stream would fill every buffer with a message of no bytes.
         let most = if armed.ends_when_empty { 1 } else { BATCH };
         let mut batch = self.expected.min(most);
-        while left > 0 && taker.published() > 0 && !received.drained {
-            batch = batch.min(left).min(usize::from(taker.published()));
+        while left > 0 && consumer.published() > 0 && !received.drained {
+            batch = batch.min(left).min(usize::from(consumer.published()));
             received.calls += 1;
-            match self.call(armed, taker, batch) {
+            match self.call(armed, consumer, batch) {
                 Err(libc::EINTR) => return received,
                 Err(error) => {
                     received.drained = true;
@@ -234,11 +246,11 @@ impl Batch {
                 Ok(count) => {
                     let messages = &self.messages[self.first..][..count];
                     let mut empty = false;
-                    for (message, buffer) in messages.iter().zip(taker.ahead(0, count)) {
+                    for (message, buffer) in messages.iter().zip(consumer.ahead(0, count)) {
                         empty = message.msg_len == 0;
-                        done(finish(message, armed.form, buffer), buffer.buffer);
+                        done(finish(message, armed.capacities, buffer), buffer.buffer);
                     }
-                    taker.take(count as u16);
+                    consumer.take(count as u16);
                     self.first += count;
                     self.prepared -= count;
                     left -= count;
@@ -254,19 +266,19 @@ impl Batch {
         received
     }
 
-    /// One recvmmsg(2) into the next `count` buffers. How many were filled, or an errno.
-    fn call(&mut self, armed: &Armed, taker: &Taker, count: usize) -> Result<usize, i32> {
-        if self.prepared_for != (armed.pool, armed.form) || self.first + count > self.messages.len() {
+    /// One recvmmsg(2) into the next `count` buffers. Returns how many were filled, or an errno.
+    fn call(&mut self, armed: &Armed, consumer: &Consumer, count: usize) -> std::result::Result<usize, i32> {
+        if self.prepared_for != (armed.pool, armed.capacities) || self.first + count > self.messages.len() {
             (self.first, self.prepared) = (0, 0);
-            self.prepared_for = (armed.pool, armed.form);
+            self.prepared_for = (armed.pool, armed.capacities);
         }
         let messages = &mut self.messages[self.first..][..count];
         let missing = self.prepared..count;
         if !missing.is_empty() {
             let places =
                 messages[missing.clone()].iter_mut().zip(&mut self.parts[self.first + missing.start..]);
-            for ((message, part), buffer) in places.zip(taker.ahead(missing.start, missing.end)) {
-                prepare(&mut message.msg_hdr, part, armed.form, buffer);
+            for ((message, part), buffer) in places.zip(consumer.ahead(missing.start, missing.end)) {
+                prepare(&mut message.msg_hdr, part, armed.capacities, buffer);
             }
             self.prepared = count;
         }
@@ -283,7 +295,7 @@ impl Batch {
 
 /// Points a message into a buffer.
 #[inline]
-fn prepare(message: &mut libc::msghdr, part: &mut libc::iovec, form: Form, buffer: Published) {
+fn prepare(message: &mut libc::msghdr, part: &mut libc::iovec, capacities: Capacities, buffer: Published) {
     let start = buffer.at.as_ptr();
     let or_null = |capacity: u32, offset: u32| match capacity {
         0 => ptr::null_mut(),
@@ -291,23 +303,23 @@ fn prepare(message: &mut libc::msghdr, part: &mut libc::iovec, form: Form, buffe
         _ => unsafe { start.add(offset as usize) }.cast::<libc::c_void>(),
     };
     // SAFETY: as above.
-    part.iov_base = unsafe { start.add(form.payload_at() as usize) }.cast();
-    part.iov_len = (buffer.length - form.payload_at()) as usize;
-    message.msg_name = or_null(form.name_capacity, HEADER);
-    message.msg_namelen = form.name_capacity;
+    part.iov_base = unsafe { start.add(capacities.payload_at() as usize) }.cast();
+    part.iov_len = (buffer.length - capacities.payload_at()) as usize;
+    message.msg_name = or_null(capacities.name, HEADER);
+    message.msg_namelen = capacities.name;
     message.msg_iov = part;
     message.msg_iovlen = 1;
-    message.msg_control = or_null(form.control_capacity, HEADER + form.name_capacity);
-    message.msg_controllen = form.control_capacity as _;
+    message.msg_control = or_null(capacities.control, HEADER + capacities.name);
+    message.msg_controllen = capacities.control as _;
 }
 
-/// Writes the header of the message that was received into its buffer. The length of the whole.
+/// Writes the header of a received message into its buffer. Returns the length of the content.
 #[inline]
-fn finish(received: &libc::mmsghdr, form: Form, buffer: Published) -> i32 {
+fn finish(received: &libc::mmsghdr, capacities: Capacities, buffer: Published) -> i32 {
     let libc::mmsghdr { msg_hdr: message, msg_len } = received;
     let header: [u32; 4] =
         [message.msg_namelen, message.msg_controllen as u32, *msg_len, message.msg_flags as u32];
     // SAFETY: the buffer is the engine's until it is reported, and starts with its header.
     unsafe { buffer.at.as_ptr().cast::<[u32; 4]>().write(header) };
-    (form.payload_at() + (*msg_len).min(buffer.length - form.payload_at())) as i32
+    (capacities.payload_at() + (*msg_len).min(buffer.length - capacities.payload_at())) as i32
 }

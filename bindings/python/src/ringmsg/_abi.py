@@ -66,6 +66,14 @@ class Metadata(ctypes.Structure):
         ("mark", c_uint32),
         ("flow_label", c_uint32),
         ("local_v4", c_uint8 * 4),
+        ("priority", c_uint32),
+        ("error_info", c_uint32),
+        ("error_data", c_uint32),
+        ("error_origin", c_uint8),
+        ("error_type", c_uint8),
+        ("error_code", c_uint8),
+        ("reserved8", c_uint8),
+        ("offender", c_uint8 * 16),
         ("reserved", c_uint32),
     ]
 
@@ -186,6 +194,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ring_stats": (c_int, (c_void_p, c_void_p)),
     "request_stats": (c_int, (c_void_p, c_uint64, c_void_p)),
     "ring_free": (c_int, (c_void_p,)),
+    "socket_disable": (c_int, (c_int, c_uint32)),
     "socket_enable": (c_int, (c_int, c_uint32)),
     "pool_config_init": (None, (c_void_p,)),
     "pool_config_for_socket": (c_int, (c_void_p, c_int)),

@@ -51,6 +51,14 @@ _METADATA: list[tuple[Any, ...]] = [
     ("mark", "<u4"),
     ("flow_label", "<u4"),
     ("local_v4", "u1", 4),
+    ("priority", "<u4"),
+    ("error_info", "<u4"),
+    ("error_data", "<u4"),
+    ("error_origin", "u1"),
+    ("error_type", "u1"),
+    ("error_code", "u1"),
+    ("reserved8", "u1"),
+    ("offender", "u1", 16),
     ("reserved", "<u4"),
 ]
 

@@ -24,7 +24,7 @@ __all__ = ["Batch"]
 
 _POOLED_SLICES = struct.Struct("=16xII28xH10x")  # payload_offset, payload_length, pool
 _RECORD = struct.Struct("=QiI6I3IHHIHH")
-_METADATA = struct.Struct("=IHH16sII16sHBBIIiqqII4s4x")
+_METADATA = struct.Struct("=IHH16sII16sHBBIIiqqII4sIIIBBBx16s4x")
 assert _POOLED_SLICES.size == _RECORD.size == _abi.RECORD_SIZE
 assert _METADATA.size == _abi.METADATA_SIZE
 

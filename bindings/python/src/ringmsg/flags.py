@@ -70,3 +70,5 @@ class Meta(enum.IntFlag):
     MARK = 1 << 11
     FLOW_LABEL = 1 << 12
     LOCAL_V4 = 1 << 13
+    PRIORITY = 1 << 14
+    OFFENDER = 1 << 15

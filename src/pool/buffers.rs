@@ -1,0 +1,325 @@
+//! A pool's buffers: who holds each one, what the kernel may fill next, what a release gives back.
+//!
+//! A buffer is in one of three places. *Free*: on a stack, so that the one that was released last,
+//! which the caches still hold, is published first. *Published*: in the kernel's buffer ring, in
+//! the order in which it will be filled. *Held*: under records that the caller has, until the last
+//! of them is released.
+//!
+//! Only a window of the pool is published at a time: see `window`.
+
+use std::ptr::NonNull;
+
+use super::buffer_ring::BufferRing;
+use super::holders::Holders;
+use super::window::Window;
+use crate::error::{Error, Result};
+use crate::ids::{BufferId, Generation, PoolId};
+use crate::layout::{HEADER, Layout};
+use crate::record::*;
+use crate::scm_rights::ReceivedFds;
+use crate::slot_list::SlotList;
+use crate::sys::memory::{Mapping, try_box, try_slice, try_vec};
+
+/// The state of a pool that exists. Behind the pool's lock.
+pub(crate) struct Buffers {
+    pub layout: Layout,
+    memory: Mapping,
+    ring: BufferRing,
+    holders: Box<[Holders]>,
+    free: Vec<BufferId>,
+    /// How many of the topmost `free` are released, but not committed yet.
+    uncommitted: usize,
+    pub published: u32,
+    pub held: u32,
+    /// How many buffers the kernel was ever given, and how many it has filled.
+    given: u32,
+    filled: u32,
+    /// `given` when the completion queue was last seen empty: a request that ends later ends with
+    /// these buffers given. Tells buffer exhaustion from a socket's own -ENOBUFS.
+    given_when_caught_up: u32,
+    window: Window,
+    /// `filled` at the last miss.
+    missed_at: Option<u32>,
+    filled_at_end_of_reap: u32,
+    filled_bytes: u64,
+    /// In the ring's list of pools to look after at the end of a pass.
+    pub touched: bool,
+    /// Requests that the kernel may serve from here.
+    pub armed: u32,
+    /// Requests of any kind, in whatever state, that refer to this pool.
+    pub requests: u32,
+    /// Multishot requests that wait for a release, the longest waiting first.
+    pub starved: SlotList,
+    /// How often starved requests were armed again: whose turn it is to be the first.
+    pub starved_turn: u32,
+    /// Descriptors that came in control messages, while their record is held.
+    pub received_fds: Option<ReceivedFds>,
+}
+
+impl Buffers {
+    /// Maps the buffers. At most `window_max` of them will be published at a time.
+    pub(crate) fn new(layout: Layout, window_max: u32) -> Result<Box<Self>> {
+        let count = layout.buffers as usize;
+        let mut free = try_vec(count)?;
+        free.extend((0..layout.buffers).rev().map(|buffer| BufferId(buffer as u16)));
+        try_box(Self {
+            layout,
+            memory: Mapping::new(layout.stride as usize * count)?,
+            ring: BufferRing::new(layout.buffers)?,
+            holders: try_slice(count, Holders::default)?,
+            free,
+            uncommitted: 0,
+            published: 0,
+            held: 0,
+            given_when_caught_up: 0,
+            given: 0,
+            filled: 0,
+            window: Window::new(window_max.min(layout.buffers)),
+            missed_at: None,
+            filled_at_end_of_reap: 0,
+            filled_bytes: 0,
+            touched: false,
+            armed: 0,
+            requests: 0,
+            starved: SlotList::default(),
+            starved_turn: 0,
+            received_fds: None,
+        })
+    }
+
+    #[inline]
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.memory.base()
+    }
+
+    /// The size of the mapping, bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.memory.size()
+    }
+
+    /// The buffer ring, to be registered with an engine.
+    pub(crate) fn ring_entries(&self) -> &Mapping {
+        self.ring.entries()
+    }
+
+    /// Refuses a pool that a request or a record refers to.
+    pub(crate) fn check_unused(&self) -> Result<()> {
+        if self.requests > 0 {
+            return Err(Error::with(
+                libc::EBUSY,
+                format_args!(
+                    "pool: {} requests receive into it; cancel them and reap their FINAL records first",
+                    self.requests
+                ),
+            ));
+        }
+        if self.held > 0 {
+            return Err(Error::with(
+                libc::EBUSY,
+                format_args!("pool: {} of its buffers are under records; release them first", self.held),
+            ));
+        }
+        Ok(())
+    }
+
+    // --- publishing --------------------------------------------------------------------------
+
+    /// Publishes free buffers until the window is full, the last released first.
+    #[inline]
+    fn fill_window(&mut self) {
+        let room = self.window.size().saturating_sub(self.published) as usize;
+        let count = room.min(self.free.len());
+        if self.armed == 0 || count == 0 {
+            return;
+        }
+        let base = self.memory.base().as_ptr() as u64;
+        let length = self.layout.length();
+        let left = self.free.len() - count;
+        if self.received_fds.is_some() {
+            (left..self.free.len()).for_each(|at| self.clear_header(self.free[at]));
+        }
+        for &buffer in self.free[left..].iter().rev() {
+            self.ring.push(base + u64::from(self.layout.start(buffer.0)), length, buffer);
+        }
+        self.ring.commit();
+        self.free.truncate(left);
+        self.published += count as u32;
+        self.given = self.given.wrapping_add(count as u32);
+    }
+
+    /// Clears a buffer's header, so that the ring's teardown can see whether the kernel has put
+    /// descriptors into it.
+    fn clear_header(&mut self, buffer: BufferId) {
+        // SAFETY: a buffer that nobody holds starts with its 16-byte header.
+        unsafe { self.base().add(self.layout.start(buffer.0) as usize).cast().write([0u8; HEADER as usize]) };
+    }
+
+    /// The buffers that the kernel has, or had when the ring ended.
+    pub(crate) fn in_kernel(&self) -> impl Iterator<Item = BufferId> {
+        self.ring.last(self.published as u16)
+    }
+
+    /// One more request that the kernel may serve from here.
+    pub(crate) fn arm(&mut self) {
+        self.armed += 1;
+        self.fill_window();
+        if self.armed == 1 {
+            self.given_when_caught_up = self.given;
+        }
+    }
+
+    /// One request fewer. When it was the last, what is published comes back.
+    pub(crate) fn disarm(&mut self) {
+        self.armed -= 1;
+        if self.armed == 0 && self.published > 0 {
+            let (free, given) = (&mut self.free, &mut self.given);
+            self.ring.retract(self.published as u16, |buffer| {
+                free.push(buffer);
+                *given = given.wrapping_sub(1);
+            });
+            self.published = 0;
+        }
+    }
+
+    /// The kernel filled `count` published buffers, with `bytes` of payload in all.
+    #[inline]
+    pub(crate) fn filled(&mut self, count: u32, bytes: u64) {
+        self.published -= count;
+        self.filled_bytes += bytes;
+        self.filled = self.filled.wrapping_add(count);
+    }
+
+    /// Whether a request that is armed now would find a buffer.
+    pub(crate) fn has_buffers(&self) -> bool {
+        self.published > 0 || !self.free.is_empty()
+    }
+
+    /// Whether an -ENOBUFS that was just reported means buffer exhaustion. Otherwise the kernel
+    /// had buffers all the time, and the error is the socket's own.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.given_when_caught_up.wrapping_sub(self.filled) as i32 <= 0
+    }
+
+    /// Widens the window after a miss. False: it was none, there is nothing more to publish.
+    pub(crate) fn widen_window(&mut self, now_ns: u64) -> bool {
+        // Requests that share the pool miss together; one widening serves all of them.
+        if self.missed_at == Some(self.filled) {
+            return true;
+        }
+        if self.free.is_empty() {
+            return false;
+        }
+        self.missed_at = Some(self.filled);
+        self.window.missed(now_ns);
+        self.fill_window();
+        true
+    }
+
+    /// Refills the window, and narrows one that has long been wide enough.
+    #[inline]
+    pub(crate) fn end_of_reap(&mut self, now_ns: u64) {
+        self.touched = false;
+        let batch = self.filled.wrapping_sub(self.filled_at_end_of_reap);
+        self.filled_at_end_of_reap = self.filled;
+        self.window.note(batch, std::mem::take(&mut self.filled_bytes), now_ns);
+        self.fill_window();
+    }
+
+    /// The completion queue was seen empty after the refill.
+    #[inline]
+    pub(crate) fn note_caught_up(&mut self) {
+        self.given_when_caught_up = self.given;
+    }
+
+    // --- buffers of single-shots -------------------------------------------------------------
+
+    /// Takes a buffer that is not published, for a single-shot.
+    pub(crate) fn take_free(&mut self) -> Option<BufferId> {
+        self.free.pop()
+    }
+
+    /// Gives back a buffer that no record holds.
+    pub(crate) fn return_buffer(&mut self, buffer: BufferId) {
+        self.free.push(buffer);
+    }
+
+    // --- holding and releasing ---------------------------------------------------------------
+
+    /// `segments` records now hold `buffer`.
+    #[inline]
+    pub(crate) fn hold(&mut self, buffer: BufferId, generation: Generation, segments: u32) {
+        self.holders[buffer.index()] = Holders::new(segments, generation);
+        self.held += 1;
+    }
+
+    /// Takes the claims of `records` off their buffers, up to the first record of another pool than
+    /// this, `id`. Returns how many records those were. None, and nothing done: one of them is not
+    /// held. Until `commit_release`, which must follow under the same lock, `undo_release` reverts
+    /// it.
+    #[inline]
+    pub(crate) fn release(&mut self, id: PoolId, records: &[Record]) -> Option<usize> {
+        let free_before = self.free.len();
+        let mut done = 0;
+        while let Some(record) = records.get(done) {
+            let mut released = 1;
+            if record.flags & RINGMSG_RECORD_BUFFER != 0 {
+                if record.pool != id.0 {
+                    break;
+                }
+                let holders = self.holders.get_mut(usize::from(record.buffer));
+                let holders = holders.filter(|holders| holders.has(record));
+                let Some(holders) = holders else {
+                    self.uncommitted += self.free.len() - free_before;
+                    self.undo_release(&records[..done]);
+                    return None;
+                };
+                if record.segments > 1 {
+                    released = holders.release_run(&records[done..]);
+                } else {
+                    holders.flip(record.segment);
+                }
+                if holders.is_empty() {
+                    self.free.push(BufferId(record.buffer));
+                }
+            }
+            done += released;
+        }
+        self.uncommitted += self.free.len() - free_before;
+        Some(done)
+    }
+
+    /// Undoes `release` for `records`, all of this pool.
+    #[cold]
+    pub(crate) fn undo_release(&mut self, records: &[Record]) {
+        for record in records.iter().filter(|record| record.flags & RINGMSG_RECORD_BUFFER != 0) {
+            let holders = &mut self.holders[usize::from(record.buffer)];
+            if holders.is_empty() {
+                // The order does not matter: every buffer that `release` freed is taken back.
+                self.free.pop();
+                self.uncommitted -= 1;
+            }
+            holders.flip(record.segment);
+        }
+    }
+
+    /// Completes `release`: closes the descriptors of the freed buffers that nobody took, and
+    /// publishes what the window has room for. True: a request waits for buffers, and there are
+    /// some.
+    #[inline]
+    pub(crate) fn commit_release(&mut self) -> bool {
+        let freed = std::mem::take(&mut self.uncommitted);
+        if let Some(received) = &mut self.received_fds {
+            let first = self.free.len() - freed;
+            self.free[first..].iter().for_each(|&buffer| received.close(buffer));
+        }
+        self.held -= freed as u32;
+        self.fill_window();
+        !self.starved.is_empty() && self.has_buffers()
+    }
+
+    /// Whether the record is held now.
+    pub(crate) fn is_held(&self, record: &Record) -> bool {
+        record.flags & RINGMSG_RECORD_BUFFER != 0
+            && self.holders.get(usize::from(record.buffer)).is_some_and(|holders| holders.has(record))
+    }
+}

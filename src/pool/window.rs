@@ -1,0 +1,116 @@
+//! The hot window: how many buffers of a pool are published at a time.
+//!
+//! The kernel fills buffers in the order in which they were published, so a wide window walks
+//! through memory that the caches no longer hold. A narrow one runs out of buffers, which ends the
+//! request: nothing is lost, but re-arming takes two kernel entries. So the window doubles when it
+//! proves too narrow, halves after a second without a miss, and never spans more memory than a
+//! cache holds: with GRO trains every buffer of it is 38 KB. (Measured, drained trains, ns a
+//! datagram: 16 buffers 115, 8 buffers 104, 4 buffers 102.)
+
+const START: u32 = 64;
+/// Memory never confines it to fewer.
+const LEAST: u32 = 8;
+/// A part of a second-level cache. The caller's own memory needs the rest.
+const HOT_BYTES: u32 = 256 << 10;
+const REST_NS: u64 = 1_000_000_000;
+
+#[derive(Debug)]
+pub(crate) struct Window {
+    most: u32,
+    size: u32,
+    /// The largest batch since the window last changed.
+    batch: u32,
+    changed_ns: u64,
+    /// Running mean of the bytes in a filled buffer.
+    mean_bytes: u32,
+}
+
+impl Window {
+    /// A window that is never wider than `most`.
+    pub(crate) fn new(most: u32) -> Self {
+        Self { most, size: START.min(most), batch: 0, changed_ns: 0, mean_bytes: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// The widest window whose memory a cache holds.
+    fn bound(&self) -> u32 {
+        (HOT_BYTES / self.mean_bytes.max(1)).max(LEAST).min(self.most)
+    }
+
+    /// It was too narrow.
+    pub(crate) fn missed(&mut self, now_ns: u64) {
+        self.size = (self.size * 2).min(self.bound());
+        self.changed_ns = now_ns;
+    }
+
+    /// A reap took `batch` buffers with `bytes` in them.
+    #[inline]
+    pub(crate) fn note(&mut self, batch: u32, bytes: u64, now_ns: u64) {
+        if batch == 0 {
+            return;
+        }
+        let mean = (bytes / u64::from(batch)) as u32;
+        self.mean_bytes =
+            if self.mean_bytes == 0 { mean } else { self.mean_bytes - self.mean_bytes / 4 + mean / 4 };
+        self.batch = self.batch.max(batch);
+        // A reap waits for half of the window at most. If that much came, more may be there.
+        if 2 * batch >= self.size {
+            self.size = (4 * batch).max(self.size).min(self.most);
+            self.changed_ns = now_ns;
+        }
+        if now_ns.saturating_sub(self.changed_ns) > REST_NS {
+            self.size = (self.size / 2).max(START).max(2 * self.batch);
+            self.changed_ns = now_ns;
+            self.batch = batch;
+        }
+        self.size = self.size.min(self.bound());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misses_double_it_up_to_the_pool() {
+        let mut window = Window::new(256);
+        assert_eq!(window.size(), 64);
+        window.missed(1);
+        window.missed(2);
+        window.missed(3);
+        assert_eq!(window.size(), 256);
+    }
+
+    #[test]
+    fn a_quiet_second_halves_it_but_not_below_twice_the_batch() {
+        let mut window = Window::new(1024);
+        (0..4).for_each(|now_ns| window.missed(now_ns));
+        assert_eq!(window.size(), 1024);
+        window.note(100, 100 * 200, 2 * REST_NS);
+        assert_eq!(window.size(), 512);
+        window.note(100, 100 * 200, 4 * REST_NS);
+        window.note(100, 100 * 200, 6 * REST_NS);
+        assert_eq!(window.size(), 200);
+    }
+
+    #[test]
+    fn long_trains_confine_it_to_what_a_cache_holds() {
+        let mut window = Window::new(256);
+        window.note(10, 10 * 38_400, 1);
+        assert_eq!(window.size(), LEAST);
+        window.missed(2);
+        assert_eq!(window.size(), LEAST);
+        (0..40).for_each(|now_ns| window.note(10, 10 * 9_000, now_ns));
+        window.missed(3);
+        assert!((16..=32).contains(&window.size()));
+    }
+
+    #[test]
+    fn small_pools_are_published_whole() {
+        assert_eq!(Window::new(4).size(), 4);
+    }
+}

@@ -1,0 +1,262 @@
+//! What a completion means: data, an error, or a single-shot's end.
+
+use std::mem::MaybeUninit;
+
+use super::output::Place;
+use super::pass::{CompletionPass, current_pool};
+use crate::control;
+use crate::ids::{BufferId, Generation, PoolId, Slot};
+use crate::layout::{Header, Split, Train};
+use crate::pool::Buffers;
+use crate::record::*;
+use crate::request::*;
+use crate::scm_rights;
+
+impl CompletionPass<'_, '_> {
+    /// A completion that filled no published buffer.
+    pub(super) fn received(&mut self, slot: Slot, result: i32) {
+        self.completions += 1;
+        match self.core.requests.get(slot).target {
+            Target::Multishot { pool } => self.multishot_failed(slot, pool, result),
+            Target::Once { pool, buffer } => self.once_done(slot, pool, buffer, result),
+            Target::Caller { .. } => self.caller_done(slot, result),
+        }
+    }
+
+    /// `record` is a train's, or the last before the kernel ended the request.
+    #[inline(never)]
+    pub(super) fn train_or_last(
+        &mut self,
+        slot: Slot,
+        mut record: Record,
+        metadata: Metadata,
+        split: Option<Split>,
+        more: bool,
+    ) {
+        let over = !more && request_is_over(self.core.requests.get(slot), &record);
+        if over {
+            record.flags |= RINGMSG_RECORD_FINAL;
+        }
+        if !more {
+            self.ended(slot, over);
+        }
+        match split {
+            Some(split) => self.hand_out(Train { slot, whole: record, metadata, split, next: 0 }),
+            None => self.emit(slot, &record, &metadata),
+        }
+    }
+
+    /// A multishot ended without filling a buffer.
+    fn multishot_failed(&mut self, slot: Slot, pool_id: PoolId, result: i32) {
+        let errno = -result.min(0);
+        let now_ns = self.now_ns;
+        let request = self.core.requests.get(slot);
+        let (is_cancelled, reports_ends) = (request.is_cancelled(), request.has(RINGMSG_RECV_NO_REARM));
+        // Where the kernel runs completions in another thread (SQPOLL, or another thread armed it)
+        // the pool cannot always tell: buffers may have been published while -ENOBUFS was on its
+        // way.
+        let must_be_pools = request.kind.never_reports_enobufs();
+        if errno == libc::ENOBUFS && (must_be_pools || self.pool(pool_id).is_exhausted()) {
+            let missed = self.pool(pool_id).widen_window(now_ns);
+            // A release may have come before this completion was looked at.
+            let refilled = self.pool(pool_id).has_buffers();
+            for stats in [&mut self.core.requests.get_mut(slot).stats, &mut self.core.stats] {
+                stats.window_misses += u64::from(missed);
+                stats.starvations += u64::from(!missed);
+            }
+            if is_cancelled || reports_ends {
+                return self.fail(slot, if is_cancelled { libc::ECANCELED } else { errno }, true);
+            }
+            // Armed at the end of the pass: others may have run out too, and be first in turn.
+            self.refilled |= refilled;
+            return self.starve(slot);
+        }
+        let verdict = self.core.requests.get_mut(slot).failed(errno, now_ns);
+        // A cancellation that the caller did not ask for is not reported if the request is armed
+        // again: the arming thread exited.
+        if verdict == Verdict::End || errno != libc::ECANCELED {
+            self.fail(slot, errno, verdict == Verdict::End);
+        }
+        match verdict {
+            Verdict::Rearm => self.rearm(slot),
+            Verdict::Pause => self.pause(slot),
+            Verdict::End => {}
+        }
+    }
+
+    /// A single-shot into a pool buffer is done.
+    fn once_done(&mut self, slot: Slot, pool_id: PoolId, buffer: BufferId, result: i32) {
+        if result < 0 {
+            if self.rearms_after_thread_exit(slot, -result) {
+                return;
+            }
+            self.pool(pool_id).return_buffer(buffer);
+            self.rearm_starved(pool_id);
+            return self.fail(slot, -result, true);
+        }
+        let request = self.core.requests.get_mut(slot);
+        // SAFETY: the kernel is done with the request, and has written the lengths back.
+        let message = unsafe { &(*request.kernel_side()).message };
+        let header: [u32; 4] =
+            [message.msg_namelen, message.msg_controllen as u32, result as u32, message.msg_flags as u32];
+        let pool = current_pool(&mut self.current_pool, self.ring, &mut self.state.touched, pool_id);
+        let layout = pool.layout;
+        // So that the buffer reads like one of a multishot.
+        // SAFETY: the buffer is ours since the completion; the header is its first 16 bytes.
+        unsafe { pool.base().add(layout.start(buffer.0) as usize).cast().write(header) };
+        let generation = self.state.generation.next();
+        self.state.generation = generation;
+        let whole = (layout.parts().2 + (result as u32).min(layout.payload_capacity)) as i32;
+        let mut places = self.out.places();
+        let Some((place, mut metadata)) = places.next() else { unreachable!("there is room for the record") };
+        let record =
+            *deposit((place, metadata.as_deref_mut()), pool, request, pool_id, buffer, whole, generation);
+        let metadata = metadata.map_or(Metadata::NONE, |metadata| *metadata);
+        let split = split_of(request, &record);
+        pool.hold(buffer, generation, split.map_or(1, |split| split.records));
+        request.succeeded();
+        self.train_or_last(slot, record, metadata, split, false);
+    }
+
+    /// A single-shot into the caller's msghdr is done.
+    fn caller_done(&mut self, slot: Slot, result: i32) {
+        if result < 0 {
+            if !self.rearms_after_thread_exit(slot, -result) {
+                self.fail(slot, -result, true);
+            }
+            return;
+        }
+        let request = self.core.requests.get_mut(slot);
+        let Target::Caller { message, name, control, payload } = request.target else {
+            unreachable!("only called for this target")
+        };
+        request.succeeded();
+        // SAFETY: the caller keeps its msghdr until this record is handed out.
+        let message = unsafe { &*message };
+        let mut record = Record {
+            user_data: request.user_data,
+            result,
+            flags: RINGMSG_RECORD_FINAL,
+            payload_length: (result as u32).min(payload),
+            control_length: (message.msg_controllen as u32).min(control.length),
+            name_length: message.msg_namelen.min(name.length),
+            wire_length: result as u32,
+            msg_flags: message.msg_flags as u32,
+            pool: RINGMSG_POOL_NONE,
+            segments: 1,
+            ..Record::default()
+        };
+        for (flag, meaning) in [
+            (libc::MSG_TRUNC, RINGMSG_RECORD_TRUNCATED),
+            (libc::MSG_CTRUNC, RINGMSG_RECORD_CONTROL_TRUNCATED),
+        ] {
+            if message.msg_flags & flag != 0 {
+                record.flags |= meaning;
+            }
+        }
+        if message.msg_namelen > name.length && name.length > 0 {
+            record.flags |= RINGMSG_RECORD_NAME_TRUNCATED;
+        }
+        let mut metadata = Metadata::NONE;
+        // SAFETY: the caller keeps its areas until this record is handed out.
+        unsafe {
+            control::decode_name(name.filled(record.name_length), &mut metadata);
+            let _ = control::decode(control.filled(record.control_length), &mut metadata);
+        }
+        record.segment_size = metadata.segment_size;
+        self.core.requests.set_state(slot, State::Over);
+        self.emit(slot, &record, &metadata);
+    }
+
+    /// Arms a single-shot again if the kernel cancelled it because the arming thread exited.
+    fn rearms_after_thread_exit(&mut self, slot: Slot, errno: i32) -> bool {
+        let now_ns = self.now_ns;
+        let rearms = errno == libc::ECANCELED
+            && self.core.requests.get_mut(slot).failed(errno, now_ns) != Verdict::End;
+        if rearms {
+            self.rearm(slot);
+        }
+        rearms
+    }
+}
+
+/// Whether a request that the kernel ended with data in hand is over.
+fn request_is_over(request: &Request, record: &Record) -> bool {
+    let end_of_stream = request.kind.is_connection()
+        && record.payload_length == 0
+        && record.wire_length == 0
+        && record.msg_flags & libc::MSG_ERRQUEUE as u32 == 0;
+    !request.is_multishot() || request.is_cancelled() || request.has(RINGMSG_RECV_NO_REARM) || end_of_stream
+}
+
+/// How to split the record of a request, if that is asked for and it is a train.
+#[inline]
+pub(super) fn split_of(request: &Request, record: &Record) -> Option<Split> {
+    if request.has(RINGMSG_RECV_SPLIT) { Split::of(record) } else { None }
+}
+
+/// Makes the record of the `result` bytes that the kernel wrote into `buffer`.
+#[inline(always)]
+pub(super) fn deposit<'o>(
+    (place, metadata): Place<'o>,
+    pool: &mut Buffers,
+    request: &Request,
+    pool_id: PoolId,
+    buffer: BufferId,
+    result: i32,
+    generation: Generation,
+) -> &'o mut Record {
+    let start = pool.layout.start(buffer.0);
+    // SAFETY: the buffer is ours since its completion; a header is 16 plain bytes.
+    let header = unsafe { pool.base().add(start as usize).cast().read() };
+    let record = MaybeUninit::write(
+        place,
+        Record {
+            user_data: request.user_data,
+            pool: pool_id.0,
+            buffer: buffer.0,
+            generation: generation.0,
+            ..pool.layout.record(start, Header::from_bytes(header), result as u32)
+        },
+    );
+    if request.passes_descriptors && record.control_length > 0 {
+        move_descriptors(pool, buffer, record);
+    }
+    read_control(pool, record, metadata);
+    record
+}
+
+/// Reads the segment size, and the metadata if they are wanted; clears the padding in between,
+/// whose bytes are older than the message.
+#[inline(always)]
+pub(super) fn read_control(pool: &Buffers, record: &mut Record, metadata: Option<&mut Metadata>) {
+    // SAFETY: the record's slices lie in the pool, were written by the kernel for this record, do
+    // not overlap, and are not handed out yet.
+    let (name, control) = unsafe {
+        let at = |offset: u32| pool.base().add(offset as usize).as_ptr();
+        (
+            std::slice::from_raw_parts(at(record.name_offset), record.name_length as usize),
+            std::slice::from_raw_parts_mut(at(record.control_offset), record.control_length as usize),
+        )
+    };
+    if let Some(metadata) = metadata {
+        control::decode_name(name, metadata);
+        control::decode_and_clear(control, metadata);
+        record.segment_size = metadata.segment_size;
+    } else if !control.is_empty() {
+        record.segment_size = control::segment_size_and_clear(control);
+    }
+}
+
+#[inline(never)]
+fn move_descriptors(pool: &mut Buffers, buffer: BufferId, record: &Record) {
+    // SAFETY: as in `read_control`; the slice is not handed out yet, so it may be written.
+    let control = unsafe {
+        let at = pool.base().add(record.control_offset as usize);
+        std::slice::from_raw_parts_mut(at.as_ptr(), record.control_length as usize)
+    };
+    match &mut pool.received_fds {
+        Some(received) => received.collect(buffer, control),
+        None => scm_rights::close_in(control),
+    }
+}

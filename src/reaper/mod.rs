@@ -1,0 +1,230 @@
+//! The reaper: the one thread that takes completions, and the order of a reap.
+//!
+//! A reap takes what is there; if nothing is, it spins, then sleeps, then takes again. In DEFER
+//! mode the sleep itself is the kernel entry that receives, so a batch costs one.
+
+use parking_lot::MutexGuard;
+
+use crate::config::Wait;
+use crate::engine::{Engine, Waited};
+use crate::error::{Error, Result, describe};
+use crate::ring::{ReaperState, Ring};
+use crate::sys::clock::now_ns;
+use crate::sys::signals::Blocked;
+
+mod completion;
+mod emit;
+mod output;
+mod pass;
+mod ready;
+mod rearm;
+mod run;
+mod sleep;
+
+pub(crate) use output::Output;
+use pass::CompletionPass;
+use sleep::Deadline;
+
+/// How often a non-blocking reap goes back for deferred work: the kernel hands over 33 completions
+/// of a socket at a time.
+const ROUNDS: u32 = 16;
+/// How many items of deferred task work the kernel runs per entry (since 6.13).
+const TASK_WORK_MAX: u32 = 20;
+
+/// The right to reap, and what only the reaper may touch. One thread has it at a time: its lock
+/// is tried, never waited for, and may be held asleep.
+pub(crate) struct Reaper<'a> {
+    ring: &'a Ring,
+    engine: &'a Engine,
+    state: MutexGuard<'a, ReaperState>,
+}
+
+impl Ring {
+    /// The right to reap, if no thread has it.
+    #[inline]
+    pub(crate) fn try_reaper(&self) -> Option<Reaper<'_>> {
+        self.reaper.try_lock().map(|state| Reaper { ring: self, engine: self.engine(), state })
+    }
+
+    /// The right to reap, or -EBUSY.
+    #[inline]
+    pub(crate) fn become_reaper(&self) -> Result<Reaper<'_>> {
+        self.try_reaper().ok_or(Error::new(libc::EBUSY, "reap: another thread is in reap on this ring"))
+    }
+}
+
+impl<'a> Reaper<'a> {
+    /// Fills `out` with records, waiting as `wait` says.
+    pub(crate) fn reap(mut self, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
+        self.ring.note_service_thread();
+        self.ring.tallies.reaps.add_one();
+        let fired = self.silence_ready_fd();
+        let result = self.reap_silenced(out, wait);
+        self.announce_ready_fd(fired);
+        let releases_sockets = std::mem::take(&mut self.state.releases_sockets);
+        let ring = self.ring;
+        drop(self);
+        if releases_sockets {
+            ring.close_released_sockets();
+        }
+        result
+    }
+
+    fn reap_silenced(&mut self, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
+        self.take(out);
+        if wait.timeout_ns == 0 {
+            if out.filled() == 0 {
+                // What that submitted (single-shots, re-arms) may have completed already.
+                self.take(out);
+            }
+            self.take_deferred(out);
+            return self.outcome(out, false).unwrap_or(Ok(0));
+        }
+        if let Some(outcome) = self.outcome(out, false) {
+            return outcome;
+        }
+        let deadline = Deadline::after(wait.timeout_ns);
+        let mut linger_us = self.linger_us(wait);
+        // Where a wait takes more than one system call, signals are blocked outside of them, so
+        // that each falls into one and ends it.
+        let sleeps_twice = linger_us > 0 && !self.engine.traits().min_wait;
+        let blocked = (wait.spin_us > 0 || sleeps_twice).then(Blocked::all);
+        if let Some(blocked) = blocked.as_ref().filter(|_| wait.spin_us > 0) {
+            let interrupted = self.spin(out, wait.spin_us, deadline, blocked);
+            if let Some(outcome) = self.outcome(out, interrupted) {
+                return outcome;
+            }
+        }
+        let signals = blocked.as_ref().map(Blocked::before);
+        loop {
+            if linger_us > 0 {
+                self.look_after_pools(out);
+            }
+            if let Some(outcome) = self.outcome(out, false) {
+                return outcome;
+            }
+            let waited = self.sleep(out, linger_us, deadline, signals);
+            self.take(out);
+            if let Some(outcome) = self.outcome(out, waited == Waited::Interrupted) {
+                return outcome;
+            }
+            if let Waited::Refused(errno) = waited {
+                return Err(Error::with(errno, format_args!("reap: io_uring_enter: {}", describe(errno))));
+            }
+            if deadline.has_passed() {
+                return Ok(0);
+            }
+            // The linger is over, and nothing came: now wait for a first one. (Without a time-out
+            // the kernel ends the wait with its minimum, so lingering on would wake up each time.)
+            linger_us = 0;
+        }
+    }
+
+    /// How the reap ends, if it does. Records win over every other outcome.
+    fn outcome(&mut self, out: &mut Output<'_>, interrupted: bool) -> Option<Result<usize>> {
+        let ring = self.ring;
+        if out.filled() == 0 && (interrupted || ring.wakeup.is_woken()) {
+            // Completions from before the wake may still be deferred.
+            self.take_deferred(out);
+        }
+        if out.filled() > 0 {
+            ring.wakeup.take_wake();
+            return Some(Ok(out.filled()));
+        }
+        if ring.gate.is_closing() {
+            return Some(Err(Error::new(libc::ECANCELED, "reap: the ring is being freed")));
+        }
+        if self.engine.dropped() {
+            // Their buffers are lost, and requests may have ended. The library cannot repair that,
+            // and must not hide it.
+            return Some(Err(Error::new(
+                libc::EBADR,
+                "reap: the kernel had no memory, and dropped completions; free the ring and make a new one",
+            )));
+        }
+        if ring.wakeup.take_wake() {
+            ring.tallies.wakes.add_one();
+            return Some(Ok(0));
+        }
+        interrupted.then(|| Err(Error::new(libc::EINTR, "reap: interrupted by a signal; call it again")))
+    }
+
+    /// Takes what is there, if anything is.
+    #[inline]
+    fn take(&mut self, out: &mut Output<'_>) {
+        if self.engine.ready() || self.ring.wakeup.has_work() {
+            let now_ns = now_ns();
+            let completions = self.collect(out, now_ns);
+            self.state.arrivals.note(completions, now_ns);
+        }
+    }
+
+    /// Looks after pools on which a request was armed since the last pass: they may have few
+    /// buffers published, and a wait for a batch must not wait for more.
+    fn look_after_pools(&mut self, out: &mut Output<'_>) {
+        if !self.ring.pools_to_look_after.is_empty() {
+            self.ring.wakeup.leave_work();
+            self.take(out);
+        }
+    }
+
+    /// Runs a pass over the completions. Returns how many it took.
+    fn collect(&mut self, out: &mut Output<'_>, now_ns: u64) -> u32 {
+        let work = self.ring.wakeup.take_work();
+        let mut core = self.ring.core();
+        CompletionPass::new(self.ring, self.engine, &mut core, &mut self.state, out, now_ns).run(work)
+    }
+
+    /// Takes deferred work, without sleeping.
+    fn take_deferred(&mut self, out: &mut Output<'_>) {
+        for round in 0..ROUNDS {
+            let due = self.engine.pending() || (round == 0 && !self.engine.traits().flags_pending);
+            if !due || out.room() == 0 {
+                return;
+            }
+            if self.engine.overflowed() {
+                self.ring.tallies.cq_overflows.add_one();
+            }
+            if !self.run_deferred() {
+                return;
+            }
+            self.take(out);
+        }
+    }
+
+    /// Runs deferred task work until a completion appears. Does not loop on IORING_SQ_TASKRUN:
+    /// Linux 7.3 can leave it set with nothing behind it (when a receive that yields after 33
+    /// datagrams is queued and run in the same pass).
+    fn run_deferred(&self) -> bool {
+        self.engine.poll();
+        if !self.engine.ready() && self.engine.pending() {
+            // Some items bring nothing, and each request has one at most.
+            let requests = self.ring.core().requests.slots();
+            for _ in 0..requests / TASK_WORK_MAX {
+                self.engine.poll();
+                if self.engine.ready() || !self.engine.pending() {
+                    break;
+                }
+            }
+        }
+        self.engine.ready()
+    }
+
+    /// Arms again what waits for buffers, and submits it. For a release by the thread that serves
+    /// the ring.
+    pub(crate) fn rearm_now(mut self) {
+        let mut nowhere = Output::new(&mut [], None);
+        let ring: &'a Ring = self.ring;
+        let wakeup = &ring.wakeup;
+        wakeup.leave_work();
+        self.collect(&mut nowhere, now_ns());
+        if self.engine.needs_reaper() {
+            wakeup.leave_work();
+        }
+        drop(self);
+        if wakeup.has_work() {
+            // What is left is for a reap, and another thread may have gone to sleep in one.
+            wakeup.wake_reaper();
+        }
+    }
+}

@@ -1,0 +1,120 @@
+/* A receive with MSG_WAITALL on a stream that ends, or is cancelled, before all bytes have arrived
+ * delivers the bytes that did, and no stale control message. */
+#include "test.h"
+
+static struct fixture {
+    struct ringmsg_ring *ring;
+    int pair[2];
+    char data[100];
+    struct iovec part;
+    struct msghdr message;
+} fixture;
+
+static void set_up(void)
+{
+    fixture.ring = make_ring();
+    SYS(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fixture.pair));
+    fixture.part = (struct iovec){fixture.data, sizeof fixture.data};
+    fixture.message = (struct msghdr){.msg_iov = &fixture.part, .msg_iovlen = 1};
+}
+
+static void tear_down(void)
+{
+    OK(ringmsg_ring_free(fixture.ring));
+    close(fixture.pair[0]);
+    close(fixture.pair[1]);
+}
+
+static void send_ten(void)
+{
+    EQUAL(SYS(send(fixture.pair[1], "0123456789", 10, 0)), 10);
+}
+
+/* The control area holds an old SCM_RIGHTS message, whose descriptor is closed. */
+static void end_of_stream_yields_no_stale_control_messages(void)
+{
+    union {
+        char bytes[64];
+        struct cmsghdr header;
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)),
+                            .cmsg_level = SOL_SOCKET,
+                            .cmsg_type = SCM_RIGHTS}};
+    set_up();
+    fixture.message.msg_control = &control;
+    fixture.message.msg_controllen = sizeof control;
+    OK(ringmsg_recvmsg(fixture.ring, fixture.pair[0], &fixture.message, MSG_WAITALL, 0, 1));
+    send_ten();
+    SYS(shutdown(fixture.pair[1], SHUT_WR));
+    struct ringmsg_record record = reap_one(fixture.ring);
+    EQUAL(record.result, 10);
+    EQUAL(record.control_length, 0);
+    EQUAL(fixture.message.msg_controllen, 0);
+    tear_down();
+}
+
+/* The buffer has carried a message with credentials before. */
+static void end_of_stream_yields_no_stale_control_messages_of_the_pool(void)
+{
+    set_up();
+    set_int(fixture.pair[0], SOL_SOCKET, SO_PASSCRED, 1);
+    struct ringmsg_pool *pool = make_pool(fixture.ring, fixture.pair[0], 1, 256);
+    OK(ringmsg_recvmsg_once(fixture.ring, pool, fixture.pair[0], 0, 0, 1));
+    send_ten();
+    struct ringmsg_record record = reap_one(fixture.ring);
+    COMPARE(record.control_length, >, 0);
+    OK(ringmsg_release(fixture.ring, &record, 1));
+    set_int(fixture.pair[0], SOL_SOCKET, SO_PASSCRED, 0);
+    OK(ringmsg_recvmsg_once(fixture.ring, pool, fixture.pair[0], MSG_WAITALL, 0, 2));
+    send_ten();
+    SYS(shutdown(fixture.pair[1], SHUT_WR));
+    record = reap_one(fixture.ring);
+    EQUAL(record.result, 10);
+    EQUAL(record.control_length, 0);
+    tear_down();
+}
+
+/* These bytes have left the stream: a plain -ECANCELED would lose them. */
+static void a_cancel_delivers_the_bytes_that_arrived(void)
+{
+    set_up();
+    OK(ringmsg_recvmsg(fixture.ring, fixture.pair[0], &fixture.message, MSG_WAITALL, 0, 1));
+    send_ten();
+    reap_nothing(fixture.ring, 30);
+    OK(ringmsg_cancel(fixture.ring, 1));
+    struct ringmsg_record record = reap_one(fixture.ring);
+    EQUAL(record.result, 10);
+    EQUAL(record.flags, RINGMSG_RECORD_FINAL);
+    SAME_BYTES(fixture.data, "0123456789", 10);
+
+    struct ringmsg_pool_config config;
+    struct ringmsg_pool *pool;
+    ringmsg_pool_config_init(&config);
+    config.buffers = 4;
+    config.control_capacity = 0; /* with control space io_uring returns at the first bytes */
+    config.payload_capacity = 100;
+    OK(ringmsg_pool_new(fixture.ring, &config, &pool));
+    OK(ringmsg_recvmsg_once(fixture.ring, pool, fixture.pair[0], MSG_WAITALL, 0, 2));
+    send_ten();
+    reap_nothing(fixture.ring, 30);
+    OK(ringmsg_cancel(fixture.ring, 2));
+    record = reap_one(fixture.ring);
+    EQUAL(record.result, 10);
+    SAME_BYTES(payload_of(fixture.ring, &record), "0123456789", 10);
+    tear_down();
+}
+
+static void more_parts_than_the_kernel_takes_are_an_error(void)
+{
+    set_up();
+    fixture.message.msg_iovlen = 1u << 30;
+    OK(ringmsg_recvmsg(fixture.ring, fixture.pair[0], &fixture.message, MSG_WAITALL, 0, 1));
+    struct ringmsg_record record = reap_one(fixture.ring);
+    CHECK(record.result == -EMSGSIZE || record.result == -EINVAL); /* from io_uring of Linux 6.1 */
+    EQUAL(record.flags, RINGMSG_RECORD_FINAL);
+    tear_down();
+}
+
+TESTS(TEST(end_of_stream_yields_no_stale_control_messages),
+      TEST(end_of_stream_yields_no_stale_control_messages_of_the_pool),
+      TEST(a_cancel_delivers_the_bytes_that_arrived),
+      TEST(more_parts_than_the_kernel_takes_are_an_error))
