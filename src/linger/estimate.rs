@@ -140,7 +140,7 @@ impl Estimates {
     /// Returns whether that is a change.
     pub fn choose<R: Rules>(&mut self) -> bool {
         let price = |arm: usize| self.arms[arm].price.value;
-        let may = |arm: &usize| self.arms[*arm].price.count >= 1.0 && !self.lowers_rate::<R>(*arm);
+        let may = |arm: &usize| self.arms[*arm].price.count >= 2.0 && !self.lowers_rate::<R>(*arm);
         let cheaper = |arm: &usize| price(*arm) + self.arms[*arm].price.error() < 0.0;
         let best = (1..ARMS)
             .filter(|arm| may(arm) && cheaper(arm))
@@ -254,6 +254,6 @@ impl Estimates {
     /// Whether it is certain that this arm saves the margin, or that it does not.
     pub fn is_certain(&self, arm: usize) -> bool {
         let price = &self.arms[arm].price;
-        (price.value + MARGIN).abs() > 2.0 * price.error()
+        price.count >= 2.0 && (price.value + MARGIN).abs() > 2.0 * price.error()
     }
 }

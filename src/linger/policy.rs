@@ -75,9 +75,9 @@ pub struct Policy<R: Rules = Sound> {
     clustered: u32,
     linger_us: u32,
     bound_us: u32,
-
     /// How many reaps in a row asked for another bound.
     other_bounds: u32,
+
     unit: Unit,
     lingers_us: [u32; ARMS],
     state: State,
@@ -138,9 +138,11 @@ impl<R: Rules> Policy<R> {
     /// The linger of a reap that may take `bound_us` for it, in microseconds.
     #[inline]
     pub fn linger_us(&mut self, bound_us: u32) -> u32 {
-        if bound_us != self.bound_us {
-            self.meet_bound(bound_us);
+        if bound_us == self.bound_us {
+            self.other_bounds = 0;
+            return self.linger_us;
         }
+        self.meet_bound(bound_us);
         self.linger_us.min(bound_us)
     }
 

@@ -50,8 +50,9 @@ pub struct Reading {
 #[derive(Debug, Clone)]
 pub struct Block {
     began_ns: u64,
-    /// What the lead-in had, and what was counted after it.
-    lead_in: Span,
+    /// What came after a short lead-in, whatever the block's own is.
+    filled: Span,
+    /// What was counted, after its lead-in.
     pub counted: Span,
     /// Where counting began; None in the lead-in.
     from: Option<Reading>,
@@ -59,7 +60,7 @@ pub struct Block {
 
 impl Block {
     const fn begin(now_ns: u64) -> Self {
-        Self { began_ns: now_ns, lead_in: Span::NONE, counted: Span::NONE, from: None }
+        Self { began_ns: now_ns, filled: Span::NONE, counted: Span::NONE, from: None }
     }
 }
 
@@ -153,8 +154,13 @@ impl Trial {
     pub fn add<R: Rules>(&mut self, span: &Span, bursty: bool, now_ns: u64) -> Step {
         let bursty = bursty && R::ALIGNS_BLOCKS;
         let counting = self.block.from.is_some();
-        let part = if counting { &mut self.block.counted } else { &mut self.block.lead_in };
-        part.extend(&Span { wall_ns: span.wall_ns.min(PAUSE * self.unit.ns()), ..*span });
+        let reap = Span { wall_ns: span.wall_ns.min(PAUSE * self.unit.ns()), ..*span };
+        if counting {
+            self.block.counted.extend(&reap);
+        }
+        if !R::LEADS_IN || self.age(now_ns) >= LEAD_IN.0 {
+            self.block.filled.extend(&reap);
+        }
         if R::COMPARES_RATES && !bursty && !span.pause && self.has_collapsed() {
             return Step::GiveUp;
         }
@@ -162,8 +168,13 @@ impl Trial {
         if read { Step::Read } else { Step::GoOn }
     }
 
+    /// How old the block is, in units.
+    fn age(&self, now_ns: u64) -> f32 {
+        now_ns.saturating_sub(self.block.began_ns) as f32 / self.unit.ns()
+    }
+
     fn leads_in<R: Rules>(&self, span: &Span, bursty: bool, now_ns: u64) -> bool {
-        let units = now_ns.saturating_sub(self.block.began_ns) as f32 / self.unit.ns();
+        let units = self.age(now_ns);
         let lead_in = if self.kind == Kind::Survey { LEAD_IN.0 } else { LEAD_IN.1 };
         R::LEADS_IN && units < lead_in || bursty && !span.pause && units < PATIENCE
     }
@@ -182,20 +193,19 @@ impl Trial {
     /// Whether the rate has collapsed, as it does in a closed loop when the linger is long: the rest
     /// of the block would cost the peers much, and tell nothing more.
     fn has_collapsed(&self) -> bool {
-        let (lead_in, counted, none) = (&self.block.lead_in, &self.block.counted, &self.measured[0]);
-        let wall_ns = lead_in.wall_ns + counted.wall_ns;
-        let likely = 1.0 - DEVIATIONS / (none.reaps * wall_ns).sqrt();
+        let (filled, none) = (&self.block.filled, &self.measured[0]);
+        let likely = 1.0 - DEVIATIONS / (none.reaps * filled.wall_ns).sqrt();
         self.arm() != 0
-            && lead_in.reaps + counted.reaps >= 2.0
-            && lead_in.datagrams + counted.datagrams < none.rate * wall_ns * likely.min(COLLAPSED)
+            && filled.reaps >= 2.0
+            && filled.datagrams < none.rate * filled.wall_ns * likely.min(COLLAPSED)
     }
 
     /// Leaves out the arm of the block under way, whose rate has collapsed, and those that linger
     /// longer, whose rate is no higher. Returns what that says of each.
     pub fn give_up(&mut self) -> impl Iterator<Item = Pair> + use<> {
         let (arm, long, none) = (self.arm(), self.kind == Kind::Recheck, self.measured[0]);
-        let (lead_in, counted) = (&self.block.lead_in, &self.block.counted);
-        let rate = (lead_in.datagrams + counted.datagrams) / (lead_in.wall_ns + counted.wall_ns) / none.rate;
+        let filled = &self.block.filled;
+        let rate = filled.datagrams / filled.wall_ns / none.rate;
         self.live[arm..].fill(false);
         self.at_pause = false;
         (arm..ARMS).map(move |arm| Pair { arm, price: None, rate, drops: 0.0, long })

@@ -1,24 +1,23 @@
-//! What a machine charges for receiving, in ns.
+//! What a machine charges for receiving. All times are in ns.
 
 use crate::random::Random;
 
 #[derive(Debug, Clone)]
 pub struct Machine {
-    /// CPU time of a sleep and the wake-up after it.
+    /// CPU time of a sleep and the wake-up after it, and of the timer that a linger needs.
     pub wake: f64,
+    pub timer: f64,
     /// CPU time of a kernel entry, and of each datagram.
     pub entry: f64,
     pub datagram: f64,
-    /// CPU time of the timer that a linger needs.
-    pub timer: f64,
     /// Deviation of the logarithm of a reap's CPU time.
     pub noise: f64,
     /// Now and then a reap costs up to so much more: an interrupt, a page fault.
     pub spike_chance: f64,
     pub spike: f64,
-    /// Mean delay from an arrival, or the end of a linger, until the receiver runs.
+    /// Mean delay from an arrival, or the end of a linger, until the receiver runs; now and then it
+    /// is 50 us to 3 ms.
     pub latency: f64,
-    /// Now and then that takes 50 us to 3 ms.
     pub stall_chance: f64,
     /// CPU time of reading the thread's clock.
     pub clock_read: f64,
@@ -27,8 +26,8 @@ pub struct Machine {
     pub user_noise: f64,
     /// Datagrams that the socket's buffer holds.
     pub socket_buffer: u64,
-    /// One processor for both sides: how long the scheduler lets one of them run, and how likely a
-    /// wake-up has to wait for that.
+    /// With one processor for both sides: how long the scheduler lets one of them run at most, and
+    /// how likely a wake-up has to wait for that.
     pub slice: f64,
     pub busy: f64,
 }
@@ -37,9 +36,9 @@ impl Machine {
     pub fn random(random: &mut Random) -> Self {
         Self {
             wake: random.log_between(500.0, 8_000.0),
+            timer: random.log_between(100.0, 8_000.0),
             entry: random.log_between(200.0, 1_200.0),
             datagram: random.log_between(250.0, 1_500.0),
-            timer: random.log_between(100.0, 8_000.0),
             noise: random.log_between(0.03, 0.4),
             spike_chance: random.log_between(1e-5, 3e-3),
             spike: random.log_between(1e4, 3e5),
@@ -54,10 +53,29 @@ impl Machine {
         }
     }
 
+    /// A machine without noise, on which lingering pays: for cases that are about something else.
+    pub fn plain() -> Self {
+        Self {
+            wake: 4_300.0,
+            timer: 100.0,
+            entry: 500.0,
+            datagram: 700.0,
+            noise: 0.05,
+            spike_chance: 0.0,
+            spike: 0.0,
+            latency: 3_000.0,
+            stall_chance: 0.0,
+            clock_read: 900.0,
+            user: 0.0,
+            user_noise: 0.0,
+            socket_buffer: 4_000,
+            slice: 0.0,
+            busy: 0.0,
+        }
+    }
+
     /// The same with one processor for receiver and sender.
-    pub fn on_one_processor(mut self, random: &mut Random) -> Self {
-        self.slice = random.log_between(5e5, 3e6);
-        self.busy = random.log_between(0.003, 0.3);
-        self
+    pub fn on_one_processor(self, random: &mut Random) -> Self {
+        Self { slice: random.log_between(5e5, 3e6), busy: random.log_between(0.003, 0.3), ..self }
     }
 }

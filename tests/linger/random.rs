@@ -1,12 +1,13 @@
-//! Random numbers that are the same everywhere and for ever: the seeds in the tests stand for machines.
+//! Random numbers that are the same for ever: a seed stands for a machine and its traffic, and an
+//! update of a dependency must not exchange them.
 
 /// xorshift64*
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
     pub fn new(seed: u64) -> Self {
-        let mut random = Self((seed.wrapping_add(1)).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut random = Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         for _ in 0..16 {
             random.next();
         }
@@ -21,21 +22,23 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// Uniform in [0, 1).
+    /// Uniform, from 0 to 1.
     #[inline]
     pub fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
+    #[inline]
     pub fn chance(&mut self, probability: f64) -> bool {
         probability > 0.0 && self.unit() < probability
     }
 
+    #[inline]
     pub fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
-    /// Uniform in the logarithm: as likely in 1..10 as in 10..100.
+    /// Uniform in the logarithm: as likely from 1 to 10 as from 10 to 100.
     pub fn log_between(&mut self, low: f64, high: f64) -> f64 {
         low * (self.unit() * (high / low).ln()).exp()
     }
@@ -45,10 +48,10 @@ impl Random {
         -mean * (1.0 - self.unit()).ln()
     }
 
-    /// Roughly normal, mean 0, deviation 1: the sum of four uniform ones.
+    /// About normal, with mean 0 and deviation 1.
     #[inline]
     pub fn normal(&mut self) -> f64 {
         let sum = self.unit() + self.unit() + self.unit() + self.unit();
-        (sum - 2.0) * 1.732
+        (sum - 2.0) * 3f64.sqrt()
     }
 }

@@ -1,55 +1,46 @@
-//! What arrives, and when: open loops, whose senders do not care, and closed ones, whose clients
-//! wait for answers.
+//! What arrives, and when. In an open loop the senders do not care; in a closed one the clients
+//! wait for answers. All times are in ns.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use crate::random::Random;
 
-/// The arrivals at a receiver; times in ns.
+/// The arrivals at a receiver.
 pub trait Arrivals {
     /// When the next one comes; infinity if none is under way.
-    fn next(&mut self) -> f64;
+    fn next(&self) -> f64;
     /// Takes the next one.
     fn take(&mut self);
     /// An answer was sent.
-    fn answer(&mut self, now: f64);
-    /// The only processor was the receiver's until `now`: peers come after that.
+    fn answer(&mut self, _now: f64) {}
+    /// The only processor was the receiver's until `now`: its peers go on from there.
     fn hold(&mut self, now: f64);
+    /// The linger was changed.
+    fn refill(&mut self, _now: f64) {}
 }
 
+/// How datagrams come from senders that do not wait.
 #[derive(Debug, Clone)]
-pub enum Kind {
-    Paced,
-    Poisson,
-    /// Groups of `size` datagrams, `gap` apart, at even or at random distances.
-    Groups { size: u32, gap: f64, even: bool },
-    /// Another rate from the table every `period`.
+pub enum Open {
+    /// At even distances.
+    Paced { rate: f64 },
+    Poisson { rate: f64 },
+    /// Groups of `size`, with `gap` between two datagrams, at even or at random distances.
+    Groups { rate: f64, size: u32, gap: f64, even: bool },
+    /// At even distances, with the next of these rates after every `period`.
     Switching { rates: [f64; 8], period: f64 },
 }
 
-/// Datagrams of a sender that never waits.
-#[derive(Debug, Clone)]
-pub struct Open {
-    pub kind: Kind,
-    /// Datagrams per second.
-    pub rate: f64,
-}
-
-pub struct OpenArrivals {
-    traffic: Open,
-    random: Random,
-    due: f64,
-    left: u32,
-    group: f64,
-    /// On one processor, the sender comes so late.
-    held: f64,
-}
-
-/// What a sender needs for a datagram when it catches up.
-const SEND: f64 = 1_000.0;
-
 impl Open {
+    /// Datagrams per second, at most.
+    pub fn rate(&self) -> f64 {
+        match self {
+            Self::Paced { rate } | Self::Poisson { rate } | Self::Groups { rate, .. } => *rate,
+            Self::Switching { rates, .. } => rates.iter().copied().fold(0.0, f64::max),
+        }
+    }
+
     pub fn arrivals(&self, seed: u64) -> OpenArrivals {
         let random = Random::new(seed);
         let mut arrivals =
@@ -59,9 +50,22 @@ impl Open {
     }
 }
 
+pub struct OpenArrivals {
+    traffic: Open,
+    random: Random,
+    due: f64,
+    /// What is left of the group, and when it began.
+    left: u32,
+    group: f64,
+    held: f64,
+}
+
+/// What a sender takes for a datagram when it is late.
+const SEND: f64 = 1_000.0;
+
 impl Arrivals for OpenArrivals {
     #[inline]
-    fn next(&mut self) -> f64 {
+    fn next(&self) -> f64 {
         self.due.max(self.held)
     }
 
@@ -70,29 +74,25 @@ impl Arrivals for OpenArrivals {
         if self.due < self.held {
             self.held += SEND;
         }
-        let gap = 1e9 / self.traffic.rate;
-        match &self.traffic.kind {
-            Kind::Paced => self.due += gap,
-            Kind::Poisson => self.due += self.random.exponential(gap),
-            &Kind::Groups { size, gap: inside, even } => {
-                if self.left > 0 {
-                    self.left -= 1;
-                    self.due += inside;
-                } else {
-                    let distance = gap * f64::from(size);
-                    self.group += if even { distance } else { self.random.exponential(distance) };
-                    self.group = self.group.max(self.due);
-                    self.due = self.group;
-                    self.left = size - 1;
-                }
+        match &self.traffic {
+            Open::Paced { rate } => self.due += 1e9 / rate,
+            Open::Poisson { rate } => self.due += self.random.exponential(1e9 / rate),
+            Open::Groups { gap, .. } if self.left > 0 => {
+                self.left -= 1;
+                self.due += gap;
             }
-            Kind::Switching { rates, period } => {
+            Open::Groups { rate, size, even, .. } => {
+                let distance = f64::from(*size) * 1e9 / rate;
+                self.group += if *even { distance } else { self.random.exponential(distance) };
+                self.group = self.group.max(self.due);
+                self.due = self.group;
+                self.left = size - 1;
+            }
+            Open::Switching { rates, period } => {
                 self.due += 1e9 / rates[(self.due / period) as usize % rates.len()];
             }
         }
     }
-
-    fn answer(&mut self, _now: f64) {}
 
     fn hold(&mut self, now: f64) {
         self.held = self.held.max(now);
@@ -104,22 +104,25 @@ impl Arrivals for OpenArrivals {
 pub struct Closed {
     pub window: u32,
     pub clients: Clients,
+    /// How long nothing comes when the linger has changed: until the requests are spread again.
+    pub refill: f64,
 }
 
 #[derive(Debug, Clone)]
 pub enum Clients {
-    /// One process on this machine: what a request costs it, and how long it takes to wake up.
+    /// One process: what a request costs it, and how long it takes to wake up.
     Near { work: f64, wake: f64 },
-    /// Many, beyond a network with this round trip.
-    Far { round_trip: f64, jitter: f64, lost: f64 },
+    /// Many, beyond a network: a round trip, its relative jitter, and how often it takes twice as long.
+    Far { round_trip: f64, jitter: f64, late: f64 },
 }
 
 pub struct ClosedArrivals {
     traffic: Closed,
     random: Random,
-    /// Requests in the order in which one process sends them.
+    /// Requests in the order in which one process sends them, and when it has sent all.
     near: VecDeque<f64>,
     free: f64,
+    /// Requests of many.
     far: BinaryHeap<Reverse<u64>>,
     held: f64,
 }
@@ -127,21 +130,16 @@ pub struct ClosedArrivals {
 impl Closed {
     pub fn arrivals(&self, seed: u64) -> ClosedArrivals {
         let times = (0..self.window).map(|request| f64::from(request) * 1_000.0);
-        let near = matches!(self.clients, Clients::Near { .. });
-        ClosedArrivals {
-            traffic: self.clone(),
-            random: Random::new(seed),
-            near: if near { times.clone().collect() } else { VecDeque::new() },
-            far: if near { BinaryHeap::new() } else { times.map(|time| Reverse(time as u64)).collect() },
-            free: 0.0,
-            held: 0.0,
-        }
+        let is_near = matches!(self.clients, Clients::Near { .. });
+        let near = if is_near { times.clone().collect() } else { VecDeque::new() };
+        let far = if is_near { BinaryHeap::new() } else { times.map(|time| Reverse(time as u64)).collect() };
+        ClosedArrivals { traffic: self.clone(), random: Random::new(seed), near, free: 0.0, far, held: 0.0 }
     }
 }
 
 impl Arrivals for ClosedArrivals {
     #[inline]
-    fn next(&mut self) -> f64 {
+    fn next(&self) -> f64 {
         let next = match self.traffic.clients {
             Clients::Near { .. } => self.near.front().copied(),
             Clients::Far { .. } => self.far.peek().map(|&Reverse(time)| time as f64),
@@ -165,10 +163,10 @@ impl Arrivals for ClosedArrivals {
                 self.free = start + work * self.random.between(0.8, 1.2);
                 self.near.push_back(self.free);
             }
-            Clients::Far { round_trip, jitter, lost } => {
-                let lost = if self.random.chance(lost) { 1.0 } else { 0.0 };
-                let time = now + round_trip * (1.0 - jitter + self.random.exponential(jitter) + lost);
-                self.far.push(Reverse(time as u64));
+            Clients::Far { round_trip, jitter, late } => {
+                let twice = if self.random.chance(late) { 1.0 } else { 0.0 };
+                let trips = 1.0 - jitter + self.random.exponential(jitter) + twice;
+                self.far.push(Reverse((now + round_trip * trips) as u64));
             }
         }
     }
@@ -177,5 +175,11 @@ impl Arrivals for ClosedArrivals {
         if matches!(self.traffic.clients, Clients::Near { .. }) {
             self.held = self.held.max(now);
         }
+    }
+
+    fn refill(&mut self, now: f64) {
+        let refill = self.traffic.refill;
+        self.free = self.free.max(now) + refill;
+        self.near.iter_mut().for_each(|time| *time += refill);
     }
 }
