@@ -211,7 +211,7 @@ impl Chooser for Recorded {
 }
 
 fn run(machine: Machine, traffic: Traffic, chooser: &mut impl Chooser, seconds: f64) -> Run {
-    Case { machine, traffic, bound_us: 100, seed: 7 }.run(chooser, seconds)
+    Case { machine, traffic, absence: None, bound_us: 100, seed: 7 }.run(chooser, seconds)
 }
 
 fn open(traffic: Open) -> Traffic {

@@ -216,11 +216,19 @@ impl Estimates {
         }
     }
 
-    /// It may turn out to save the margin, and to leave the rate alone.
+    /// It may turn out to be cheaper than the choice by the margin, and to leave the rate alone; or
+    /// it is the choice, and may turn out not to save the margin.
     fn is_promising(&self, arm: usize) -> bool {
         let Arm { price, rate, brief_rate, .. } = &self.arms[arm];
-        let may_save = price.count < 2.0 || (price.count < KNOWN && price.value - price.error() < -MARGIN);
-        may_save && !rate.is_below(0.0, SURE) && !brief_rate.is_below(LOST_BRIEFLY, SURE)
+        let present = self.arms[self.choice].price.value;
+        let may_gain = if arm == self.choice {
+            price.value + 2.0 * price.error() > -MARGIN
+        } else {
+            price.value - price.error() < present - MARGIN
+        };
+        (price.count < 2.0 || price.count < KNOWN && may_gain)
+            && !rate.is_below(0.0, SURE)
+            && !brief_rate.is_below(LOST_BRIEFLY, SURE)
     }
 
     /// The saving at stake while an arm is unsettled.

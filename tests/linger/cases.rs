@@ -3,7 +3,7 @@
 use crate::machine::Machine;
 use crate::random::Random;
 use crate::receiver::{Chooser, Fixed, Receiver, Run};
-use crate::traffic::{Clients, Closed, Open};
+use crate::traffic::{Absence, Clients, Closed, Open};
 
 /// The kinds of traffic; machines too, where the kind needs one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Kind {
     Sockets,
     /// Paced, Poisson and bursts, on one processor.
     OneProcessor,
+    /// Evenly spaced, but other programs run on both processors.
+    Disturbed,
     /// Reading the clock costs as much as many a reap.
     DearClock,
     /// One process as the client.
@@ -48,6 +50,7 @@ pub enum Traffic {
 pub struct Case {
     pub machine: Machine,
     pub traffic: Traffic,
+    pub absence: Option<Absence>,
     pub bound_us: u32,
     pub seed: u64,
 }
@@ -63,9 +66,15 @@ impl Case {
         let mut random = Random::new(seed);
         let mut machine = Machine::random(&mut random);
         let traffic = if kind.is_closed() { closed(kind, &mut random) } else { open(kind, index, &mut random) };
+        let mut absence = None;
         match kind {
             Kind::Sockets => machine.datagram *= random.between(1.5, 3.0),
             Kind::OneProcessor | Kind::NearOneProcessor => machine = machine.on_one_processor(&mut random),
+            Kind::Disturbed => {
+                machine.slice = random.log_between(5e5, 4e6);
+                machine.busy = random.log_between(1e-3, 3e-2);
+                absence = Some(Absence { every: random.log_between(3e6, 3e7), most: machine.slice });
+            }
             Kind::DearClock => machine.clock_read = random.log_between(1e4, 3e4),
             _ => {}
         }
@@ -73,14 +82,14 @@ impl Case {
             // The program keeps up with half a processor.
             machine.user = machine.user.min(0.5e9 / open.rate());
         }
-        Self { machine, traffic, bound_us: 100, seed }
+        Self { machine, traffic, absence, bound_us: 100, seed }
     }
 
     /// A receiver for so many seconds.
     pub fn run<C: Chooser>(&self, chooser: &mut C, seconds: f64) -> Run {
         let (machine, seed) = (&self.machine, self.seed);
         match &self.traffic {
-            Traffic::Open(open) => Receiver::new(machine, open.arrivals(seed), chooser, seed).run(seconds),
+            Traffic::Open(open) => Receiver::new(machine, open.arrivals(self.absence, seed), chooser, seed).run(seconds),
             Traffic::Closed(closed) => Receiver::new(machine, closed.arrivals(seed), chooser, seed).run(seconds),
         }
     }

@@ -26,8 +26,10 @@ pub struct Machine {
     pub user_noise: f64,
     /// Datagrams that the socket's buffer holds.
     pub socket_buffer: u64,
-    /// With one processor for both sides: how long the scheduler lets one of them run at most, and
-    /// how likely a wake-up has to wait for that.
+    /// Receiver and sender have one processor between them.
+    pub shared: bool,
+    /// How long the scheduler lets another thread run at most, and how likely a wake-up has to wait
+    /// for that.
     pub slice: f64,
     pub busy: f64,
 }
@@ -48,6 +50,7 @@ impl Machine {
             user: if random.chance(0.4) { 0.0 } else { random.log_between(100.0, 10_000.0) },
             user_noise: if random.chance(0.5) { 0.0 } else { random.unit() },
             socket_buffer: if random.chance(0.3) { 277 } else { 4_000 },
+            shared: false,
             slice: 0.0,
             busy: 0.0,
         }
@@ -69,6 +72,7 @@ impl Machine {
             user: 0.0,
             user_noise: 0.0,
             socket_buffer: 4_000,
+            shared: false,
             slice: 0.0,
             busy: 0.0,
         }
@@ -76,6 +80,11 @@ impl Machine {
 
     /// The same with one processor for receiver and sender.
     pub fn on_one_processor(self, random: &mut Random) -> Self {
-        Self { slice: random.log_between(5e5, 3e6), busy: random.log_between(0.003, 0.3), ..self }
+        Self {
+            shared: true,
+            slice: random.log_between(5e5, 3e6),
+            busy: random.log_between(0.003, 0.3),
+            ..self
+        }
     }
 }

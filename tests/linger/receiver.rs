@@ -120,7 +120,7 @@ impl<'r, A: Arrivals, C: Chooser> Receiver<'r, A, C> {
             return (self.now, 0.0);
         }
         let machine = self.machine;
-        if machine.slice > 0.0 {
+        if machine.shared {
             self.arrivals.hold(self.now);
         }
         let (mut wake, mut cost) = (self.now, machine.wake);

@@ -41,13 +41,29 @@ impl Open {
         }
     }
 
-    pub fn arrivals(&self, seed: u64) -> OpenArrivals {
+    /// The sender does not run for up to `absence` every now and then, and then catches up.
+    pub fn arrivals(&self, absence: Option<Absence>, seed: u64) -> OpenArrivals {
         let random = Random::new(seed);
-        let mut arrivals =
-            OpenArrivals { traffic: self.clone(), random, due: 0.0, left: 0, group: 0.0, held: 0.0 };
+        let mut arrivals = OpenArrivals {
+            traffic: self.clone(),
+            random,
+            due: 0.0,
+            left: 0,
+            group: 0.0,
+            held: 0.0,
+            absence,
+            absent: 0.0,
+        };
         arrivals.take();
         arrivals
     }
+}
+
+/// Other programs run on the sender's processor: how far apart on average, and for how long at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Absence {
+    pub every: f64,
+    pub most: f64,
 }
 
 pub struct OpenArrivals {
@@ -58,6 +74,9 @@ pub struct OpenArrivals {
     left: u32,
     group: f64,
     held: f64,
+    absence: Option<Absence>,
+    /// When the sender is absent next.
+    absent: f64,
 }
 
 /// What a sender takes for a datagram when it is late.
@@ -73,6 +92,10 @@ impl Arrivals for OpenArrivals {
     fn take(&mut self) {
         if self.due < self.held {
             self.held += SEND;
+        }
+        if let Some(Absence { every, most }) = self.absence.filter(|_| self.due > self.absent) {
+            self.held = self.held.max(self.due + most * self.random.unit());
+            self.absent = self.due + self.random.exponential(every);
         }
         match &self.traffic {
             Open::Paced { rate } => self.due += 1e9 / rate,
