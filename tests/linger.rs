@@ -281,7 +281,7 @@ fn stalls_do_not_lead_it_astray() {
         let machine = Machine { timer: if best == 0 { 8_000.0 } else { 100.0 }, ..Machine::plain() };
         run(machine, open(Open::Paced { rate }), &mut recorded, 4.0);
         let share = recorded.share_of(best, 1_000_000_000);
-        assert!(recorded.auto.policy.report().trials >= 3, "{:?}", recorded.history);
+        assert!(recorded.auto.policy.report().trials >= 2, "{:?}", recorded.history);
         assert!(share > 0.9, "{best} us were chosen for {share:.3} of the time: {:?}", recorded.history);
     }
 }

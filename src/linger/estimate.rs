@@ -34,26 +34,31 @@ const RATES: f32 = 128.0;
 const KNOWN: f32 = 16.0;
 /// The standard error of a mean without samples.
 const UNKNOWN: f32 = 9.0;
-/// Samples are taken to spread by 10 %, until there are enough of them to tell: as if there had
-/// been two that did.
-const PRIOR: f32 = 2.0 * 0.1 * 0.1;
+/// Samples are taken to vary as expected until there are enough of them to tell: as if there had
+/// been so many that did.
+const PRIOR: f32 = 2.0;
+/// The variance that is expected of a price: 10 %, squared.
+const PRICE_VARIANCE: f32 = 0.01;
 
 /// A running mean and variance.
 #[derive(Debug, Clone, Copy)]
 pub struct Mean {
     pub value: f32,
     variance: f32,
+    /// The variance that was expected.
+    expected: f32,
     pub count: f32,
 }
 
 impl Mean {
-    const NONE: Self = Self { value: 0.0, variance: 0.0, count: 0.0 };
+    const NONE: Self = Self { value: 0.0, variance: 0.0, expected: 0.0, count: 0.0 };
 
-    /// Adds a sample; the last `memory` samples weigh.
-    fn add(&mut self, sample: f32, memory: f32) {
+    /// Adds a sample whose variance is expected to be this; the last `memory` samples weigh.
+    fn add(&mut self, sample: f32, expected: f32, memory: f32) {
         self.count = (self.count + 1.0).min(memory);
         let off = sample - self.value;
         self.value += off / self.count;
+        self.expected += (expected - self.expected) / self.count;
         self.variance += (off * (sample - self.value) - self.variance) / self.count;
     }
 
@@ -62,7 +67,7 @@ impl Mean {
         if self.count < 1.0 {
             return UNKNOWN;
         }
-        ((self.count * self.variance + PRIOR) / (self.count + 1.0) / self.count).sqrt()
+        ((self.count * self.variance + PRIOR * self.expected) / (self.count + 1.0) / self.count).sqrt()
     }
 
     /// Whether it is below zero by more than `least`, and by so many standard errors.
@@ -94,6 +99,8 @@ pub struct Pair {
     /// None: the block was given up before its price was known.
     pub price: Option<f32>,
     pub rate: f32,
+    /// The variance of its logarithm, if datagrams come at random.
+    pub rate_variance: f32,
     /// The share of the datagrams that was dropped, less the share without linger.
     pub drops: f32,
     /// The blocks were long ones.
@@ -118,10 +125,10 @@ impl Estimates {
     pub fn add(&mut self, pair: Pair) {
         let arm = &mut self.arms[pair.arm];
         if let Some(price) = pair.price {
-            arm.price.add(price.ln().clamp(-2.0, 2.0), PRICES);
+            arm.price.add(price.ln().clamp(-2.0, 2.0), PRICE_VARIANCE, PRICES);
         }
         let rate = if pair.long { &mut arm.rate } else { &mut arm.brief_rate };
-        rate.add(pair.rate.ln().clamp(-1.0, 1.0), RATES);
+        rate.add(pair.rate.ln().clamp(-1.0, 1.0), pair.rate_variance, RATES);
         arm.drops += (pair.drops.clamp(-DROPS_MAX, DROPS_MAX) - arm.drops) / DROPS;
     }
 
@@ -161,12 +168,7 @@ impl Estimates {
         if self.choice == 0 { 1.0 } else { self.arms[self.choice].price.value.exp() }
     }
 
-    /// How often the rate of the choice was compared in long blocks, if it lingers.
-    pub fn compared(&self) -> Option<f32> {
-        (self.choice != 0).then(|| self.arms[self.choice].rate.count)
-    }
-
-    /// Whether every arm was compared often enough to go by it.
+    /// Whether there are comparisons to go by.
     pub fn is_known(&self) -> bool {
         self.arms[1..].iter().any(|arm| arm.price.count >= 2.0 || arm.brief_rate.count >= 2.0)
     }
@@ -203,10 +205,16 @@ impl Estimates {
             .min_by(|a, b| promise(a).total_cmp(&promise(b)))
     }
 
-    /// It saves the margin, but whether it lowers the rate is not certain.
-    fn is_unsettled<R: Rules>(&self, arm: usize) -> bool {
+    /// Whether it is the choice, or may turn out to be cheaper than the choice by this much.
+    fn may_win(&self, arm: usize, margin: f32) -> bool {
+        let (price, present) = (&self.arms[arm].price, self.arms[self.choice].price.value);
+        arm == self.choice || price.value - price.error() < present - margin
+    }
+
+    /// Whether it saves the margin, but may or may not lower the rate.
+    pub fn is_unsettled<R: Rules>(&self, arm: usize) -> bool {
         let Arm { price, rate, .. } = &self.arms[arm];
-        if price.count < 1.0 || price.value >= -MARGIN {
+        if price.count < 1.0 || price.value >= -MARGIN || !self.may_win(arm, SAME) {
             return false;
         }
         match (rate.count >= 2.0, self.lowers_rate::<R>(arm)) {
@@ -216,17 +224,16 @@ impl Estimates {
         }
     }
 
-    /// It may turn out to be cheaper than the choice by the margin, and to leave the rate alone; or
-    /// it is the choice, and may turn out not to save the margin.
+    /// Whether it may turn out to save the margin, and to leave the rate alone; or it is the choice,
+    /// and may turn out not to save the margin.
     fn is_promising(&self, arm: usize) -> bool {
         let Arm { price, rate, brief_rate, .. } = &self.arms[arm];
-        let present = self.arms[self.choice].price.value;
-        let may_gain = if arm == self.choice {
+        let open = if arm == self.choice {
             price.value + 2.0 * price.error() > -MARGIN
         } else {
-            price.value - price.error() < present - MARGIN
+            self.may_win(arm, MARGIN)
         };
-        (price.count < 2.0 || price.count < KNOWN && may_gain)
+        (price.count < 2.0 || price.count < KNOWN && open)
             && !rate.is_below(0.0, SURE)
             && !brief_rate.is_below(LOST_BRIEFLY, SURE)
     }

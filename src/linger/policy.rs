@@ -407,10 +407,8 @@ impl<R: Rules> Policy<R> {
         let Octave { estimates, schedule } = &mut self.octaves[self.octave];
         let changed = estimates.choose::<R>();
         schedule.end::<R>((self.trial.kind, began_ns), estimates, changed, self.unit, now_ns);
-        if self.trial.kind == Kind::Survey {
+        if self.trial.kind == Kind::Survey || estimates.is_unsettled::<R>(estimates.choice) {
             self.budget.forgive();
-        } else if let Some(compared) = estimates.compared() {
-            self.budget.forgive_novice(compared);
         }
         self.settle();
     }

@@ -27,8 +27,6 @@ const BUDGET: f32 = 0.004;
 const STAKES: f32 = 0.02;
 /// So much can be saved up, in ns.
 const SAVINGS_NS: f32 = 5e6;
-/// A trial is free until a choice has been compared so often.
-const NOVICE: f32 = 8.0;
 
 /// When trials at one octave of the rate are due.
 #[derive(Debug, Clone, Copy)]
@@ -146,13 +144,6 @@ impl Budget {
     /// What is owed is forgiven: the trials had to be.
     pub fn forgive(&mut self) {
         self.debt_ns = self.debt_ns.min(0.0);
-    }
-
-    /// Forgives the trials of a choice that has not been compared often.
-    pub fn forgive_novice(&mut self, compared: f32) {
-        if compared < NOVICE {
-            self.forgive();
-        }
     }
 
     pub fn is_paid(&self) -> bool {

@@ -74,6 +74,7 @@ struct Measured {
     reaps: f32,
     /// The share of the datagrams that was dropped.
     drops: f32,
+    datagrams: f32,
 }
 
 /// How a trial goes on.
@@ -113,7 +114,7 @@ pub struct Trial {
 
 impl Trial {
     pub const fn survey(unit: Unit, now_ns: u64) -> Self {
-        const NOTHING: Measured = Measured { price: 0.0, rate: 0.0, reaps: 0.0, drops: 0.0 };
+        const NOTHING: Measured = Measured { price: 0.0, rate: 0.0, reaps: 0.0, drops: 0.0, datagrams: 0.0 };
         Self {
             kind: Kind::Survey,
             began_ns: now_ns,
@@ -206,9 +207,10 @@ impl Trial {
         let (arm, long, none) = (self.arm(), self.kind == Kind::Recheck, self.measured[0]);
         let filled = &self.block.filled;
         let rate = filled.datagrams / filled.wall_ns / none.rate;
+        let rate_variance = 1.0 / filled.datagrams + 1.0 / none.datagrams;
         self.live[arm..].fill(false);
         self.at_pause = false;
-        (arm..ARMS).map(move |arm| Pair { arm, price: None, rate, drops: 0.0, long })
+        (arm..ARMS).map(move |arm| Pair { arm, price: None, rate, rate_variance, drops: 0.0, long })
     }
 
     /// Whether the block under way is past its lead-in.
@@ -232,6 +234,7 @@ impl Trial {
             rate: datagrams / wall_ns,
             reaps: reaps / wall_ns,
             drops: drops / (drops + datagrams),
+            datagrams,
         };
         cpu_ns
     }
@@ -246,11 +249,12 @@ impl Trial {
         let (measured, long) = (self.measured, self.kind == Kind::Recheck);
         let none = measured[0];
         self.candidates().map(move |arm| {
-            let Measured { price, rate, drops, .. } = measured[arm];
+            let Measured { price, rate, drops, datagrams, .. } = measured[arm];
             Pair {
                 arm,
                 price: Some(price / none.price),
                 rate: rate / none.rate,
+                rate_variance: 1.0 / datagrams + 1.0 / none.datagrams,
                 drops: drops - none.drops,
                 long,
             }
