@@ -11,6 +11,11 @@ const SOURCES: &[&str] = &[
     "src/stats.rs",
     "src/ring.rs",
     "src/pool.rs",
+    "src/sender/path.rs",
+    "src/sender/message.rs",
+    "src/sender/config.rs",
+    "src/sender/submit.rs",
+    "src/sender/handle.rs",
     "src/capi/support.rs",
     "src/capi/ring.rs",
     "src/capi/socket.rs",
@@ -18,6 +23,7 @@ const SOURCES: &[&str] = &[
     "src/capi/submit.rs",
     "src/capi/reap.rs",
     "src/capi/control.rs",
+    "src/capi/send.rs",
 ];
 
 /// The functions above which the header has a banner, and its title.
@@ -28,6 +34,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("ringmsg_recvmsg", "Submitting"),
     ("ringmsg_reap", "Reaping"),
     ("ringmsg_control_next", "Control messages"),
+    ("ringmsg_path_reply", "Sending"),
 ];
 
 fn main() {

@@ -4,6 +4,9 @@
 #                         measures all receivers side by side, and rewrites docs/performance.md
 # make bench-list         lists the cells
 # make bench-report       rewrites docs/performance.md and its plots from benches/bench.json
+# make bench-sending [ROUNDS=300]
+#                         measures sending alone, and an echo without its wake-ups, against loops
+#                         written by hand: the tables of docs/sending.md
 
 BENCH_DIR := build/bench
 BENCH_CC = $(CC) -std=gnu11 -O2 -g -Wall -Wextra -Iinclude
@@ -31,7 +34,7 @@ bench-tools: tools
 	  { echo "missing: liburing.h; install it with: apt-get install liburing-dev" >&2; exit 1; }
 bench-programs: bench-tools $(BENCH_PROGRAMS)
 
-$(BENCH_DIR)/speed: $(wildcard bindings/go/*.go bindings/go/bench/speed/*.go) $(PKGCONFIG_DIR)/ringmsg.pc | build
+$(BENCH_DIR)/speed: $(wildcard bindings/go/*.go bindings/go/uring/* bindings/go/bench/speed/*.go) $(PKGCONFIG_DIR)/ringmsg.pc | build
 	@mkdir -p $(@D)
 	@if command -v go >/dev/null; then cd bindings/go && PKG_CONFIG_PATH=$(PKGCONFIG_DIR) \
 	  CGO_LDFLAGS=-Wl,-rpath,$(PROFILE_DIR) go build -buildvcs=false -o $(abspath $@) ./bench/speed; \
@@ -62,3 +65,19 @@ test-bench: tools $(addprefix $(BENCH_DIR)/receive_,sockets ringmsg quinn) $(VEN
 	  $(MAKE) --no-print-directory $(BENCH_DIR)/receive_uring; \
 	 else echo "SKIPPED the rows of liburing: no liburing.h; apt-get install liburing-dev provides it"; fi
 	cd benches && $(abspath $(VENV))/bin/python -m mypy --strict *.py && $(abspath $(VENV))/bin/python -m pytest -q
+
+# Sending: two programs that compare CPU time within one thread.
+SENDING := $(addprefix $(BENCH_DIR)/,send_alone echo_alone)
+$(SENDING): $(BENCH_DIR)/%: benches/%.c benches/by_hand.h include/ringmsg.h | build
+	@mkdir -p $(@D)
+	$(BENCH_CC) -Wpedantic $< -o $@ -L$(PROFILE_DIR) -lringmsg -Wl,-rpath,$(PROFILE_DIR)
+
+.PHONY: bench-sending test-bench-sending
+bench-sending: SENDING_ROUNDS = $(if $(filter file,$(origin ROUNDS)),300,$(ROUNDS))
+bench-sending: $(SENDING)
+	@for program in $(SENDING); do $$program $(SENDING_ROUNDS) || exit 1; done
+
+# Part of `make test`: that they run and every datagram arrives.
+test: test-bench-sending
+test-bench-sending: $(SENDING)
+	@for program in $(SENDING); do $$program 3 >/dev/null || exit 1; done

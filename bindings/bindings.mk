@@ -2,7 +2,10 @@
 #
 # make test-python        tests the Python package, in a virtual environment (.venv)
 # make bench-python       measures the Python package beside socket, asyncio and uvloop
+# make wheels             builds wheels for glibc 2.17, x86-64 and aarch64 [RUSTC=/usr/bin/rustc]
 # make test-go            tests the Go package, also with quic-go in a nested module
+# make bench-go           measures a Go Conn beside net.UDPConn [BENCH_GO='-rounds 5 -only churn']
+# make test-clients       runs real programs on both packages: PyPI and Go modules, about 15 minutes
 # make test-sandboxed     tests both packages where a seccomp filter forbids io_uring, on recvmmsg
 
 PYTHON ?= python3
@@ -26,7 +29,22 @@ test-python: build $(VENV)/.ready
 	cd $(PYTHON_DIR) && PYTHONPATH=src $(abspath $(VENV))/bin/python -m pytest -q
 
 bench-python: build $(VENV)/.ready
-	PYTHONPATH=$(PYTHON_DIR)/src $(VENV)/bin/python $(PYTHON_DIR)/benchmarks/receive.py
+	for program in receive endpoints objects; do \
+	  PYTHONPATH=$(PYTHON_DIR)/src $(VENV)/bin/python $(PYTHON_DIR)/benchmarks/$$program.py || exit 1; done
+
+# Not part of `make test`: they download their clients. `make test-clients-go` runs one of them alone.
+.PHONY: test-clients test-clients-python test-clients-go
+test-clients: test-clients-python test-clients-go
+test-clients-python: build
+	tests/clients/python.sh
+test-clients-go: build $(PKGCONFIG_DIR)/ringmsg.pc
+	PKG_CONFIG_PATH=$(PKGCONFIG_DIR) LD_LIBRARY_PATH=$(PROFILE_DIR) sh tests/clients/go.sh
+
+WHEEL_TARGETS := x86_64-unknown-linux-gnu.2.17 aarch64-unknown-linux-gnu.2.17
+.PHONY: wheels
+wheels: tools
+	$(call need,$(PYTHON),apt-get install python3 python3-venv)
+	sh $(PYTHON_DIR)/wheels.sh $(PYTHON) $(WHEEL_TARGETS)
 
 $(VENV)/.ready: $(PYTHON_DIR)/tests/requirements.txt
 	$(call need,$(PYTHON),apt-get install python3 python3-venv)
@@ -46,3 +64,7 @@ $(PKGCONFIG_DIR)/ringmsg.pc: bindings/bindings.mk Cargo.toml
 test-go: build $(PKGCONFIG_DIR)/ringmsg.pc
 	PKG_CONFIG_PATH=$(PKGCONFIG_DIR) LD_LIBRARY_PATH=$(PROFILE_DIR) \
 	RINGMSG_LIBRARY_DIR=$(PROFILE_DIR) RINGMSG_INCLUDE_DIR=$(CURDIR)/include sh bindings/go/test.sh
+
+.PHONY: bench-go
+bench-go: build $(PKGCONFIG_DIR)/ringmsg.pc
+	cd bindings/go && PKG_CONFIG_PATH=$(PKGCONFIG_DIR) LD_LIBRARY_PATH=$(PROFILE_DIR) go run ./bench/conn $(BENCH_GO)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * ringmsg: receive messages with io_uring, as batches of flat records.
+ * ringmsg: receive messages with io_uring, as batches of flat records; send answers in batches.
  *
  * The model. A *ring* (an io_uring) holds *pools* of buffers and *requests*. A multishot request
  * is armed once for a socket. From then on every call of ringmsg_next() returns a batch of
@@ -34,6 +34,11 @@
  * it), and programs and libraries of different versions work together. Unknown flags and nonzero
  * reserved fields are refused with -EINVAL. Records and metadata never change their size.
  *
+ * Sending needs no ring. A *sender* is made for a socket and takes arrays of *messages*, each a
+ * payload and a *path*: where it goes and how it leaves. ringmsg_path_reply() makes the path of an
+ * answer from a record's metadata. When ringmsg_send() returns, the kernel has taken or refused
+ * every message, and each has its own result.
+ *
  * Threads. A ring is bound if its granted flags include SINGLE_ISSUER or DEFER_TASKRUN, which
  * AUTO may select. Only the thread that created or enabled a bound ring may call the functions
  * marked [owner]. They return -EPERM in another thread, and -EOWNERDEAD after that thread has
@@ -42,21 +47,27 @@
  * No call holds a lock while it sleeps.
  *
  * Fork. In a child, calls on the parent's ring return -EPERM, except ringmsg_ring_free(). (The
- * library does not notice children of vfork(2) or of clone(2) without libc.)
+ * library does not notice children of vfork(2) or of clone(2) without libc.) fork(2) may be called
+ * in a signal handler. Senders work in a child.
  *
- * An internal error of the library poisons the ring: its calls then return -ENOTRECOVERABLE. A
- * panic never unwinds into the caller.
+ * pthread_cancel(3) takes effect when a call returns, not during it, so it does not end a thread
+ * that sleeps in a reap: call ringmsg_wake() as well.
+ *
+ * An internal error of the library poisons the ring or the sender: its calls then return
+ * -ENOTRECOVERABLE. A panic never unwinds into the caller.
  *
  * Misuse. The library detects these faults and returns an error: NULL; a ring that is freed
- * twice; a pool that is freed twice, used after it was freed, or of another ring; records that
- * are released twice, stale, altered, or of a freed pool (then no record is released); calls from
- * the wrong thread, from two threads in a reap, from a forked child, and on a ring that is being
- * freed. (A freed ring or pool is not detected once a new one has its address.)
+ * twice; a pool or a sender that is freed twice or used after it was freed; a pool of another
+ * ring; records that are released twice, stale, altered, or of a freed pool (then no record is
+ * released); calls from the wrong thread, from two threads in a reap or in one sender, from a
+ * forked child, and on a ring that is being freed. (A freed ring, pool or sender is not detected
+ * once a new one has its place.)
  *
  * No library can detect these: a ring or pool that is used after its ring was freed; an address
  * that never was a handle; arrays shorter than their count; a msghdr or iovec of
- * ringmsg_recvmsg() that is freed before its record is reaped; a payload that is read after its
- * release (it may show a later message, but never memory of another pool or process).
+ * ringmsg_recvmsg() that is freed before its record is reaped; a path that is not readable (a
+ * payload that is not readable is its message's -EFAULT); a payload that is read after its release
+ * (it may show a later message, but never memory of another pool or process).
  */
 
 
@@ -68,6 +79,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+
+#if UINTPTR_MAX != UINT64_MAX
+#error "ringmsg is for 64-bit systems: struct ringmsg_message holds two pointers in 16 bytes"
+#endif
 
 /* The version of this header. ringmsg_version() returns that of the library. */
 #define RINGMSG_VERSION "0.1.0"
@@ -301,6 +316,72 @@
 #define RINGMSG_RECV_NO_REARM (1u << 2)
 
 /*
+ * remote, remote_port and remote_scope apply. Without it: the connected peer.
+ */
+#define RINGMSG_PATH_REMOTE (1u << 0)
+
+/*
+ * local applies: the source address.
+ */
+#define RINGMSG_PATH_LOCAL (1u << 1)
+
+/*
+ * interface_index applies: the interface to leave through.
+ */
+#define RINGMSG_PATH_INTERFACE (1u << 2)
+
+/*
+ * traffic_class applies.
+ */
+#define RINGMSG_PATH_TRAFFIC_CLASS (1u << 3)
+
+/*
+ * hop_limit applies.
+ */
+#define RINGMSG_PATH_HOP_LIMIT (1u << 4)
+
+/*
+ * flow_label applies.
+ */
+#define RINGMSG_PATH_FLOW_LABEL (1u << 5)
+
+/*
+ * Never in a train with other messages.
+ */
+#define RINGMSG_MESSAGE_ALONE (1u << 0)
+
+/*
+ * Ask for a transmit timestamp. Implies RINGMSG_MESSAGE_ALONE.
+ */
+#define RINGMSG_MESSAGE_TIMESTAMP (1u << 1)
+
+/*
+ * The message's own traffic_class applies, not the path's.
+ */
+#define RINGMSG_MESSAGE_TRAFFIC_CLASS (1u << 2)
+
+/*
+ * Every message leaves as it is given: none are joined into trains.
+ */
+#define RINGMSG_SENDER_NO_GROUPING (1u << 0)
+
+/*
+ * Set the options that bring transmit timestamps back (SO_TIMESTAMPING with SOFTWARE, OPT_ID and
+ * OPT_TSONLY), beside those that are on already.
+ */
+#define RINGMSG_SENDER_TIMESTAMPS (1u << 1)
+
+/*
+ * Wait for room in the socket's buffer instead of leaving messages with -EAGAIN.
+ */
+#define RINGMSG_SEND_WAIT (1u << 0)
+
+/*
+ * Take only messages whose result is -EAGAIN.
+ */
+#define RINGMSG_SEND_RESUME (1u << 1)
+
+/*
  * The binary interface that this header describes.
  */
 #define RINGMSG_ABI_VERSION 0
@@ -319,6 +400,11 @@ struct ringmsg_pool;
  * from any thread.
  */
 struct ringmsg_ring;
+
+/*
+ * Sends messages on one socket. Opaque.
+ */
+struct ringmsg_sender;
 
 /*
  * What this kernel and this sandbox offer.
@@ -808,6 +894,202 @@ struct ringmsg_cmsg {
     uint32_t length;
 };
 
+/*
+ * Where a datagram goes, and how it leaves: 64 bytes. Zero what is not used: messages are
+ * grouped by comparing all of it.
+ */
+struct ringmsg_path {
+    /*
+     * RINGMSG_PATH_*: which of the following apply. Without RINGMSG_PATH_REMOTE the datagram
+     * goes to the connected peer, with these settings.
+     */
+    uint32_t valid;
+    /*
+     * AF_INET or AF_INET6, of both addresses. IPv4 on an IPv6 socket is AF_INET6, as
+     * ::ffff:a.b.c.d.
+     */
+    uint16_t family;
+    /*
+     * Host byte order.
+     */
+    uint16_t remote_port;
+    /*
+     * IPv4 in the first four bytes.
+     */
+    uint8_t remote[16];
+    /*
+     * The scope (interface index) of a link-local remote address.
+     */
+    uint32_t remote_scope;
+    /*
+     * The interface to leave through.
+     */
+    uint32_t interface_index;
+    /*
+     * The source address; IPv4 in the first four bytes.
+     */
+    uint8_t local[16];
+    /*
+     * TOS byte or traffic class, ECN included. A message may have its own.
+     */
+    uint8_t traffic_class;
+    /*
+     * TTL or hop limit.
+     */
+    uint8_t hop_limit;
+    /*
+     * 0
+     */
+    uint16_t reserved16;
+    /*
+     * IPv6 flow label, 20 bits, host byte order. IPv4 has none: ignored there.
+     */
+    uint32_t flow_label;
+    /*
+     * 0
+     */
+    uint32_t reserved[2];
+};
+
+/*
+ * How a sender is to be made. Fill with ringmsg_sender_config_init().
+ */
+struct ringmsg_sender_config {
+    /*
+     * sizeof(struct ringmsg_sender_config)
+     */
+    uint32_t size;
+    /*
+     * Messages grouped at once, at most 32768; 0: 1024.
+     */
+    uint32_t batch;
+    /*
+     * RINGMSG_SENDER_*
+     */
+    uint32_t flags;
+    /*
+     * The clock of transmit times (SO_TXTIME): CLOCK_MONOTONIC for fq, CLOCK_TAI for etf;
+     * -1: none.
+     */
+    int32_t transmit_clock;
+    /*
+     * 0
+     */
+    uint32_t reserved[12];
+};
+
+/*
+ * One datagram to send, or one train of them: 64 bytes. In ringmsg_send_from() `payload` is
+ * an offset from the base and `path` an index into the paths, both read as uint64_t.
+ */
+struct ringmsg_message {
+    /*
+     * Anywhere in the caller's memory, or a held record's in a pool; NULL if it is empty.
+     */
+    const void *payload;
+    /*
+     * NULL: the connected peer, and the socket's own settings.
+     */
+    const struct ringmsg_path *path;
+    /*
+     * Bytes of payload.
+     */
+    uint32_t payload_length;
+    /*
+     * 0: one datagram, whatever the socket's own UDP_SEGMENT says; else datagrams of this size,
+     * of which the last may be shorter.
+     */
+    uint32_t segment_size;
+    /*
+     * RINGMSG_MESSAGE_*
+     */
+    uint32_t flags;
+    /*
+     * Out: payload bytes that the socket took, or -errno.
+     */
+    int32_t result;
+    /*
+     * When to send it, in the sender's transmit clock (SO_TXTIME), ns; 0: now.
+     */
+    uint64_t transmit_time_ns;
+    /*
+     * The caller's; not looked at.
+     */
+    uint64_t user_data;
+    /*
+     * With RINGMSG_MESSAGE_TIMESTAMP: comes back as error_data in the timestamp's metadata, where
+     * the kernel takes SCM_TS_OPT_ID (6.13). Elsewhere error_data is the socket's own count,
+     * which refused sends and other users of the socket advance.
+     */
+    uint32_t timestamp_id;
+    /*
+     * With RINGMSG_MESSAGE_TRAFFIC_CLASS: TOS byte or traffic class, ECN included.
+     */
+    uint8_t traffic_class;
+    /*
+     * 0
+     */
+    uint8_t reserved8[3];
+    /*
+     * 0
+     */
+    uint64_t reserved;
+};
+
+/*
+ * What a sender has done so far.
+ */
+struct ringmsg_sender_stats {
+    /*
+     * sizeof(struct ringmsg_sender_stats), set by the caller.
+     */
+    uint32_t size;
+    /*
+     * The errno, positive, of the latest pending error that was not a message's own.
+     */
+    int32_t last_socket_error;
+    /*
+     * Messages that the socket took, whole or in part.
+     */
+    uint64_t messages;
+    /*
+     * Datagrams that it took; a train counts its segments.
+     */
+    uint64_t datagrams;
+    /*
+     * Payload bytes that it took.
+     */
+    uint64_t payload_bytes;
+    /*
+     * System calls that sent: sendmmsg(2).
+     */
+    uint64_t calls;
+    /*
+     * UDP_SEGMENT trains of two datagrams or more.
+     */
+    uint64_t trains;
+    /*
+     * Messages that left in a train together with others.
+     */
+    uint64_t grouped;
+    /*
+     * Trains that were refused, and whose datagrams were sent singly.
+     */
+    uint64_t fallbacks;
+    /*
+     * How often the socket was full (-EAGAIN).
+     */
+    uint64_t would_block;
+    /*
+     * Messages whose result is an error, other than -EAGAIN.
+     */
+    uint64_t errors;
+    /*
+     * Pending errors of earlier datagrams that were taken off the socket.
+     */
+    uint64_t socket_errors;
+};
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -869,7 +1151,7 @@ size_t ringmsg_last_error(char *buf,
 /*
  * ringmsg_query_support: tells what this kernel and this sandbox offer, by trying: engines,
  * setup flags, features, and the reason when io_uring is refused. Makes and frees some rings for
- * that, which takes about a millisecond.
+ * that, which takes about a millisecond, in a thread that has ended when the call returns.
  *
  * Ownership: `out` is the caller's; its `size` must be set.
  * Threads: any.
@@ -944,6 +1226,9 @@ int ringmsg_ring_info(const struct ringmsg_ring *ring,
  * never read or write it. (The ring's own descriptor would not do: in DEFER mode it wakes
  * nobody.)
  *
+ * The first call in a process on a ring in DEFER mode starts a thread, and waits for its end: it
+ * finds out how this kernel reports to an eventfd.
+ *
  * Ownership: the library's, made on first use; do not close it.
  * Threads: any.
  * Returns: the descriptor; -EINVAL (NULL); -EMFILE, -ENFILE, -ENOMEM.
@@ -995,8 +1280,8 @@ int ringmsg_ring_free(struct ringmsg_ring *ring);
  * ringmsg_socket_enable: sets the socket options that make the kernel send `metadata` (a set of
  * RINGMSG_META_*) with every datagram. It takes every kind of socket that can report them: UDP,
  * UDP-Lite, raw and ping sockets of both families; other families report drops, timestamps, mark
- * and priority. On IPv6 sockets it sets both levels, since an IPv4 datagram there brings its own; a
- * level that the socket does not have is skipped. SO_TIMESTAMPING keeps what is set already.
+ * and priority. On IPv6 sockets it sets both levels, since an IPv4 datagram there brings its own;
+ * a level that the socket does not have is skipped. SO_TIMESTAMPING keeps what is set already.
  * SEGMENT_SIZE switches GRO on (UDP_GRO): from then on a plain recv(2) sees trains too.
  *
  * Threads: any.
@@ -1009,8 +1294,8 @@ int ringmsg_socket_enable(int fd,
 
 /*
  * ringmsg_socket_disable: switches off exactly the socket options behind `metadata`, for everybody
- * who shares the socket through dup(2), fork(2) or SCM_RIGHTS. (DESTINATION, INTERFACE and LOCAL_V4
- * share one option; so do SOCKET_ERROR and OFFENDER.)
+ * who shares the socket through dup(2), fork(2) or SCM_RIGHTS. (DESTINATION, INTERFACE and
+ * LOCAL_V4 share one option; so do SOCKET_ERROR and OFFENDER.)
  *
  * SEGMENT_SIZE is switched off only while nothing is queued at the socket: a plain recv(2) would
  * see a queued train as one datagram. The order that works is: receive until -EAGAIN, call this,
@@ -1111,7 +1396,10 @@ size_t ringmsg_pool_size(const struct ringmsg_pool *pool);
 /*
  * ringmsg_recvmsg: receives one message into the caller's own msghdr, as recvmsg(2) does: the
  * kernel fills payload, name, control messages and flags by the time the FINAL record is
- * reaped. No flag is added to `msg_flags`. The request is queued: ringmsg_submit() or the next
+ * reaped. No flag is added to `msg_flags`, and one has no effect where it has none on recvmsg(2):
+ * MSG_WAITALL on a socket with messages (SOCK_SEQPACKET). On a stream with MSG_WAITALL the record
+ * comes when all of the payload is there; at once if `msg` has room for control messages, as
+ * io_uring does it. The request is queued: ringmsg_submit() or the next
  * reap pushes it to the kernel.
  *
  * The request refers to the socket, not to the number `fd`, which may be closed and used again.
@@ -1120,9 +1408,10 @@ size_t ringmsg_pool_size(const struct ringmsg_pool *pool);
  * the record is reaped or ringmsg_ring_free() has returned 0. Descriptors in it are the
  * caller's. (Languages whose memory moves use ringmsg_recvmsg_once().)
  * Threads: [owner].
- * Returns: 0; -EINVAL (NULL, unknown flags; POLL_FIRST and NO_REARM are known); -EBADF,
- * -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the
- * kernel cannot take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+ * Returns: 0; -EINVAL (NULL, unknown flags: POLL_FIRST and NO_REARM are known; MSG_WAITALL
+ * with MSG_PEEK on a stream: the kernel's io_uring repeats the first bytes); -EBADF, -ENOTSOCK;
+ * -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the kernel cannot
+ * take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
  */
 int ringmsg_recvmsg(struct ringmsg_ring *ring,
                     int fd,
@@ -1137,13 +1426,15 @@ int ringmsg_recvmsg(struct ringmsg_ring *ring,
  * give single-shots a pool of their own. Queued like ringmsg_recvmsg().
  *
  * `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: those of recvmsg(2);
- * MSG_TRUNC (not on streams) and MSG_CMSG_CLOEXEC are added, and not shown.
+ * MSG_TRUNC (not on streams) and MSG_CMSG_CLOEXEC are added, and not shown. MSG_WAITALL as in
+ * ringmsg_recvmsg(), where room for control messages is the pool's control_capacity.
  *
  * Threads: [owner].
  * Returns: 0; -ENOBUFS (no unpublished buffer); -EINVAL (NULL, unknown flags, a pool of
- * another ring, SPLIT without space for the segment size, MSG_TRUNC on a stream); -EBADF,
- * -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the
- * kernel cannot take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+ * another ring, SPLIT without space for the segment size, MSG_TRUNC on a stream, MSG_WAITALL with
+ * MSG_PEEK on a stream); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the
+ * submission queue is full, and the kernel cannot take it now); -EBADFD (not enabled); -EPERM,
+ * -EOWNERDEAD.
  */
 int ringmsg_recvmsg_once(struct ringmsg_ring *ring,
                          const struct ringmsg_pool *pool,
@@ -1157,12 +1448,18 @@ int ringmsg_recvmsg_once(struct ringmsg_ring *ring,
  * `pool` and becomes a record, or, with RINGMSG_RECV_SPLIT, a record for each datagram of a
  * GRO train. The request submits itself.
  *
- * It is never silently dead. When the kernel ends it (buffers used up, a zero-length datagram,
- * an ICMP error, a full completion queue) it is armed again, at once or as soon as a buffer is
+ * It is never silently dead. When the kernel ends it (buffers used up, a zero-length datagram, an
+ * ICMP error, a full completion queue) it is armed again, at once or as soon as a buffer is
  * released. On datagram sockets errors are records and the request goes on, but for ENOTSOCK,
- * EFAULT, EINVAL, and sixteen failures without data within 10 ms. On stream and seqpacket
- * sockets result 0 is the end, and so is any error. Closing `fd` does not end it:
- * ringmsg_cancel() does.
+ * EFAULT, EINVAL, and sixteen failures without data within 10 ms. ICMP errors never end it.
+ * Sixteen EACCES or EOPNOTSUPP, which may come from a peer's ICMP errors or from a security
+ * module, make it try once a millisecond. On stream and seqpacket sockets result 0 is the end, and
+ * so is any error. Closing `fd` does not end it: ringmsg_cancel() does.
+ *
+ * On a socket that other rings or processes receive from, too, cancel before the thread
+ * stops reaping: in plain and COOP mode and with SQPOLL the kernel receives for whatever is armed,
+ * and what it gave to this ring, nobody else gets. In DEFER mode and on the recvmmsg engine
+ * nothing is received but during a reap.
  *
  * `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: MSG_ERRQUEUE,
  * MSG_CMSG_CLOEXEC, MSG_TRUNC; the latter two are added where they make sense, and not shown.
@@ -1183,7 +1480,9 @@ int ringmsg_recvmsg_multishot(struct ringmsg_ring *ring,
 /*
  * ringmsg_cancel: ends every request with `user_data`. Each answers with exactly one FINAL
  * record: its own result if that came first, else -ECANCELED. Datagrams that are still in the
- * socket stay there.
+ * socket stay there. With the last request of a socket the ring closes its reference, in the reap
+ * that returns the record: if `fd` is closed by then, that is the last close, which waits on a TCP
+ * socket with SO_LINGER.
  *
  * Threads: [owner].
  * Returns: 0: the FINAL records are on their way; -ENOENT (no such request); -EINVAL
@@ -1274,6 +1573,44 @@ int ringmsg_next(struct ringmsg_ring *ring,
                  const struct ringmsg_wait *wait);
 
 /*
+ * ringmsg_receive: takes the messages that a socket holds now, by recvmmsg(2), into memory of the
+ * caller: no ring, no pool, no state. The records are those of a reap, with user_data 0, pool
+ * RINGMSG_POOL_NONE and without RINGMSG_RECORD_BUFFER: there is nothing to release. Their offsets
+ * count from `slab`.
+ *
+ * `layout` says how the slab is divided: `buffers`, any number of them, of [16-byte header][name]
+ * [control messages][payload], one right behind the other, each capacity rounded up to 8 bytes.
+ * The slab has at least `buffers` x (16 + name + control + payload) bytes, in all below 4 GiB.
+ * ringmsg_pool_config_for_socket() sizes a layout.
+ *
+ * At most as many messages are taken as the layout has buffers, and as `records` has room. With
+ * RINGMSG_RECV_SPLIT a GRO train becomes one record for each datagram; one that does not fit into
+ * what the other messages leave of `records` stays whole, as one record with its segment_size.
+ *
+ * It never blocks, whatever the socket's O_NONBLOCK says. An error that the socket holds (such as
+ * -ECONNREFUSED) is returned once, by the call that meets it first; the kernel keeps one that it
+ * meets behind data for the next call, and where it does not, a record with this result comes
+ * behind the data. At the end of a seqpacket socket comes one empty record.
+ *
+ * Ownership: slab and arrays are the caller's; the next call with the same slab overwrites
+ * what records point to. Descriptors in control messages (SCM_RIGHTS, SCM_PIDFD) are the
+ * caller's, as in the system call, and are close-on-exec.
+ * Threads: any, also in a forked child. Allocates nothing.
+ * Returns: how many records, at least 1; -EAGAIN (the socket holds nothing); -EINVAL (NULL
+ * `slab`, `layout` or `records`; bad `layout`; a slab that is too small; unknown flags; SPLIT
+ * without control space for a segment size; `capacity` or `buffers` 0 or from 2^31 on);
+ * -EOPNOTSUPP (a stream); -EBADF, -ENOTSOCK; the socket's own error.
+ */
+int ringmsg_receive(int fd,
+                    void *slab,
+                    size_t slab_size,
+                    const struct ringmsg_pool_config *layout,
+                    struct ringmsg_record *records,
+                    struct ringmsg_metadata *metadata,
+                    uint32_t capacity,
+                    uint32_t flags);
+
+/*
  * ringmsg_take_fds: hands over descriptors that arrived with `record` (SCM_RIGHTS, SCM_PIDFD),
  * in the order in which they came, close-on-exec. The control slice shows -1 in their place.
  * What is not taken is closed on release. (With ringmsg_recvmsg() they are in the caller's
@@ -1319,6 +1656,148 @@ int ringmsg_control_decode(const void *control,
                            size_t length,
                            struct ringmsg_metadata *out);
 
+/* ---------------------------------------------------------------------------------------- */
+/* Sending                                                                                  */
+/* ---------------------------------------------------------------------------------------- */
+
+/*
+ * ringmsg_path_reply: makes the path of an answer to a received datagram: back to its source, from
+ * the address that it was sent to. Over IPv4, mapped or not, that is LOCAL_V4, which is right for
+ * unicast, aliases, broadcast and multicast; without it the kernel chooses. Over IPv6 it is the
+ * destination, unless that is multicast. The interface is set where an address means nothing
+ * without it: fe80::/10, 169.254/16, multicast. The traffic class is not copied: the ECN bits of
+ * an answer are the protocol's business.
+ *
+ * Ownership: `received` is read, and all of `path` is written. Metadata have what this needs
+ * once ringmsg_socket_enable() has switched on RINGMSG_META_DESTINATION.
+ * Threads: any.
+ * Returns: 0; -EADDRNOTAVAIL (the metadata have no source); -EINVAL (NULL). On failure
+ * `path` is left as it was.
+ */
+int ringmsg_path_reply(struct ringmsg_path *path,
+                       const struct ringmsg_metadata *received);
+
+/*
+ * ringmsg_sender_config_init: writes the size and the defaults: batches of 1024 messages, grouped,
+ * without a transmit clock.
+ *
+ * Threads: any.
+ */
+void ringmsg_sender_config_init(struct ringmsg_sender_config *config);
+
+/*
+ * ringmsg_sender_new: makes a sender for the socket behind `fd`, a datagram or seqpacket socket.
+ * It needs no ring. One socket may have any number of senders: each thread that sends makes its
+ * own. Set the socket's options before. UDP_CORK must stay off, and MSG_MORE must not be used:
+ * both would put datagrams of several peers into one.
+ *
+ * With RINGMSG_SENDER_TIMESTAMPS, make the sender before the pool that receives the timestamps,
+ * so that ringmsg_pool_config_for_socket() counts their control messages.
+ *
+ * Ownership: the sender holds its own reference to the socket: `fd` may be closed. It is the
+ * caller's, until ringmsg_sender_free(). A forked child may use its copy.
+ * Threads: any.
+ * Returns: 0; -EINVAL (NULL, bad size, unknown flags, a batch above 32768, no such clock);
+ * -EOPNOTSUPP (a stream; transmit times or timestamps on a socket that is not IP); -EBUSY
+ * (UDP_CORK is on; another transmit clock is set); -EPERM (a transmit clock other than
+ * CLOCK_MONOTONIC takes CAP_NET_ADMIN); -EBADF, -ENOTSOCK; -EMFILE, -ENOMEM. On failure
+ * `*sender` is left as it was.
+ */
+int ringmsg_sender_new(int fd,
+                       const struct ringmsg_sender_config *config,
+                       struct ringmsg_sender **sender);
+
+/*
+ * ringmsg_send: sends a batch of messages on the sender's socket, with one system call for up to
+ * 1024 trains. When it returns, the kernel has taken or refused every message, and every payload
+ * is the caller's again.
+ *
+ * Every message has its `result` when the call returns >= 0, -EAGAIN or -EINTR: the payload
+ * bytes that the socket took, or -errno. -EAGAIN stands, at any place of the array, for messages
+ * that must be given again: by the same call, on the array as it is, with RINGMSG_SEND_RESUME. A
+ * result says what the socket took: without IP_RECVERR a full queueing discipline drops in
+ * silence.
+ *
+ * Messages with equal path, length, traffic class, flags and transmit time leave as one
+ * UDP_SEGMENT train; a shorter one may end it. Messages to one peer (family, remote, remote_port
+ * and remote_scope) leave in the order in which they are given; among peers the order is free.
+ *
+ * Ownership: payloads and paths are read, and results written, during the call only.
+ * Threads: any, one at a time for each sender.
+ * Returns: how many messages it settled in this call, errors included; 0 when RESUME finds
+ * none; -EAGAIN (it could settle none: the socket's buffer is full); -EINTR (a signal came while
+ * RINGMSG_SEND_WAIT waited; the messages that are left have -EAGAIN). Refused, with no result
+ * written: -EINVAL (NULL, unknown flags, 2^31 messages or more, a freed sender); -EBUSY (another
+ * thread is in a call on this sender); -ENOMEM (no memory for the thread's scratch space, at its
+ * first call or a larger batch); -ENOTRECOVERABLE (an internal error has poisoned the sender).
+ */
+int ringmsg_send(struct ringmsg_sender *sender,
+                 struct ringmsg_message *messages,
+                 uint32_t count,
+                 uint32_t flags);
+
+/*
+ * ringmsg_send_from: does what ringmsg_send() does, without a pointer in any array. `payload` is
+ * read as a uint64_t: an offset from `base`; so is `path`: an index into `paths`, or UINT64_MAX
+ * for none. It is for languages that may not pass pointers to pointers, or that build arrays of
+ * numbers faster.
+ *
+ * Ownership, Threads: as for ringmsg_send().
+ * Returns: as ringmsg_send(). A message whose payload or path is out of bounds has the result
+ * -EFAULT.
+ */
+int ringmsg_send_from(struct ringmsg_sender *sender,
+                      const void *base,
+                      size_t base_length,
+                      const struct ringmsg_path *paths,
+                      uint32_t path_count,
+                      struct ringmsg_message *messages,
+                      uint32_t count,
+                      uint32_t flags);
+
+/*
+ * ringmsg_send_columns: does what ringmsg_send() does, with an array for each field. Message i is
+ * the `lengths[i]` bytes at `offsets[i]` from `base`, on the path `paths[path_index[i]]`. Where
+ * `offsets` is NULL, payloads lie back to back. Where `path_index` is NULL, message i takes path
+ * i; UINT32_MAX in it means no path. Where `paths` is NULL, no message has one.
+ *
+ * Ownership, Threads: as for ringmsg_send().
+ * Returns: as ringmsg_send(), with the results in `results`. A message whose payload or path
+ * is out of bounds has the result -EFAULT.
+ */
+int ringmsg_send_columns(struct ringmsg_sender *sender,
+                         const void *base,
+                         size_t base_length,
+                         const uint64_t *offsets,
+                         const uint32_t *lengths,
+                         const uint32_t *path_index,
+                         const struct ringmsg_path *paths,
+                         uint32_t path_count,
+                         int32_t *results,
+                         uint32_t count,
+                         uint32_t flags);
+
+/*
+ * ringmsg_sender_stats: tells what the sender has done so far, also while another thread sends.
+ *
+ * Ownership: `stats` is the caller's; its `size` must be set.
+ * Threads: any.
+ * Returns: 0; -EINVAL (NULL, bad size, a freed sender).
+ */
+int ringmsg_sender_stats(const struct ringmsg_sender *sender,
+                         struct ringmsg_sender_stats *stats);
+
+/*
+ * ringmsg_sender_free: frees a sender and its reference to the socket. Socket options that it has
+ * set stay on.
+ *
+ * Ownership: the handle is void afterwards. NULL is allowed.
+ * Threads: any.
+ * Returns: 0; -EBUSY (another thread is in a call on it: nothing is freed); -EINVAL (freed
+ * before, unless a new sender has its place by now).
+ */
+int ringmsg_sender_free(struct ringmsg_sender *sender);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
@@ -1351,6 +1830,20 @@ RINGMSG_ASSERT_(sizeof(struct ringmsg_pool_config) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_wait) == 24);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_stats) == 144);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_cmsg) == 16);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_path) == 64);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_path, remote) == 8);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_path, local) == 32);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_path, traffic_class) == 48);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_path, flow_label) == 52);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_message) == 64);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_message, payload_length) == 16);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_message, result) == 28);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_message, timestamp_id) == 48);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_message, traffic_class) == 52);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_sender_config) == 64);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_sender_config, transmit_clock) == 12);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_sender_stats) == 88);
+RINGMSG_ASSERT_(offsetof(struct ringmsg_sender_stats, messages) == 8);
 #undef RINGMSG_ASSERT_
 #endif
 

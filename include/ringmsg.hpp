@@ -12,6 +12,13 @@
 //             use(datagram.payload());
 //     }
 //
+// A sender answers from the address that was asked, with as many datagrams as one call takes:
+//
+//     ringmsg::sender sender(fd);
+//     std::vector<ringmsg::path> paths;           // reply(record) of each datagram
+//     std::vector<ringmsg::message> answers;      // payload, and a pointer to its path
+//     sender.send(answers);
+//
 // ringmsg.h documents the model, the contract of each function, and the rules on threads. This
 // header adds the following.
 //
@@ -37,6 +44,7 @@
 #else
 
 #include <algorithm>
+#include <arpa/inet.h>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -44,8 +52,10 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <iterator>
 #include <memory>
+#include <netinet/in.h>
 #include <span>
 #include <string>
 #include <system_error>
@@ -653,6 +663,223 @@ inline int ring::refill(batch &batch, const wait_options &options) noexcept
     // If the ring was closed meanwhile, its records are invalid.
     return core_ && core_->is_closed() ? -ECANCELED : outcome;
 }
+
+/// Where a datagram goes, and how it leaves. Paths are compared as a whole: what is not used is 0.
+struct path : ringmsg_path {
+    path() noexcept : ringmsg_path{} {}
+    path(const ringmsg_path &native) noexcept : ringmsg_path(native) {}
+
+    /// To an address.
+    explicit path(const sockaddr_in &address) noexcept : path()
+    {
+        valid = RINGMSG_PATH_REMOTE;
+        family = AF_INET;
+        remote_port = ntohs(address.sin_port);
+        std::memcpy(remote, &address.sin_addr, sizeof address.sin_addr);
+    }
+    explicit path(const sockaddr_in6 &address) noexcept : path()
+    {
+        valid = RINGMSG_PATH_REMOTE;
+        family = AF_INET6;
+        remote_port = ntohs(address.sin6_port);
+        std::memcpy(remote, &address.sin6_addr, sizeof address.sin6_addr);
+        remote_scope = address.sin6_scope_id;
+    }
+
+    /// Of an answer: back to the source, from the address that was asked. address_not_available
+    /// where the metadata have no source.
+    static path reply(const ringmsg_metadata &received, on_error fail = {})
+    {
+        path back;
+        fail(ringmsg_path_reply(&back, &received));
+        return back;
+    }
+    /// The same for a record of a batch made with metadata; without, that is invalid_argument.
+    static path reply(const record &received, on_error fail = {})
+    {
+        path back;
+        fail(ringmsg_path_reply(&back, received.metadata()));
+        return back;
+    }
+
+    /// The address to send from, of the same family as the other.
+    path &set_local(const in_addr &address) noexcept
+    {
+        family = AF_INET;
+        return set_local(&address, sizeof address);
+    }
+    path &set_local(const in6_addr &address) noexcept
+    {
+        family = AF_INET6;
+        return set_local(&address, sizeof address);
+    }
+    path &set_interface(std::uint32_t index) noexcept { return set(RINGMSG_PATH_INTERFACE, interface_index, index); }
+    path &set_traffic_class(std::uint8_t value) noexcept
+    {
+        return set(RINGMSG_PATH_TRAFFIC_CLASS, traffic_class, value);
+    }
+    path &set_hop_limit(std::uint8_t value) noexcept { return set(RINGMSG_PATH_HOP_LIMIT, hop_limit, value); }
+    path &set_flow_label(std::uint32_t value) noexcept { return set(RINGMSG_PATH_FLOW_LABEL, flow_label, value); }
+
+    friend bool operator==(const path &a, const path &b) noexcept
+    {
+        return std::memcmp(static_cast<const ringmsg_path *>(&a), static_cast<const ringmsg_path *>(&b),
+                           sizeof(ringmsg_path)) == 0;
+    }
+
+private:
+    path &set_local(const void *address, std::size_t length) noexcept
+    {
+        valid |= RINGMSG_PATH_LOCAL;
+        std::memcpy(local, address, length);
+        return *this;
+    }
+    template <class Field> path &set(std::uint32_t bit, Field &field, Field value) noexcept
+    {
+        valid |= bit;
+        field = value;
+        return *this;
+    }
+};
+
+/// One message of a batch. It refers to payload and path; both must live until it is sent.
+struct message : ringmsg_message {
+    message() noexcept : ringmsg_message{} {}
+    /// To the connected peer, unless there is a path. (A pointer, so that it cannot be a
+    /// temporary.)
+    explicit message(std::span<const std::byte> bytes, const ringmsg_path *to = nullptr) noexcept : message()
+    {
+        payload = bytes.data();
+        path = to;
+        // What is too long for the field is too long for the library as well.
+        payload_length = static_cast<std::uint32_t>(std::min<std::size_t>(bytes.size(), UINT32_MAX));
+    }
+
+    /// Why the socket did not take it, if it did not.
+    std::error_code error() const noexcept { return {result < 0 ? -result : 0, error_category()}; }
+    /// The socket was full: it is to be given again, with RINGMSG_SEND_RESUME.
+    bool is_left() const noexcept { return result == -EAGAIN; }
+};
+
+static_assert(sizeof(path) == sizeof(ringmsg_path) && sizeof(message) == sizeof(ringmsg_message));
+
+/// How a sender is to be made; begins with the defaults.
+struct sender_config : ringmsg_sender_config {
+    sender_config() noexcept : ringmsg_sender_config{} { ringmsg_sender_config_init(this); }
+};
+
+/// Sends messages on a socket. It needs no ring; one thread at a time may use it, and any number of
+/// senders one socket.
+class sender {
+public:
+    explicit sender(int fd, const sender_config &config = {}, on_error fail = {})
+    {
+        fail(ringmsg_sender_new(fd, &config, &handle_));
+    }
+    sender(sender &&other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+    sender &operator=(sender &&other) noexcept
+    {
+        sender moved(std::move(other));
+        std::swap(handle_, moved.handle_);
+        return *this;
+    }
+    ~sender() { ringmsg_sender_free(handle_); }
+
+    /// Frees it now; device_or_resource_busy while another thread is in a call on it.
+    void free(on_error fail = {})
+    {
+        if (fail(ringmsg_sender_free(handle_)) == 0)
+            handle_ = nullptr;
+    }
+
+    /// Sends `messages`, and returns how many were settled in this call. Each has its result then.
+    /// A socket that is full is no error: is_left() of what it did not take, and 0 if it took none.
+    /// Signals do not end RINGMSG_SEND_WAIT: handlers run, and it goes on.
+    std::uint32_t send(std::span<message> messages, std::uint32_t flags = 0, on_error fail = {})
+    {
+        return send({static_cast<ringmsg_message *>(messages.data()), messages.size()}, flags, fail);
+    }
+    std::uint32_t send(std::span<ringmsg_message> messages, std::uint32_t flags = 0, on_error fail = {})
+    {
+        return repeat(flags, fail, messages, [&](std::uint32_t now) {
+            return ringmsg_send(handle_, messages.data(), count(messages), now);
+        });
+    }
+
+    /// The same with offsets from `base` for payloads, and indices of `paths`; UINT64_MAX for none.
+    std::uint32_t send_from(std::span<const std::byte> base, std::span<const ringmsg_path> paths,
+                            std::span<ringmsg_message> messages, std::uint32_t flags = 0, on_error fail = {})
+    {
+        return repeat(flags, fail, messages, [&](std::uint32_t now) {
+            return ringmsg_send_from(handle_, base.data(), base.size(), paths.data(), count(paths), messages.data(),
+                                     count(messages), now);
+        });
+    }
+
+    /// The same with an array for each field, all as long as `results`. No offsets: the payloads
+    /// lie back to back; no indices: message i takes path i; no paths: all go to the connected
+    /// peer.
+    std::uint32_t send_columns(std::span<const std::byte> base, std::span<const std::uint64_t> offsets,
+                               std::span<const std::uint32_t> lengths, std::span<const std::uint32_t> path_index,
+                               std::span<const ringmsg_path> paths, std::span<std::int32_t> results,
+                               std::uint32_t flags = 0, on_error fail = {})
+    {
+        const auto fits = [&](std::size_t size) { return size == results.size(); };
+        if (!fits(lengths.size()) || !(offsets.empty() || fits(offsets.size())) ||
+            !(path_index.empty() || fits(path_index.size())))
+            return static_cast<std::uint32_t>(std::max(fail(-EINVAL), 0));
+        return repeat(flags, fail, results, [&](std::uint32_t now) {
+            return ringmsg_send_columns(handle_, base.data(), base.size(), or_null(offsets), lengths.data(),
+                                        or_null(path_index), or_null(paths), count(paths), results.data(),
+                                        count(results), now);
+        });
+    }
+
+    /// What it has done so far. Any thread may ask.
+    struct ringmsg_sender_stats stats(on_error fail = {}) const
+    {
+        struct ringmsg_sender_stats stats {};
+        stats.size = sizeof stats;
+        fail(::ringmsg_sender_stats(handle_, &stats));
+        return stats;
+    }
+
+    /// For the C functions.
+    ringmsg_sender *native_handle() const noexcept { return handle_; }
+
+private:
+    template <class T> static std::uint32_t count(std::span<T> items) noexcept
+    {
+        return static_cast<std::uint32_t>(std::min<std::size_t>(items.size(), UINT32_MAX));
+    }
+    template <class T> static const T *or_null(std::span<const T> items) noexcept
+    {
+        return items.empty() ? nullptr : items.data();
+    }
+
+    static bool is_left(const ringmsg_message &message) noexcept { return message.result == -EAGAIN; }
+    static bool is_left(std::int32_t result) noexcept { return result == -EAGAIN; }
+
+    /// Calls until no signal comes between. (With RINGMSG_SEND_WAIT a call that is not interrupted
+    /// leaves nothing, so that afterwards all is settled that was not before.)
+    template <class T, class Call>
+    static std::uint32_t repeat(std::uint32_t flags, on_error fail, std::span<T> items, Call call)
+    {
+        constexpr std::uint32_t both = RINGMSG_SEND_WAIT | RINGMSG_SEND_RESUME;
+        auto all = static_cast<std::ptrdiff_t>(items.size());
+        if ((flags & both) == both)
+            all = std::count_if(items.begin(), items.end(), [](const T &item) { return is_left(item); });
+        int result = call(flags);
+        if (result == -EINTR) {
+            while (result == -EINTR)
+                result = call(flags | RINGMSG_SEND_RESUME);
+            result = result < 0 ? result : static_cast<int>(all);
+        }
+        return static_cast<std::uint32_t>(std::max(fail(result == -EAGAIN ? 0 : result), 0));
+    }
+
+    ringmsg_sender *handle_ = nullptr;
+};
 
 } // namespace ringmsg
 

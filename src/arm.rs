@@ -324,10 +324,14 @@ fn fill_slot(
 /// length before truncation, where messages have one; and MSG_CMSG_CLOEXEC where descriptors can
 /// arrive (packet sockets refuse that flag).
 fn msg_flags(target: Target, given: i32, kind: socket::Kind) -> Result<u32> {
-    if let Target::Caller { .. } = target {
-        return Ok(given as u32);
+    let caller_owns_message = matches!(target, Target::Caller { .. });
+    if !caller_owns_message {
+        check_msg_flags(given, matches!(target, Target::Multishot { .. }), kind)?;
     }
-    let given = check_msg_flags(given, matches!(target, Target::Multishot { .. }), kind)?;
+    let given = check_waits_for_all(given, kind)?;
+    if caller_owns_message {
+        return Ok(given);
+    }
     let length = if kind.has_messages() { libc::MSG_TRUNC as u32 } else { 0 };
     let close_on_exec = if kind.passes_descriptors() { libc::MSG_CMSG_CLOEXEC as u32 } else { 0 };
     Ok(given | length | close_on_exec)

@@ -8,6 +8,13 @@ use std::mem::size_of;
 
 use crate::record::*;
 
+mod row;
+
+pub use row::Row;
+
+/// linux/socket.h; libc has not got it.
+pub(crate) const SCM_PIDFD: i32 = 4;
+
 /// What messages are aligned to.
 const WORD: usize = size_of::<usize>();
 /// Bytes of a cmsghdr.
@@ -434,6 +441,22 @@ fn decode_known_name(name: &[u8], out: &mut Metadata) -> Option<()> {
     out.family = family;
     out.valid |= RINGMSG_META_SOURCE;
     Some(())
+}
+
+/// Reads what the kernel has just written for one message: source address and control messages.
+/// Returns the segment size of a GRO train, or 0; fills in `metadata`, which is empty, if that is
+/// wanted; zeroes the padding between control messages.
+#[inline(always)]
+pub fn read_message(name: &[u8], control: &mut [u8], metadata: Option<&mut Metadata>) -> u32 {
+    match metadata {
+        Some(metadata) => {
+            decode_name(name, metadata);
+            decode_and_clear(control, metadata);
+            metadata.segment_size
+        }
+        None if control.is_empty() => 0,
+        None => segment_size_and_clear(control),
+    }
 }
 
 #[cfg(test)]

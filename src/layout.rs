@@ -33,19 +33,15 @@ pub struct Layout {
     pub control_capacity: u32,
     /// Room for the payload.
     pub payload_capacity: u32,
-    /// From one buffer to the next: whole cache lines.
+    /// From one buffer to the next: whole cache lines in a pool.
     pub stride: u32,
     control_at: u32,
     payload_at: u32,
 }
 
 impl Layout {
-    /// The layout that `config` asks for; each capacity rounded up to 8 bytes.
+    /// The layout of a pool that `config` asks for; each capacity rounded up to 8 bytes.
     pub fn new(config: &PoolConfig) -> Result<Self> {
-        reserved_is_zero("ringmsg_pool_config", &config.reserved)?;
-        if config.flags != 0 {
-            return Err(Error::with(libc::EINVAL, format_args!("pool: unknown flags {:#x}", config.flags)));
-        }
         let buffers = config.buffers;
         if !buffers.is_power_of_two() || buffers > BUFFERS_MAX {
             return Err(Error::with(
@@ -53,16 +49,34 @@ impl Layout {
                 format_args!("pool: {buffers} buffers is not a power of two up to {BUFFERS_MAX}"),
             ));
         }
+        Self::with_stride("pool", config, 64)
+    }
+
+    /// The layout of a caller's slab: any number of buffers, one right behind the other.
+    pub fn packed(config: &PoolConfig) -> Result<Self> {
+        if config.buffers == 0 || config.buffers > i32::MAX as u32 {
+            return Err(Error::new(libc::EINVAL, "receive: layout.buffers is not from 1 to 2^31 - 1"));
+        }
+        Self::with_stride("receive: layout", config, 8)
+    }
+
+    /// Buffers that start on multiples of `alignment`.
+    fn with_stride(what: &str, config: &PoolConfig, alignment: u64) -> Result<Self> {
+        reserved_is_zero("ringmsg_pool_config", &config.reserved)?;
+        if config.flags != 0 {
+            return Err(Error::with(libc::EINVAL, format_args!("{what}: unknown flags {:#x}", config.flags)));
+        }
+        let buffers = config.buffers;
         let aligned = |capacity: u32| u64::from(capacity).next_multiple_of(8);
         let [name, control, payload] =
             [config.name_capacity, config.control_capacity, config.payload_capacity].map(aligned);
         let whole = u64::from(HEADER) + name + control + payload;
-        let stride = whole.next_multiple_of(64);
+        let stride = whole.next_multiple_of(alignment);
         if stride * u64::from(buffers) > u64::from(u32::MAX) {
             return Err(Error::with(
                 libc::EINVAL,
                 format_args!(
-                    "pool: {buffers} buffers of {whole} bytes are not below 4 GiB; fewer, or smaller, will fit"
+                    "{what}: {buffers} buffers of {whole} bytes are not below 4 GiB; fewer, or smaller, will fit"
                 ),
             ));
         }
@@ -116,12 +130,21 @@ impl Header {
         let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         Self { name: word(0), control: word(4), payload: word(8), flags: word(12) }
     }
+
+    /// The same bytes.
+    #[inline]
+    pub fn to_bytes(self) -> [u8; HEADER as usize] {
+        let mut bytes = [0; HEADER as usize];
+        let words = [self.name, self.control, self.payload, self.flags];
+        for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
 }
 
 /// Flags of the request that the kernel echoes in msg_flags.
 const ECHOED: u32 = libc::MSG_CMSG_CLOEXEC as u32;
-/// Flags that say that something is missing.
-const CUT: u32 = (libc::MSG_TRUNC | libc::MSG_CTRUNC) as u32;
 
 impl Layout {
     /// The record of a message that the kernel wrote into the buffer at `start`, reporting
@@ -129,21 +152,29 @@ impl Layout {
     /// were not written for this message, whatever `header` and `result` say.
     #[inline]
     pub fn record(&self, start: u32, header: Header, result: u32) -> Record {
+        let filled = self.clamp(header.name, header.control, header.payload, header.flags, result);
+        self.place(start, filled, header.flags)
+    }
+
+    /// The same for a message as most are: with a payload, of which nothing is missing, and without
+    /// flags. None: it is another one. The lengths of name and control messages are not looked at:
+    /// the caller knows that they fit.
+    #[inline(always)]
+    pub fn whole_record(&self, start: u32, header: Header, result: u32) -> Option<Record> {
+        let payload = result.wrapping_sub(self.payload_at);
+        // An empty payload wraps around, and is too long then.
+        if (payload ^ header.payload) | header.flags != 0 || payload.wrapping_sub(1) >= self.payload_capacity {
+            return None;
+        }
+        let Header { name, control, .. } = header;
+        let filled = Filled { name, control, payload, wire: payload, flags: RINGMSG_RECORD_BUFFER };
+        Some(self.place(start, filled, 0))
+    }
+
+    /// The record of parts of these lengths.
+    #[inline(always)]
+    fn place(&self, start: u32, filled: Filled, msg_flags: u32) -> Record {
         let (name_at, control_at, payload_at) = self.parts();
-        let whole = Filled {
-            name: header.name,
-            control: header.control,
-            payload: result.wrapping_sub(payload_at),
-            wire: header.payload,
-            flags: RINGMSG_RECORD_BUFFER,
-        };
-        // Nearly always nothing was cut, and everything fits.
-        let cut = (whole.payload ^ whole.wire) | (header.flags & CUT);
-        let filled = if cut == 0 && self.holds(&whole) {
-            whole
-        } else {
-            self.clamp(header.name, header.control, header.payload, header.flags, result)
-        };
         Record {
             result: filled.payload as i32,
             flags: filled.flags,
@@ -154,21 +185,13 @@ impl Layout {
             name_offset: start + name_at,
             name_length: filled.name,
             wire_length: filled.wire,
-            msg_flags: header.flags & !ECHOED,
+            msg_flags: msg_flags & !ECHOED,
             segments: 1,
             ..Record::default()
         }
     }
 
-    #[inline]
-    fn holds(&self, filled: &Filled) -> bool {
-        filled.name <= self.name_capacity
-            && filled.control <= self.control_capacity
-            && filled.payload <= self.payload_capacity
-    }
-
     /// What can be true of what the header (its four numbers) and `result` say.
-    #[cold]
     fn clamp(&self, name: u32, control: u32, payload: u32, msg_flags: u32, result: u32) -> Filled {
         let cut_payload = result.saturating_sub(self.payload_at).min(self.payload_capacity);
         let wire = payload.max(cut_payload);
@@ -340,6 +363,29 @@ mod tests {
         assert!(Split::of(&train(129, 129, 1)).is_none());
         assert!(Split::of(&train(100, 100, 100)).is_none());
         assert!(Split::of(&train(100, 100, 0)).is_none());
+    }
+
+    #[test]
+    fn a_slab_has_any_number_of_buffers_and_no_gap_between_them() {
+        let config = PoolConfig {
+            buffers: 3,
+            payload_capacity: 1201,
+            control_capacity: 30,
+            name_capacity: 28,
+            ..PoolConfig::default()
+        };
+        let slab = Layout::packed(&config).unwrap();
+        assert_eq!(slab.parts(), (16, 48, 80));
+        assert_eq!((slab.length(), slab.stride), (80 + 1208, 80 + 1208));
+        for wrong in [
+            PoolConfig { buffers: 0, ..config },
+            PoolConfig { buffers: 1 << 31, ..config },
+            PoolConfig { buffers: 1 << 30, ..config },
+            PoolConfig { payload_capacity: u32::MAX, ..config },
+            PoolConfig { flags: 1, ..config },
+        ] {
+            assert_eq!(Layout::packed(&wrong).unwrap_err().errno(), libc::EINVAL);
+        }
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub mod control;
 pub mod layout;
 pub mod linger;
 pub mod record;
+pub mod sender;
 pub mod stats;
 
 mod arm;
@@ -51,6 +52,7 @@ mod mode;
 mod pool;
 mod probe;
 mod reaper;
+mod receive;
 mod release;
 mod request;
 mod ring;

@@ -24,7 +24,8 @@ pub const RINGMSG_RECV_POLL_FIRST: u32 = 1u32 << 1;
 /// Report every end of a request as FINAL instead of arming it again.
 pub const RINGMSG_RECV_NO_REARM: u32 = 1u32 << 2;
 
-/// How long a request pauses after -ENOMEM.
+/// How long a request pauses after -ENOMEM, and between failures that may be ICMP's but are too
+/// many.
 pub(crate) const PAUSE: Duration = Duration::from_millis(1);
 /// End a request after this many failures without data within this interval.
 const FAILURES_MAX: u32 = 16;
@@ -224,7 +225,7 @@ impl Request {
             msg_flags: self.msg_flags,
             poll_first: self.has(RINGMSG_RECV_POLL_FIRST),
             pool: self.target.pool().filter(|_| self.is_multishot()),
-            waits_for_all: self.kind.is_connection() && self.msg_flags & libc::MSG_WAITALL as u32 != 0,
+            waits_for_all: self.msg_flags & libc::MSG_WAITALL as u32 != 0,
             ends_when_empty: self.kind.is_connection() || self.has(RINGMSG_RECV_NO_REARM),
         }
     }
@@ -254,7 +255,13 @@ impl Request {
         match errno {
             libc::ENOTSOCK | libc::EFAULT | libc::EINVAL | libc::EBADF => Verdict::End,
             _ if is_icmp(errno) => Verdict::Rearm,
-            _ if self.fails_too_often(now_ns) => Verdict::End,
+            _ if self.fails_too_often(now_ns) => {
+                if is_icmp_or_policy(errno) {
+                    Verdict::Pause
+                } else {
+                    Verdict::End
+                }
+            }
             libc::ENOMEM => Verdict::Pause,
             _ => Verdict::Rearm,
         }
@@ -266,12 +273,17 @@ impl Request {
             self.failing_since_ns = now_ns;
         }
         self.failures += 1;
-        self.failures >= FAILURES_MAX
+        let is_too_often = self.failures >= FAILURES_MAX;
+        if is_too_often {
+            // After a pause the next one counts as well.
+            self.failing_since_ns = now_ns;
+        }
+        is_too_often
     }
 }
 
-/// What an ICMP error becomes (net/ipv4/icmp.c, net/ipv6/icmp.c). A peer can send any number of
-/// them, so they never end a request.
+/// What an ICMP error becomes (net/ipv4/icmp.c, net/ipv6/icmp.c), and nothing else. A peer can send
+/// any number of them, so they never end a request.
 fn is_icmp(errno: i32) -> bool {
     matches!(
         errno,
@@ -283,9 +295,14 @@ fn is_icmp(errno: i32) -> bool {
             | libc::ENOPROTOOPT
             | libc::EMSGSIZE
             | libc::EPROTO
-            | libc::EACCES
-            | libc::EOPNOTSUPP
     )
+}
+
+/// What an ICMP error becomes, too, but also the answer of a security module, a filter of system
+/// calls or a protocol, which comes again at once: a request that is armed at once would never
+/// rest.
+fn is_icmp_or_policy(errno: i32) -> bool {
+    matches!(errno, libc::EACCES | libc::EOPNOTSUPP)
 }
 
 /// Refuses flags that a call does not take.
@@ -304,7 +321,23 @@ pub(crate) fn check_flags(what: &str, given: u32, allowed: u32) -> Result<()> {
 pub(crate) const MULTISHOT_MSG_FLAGS: u32 =
     (libc::MSG_ERRQUEUE | libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC) as u32;
 
-pub(crate) fn check_msg_flags(given: i32, multishot: bool, kind: Kind) -> Result<u32> {
+/// Refuses or takes off MSG_WAITALL where the engines would not do what recvmsg(2) does: they
+/// receive again and append, so after MSG_PEEK they would append the bytes they have already, and
+/// on a socket with messages the next message.
+pub(crate) fn check_waits_for_all(given: i32, kind: Kind) -> Result<u32> {
+    let peeks = given & libc::MSG_PEEK != 0;
+    match (given & libc::MSG_WAITALL != 0, kind.has_messages()) {
+        (true, false) if peeks => Err(Error::new(
+            libc::EINVAL,
+            "recvmsg: MSG_WAITALL with MSG_PEEK would repeat the first bytes; peek without MSG_WAITALL",
+        )),
+        (true, true) => Ok((given & !libc::MSG_WAITALL) as u32),
+        _ => Ok(given as u32),
+    }
+}
+
+/// Refuses the flags of a pool form that do not work with one.
+pub(crate) fn check_msg_flags(given: i32, multishot: bool, kind: Kind) -> Result<()> {
     let given = given as u32;
     if multishot && given & !MULTISHOT_MSG_FLAGS != 0 {
         return Err(Error::with(
@@ -322,7 +355,7 @@ pub(crate) fn check_msg_flags(given: i32, multishot: bool, kind: Kind) -> Result
             "recvmsg: MSG_TRUNC on a stream throws the bytes away instead of delivering them",
         ));
     }
-    Ok(given)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -348,6 +381,22 @@ mod tests {
             assert_eq!(request.failed(libc::EIO, now_ns), Verdict::Rearm);
         }
         assert_eq!(request.failed(libc::EIO, 15), Verdict::End);
+    }
+
+    #[test]
+    fn sixteen_that_may_be_icmp_errors_pause_until_data_or_quiet() {
+        for errno in [libc::EACCES, libc::EOPNOTSUPP] {
+            let mut request = request(libc::SOCK_DGRAM);
+            for now_ns in 0..15 {
+                assert_eq!(request.failed(errno, now_ns), Verdict::Rearm);
+            }
+            let pause_ns = PAUSE.as_nanos() as u64;
+            for pauses in 0..100 {
+                assert_eq!(request.failed(errno, 15 + pauses * pause_ns), Verdict::Pause);
+            }
+            request.succeeded();
+            assert_eq!(request.failed(errno, 100 * pause_ns), Verdict::Rearm);
+        }
     }
 
     #[test]

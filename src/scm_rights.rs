@@ -4,13 +4,10 @@
 //! them into this table while it makes the record, and leaves -1 in their place: whatever a caller
 //! does to the control slice, nothing leaks and nothing foreign is closed.
 
-use crate::control;
+use crate::control::{self, SCM_PIDFD};
 use crate::error::Result;
 use crate::ids::BufferId;
 use crate::sys::memory::try_zeroed;
-
-/// linux/socket.h; libc has not got it.
-const SCM_PIDFD: i32 = 4;
 
 /// A row for each buffer of a pool: how many descriptors it holds, and room for as many as a
 /// control slice can carry. The table is allocated zeroed and is not written before a descriptor

@@ -29,6 +29,11 @@ pub(crate) fn bad_descriptor(fd: RawFd, error: &std::io::Error) -> Error {
     Error::with(errno, format_args!("socket: descriptor {fd}: {}", describe(errno)))
 }
 
+/// The type of a socket: SOCK_DGRAM, SOCK_STREAM, ...
+pub(crate) fn type_of(fd: RawFd) -> Result<i32> {
+    sockopt::get::<i32>(fd, libc::SOL_SOCKET, libc::SO_TYPE).map_err(|error| bad_descriptor(fd, &error))
+}
+
 /// What a socket is. Read once, when it is armed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {

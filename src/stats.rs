@@ -56,6 +56,14 @@ pub struct Stats {
 const _: () = assert!(size_of::<Stats>() == 8 + 17 * 8);
 
 impl Stats {
+    /// Counts records that brought data.
+    #[inline]
+    pub(crate) fn add_data(&mut self, records: u64, datagrams: u64, payload_bytes: u64) {
+        self.records += records;
+        self.datagrams += datagrams;
+        self.payload_bytes += payload_bytes;
+    }
+
     /// Adds the counters that belong to requests.
     pub(crate) fn add_request(&mut self, other: &Stats) {
         self.records += other.records;

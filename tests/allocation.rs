@@ -12,12 +12,13 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::ptr::{NonNull, null_mut};
 
-use ringmsg::capi::{pool::*, reap::*, ring::*, socket::*, submit::*, support::*};
+use ringmsg::capi::{pool::*, reap::*, ring::*, send::*, socket::*, submit::*, support::*};
 use ringmsg::config::{
     PoolConfig, RINGMSG_ENGINE_IO_URING, RINGMSG_ENGINE_RECVMMSG, RINGMSG_SETUP_COOP_TASKRUN,
     RINGMSG_SETUP_DEFER_TASKRUN, RingConfig, Wait,
 };
 use ringmsg::record::{Metadata, RINGMSG_META_SEGMENT_SIZE, Record};
+use ringmsg::sender::{Message, Path, RINGMSG_PATH_REMOTE, RINGMSG_SEND_RESUME};
 use ringmsg::stats::Stats;
 
 /// RINGMSG_RECV_SPLIT
@@ -308,7 +309,8 @@ fn socket_errors_allocate_nothing() {
 }
 
 /// Runs `call` with no memory, then with one allocation, and so on, until it succeeds. Each time
-/// before it must return -ENOMEM, and have done nothing: the next attempt finds things as they were.
+/// before it must return -ENOMEM, and have done nothing: the next attempt finds things as they
+/// were.
 #[track_caller]
 fn succeeds_once_there_is_memory(what: &str, mut call: impl FnMut() -> c_int) {
     for allocations in 0..200 {
@@ -392,5 +394,129 @@ fn without_memory_every_call_is_enomem() {
             LEFT.set(u64::MAX);
             assert_eq!(freed, 0);
         }
+    }
+}
+
+/// Data, trains, nothing to receive, and errors: ringmsg_receive has no set-up that could allocate.
+#[test]
+fn receiving_without_a_ring() {
+    let (socket, peer) = udp_pair();
+    let theirs = peer.local_addr().unwrap();
+    ok(ringmsg_socket_enable(socket.as_raw_fd(), RINGMSG_META_SEGMENT_SIZE));
+    let layout =
+        PoolConfig { buffers: 8, payload_capacity: 2048, control_capacity: 64, ..PoolConfig::default() };
+    let mut slab = vec![0u8; 8 * (16 + 128 + 64 + 2048)];
+    let (mut records, mut metadata) = ([Record::default(); 8], [Metadata::default(); 8]);
+    let mut receive = || {
+        let (slab, size) = (slab.as_mut_ptr().cast(), slab.len());
+        // SAFETY: slab and arrays are as long as is said.
+        unsafe {
+            let (records, metadata) = (records.as_mut_ptr(), metadata.as_mut_ptr());
+            ringmsg_receive(socket.as_raw_fd(), slab, size, &layout, records, metadata, 8, SPLIT)
+        }
+    };
+    let allocations = allocations_of(|| {
+        for _ in 0..50 {
+            for _ in 0..10 {
+                peer.send(b"a datagram").unwrap();
+            }
+            assert_eq!((receive(), receive(), receive()), (8, 2, -libc::EAGAIN));
+        }
+    });
+    assert_eq!(allocations, 0);
+    socket.connect(theirs).unwrap();
+    peer.connect(theirs).unwrap(); // hears nobody but itself
+    let allocations = allocations_of(|| {
+        for _ in 0..50 {
+            socket.send(b"to nobody").unwrap();
+            assert_eq!(receive(), -libc::ECONNREFUSED);
+        }
+    });
+    assert_eq!(allocations, 0);
+}
+
+/// Where a socket is bound, as a path.
+fn path_to(socket: &UdpSocket) -> Path {
+    let std::net::SocketAddr::V4(address) = socket.local_addr().unwrap() else { panic!("an IPv4 socket") };
+    let mut path = Path { valid: RINGMSG_PATH_REMOTE, family: libc::AF_INET as u16, ..Path::default() };
+    path.remote[..4].copy_from_slice(&address.ip().octets());
+    path.remote_port = address.port();
+    path
+}
+
+/// A thread's first call allocates its scratch space; nothing after that allocates, whatever the
+/// calls meet: grouped, every peer once, errors, trains in pieces, a full socket, columns, a sender
+/// of its own for another socket.
+#[test]
+fn sending() {
+    let peers: [UdpSocket; 8] = std::array::from_fn(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (full, _reader) = UnixDatagram::pair().unwrap();
+    let paths: [Path; 8] = std::array::from_fn(|i| path_to(&peers[i]));
+    let payload = [7u8; 70_000];
+    let message = |i: usize, length: u32| Message {
+        payload: payload.as_ptr().cast(),
+        path: &paths[i % 8],
+        payload_length: length,
+        segment_size: 0,
+        flags: 0,
+        result: 0,
+        transmit_time_ns: 0,
+        user_data: 0,
+        timestamp_id: 0,
+        traffic_class: 0,
+        reserved8: [0; 3],
+        reserved: 0,
+    };
+    let mut messages: [Message; 64] = std::array::from_fn(|i| message(i, 100));
+    let (lengths, index, mut results) = ([100u32; 64], [3u32; 64], [0i32; 64]);
+    // SAFETY: pointers to what the functions expect; the handles are used until they are freed.
+    unsafe {
+        let (mut sender, mut other) = (null_mut(), null_mut());
+        ok(ringmsg_sender_new(socket.as_raw_fd(), std::ptr::null(), &mut sender));
+        ok(ringmsg_sender_new(full.as_raw_fd(), std::ptr::null(), &mut other));
+        let (sender, other) = (NonNull::new(sender), NonNull::new(other));
+        let first = allocations_of(|| assert_eq!(ringmsg_send(sender, messages.as_mut_ptr(), 1, 0), 1));
+        assert!(first > 0, "the scratch space");
+        let later = allocations_of(|| {
+            for round in 0..20u32 {
+                assert_eq!(ringmsg_send(sender, messages.as_mut_ptr(), 64, 0), 64);
+                messages[5] = message(5, 70_000); // too long
+                messages[6].path = std::ptr::null(); // nowhere
+                messages[7] = Message { segment_size: 100, ..message(7, 60_000) }; // longer than any train
+                messages[8].payload = 16 as _; // not there
+                messages[9].reserved = 1;
+                assert_eq!(ringmsg_send(sender, messages.as_mut_ptr(), 64, 0), 64);
+                messages = std::array::from_fn(|i| message(i, 100 + round));
+                let columns = ringmsg_send_columns(
+                    sender,
+                    payload.as_ptr().cast(),
+                    payload.len(),
+                    std::ptr::null(),
+                    lengths.as_ptr(),
+                    index.as_ptr(),
+                    paths.as_ptr(),
+                    8,
+                    results.as_mut_ptr(),
+                    64,
+                    0,
+                );
+                assert_eq!(columns, 64);
+                messages.iter_mut().for_each(|message| message.path = std::ptr::null());
+                let mut sent = ringmsg_send(other, messages.as_mut_ptr(), 64, 0);
+                while sent > 0 {
+                    sent = ringmsg_send(other, messages.as_mut_ptr(), 64, 0);
+                }
+                assert_eq!(sent, -libc::EAGAIN);
+                assert_eq!(
+                    ringmsg_send(other, messages.as_mut_ptr(), 64, RINGMSG_SEND_RESUME),
+                    -libc::EAGAIN
+                );
+                messages = std::array::from_fn(|i| message(i, 100));
+            }
+        });
+        assert_eq!(later, 0);
+        ok(ringmsg_sender_free(sender));
+        ok(ringmsg_sender_free(other));
     }
 }

@@ -63,6 +63,7 @@ c_programs! {
     memlock
     metadata
     msg_waitall
+    receive
     recvmmsg_faults
     recvmsg
     recvmsg_once
@@ -73,6 +74,17 @@ c_programs! {
     ring_fd_steady_state
     sandbox
     scm_rights
+    send_basic
+    send_control
+    send_errors
+    send_full
+    send_grouping
+    send_misuse
+    send_refused
+    send_reply
+    send_times
+    send_trains
+    shared_socket
     signals
     socket_options
     starvation

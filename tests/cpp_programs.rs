@@ -23,8 +23,8 @@ fn compiler_named(program: &str, standard: &'static str) -> Option<Command> {
     Some(command)
 }
 
-fn sources() -> [PathBuf; 2] {
-    ["wrapper.cpp", "collect.cpp"].map(|name| root().join("tests/cpp").join(name))
+fn sources() -> [PathBuf; 3] {
+    ["wrapper.cpp", "collect.cpp", "sending.cpp"].map(|name| root().join("tests/cpp").join(name))
 }
 
 fn run(program: &Path) {
@@ -42,7 +42,7 @@ fn run(program: &Path) {
     println!("{stdout}");
 }
 
-/// Builds the two translation units and runs the program.
+/// Builds the translation units and runs the program.
 fn build_and_run(cxx: &str, standard: &'static str, name: &str, more: &[&str]) {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(mut command) = compiler_named(cxx, standard) else { return };

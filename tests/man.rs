@@ -19,6 +19,7 @@ const PAGES: &[(&str, &str, &[&str])] = &[
     ("ringmsg_recvmsg", "ringmsg_recvmsg", &["RECV"]),
     ("ringmsg_reap", "ringmsg_reap", &["RECORD", "LINGER", "POOL"]),
     ("ringmsg_control", "ringmsg_control_next", &[]),
+    ("ringmsg_send", "ringmsg_path_reply", &["PATH", "MESSAGE", "SENDER", "SEND"]),
 ];
 
 /// A comment of the header, and the code that follows it.

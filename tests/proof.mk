@@ -8,16 +8,18 @@
 # make cost               measures what a datagram and a train cost a loaded processor
 # make arming             measures how a mode affects the thread that armed a request
 # make scaling            recomputes the tables of docs/scaling.md from the figures in it
-# make fuzz SECONDS=30    replays fuzz/corpus, then runs the three fuzzers
+# make fuzz SECONDS=30    replays fuzz/corpus, then runs the four fuzzers
 # make fuzz-replay        replays fuzz/corpus
 # make check-memory       runs the C tests under valgrind, AddressSanitizer and
 #                         UndefinedBehaviorSanitizer
 # make abi                rewrites tests/abi/baseline.abi after a deliberate change
 # make check-abi          compares the C interface with tests/abi/baseline.abi
 # make check-deny         checks licences, versions and sources of dependencies against deny.toml
-# make check-instructions compares instructions per record with the committed figures (5 %), and
-#                         per call beside 10 and beside 8,000 sockets
-# make instructions       counts instructions and rewrites benches/instructions/figures.txt
+# make check-instructions compares instructions per record, and per message sent, with the
+#                         committed figures (5 %) and limits, and per call beside 10 and beside
+#                         8,000 sockets
+# make instructions       counts instructions and rewrites figures.txt and sending.txt in
+#                         benches/instructions
 # make test-kernels [SERIES="6.1 6.12"] [ONLY=basic,gro]
 #                         runs the C tests on Debian's kernels under qemu, and rewrites the table in
 #                         docs/compatibility.md; takes minutes per kernel with KVM, ten without
@@ -82,7 +84,7 @@ netns: build | $(PROOF_DIR)
 
 # Lets a stable compiler accept the nightly flags of cargo-fuzz and of the sanitizers.
 UNSTABLE = RUSTC_BOOTSTRAP=1
-FUZZERS = record control calls
+FUZZERS = record control calls send
 
 # If cargo-fuzz is not installed, it is built into target/tools.
 CARGO_FUZZ := $(or $(shell command -v cargo-fuzz),target/tools/bin/cargo-fuzz)
@@ -187,14 +189,17 @@ test-deny: tools
 
 # Part of `make test` if valgrind and liburing are installed. Takes about 10 s.
 INSTRUCTIONS := benches/instructions/count.sh $(PROFILE_DIR) $(PROOF_DIR)/instructions
+SENDING_INSTRUCTIONS := benches/instructions/sending.sh $(PROFILE_DIR) $(PROOF_DIR)/instructions
 .PHONY: instructions check-instructions
 test: check-instructions
 check-instructions: build
 	@CC="$(CC)" $(INSTRUCTIONS) check
+	@CC="$(CC)" $(SENDING_INSTRUCTIONS) check
 	@CC="$(CC)" benches/instructions/growth.sh $(PROFILE_DIR) $(PROOF_DIR)/instructions
 
 instructions: build
 	@CC="$(CC)" $(INSTRUCTIONS) update
+	@CC="$(CC)" $(SENDING_INSTRUCTIONS) update
 
 # Not part of `make test`: downloads kernels, and takes an hour for all of them without KVM.
 .PHONY: test-kernels test-sysctl

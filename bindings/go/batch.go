@@ -16,15 +16,8 @@ type Batch struct {
 	metadata []Metadata
 	count    int
 	bytes    []byte // what the records' offsets count from
-	owner    holder // gets the buffers back; nil: there are none to give back
+	loop     *loop  // gets the buffers back; nil: there are none to give back
 	held     atomic.Bool
-}
-
-// holder is what a batch holds buffers of.
-type holder interface {
-	retain()
-	release(records []Record) error
-	letGo()
 }
 
 func newBatch(capacity int) *Batch {
@@ -50,32 +43,31 @@ func (b *Batch) All() iter.Seq2[int, Datagram] {
 	}
 }
 
-// Hold detaches the batch from the iteration that yielded it, and returns it as one that stays
-// valid until its Release, which any goroutine may call. Until then its buffers are out of
-// circulation: when all are, nothing is received.
+// Hold detaches the batch from the loop that yielded it, and returns it as one that stays valid
+// until its Release, which any goroutine may call: also when the loop has ended, the Conn is
+// closed, and neither of them is referred to any more. Until then its buffers are out of
+// circulation: when all are, nothing is received ([ConnStats].Starved says so).
 func (b *Batch) Hold() *Batch {
-	held := &Batch{records: b.records, metadata: b.metadata, count: b.count, bytes: b.bytes, owner: b.owner}
+	held := &Batch{records: b.records, metadata: b.metadata, count: b.count, bytes: b.bytes, loop: b.loop}
 	held.held.Store(true)
-	if held.owner != nil {
-		held.owner.retain()
+	if held.loop != nil {
+		held.loop.hold(held)
 	}
 	fresh := newBatch(len(b.records))
 	b.records, b.metadata, b.count = fresh.records, fresh.metadata, 0
 	return held
 }
 
-// Release gives the buffers of a held batch back. The slices it handed out are void. Further
-// calls, and calls on a batch that was not held, do nothing.
+// Release gives the buffers of a held batch back. The slices it handed out are void. Further calls,
+// and calls on a batch that was not held, do nothing.
 func (b *Batch) Release() {
 	if !b.held.Swap(false) {
 		return
 	}
-	records := b.records[:b.count]
-	b.count = 0
-	if b.owner != nil {
-		_ = b.owner.release(records)
-		b.owner.letGo()
+	if b.loop != nil {
+		b.loop.release(b)
 	}
+	b.count = 0
 }
 
 // Datagram is one datagram of a [Batch], valid as long as that.
@@ -116,7 +108,7 @@ func (d Datagram) Record() *Record { return d.record }
 // WireLength returns the payload's length before truncation.
 func (d Datagram) WireLength() int { return int(d.record.WireLength) }
 
-// Truncated tells whether the payload was cut.
+// Truncated reports whether the payload was cut.
 func (d Datagram) Truncated() bool { return d.record.Flags&RecordTruncated != 0 }
 
 // Err returns the error that came in a datagram's place, such as ECONNREFUSED on a connected
@@ -133,21 +125,21 @@ func part(bytes []byte, offset, length uint32) []byte {
 	return bytes[offset:end:end]
 }
 
-// copied appends a copy of the other batch's datagrams, from this one on, which needs no buffers.
-func (b *Batch) copied(other *Batch, from int) {
-	for i := from; i < other.count; i++ {
-		record, d := other.records[i], other.At(i)
-		keep := func(bytes []byte) uint32 {
-			b.bytes = append(b.bytes, make([]byte, (8-len(b.bytes)%8)%8)...)
-			b.bytes = append(b.bytes, bytes...)
-			return uint32(len(b.bytes) - len(bytes))
-		}
-		payload, control := d.Payload(), d.Control()
-		record.PayloadOffset, record.ControlOffset = keep(payload), keep(control)
-		record.NameLength = 0 // the metadata has it
-		record.Flags &^= RecordBuffer | RecordFinal
-		b.records = append(b.records[:b.count], record)
-		b.metadata = append(b.metadata[:b.count], other.metadata[i])
-		b.count++
+// add appends a datagram that needs no buffer: its payload and control messages are copied.
+func (b *Batch) add(record Record, metadata Metadata, payload, control []byte) {
+	keep := func(bytes []byte) uint32 {
+		b.bytes = append(b.bytes, make([]byte, (8-len(b.bytes)%8)%8)...)
+		b.bytes = append(b.bytes, bytes...)
+		return uint32(len(b.bytes) - len(bytes))
 	}
+	record.PayloadOffset, record.PayloadLength = keep(payload), uint32(len(payload))
+	record.ControlOffset, record.ControlLength = keep(control), uint32(len(control))
+	b.records = append(b.records[:b.count], record)
+	b.metadata = append(b.metadata[:b.count], metadata)
+	b.count++
+}
+
+// heldCounts are what [Conn.Stats] says of a Conn's held batches, also of loops that are over.
+type heldCounts struct {
+	batches, datagrams atomic.Int64
 }

@@ -6,10 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -244,98 +244,11 @@ func TestErrorsAreItems(t *testing.T) {
 	}
 }
 
-func TestBatchesDoNotAllocate(t *testing.T) {
-	needRing(t)
-	conn, peer := listen(t)
-	var sum int
-	payload := make([]byte, 100)
-	next, stopIteration := iterPull(conn)
-	defer stopIteration()
-	const datagrams = 32
-	allocs := testing.AllocsPerRun(100, func() {
-		for range datagrams {
-			if _, err := peer.Write(payload); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for got := 0; got < datagrams; {
-			batch := next()
-			for i := range batch.Len() {
-				d := batch.At(i)
-				sum += len(d.Payload()) + int(d.Source().Port())
-				got++
-			}
-		}
-	})
-	// iter.Pull itself allocates nothing per step; one in a while is the runtime's.
-	if allocs > 0.5 {
-		t.Fatalf("%.2f allocations per %d datagrams", allocs, datagrams)
-	}
-	equal(t, "payload seen", sum > 0, true)
-}
-
-func TestReadFromUDPAddrPortDoesNotAllocate(t *testing.T) {
-	needRing(t)
-	conn, peer := listen(t)
-	b := make([]byte, 100)
-	allocs := testing.AllocsPerRun(200, func() {
-		if _, err := peer.Write(b[:50]); err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := conn.ReadFromUDPAddrPort(b); err != nil {
-			t.Fatal(err)
-		}
-	})
-	if allocs > 0.5 {
-		t.Fatalf("%.2f allocations per datagram", allocs)
-	}
-}
-
-// A million datagrams through Batches: the heap stays as it was.
-func TestAMillionDatagramsDoNotGrowTheHeap(t *testing.T) {
-	needRing(t)
-	if testing.Short() {
-		t.Skip("-short")
-	}
-	conn, peer := listen(t)
-	_ = conn.SetReadBuffer(4 << 20)
-	total := 1_000_000
-	if raceEnabled {
-		total = 100_000
-	}
-	heap := func() uint64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
-	train := make([]byte, 60*100)
-	seen := 0
-	var before uint64
-	for seen < total {
-		next, stop := iterPull(conn)
-		for round := 0; seen < total && round < total/600; round++ {
-			sendTrain(t, peer, train, 100)
-			for got := 0; got < 60; {
-				got += next().Len()
-			}
-			seen += 60
-		}
-		stop()
-		if before == 0 {
-			before = heap()
-		}
-	}
-	if after := heap(); after > before+1<<20 {
-		t.Fatalf("the heap grew from %d to %d bytes over %d datagrams", before, after, seen)
-	}
-}
-
-// The same with a goroutine that owns the ring, also where the loop is pulled.
-func TestAnOwnerGoroutineServesBatches(t *testing.T) {
+// The same without a lock on the thread, also where the loop is pulled.
+func TestBatchesOfAnUnlockedGoroutine(t *testing.T) {
 	needRing(t)
 	for _, pull := range []bool{false, true} {
-		conn, peer := listen(t, WithOwnerGoroutine())
+		conn, peer := listen(t, WithUnlockedGoroutine())
 		b := make([]byte, 10)
 		for i := range 20 {
 			write(t, peer, fmt.Sprint(i))
@@ -370,4 +283,62 @@ func TestAnOwnerGoroutineServesBatches(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A body may advance an iterator that was pulled before the loop, if its goroutine is not locked to
+// its thread. (If it is, the runtime stops the program, which no test survives.)
+func TestABodyMayAdvanceAnotherIterator(t *testing.T) {
+	needRing(t)
+	conn, peer := listen(t, WithUnlockedGoroutine())
+	count, stop := iter.Pull(func(yield func(int) bool) {
+		for i := 0; yield(i); i++ {
+		}
+	})
+	defer stop()
+	write(t, peer, "x")
+	for range conn.Batches(context.Background()) {
+		i, _ := count()
+		if i == 5 {
+			break
+		}
+		write(t, peer, "x")
+	}
+}
+
+// What a loop's metadata needs stays on after it, unseen by readers of control messages until the
+// program asks for it itself, and another loop has it at once.
+func TestMetadataStaysUnseenAfterALoop(t *testing.T) {
+	needRing(t)
+	conn, peer := listen(t, WithMetadata(MetaHopLimit))
+	hopLimit := func() {
+		t.Helper()
+		write(t, peer, "x")
+		for batch, err := range conn.Batches(context.Background()) {
+			ok(t, err)
+			equal(t, "hop limit", batch.At(0).Metadata().HopLimit, 64)
+			break
+		}
+	}
+	control := func() int {
+		t.Helper()
+		write(t, peer, "x")
+		_, oobn, _, _, err := conn.ReadMsgUDP(make([]byte, 10), make([]byte, 100))
+		ok(t, err)
+		return oobn
+	}
+	hopLimit()
+	equal(t, "control messages", control(), 0)
+	raw, err := conn.SyscallConn()
+	ok(t, err)
+	ok(t, raw.Control(func(fd uintptr) {
+		on, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVTTL)
+		ok(t, err)
+		equal(t, "IP_RECVTTL, as the program set it", on, 0)
+	}))
+	hopLimit()
+	ok(t, raw.Control(
+		func(fd uintptr) { ok(t, unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVTTL, 1)) },
+	))
+	equal(t, "control messages that the program asked for", control(), unix.CmsgSpace(4))
+	hopLimit()
 }

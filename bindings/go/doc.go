@@ -1,13 +1,20 @@
-// Package ringmsg receives datagrams with io_uring, many at a time.
+// Package ringmsg reads and answers datagrams in batches.
 //
-// A [Conn] is a [net.UDPConn] whose reads go through a ring. It has the same methods with the same
-// behaviour, so that programs change one line:
+// A [Conn] has the methods of [net.UDPConn] with the same behaviour, so that programs change one
+// line:
 //
 //	conn, err := ringmsg.Listen("udp", ":4433")
 //
-// The fast way to read is [Conn.Batches]: one call into the library brings a batch of datagrams,
-// and none of them costs an allocation or a copy. Trains that the kernel joined (GRO) are split in
-// place.
+// It costs what a net.UDPConn costs: its reads sleep on the runtime's poller, without a thread, a
+// second descriptor or locked memory. What it does better is trains: the kernel joins datagrams of
+// one sender (UDP_GRO), and a Conn takes a whole train by one system call and hands out its
+// datagrams one by one. [Conn.ReadBatch] and [Conn.WriteBatch] are the methods of x/net's packet
+// conns; quic-go looks for the first. With [WithReplyFromDestination] answers leave from the
+// address that was asked.
+//
+// The fast way to read is [Conn.Batches]. For as long as the loop runs it has a ring (io_uring, or
+// the library's recvmmsg engine where io_uring is forbidden): one call into the library brings a
+// batch of datagrams, and none of them costs an allocation or a copy.
 //
 //	for batch, err := range conn.Batches(ctx) {
 //		if err != nil {
@@ -18,14 +25,15 @@
 //		}
 //	}
 //
-// [Conn.ReadBatch] is the method that quic-go looks for: give a Conn to quic.Transport, and it
-// runs on the ring as it is. [WithMetadata] asks for more about each datagram: congestion marks,
-// the address it was sent to, hop limits, timestamps.
+// [WithMetadata] asks for more about each datagram of a batch: congestion marks, the address it was
+// sent to, hop limits, timestamps.
 //
-// [Ring] and [Pool] are the library's C interface in Go's clothes.
+// A Conn works where programs use the methods of a net.UDPConn, net.PacketConn or syscall.Conn. It
+// does not where they assert the type *net.UDPConn: see the README for some that do.
 //
-// The package needs cgo, Linux 6.0 or later, and the ringmsg library, which pkg-config finds. With
-// the build tag ringmsg_static the library is linked into the program. Without cgo, off Linux, and
-// where io_uring is forbidden, a Conn reads as package net does ([Conn.Ring] says why), and the
-// rest returns [errors.ErrUnsupported].
+// Package uring, one folder down, is the ringmsg library's own interface: rings, pools, records.
+//
+// Conns need Linux. Batches need cgo too, and the ringmsg library, which pkg-config finds; with the
+// build tag ringmsg_static it is linked into the program. Without cgo Batches end with
+// [errors.ErrUnsupported]. Off Linux a Conn is a plain *net.UDPConn.
 package ringmsg

@@ -3,28 +3,41 @@ package ringmsg
 import (
 	"errors"
 	"net"
-	"syscall"
 )
 
-// Error is a failure of the library: what was attempted, the errno, and the library's sentence
-// about it. errors.Is finds the errno.
-type Error struct {
-	Op     string
-	Errno  syscall.Errno
-	Reason string // may be empty
-}
+// ErrAnotherReader is what a read gets while a loop over [Conn.Batches] has the Conn, and what such
+// a loop gets while others read.
+var ErrAnotherReader = errors.New(
+	"ringmsg: the Conn has another reader: either one loop over Batches, or other reads",
+)
 
-func (e *Error) Error() string {
-	if e.Reason == "" {
-		return "ringmsg: " + e.Op + ": " + e.Errno.Error()
+// readError words an error as package net does those of this socket's reads.
+func (c *Conn) readError(err error) error {
+	var made *net.OpError
+	if errors.As(err, &made) { // from RawConn: everything but the name of the operation is right
+		worded := *made
+		worded.Op = "read"
+		return &worded
 	}
-	return "ringmsg: " + e.Reason
+	return &net.OpError{
+		Op: "read", Net: c.network(), Source: c.udp.LocalAddr(), Addr: c.udp.RemoteAddr(), Err: err,
+	}
 }
 
-// Unwrap returns the errno.
-func (e *Error) Unwrap() error { return e.Errno }
-
-var (
-	errClosed  = net.ErrClosed
-	errReaders = errors.New("ringmsg: another kind of reader has this Conn")
-)
+// network returns the network under which the socket was made, "udp4" for example. Package net
+// shows it in its errors only, so this asks for a write that fails before any system call: an
+// unconnected socket needs an address, and a connected one takes none. (Package net does not know
+// that a socket of net.FileConn is connected. There the kernel refuses port 0.)
+func (c *Conn) network() string {
+	var err error
+	if c.udp.RemoteAddr() == nil {
+		_, _, err = c.udp.WriteMsgUDP(nil, nil, nil)
+	} else {
+		_, _, err = c.udp.WriteMsgUDP(nil, nil, &net.UDPAddr{IP: net.IPv6loopback})
+	}
+	var refused *net.OpError
+	if errors.As(err, &refused) {
+		return refused.Net
+	}
+	return c.udp.LocalAddr().Network()
+}

@@ -14,6 +14,7 @@ pub mod control;
 pub mod pool;
 pub mod reap;
 pub mod ring;
+pub mod send;
 pub mod socket;
 pub mod submit;
 pub mod support;

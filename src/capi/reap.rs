@@ -1,17 +1,21 @@
 //! Records: reaping and releasing them.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-use crate::config::{Wait, reserved_is_zero};
+use crate::config::{PoolConfig, Wait, reserved_is_zero};
+use crate::control;
 use crate::error::{Error, Result};
+use crate::layout::Layout;
 use crate::linger::check_linger;
 use crate::reaper::Output;
+use crate::receive::Receive;
 use crate::record::{Metadata, Record};
+use crate::request::RINGMSG_RECV_SPLIT;
 use crate::ring::Ring;
 
-use super::{Caller, check_count, known, null, slice, versioned, with_ring};
+use super::{Caller, check_count, known, null, slice, versioned, with_ring, without_ring};
 
 /// Checks the arguments of a reap before anything is done.
 ///
@@ -28,7 +32,7 @@ unsafe fn reap_arguments<'a>(
         return Err(null("records"));
     }
     if capacity == 0 {
-        return Err(Error::new(libc::EINVAL, "reap: capacity is 0"));
+        return Err(Error::new(libc::EINVAL, "capacity is 0"));
     }
     let capacity = check_count("capacity", capacity)?;
     let mut waiting = Wait::default();
@@ -146,6 +150,98 @@ pub unsafe extern "C" fn ringmsg_next(
         // SAFETY: as above; checked before, so this cannot fail.
         let (mut output, _) = unsafe { reap_arguments(records, metadata, capacity, std::ptr::null()) }?;
         reaper.reap(&mut output, &wait)
+    })
+}
+
+/// Checks the arguments of ringmsg_receive() before anything is done.
+///
+/// # Safety
+/// As for `ringmsg_receive`.
+unsafe fn receive_arguments<'a>(
+    fd: c_int,
+    (slab, slab_size): (*mut c_void, usize),
+    layout: *const PoolConfig,
+    flags: u32,
+) -> Result<Receive<'a>> {
+    if slab.is_null() {
+        return Err(null("slab"));
+    }
+    // SAFETY: the caller's promise is passed on.
+    let layout = Layout::packed(&unsafe { versioned::read(layout) }?)?;
+    if flags & !RINGMSG_RECV_SPLIT != 0 {
+        return Err(Error::new(libc::EINVAL, "receive: the only flag is RINGMSG_RECV_SPLIT"));
+    }
+    let split = flags & RINGMSG_RECV_SPLIT != 0;
+    if split && (layout.control_capacity as usize) < control::space(size_of::<i32>()) {
+        return Err(Error::new(
+            libc::EINVAL,
+            "receive: the control space cannot hold the segment size that RINGMSG_RECV_SPLIT needs; \
+             ringmsg_pool_config_for_socket() sizes it",
+        ));
+    }
+    let needed = layout.buffers as usize * layout.stride as usize;
+    if slab_size < needed {
+        return Err(Error::new(
+            libc::EINVAL,
+            "receive: the slab is smaller than layout.buffers x (16 + name + control + payload), each \
+             capacity rounded up to 8",
+        ));
+    }
+    // SAFETY: not NULL; the caller promises `slab_size` writable bytes, of which `needed` are the
+    // first.
+    let slab = unsafe { std::slice::from_raw_parts_mut(slab.cast::<u8>(), needed) };
+    Ok(Receive { fd, slab, layout, split })
+}
+
+/// ringmsg_receive: takes the messages that a socket holds now, by recvmmsg(2), into memory of the
+/// caller: no ring, no pool, no state. The records are those of a reap, with user_data 0, pool
+/// RINGMSG_POOL_NONE and without RINGMSG_RECORD_BUFFER: there is nothing to release. Their offsets
+/// count from `slab`.
+///
+/// `layout` says how the slab is divided: `buffers`, any number of them, of [16-byte header][name]
+/// [control messages][payload], one right behind the other, each capacity rounded up to 8 bytes.
+/// The slab has at least `buffers` x (16 + name + control + payload) bytes, in all below 4 GiB.
+/// ringmsg_pool_config_for_socket() sizes a layout.
+///
+/// At most as many messages are taken as the layout has buffers, and as `records` has room. With
+/// RINGMSG_RECV_SPLIT a GRO train becomes one record for each datagram; one that does not fit into
+/// what the other messages leave of `records` stays whole, as one record with its segment_size.
+///
+/// It never blocks, whatever the socket's O_NONBLOCK says. An error that the socket holds (such as
+/// -ECONNREFUSED) is returned once, by the call that meets it first; the kernel keeps one that it
+/// meets behind data for the next call, and where it does not, a record with this result comes
+/// behind the data. At the end of a seqpacket socket comes one empty record.
+///
+/// **Ownership:** slab and arrays are the caller's; the next call with the same slab overwrites
+/// what records point to. Descriptors in control messages (SCM_RIGHTS, SCM_PIDFD) are the
+/// caller's, as in the system call, and are close-on-exec.
+/// **Threads:** any, also in a forked child. Allocates nothing.
+/// **Returns:** how many records, at least 1; -EAGAIN (the socket holds nothing); -EINVAL (NULL
+/// `slab`, `layout` or `records`; bad `layout`; a slab that is too small; unknown flags; SPLIT
+/// without control space for a segment size; `capacity` or `buffers` 0 or from 2^31 on);
+/// -EOPNOTSUPP (a stream); -EBADF, -ENOTSOCK; the socket's own error.
+///
+/// # Safety
+/// `slab` is NULL, or writable for `slab_size` bytes; `layout` is NULL, or readable for as many
+/// bytes as its `size` says; `records` is NULL, or has room for `capacity` elements; so `metadata`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringmsg_receive(
+    fd: c_int,
+    slab: *mut c_void,
+    slab_size: usize,
+    layout: *const PoolConfig,
+    records: *mut Record,
+    metadata: *mut Metadata,
+    capacity: u32,
+    flags: u32,
+) -> c_int {
+    without_ring(|| {
+        // SAFETY: the caller's promise is passed on.
+        let (receive, mut output) = unsafe {
+            let receive = receive_arguments(fd, (slab, slab_size), layout, flags)?;
+            (receive, reap_arguments(records, metadata, capacity, std::ptr::null())?.0)
+        };
+        receive.run(&mut output)
     })
 }
 

@@ -94,6 +94,9 @@ pub unsafe extern "C" fn ringmsg_ring_info(ring: Option<&Ring>, info: *mut RingI
 /// never read or write it. (The ring's own descriptor would not do: in DEFER mode it wakes
 /// nobody.)
 ///
+/// The first call in a process on a ring in DEFER mode starts a thread, and waits for its end: it
+/// finds out how this kernel reports to an eventfd.
+///
 /// **Ownership:** the library's, made on first use; do not close it.
 /// **Threads:** any.
 /// **Returns:** the descriptor; -EINVAL (NULL); -EMFILE, -ENFILE, -ENOMEM.

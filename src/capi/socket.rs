@@ -9,8 +9,8 @@ use super::without_ring;
 /// ringmsg_socket_enable: sets the socket options that make the kernel send `metadata` (a set of
 /// RINGMSG_META_*) with every datagram. It takes every kind of socket that can report them: UDP,
 /// UDP-Lite, raw and ping sockets of both families; other families report drops, timestamps, mark
-/// and priority. On IPv6 sockets it sets both levels, since an IPv4 datagram there brings its own; a
-/// level that the socket does not have is skipped. SO_TIMESTAMPING keeps what is set already.
+/// and priority. On IPv6 sockets it sets both levels, since an IPv4 datagram there brings its own;
+/// a level that the socket does not have is skipped. SO_TIMESTAMPING keeps what is set already.
 /// SEGMENT_SIZE switches GRO on (UDP_GRO): from then on a plain recv(2) sees trains too.
 ///
 /// **Threads:** any.
@@ -23,8 +23,8 @@ pub extern "C" fn ringmsg_socket_enable(fd: c_int, metadata: u32) -> c_int {
 }
 
 /// ringmsg_socket_disable: switches off exactly the socket options behind `metadata`, for everybody
-/// who shares the socket through dup(2), fork(2) or SCM_RIGHTS. (DESTINATION, INTERFACE and LOCAL_V4
-/// share one option; so do SOCKET_ERROR and OFFENDER.)
+/// who shares the socket through dup(2), fork(2) or SCM_RIGHTS. (DESTINATION, INTERFACE and
+/// LOCAL_V4 share one option; so do SOCKET_ERROR and OFFENDER.)
 ///
 /// SEGMENT_SIZE is switched off only while nothing is queued at the socket: a plain recv(2) would
 /// see a queued train as one datagram. The order that works is: receive until -EAGAIN, call this,

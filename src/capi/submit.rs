@@ -29,7 +29,10 @@ fn with_pool(
 
 /// ringmsg_recvmsg: receives one message into the caller's own msghdr, as recvmsg(2) does: the
 /// kernel fills payload, name, control messages and flags by the time the FINAL record is
-/// reaped. No flag is added to `msg_flags`. The request is queued: ringmsg_submit() or the next
+/// reaped. No flag is added to `msg_flags`, and one has no effect where it has none on recvmsg(2):
+/// MSG_WAITALL on a socket with messages (SOCK_SEQPACKET). On a stream with MSG_WAITALL the record
+/// comes when all of the payload is there; at once if `msg` has room for control messages, as
+/// io_uring does it. The request is queued: ringmsg_submit() or the next
 /// reap pushes it to the kernel.
 ///
 /// The request refers to the socket, not to the number `fd`, which may be closed and used again.
@@ -38,9 +41,10 @@ fn with_pool(
 /// the record is reaped or ringmsg_ring_free() has returned 0. Descriptors in it are the
 /// caller's. (Languages whose memory moves use ringmsg_recvmsg_once().)
 /// **Threads:** [owner].
-/// **Returns:** 0; -EINVAL (NULL, unknown flags; POLL_FIRST and NO_REARM are known); -EBADF,
-/// -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the
-/// kernel cannot take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+/// **Returns:** 0; -EINVAL (NULL, unknown flags: POLL_FIRST and NO_REARM are known; MSG_WAITALL
+/// with MSG_PEEK on a stream: the kernel's io_uring repeats the first bytes); -EBADF, -ENOTSOCK;
+/// -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the kernel cannot
+/// take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
 ///
 /// # Safety
 /// `msg` is NULL, or as said above.
@@ -67,13 +71,15 @@ pub unsafe extern "C" fn ringmsg_recvmsg(
 /// give single-shots a pool of their own. Queued like ringmsg_recvmsg().
 ///
 /// `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: those of recvmsg(2);
-/// MSG_TRUNC (not on streams) and MSG_CMSG_CLOEXEC are added, and not shown.
+/// MSG_TRUNC (not on streams) and MSG_CMSG_CLOEXEC are added, and not shown. MSG_WAITALL as in
+/// ringmsg_recvmsg(), where room for control messages is the pool's control_capacity.
 ///
 /// **Threads:** [owner].
 /// **Returns:** 0; -ENOBUFS (no unpublished buffer); -EINVAL (NULL, unknown flags, a pool of
-/// another ring, SPLIT without space for the segment size, MSG_TRUNC on a stream); -EBADF,
-/// -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the submission queue is full, and the
-/// kernel cannot take it now); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+/// another ring, SPLIT without space for the segment size, MSG_TRUNC on a stream, MSG_WAITALL with
+/// MSG_PEEK on a stream); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY, -ENOMEM (the
+/// submission queue is full, and the kernel cannot take it now); -EBADFD (not enabled); -EPERM,
+/// -EOWNERDEAD.
 #[unsafe(no_mangle)]
 pub extern "C" fn ringmsg_recvmsg_once(
     ring: Option<NonNull<Ring>>,
@@ -92,12 +98,18 @@ pub extern "C" fn ringmsg_recvmsg_once(
 /// `pool` and becomes a record, or, with RINGMSG_RECV_SPLIT, a record for each datagram of a
 /// GRO train. The request submits itself.
 ///
-/// It is never silently dead. When the kernel ends it (buffers used up, a zero-length datagram,
-/// an ICMP error, a full completion queue) it is armed again, at once or as soon as a buffer is
+/// It is never silently dead. When the kernel ends it (buffers used up, a zero-length datagram, an
+/// ICMP error, a full completion queue) it is armed again, at once or as soon as a buffer is
 /// released. On datagram sockets errors are records and the request goes on, but for ENOTSOCK,
-/// EFAULT, EINVAL, and sixteen failures without data within 10 ms. On stream and seqpacket
-/// sockets result 0 is the end, and so is any error. Closing `fd` does not end it:
-/// ringmsg_cancel() does.
+/// EFAULT, EINVAL, and sixteen failures without data within 10 ms. ICMP errors never end it.
+/// Sixteen EACCES or EOPNOTSUPP, which may come from a peer's ICMP errors or from a security
+/// module, make it try once a millisecond. On stream and seqpacket sockets result 0 is the end, and
+/// so is any error. Closing `fd` does not end it: ringmsg_cancel() does.
+///
+/// **On a socket that other rings or processes receive from, too,** cancel before the thread
+/// stops reaping: in plain and COOP mode and with SQPOLL the kernel receives for whatever is armed,
+/// and what it gave to this ring, nobody else gets. In DEFER mode and on the recvmmsg engine
+/// nothing is received but during a reap.
 ///
 /// `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: MSG_ERRQUEUE,
 /// MSG_CMSG_CLOEXEC, MSG_TRUNC; the latter two are added where they make sense, and not shown.
@@ -123,7 +135,9 @@ pub extern "C" fn ringmsg_recvmsg_multishot(
 
 /// ringmsg_cancel: ends every request with `user_data`. Each answers with exactly one FINAL
 /// record: its own result if that came first, else -ECANCELED. Datagrams that are still in the
-/// socket stay there.
+/// socket stay there. With the last request of a socket the ring closes its reference, in the reap
+/// that returns the record: if `fd` is closed by then, that is the last close, which waits on a TCP
+/// socket with SO_LINGER.
 ///
 /// **Threads:** [owner].
 /// **Returns:** 0: the FINAL records are on their way; -ENOENT (no such request); -EINVAL

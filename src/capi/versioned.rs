@@ -6,6 +6,7 @@
 
 use crate::config::{PoolConfig, RingConfig, RingInfo, Support, Wait};
 use crate::error::{Error, Result};
+use crate::sender::{SenderConfig, SenderStats};
 use crate::stats::Stats;
 
 /// A struct of plain integers that begins with `size: u32`.
@@ -39,6 +40,15 @@ unsafe impl VersionedStruct for Support {
 // SAFETY: as above.
 unsafe impl VersionedStruct for Stats {
     const NAME: &'static str = "ringmsg_stats";
+}
+
+// SAFETY: as above, asserted in `sender::config`.
+unsafe impl VersionedStruct for SenderConfig {
+    const NAME: &'static str = "ringmsg_sender_config";
+}
+// SAFETY: as above.
+unsafe impl VersionedStruct for SenderStats {
+    const NAME: &'static str = "ringmsg_sender_stats";
 }
 
 /// No struct will ever be longer, so a larger size is a field that was not set.

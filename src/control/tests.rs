@@ -150,3 +150,162 @@ fn names_of_both_families_are_read_and_others_left() {
     decode_name(&[1, 0, b'/', b'x'], &mut unix);
     assert_eq!(unix.valid, 0);
 }
+
+/// Control areas of buffers, which messages are written to as the kernel does it: headers and data,
+/// and nothing in the padding.
+mod rows {
+    use super::*;
+
+    /// A message: a name, and its control messages.
+    type Sent = (Vec<u8>, Vec<(i32, i32, Vec<u8>)>);
+
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, end: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (self.0 >> 33) % end
+        }
+
+        fn bytes(&mut self, count: usize) -> Vec<u8> {
+            (0..count).map(|_| self.below(256) as u8).collect()
+        }
+    }
+
+    fn name(family: u16, random: &mut Random) -> Vec<u8> {
+        let length = if family == AF_INET { 16 } else { 28 };
+        let mut name = random.bytes(length);
+        name[..2].copy_from_slice(&family.to_ne_bytes());
+        name
+    }
+
+    /// A message of one of the kinds that sockets bring.
+    fn message(kind: u64, random: &mut Random) -> Sent {
+        let mut fill = |kinds: &[(i32, i32, usize)]| -> Vec<_> {
+            kinds.iter().map(|&(level, kind, length)| (level, kind, random.bytes(length))).collect()
+        };
+        let v4 = [(libc::SOL_IP, libc::IP_PKTINFO, 12), (libc::SOL_IP, libc::IP_TOS, 1)];
+        let v6 = [(libc::SOL_IPV6, libc::IPV6_PKTINFO, 20), (libc::SOL_IPV6, libc::IPV6_TCLASS, 4)];
+        let timestamp = (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 16);
+        let drops = (libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 4);
+        let gro = (libc::SOL_UDP, libc::UDP_GRO, 4);
+        let (family, mut messages) = match kind {
+            0 => (AF_INET, fill(&[v4[0], v4[1], drops])),
+            1 => (AF_INET, fill(&[v4[0], v4[1], (libc::SOL_IP, libc::IP_TTL, 4)])),
+            2 => (AF_INET6, fill(&[v6[0], v6[1], (libc::SOL_IPV6, libc::IPV6_HOPLIMIT, 4), timestamp])),
+            3 => (AF_INET6, fill(&[v6[0], v4[0], v4[1]])), // mapped, on a dual-stack socket
+            4 => (AF_INET, fill(&[gro, v4[0], drops])),
+            5 => (AF_INET, fill(&[gro, gro])),
+            6 => (AF_INET, fill(&[v4[1], v4[1]])),
+            7 => (AF_INET, fill(&[(libc::SOL_SOCKET, libc::SCM_RIGHTS, 8), v4[0]])),
+            8 => (AF_INET, fill(&[(libc::SOL_IP, libc::IP_PKTINFO, 7)])), // cut
+            9 => (AF_INET, fill(&[(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, 48)])),
+            10 => (AF_INET, fill(&[v4[0]; 7])),
+            11 => (libc::AF_UNIX as u16, fill(&[drops])),
+            _ => (AF_INET, Vec::new()),
+        };
+        // Real sizes, but also none and a negative one.
+        for (level, kind, data) in &mut messages {
+            if (*level, *kind) == (libc::SOL_UDP, libc::UDP_GRO) {
+                let size = [0, -5, 100, 1200][random.below(4) as usize];
+                *data = i32::to_ne_bytes(size).to_vec();
+            }
+        }
+        let name = if random.below(8) == 0 { Vec::new() } else { name(family, random) };
+        (name, messages)
+    }
+
+    /// Returns how much of the area is used.
+    fn write(area: &mut [u8], messages: &[(i32, i32, Vec<u8>)]) -> usize {
+        let mut at = 0;
+        for (level, kind, data) in messages {
+            let header = [
+                &(HEADER + data.len()).to_ne_bytes()[..],
+                &level.to_ne_bytes()[..],
+                &kind.to_ne_bytes()[..],
+            ];
+            let whole = [&header.concat()[..], &data[..]].concat();
+            area[at..at + whole.len()].copy_from_slice(&whole);
+            at = align(at + whole.len());
+        }
+        at
+    }
+
+    /// What a reap does with a message. Returns whether the row was used.
+    fn read(row: &mut Row, name: &[u8], control: &mut [u8]) -> (bool, u32, Metadata) {
+        let mut metadata = Metadata::NONE;
+        if row.has_lengths(name.len() as u32, control.len() as u32) && row.is_of(control) {
+            row.decode(name, control, &mut metadata);
+            return (true, row.segment_size(control), metadata);
+        }
+        decode_name(name, &mut metadata);
+        let size = segment_size_and_clear(&mut control.to_vec());
+        decode_and_clear(control, &mut metadata);
+        row.learn(name, control);
+        (false, size, metadata)
+    }
+
+    fn check(kinds: impl Fn(&mut Random) -> u64, messages: u32, seed: u64) -> u32 {
+        let mut random = Random(seed);
+        let mut areas = [[0u8; 256]; 3];
+        let mut row = Row::NONE;
+        let mut by_row = 0;
+        for _ in 0..messages {
+            let area = &mut areas[random.below(3) as usize];
+            let kind = kinds(&mut random);
+            let (name, sent) = message(kind, &mut random);
+            let used = write(area, &sent);
+            let mut expected = Metadata::NONE;
+            decode_name(&name, &mut expected);
+            decode(&area[..used], &mut expected).unwrap();
+            let expected_size = segment_size_and_clear(&mut area[..used].to_vec());
+            let (is_by_row, size, metadata) = read(&mut row, &name, &mut area[..used]);
+            assert_eq!((size, metadata), (expected_size, expected), "kind {kind}, by row: {is_by_row}");
+            for message in super::super::messages(&area[..used]).map(Result::unwrap) {
+                let end = message.offset + message.length;
+                assert!(area[end..align(end)].iter().all(|&byte| byte == 0), "padding, kind {kind}");
+            }
+            by_row += u32::from(is_by_row);
+        }
+        by_row
+    }
+
+    #[test]
+    fn a_row_reads_what_the_walk_reads() {
+        for seed in 0..300 {
+            check(|random| random.below(13), 200, seed);
+        }
+    }
+
+    #[test]
+    fn messages_of_one_kind_are_read_by_their_row() {
+        for kind in [0, 1, 2, 3, 4, 6, 8, 9, 11] {
+            // Seven of eight have the name's length.
+            let by_row = check(|_| kind, 1000, kind);
+            assert!(by_row > 700, "kind {kind}: {by_row} of 1000");
+        }
+    }
+
+    #[test]
+    fn rows_that_bring_descriptors_or_are_ambiguous_are_not_remembered() {
+        for kind in [5, 7, 10] {
+            assert_eq!(check(|_| kind, 100, kind), 0, "kind {kind}");
+        }
+    }
+
+    #[test]
+    fn a_row_is_learned_again_after_a_change() {
+        let mut random = Random(1);
+        let mut row = Row::NONE;
+        let mut area = [0; 256];
+        let mut take = |row: &mut Row, kind| {
+            let (name, sent) = (name(AF_INET, &mut random), message(kind, &mut random).1);
+            let used = write(&mut area, &sent);
+            read(row, &name, &mut area[..used]).0
+        };
+        assert!(!take(&mut row, 0) && take(&mut row, 0));
+        let misses = (0..100).take_while(|_| !take(&mut row, 1)).count();
+        assert!(misses <= 16, "{misses}");
+        assert!(take(&mut row, 1) && !take(&mut row, 0));
+    }
+}

@@ -109,6 +109,13 @@ impl Completion {
     pub(crate) fn buffer_like(&self, other: &Completion) -> Option<BufferId> {
         if self.word == other.word { self.buffer() } else { None }
     }
+
+    /// The same, if the operation also goes on.
+    #[inline(always)]
+    pub(crate) fn goes_on_like(&self, other: &Completion) -> Option<BufferId> {
+        let goes_on = self.word == other.word && self.flags & (BUFFER | MORE) == BUFFER | MORE;
+        goes_on.then_some(BufferId((self.flags >> BUFFER_SHIFT) as u16))
+    }
 }
 
 /// How a wait ended.

@@ -12,6 +12,7 @@ use std::ptr::NonNull;
 use super::buffer_ring::BufferRing;
 use super::holders::Holders;
 use super::window::Window;
+use crate::control::Row;
 use crate::error::{Error, Result};
 use crate::ids::{BufferId, Generation, PoolId};
 use crate::layout::{HEADER, Layout};
@@ -52,6 +53,8 @@ pub(crate) struct Buffers {
     pub starved: SlotList,
     /// How often starved requests were armed again: whose turn it is to be the first.
     pub starved_turn: u32,
+    /// The control messages that the last messages had.
+    pub row: Row,
     /// Descriptors that came in control messages, while their record is held.
     pub received_fds: Option<ReceivedFds>,
 }
@@ -83,6 +86,7 @@ impl Buffers {
             requests: 0,
             starved: SlotList::default(),
             starved_turn: 0,
+            row: Row::NONE,
             received_fds: None,
         })
     }
@@ -245,11 +249,16 @@ impl Buffers {
 
     // --- holding and releasing ---------------------------------------------------------------
 
-    /// `segments` records now hold `buffer`.
+    /// `segments` records now hold `buffer`, which the caller counts in `held`.
     #[inline]
     pub(crate) fn hold(&mut self, buffer: BufferId, generation: Generation, segments: u32) {
         self.holders[buffer.index()] = Holders::new(segments, generation);
-        self.held += 1;
+    }
+
+    /// The same for one record.
+    #[inline(always)]
+    pub(crate) fn hold_single(&mut self, buffer: BufferId, generation: Generation) {
+        self.holders[buffer.index()].hold_single(generation);
     }
 
     /// Takes the claims of `records` off their buffers, up to the first record of another pool than
@@ -259,33 +268,63 @@ impl Buffers {
     #[inline]
     pub(crate) fn release(&mut self, id: PoolId, records: &[Record]) -> Option<usize> {
         let free_before = self.free.len();
-        let mut done = 0;
+        let mut done = self.release_singles(id, records);
         while let Some(record) = records.get(done) {
-            let mut released = 1;
-            if record.flags & RINGMSG_RECORD_BUFFER != 0 {
-                if record.pool != id.0 {
-                    break;
-                }
-                let holders = self.holders.get_mut(usize::from(record.buffer));
-                let holders = holders.filter(|holders| holders.has(record));
-                let Some(holders) = holders else {
-                    self.uncommitted += self.free.len() - free_before;
-                    self.undo_release(&records[..done]);
-                    return None;
-                };
-                if record.segments > 1 {
-                    released = holders.release_run(&records[done..]);
-                } else {
-                    holders.flip(record.segment);
-                }
-                if holders.is_empty() {
-                    self.free.push(BufferId(record.buffer));
-                }
+            if record.flags & RINGMSG_RECORD_BUFFER == 0 {
+                done += 1;
+                continue;
+            }
+            if record.pool != id.0 {
+                break;
+            }
+            let released = self.release_train(&records[done..]);
+            if released == 0 {
+                self.uncommitted += self.free.len() - free_before;
+                self.undo_release(&records[..done]);
+                return None;
             }
             done += released;
+            done += self.release_singles(id, &records[done..]);
         }
         self.uncommitted += self.free.len() - free_before;
         Some(done)
+    }
+
+    /// Releases the records at the front of `records` that hold a buffer of this pool alone.
+    /// Returns how many these are.
+    #[inline]
+    fn release_singles(&mut self, id: PoolId, records: &[Record]) -> usize {
+        let mut places = self.free.spare_capacity_mut().iter_mut();
+        let mut released = 0;
+        for record in records {
+            if record.flags & RINGMSG_RECORD_BUFFER == 0 || record.pool != id.0 {
+                break;
+            }
+            let Some(holders) = self.holders.get_mut(usize::from(record.buffer)) else { break };
+            if !holders.release_single(record) {
+                break;
+            }
+            // There is a place for every buffer of the pool.
+            let Some(place) = places.next() else { break };
+            place.write(BufferId(record.buffer));
+            released += 1;
+        }
+        // SAFETY: so many places behind the last were written.
+        unsafe { self.free.set_len(self.free.len() + released) };
+        released
+    }
+
+    /// Releases the first of `records`, of this pool, and those of its train that follow. Returns
+    /// how many these are; 0: the first is not held.
+    fn release_train(&mut self, records: &[Record]) -> usize {
+        let record = &records[0];
+        let holders = self.holders.get_mut(usize::from(record.buffer));
+        let Some(holders) = holders.filter(|holders| holders.has(record)) else { return 0 };
+        let released = holders.release_run(records);
+        if holders.is_empty() {
+            self.free.push(BufferId(record.buffer));
+        }
+        released
     }
 
     /// Undoes `release` for `records`, all of this pool.

@@ -8,15 +8,20 @@ use crate::record::{RINGMSG_RECORD_BUFFER, Record};
 #[inline]
 fn run_length(records: &[Record]) -> u32 {
     let Some(first) = records.first() else { return 0 };
+    let whole = use_of_buffer(first);
     let follow = |(record, segment): &(&Record, u32)| {
         u32::from(record.segment) == *segment
-            && record.buffer == first.buffer
-            && record.generation == first.generation
-            && record.pool == first.pool
+            && use_of_buffer(record) == whole
             && record.flags & RINGMSG_RECORD_BUFFER != 0
     };
     let numbered = records.iter().zip(u32::from(first.segment)..);
     numbered.take_while(follow).count() as u32
+}
+
+/// Pool, buffer and generation, which lie side by side, in one number.
+#[inline(always)]
+fn use_of_buffer(record: &Record) -> u64 {
+    u64::from(record.pool) | u64::from(record.buffer) << 16 | u64::from(record.generation) << 32
 }
 
 /// One bit for each segment whose record is held, in this generation.
@@ -38,6 +43,13 @@ impl Holders {
         Self { segments, generation }
     }
 
+    /// The holders that are empty are to hold one record more, of a single datagram.
+    #[inline(always)]
+    pub(super) fn hold_single(&mut self, generation: Generation) {
+        self.segments[0] = 1;
+        self.generation = generation;
+    }
+
     /// The word and the bit of a segment; None where there is no such segment.
     #[inline]
     fn place(segment: u16) -> Option<(usize, u64)> {
@@ -49,6 +61,18 @@ impl Holders {
         let place = Self::place(record.segment);
         self.generation.0 == record.generation
             && place.is_some_and(|(word, bit)| self.segments[word] & bit != 0)
+    }
+
+    /// Takes off the claim of `record` if it holds the buffer alone, and is no part of a train.
+    #[inline(always)]
+    pub(super) fn release_single(&mut self, record: &Record) -> bool {
+        // One number, for one comparison.
+        let is_single = u32::from(record.segment) | u32::from(record.segments) << 16 == 1 << 16;
+        if !is_single || self.generation.0 != record.generation || self.segments[0] != 1 {
+            return false;
+        }
+        self.segments[0] = 0;
+        true
     }
 
     /// Takes off the claims of the first of `records`, which is held, and of those of its train

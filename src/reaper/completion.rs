@@ -1,8 +1,8 @@
 //! What a completion means: data, an error, or a single-shot's end.
 
 use std::mem::MaybeUninit;
+use std::ptr::NonNull;
 
-use super::output::Place;
 use super::pass::{CompletionPass, current_pool};
 use crate::control;
 use crate::ids::{BufferId, Generation, PoolId, Slot};
@@ -107,13 +107,14 @@ impl CompletionPass<'_, '_> {
         let generation = self.state.generation.next();
         self.state.generation = generation;
         let whole = (layout.parts().2 + (result as u32).min(layout.payload_capacity)) as i32;
-        let mut places = self.out.places();
-        let Some((place, mut metadata)) = places.next() else { unreachable!("there is room for the record") };
-        let record =
-            *deposit((place, metadata.as_deref_mut()), pool, request, pool_id, buffer, whole, generation);
+        let deposit = Deposit { request, pool_id, buffer, result: whole, generation };
+        let (mut place, mut metadata) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        let wanted = self.out.wants_metadata().then_some(&mut metadata);
+        let (&mut record, metadata) = deposit.write(pool, &mut place, wanted);
         let metadata = metadata.map_or(Metadata::NONE, |metadata| *metadata);
         let split = split_of(request, &record);
         pool.hold(buffer, generation, split.map_or(1, |split| split.records));
+        pool.held += 1;
         request.succeeded();
         self.train_or_last(slot, record, metadata, split, false);
     }
@@ -195,40 +196,117 @@ pub(super) fn split_of(request: &Request, record: &Record) -> Option<Split> {
     if request.has(RINGMSG_RECV_SPLIT) { Split::of(record) } else { None }
 }
 
-/// Makes the record of the `result` bytes that the kernel wrote into `buffer`.
-#[inline(always)]
-pub(super) fn deposit<'o>(
-    (place, metadata): Place<'o>,
-    pool: &mut Buffers,
-    request: &Request,
-    pool_id: PoolId,
-    buffer: BufferId,
-    result: i32,
-    generation: Generation,
-) -> &'o mut Record {
-    let start = pool.layout.start(buffer.0);
-    // SAFETY: the buffer is ours since its completion; a header is 16 plain bytes.
-    let header = unsafe { pool.base().add(start as usize).cast().read() };
-    let record = MaybeUninit::write(
-        place,
-        Record {
-            user_data: request.user_data,
-            pool: pool_id.0,
-            buffer: buffer.0,
-            generation: generation.0,
-            ..pool.layout.record(start, Header::from_bytes(header), result as u32)
-        },
-    );
-    if request.passes_descriptors && record.control_length > 0 {
-        move_descriptors(pool, buffer, record);
+/// `result` bytes that the kernel wrote into `buffer` for `request`.
+#[derive(Clone, Copy)]
+pub(super) struct Deposit<'r> {
+    pub request: &'r Request,
+    pub pool_id: PoolId,
+    pub buffer: BufferId,
+    pub result: i32,
+    pub generation: Generation,
+}
+
+impl Deposit<'_> {
+    /// Writes the record, and its metadata if there is a place for them.
+    #[inline(always)]
+    pub(super) fn write<'o>(
+        self,
+        pool: &mut Buffers,
+        place: &'o mut MaybeUninit<Record>,
+        mut metadata: Option<&'o mut MaybeUninit<Metadata>>,
+    ) -> (&'o mut Record, Option<&'o mut Metadata>) {
+        if self.write_plain::<true>(pool, place, metadata.as_deref_mut()).is_none() {
+            let metadata = metadata.as_mut().map(|place| place.write(Metadata::NONE));
+            place.write(self.any(pool, metadata));
+        }
+        // SAFETY: one of the two has written them.
+        unsafe { (place.assume_init_mut(), metadata.map(|place| place.assume_init_mut())) }
     }
-    read_control(pool, record, metadata);
-    record
+
+    /// The same for a message as most are: whole, not empty, with the row of control messages that
+    /// the pool remembers, which with `TRAINS` may have a segment size. Returns how long the
+    /// payload is. None, and nothing is written: this is another one.
+    #[inline(always)]
+    pub(super) fn write_plain<const TRAINS: bool>(
+        self,
+        pool: &Buffers,
+        place: &mut MaybeUninit<Record>,
+        metadata: Option<&mut MaybeUninit<Metadata>>,
+    ) -> Option<u32> {
+        let (layout, row) = (&pool.layout, &pool.row);
+        let start = layout.start(self.buffer.0);
+        let header = self.header(pool, start);
+        if !row.has_lengths(header.name, header.control) {
+            return None;
+        }
+        let record = layout.whole_record(start, header, self.result as u32)?;
+        // SAFETY: the lengths are those of a message that was in this pool before.
+        let (name, control) = unsafe { slices(pool.base(), &record) };
+        if !row.is_of(control) {
+            return None;
+        }
+        let segment_size = if TRAINS { row.segment_size(control) } else { 0 };
+        if let Some(metadata) = metadata {
+            row.decode(name, control, metadata.write(Metadata::NONE));
+        }
+        place.write(self.of_request(Record { segment_size, ..record }));
+        Some(record.payload_length)
+    }
+
+    /// Makes the record.
+    #[inline(never)]
+    fn any(self, pool: &mut Buffers, metadata: Option<&mut Metadata>) -> Record {
+        let start = pool.layout.start(self.buffer.0);
+        let header = self.header(pool, start);
+        let mut record = self.of_request(pool.layout.record(start, header, self.result as u32));
+        if self.request.passes_descriptors && record.control_length > 0 {
+            move_descriptors(pool, self.buffer, &record);
+        }
+        read_control(pool, &mut record, metadata);
+        // SAFETY: as in `read_control`.
+        let (name, control) = unsafe { slices(pool.base(), &record) };
+        pool.row.learn(name, control);
+        record
+    }
+
+    #[inline(always)]
+    fn header(&self, pool: &Buffers, start: u32) -> Header {
+        // SAFETY: the buffer is ours since its completion; a header is 16 plain bytes.
+        Header::from_bytes(unsafe { pool.base().add(start as usize).cast().read() })
+    }
+
+    #[inline(always)]
+    fn of_request(&self, record: Record) -> Record {
+        Record {
+            user_data: self.request.user_data,
+            pool: self.pool_id.0,
+            buffer: self.buffer.0,
+            generation: self.generation.0,
+            ..record
+        }
+    }
+}
+
+/// The name and the control messages of a record.
+///
+/// # Safety
+/// Both lie in the pool that starts at `base`, which is not unmapped meanwhile, and were written by
+/// the kernel for this record, which is not handed out yet.
+#[inline(always)]
+unsafe fn slices<'p>(base: NonNull<u8>, record: &Record) -> (&'p [u8], &'p [u8]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let at = |offset: u32| base.add(offset as usize).as_ptr();
+        (
+            std::slice::from_raw_parts(at(record.name_offset), record.name_length as usize),
+            std::slice::from_raw_parts(at(record.control_offset), record.control_length as usize),
+        )
+    }
 }
 
 /// Reads the segment size, and the metadata if they are wanted; clears the padding in between,
 /// whose bytes are older than the message.
-#[inline(always)]
+#[inline]
 pub(super) fn read_control(pool: &Buffers, record: &mut Record, metadata: Option<&mut Metadata>) {
     // SAFETY: the record's slices lie in the pool, were written by the kernel for this record, do
     // not overlap, and are not handed out yet.
@@ -239,13 +317,7 @@ pub(super) fn read_control(pool: &Buffers, record: &mut Record, metadata: Option
             std::slice::from_raw_parts_mut(at(record.control_offset), record.control_length as usize),
         )
     };
-    if let Some(metadata) = metadata {
-        control::decode_name(name, metadata);
-        control::decode_and_clear(control, metadata);
-        record.segment_size = metadata.segment_size;
-    } else if !control.is_empty() {
-        record.segment_size = control::segment_size_and_clear(control);
-    }
+    record.segment_size = control::read_message(name, control, metadata);
 }
 
 #[inline(never)]

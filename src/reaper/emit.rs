@@ -140,7 +140,7 @@ fn counted(is_connection: bool, record: &Record) -> Stats {
 
 /// Fast path: one complete datagram. (Those of a train are counted with their train.)
 #[inline]
-pub(super) fn is_one_datagram(record: &Record) -> bool {
+fn is_one_datagram(record: &Record) -> bool {
     let cut = RINGMSG_RECORD_TRUNCATED | RINGMSG_RECORD_CONTROL_TRUNCATED;
     record.result > 0 && record.segment_size == 0 && record.flags & cut == 0
 }

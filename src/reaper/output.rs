@@ -29,17 +29,16 @@ impl<'a> Output<'a> {
         self.records.len() - self.filled
     }
 
-    pub(super) fn wants_metadata(&self) -> bool {
+    pub(crate) fn wants_metadata(&self) -> bool {
         self.metadata.is_some()
     }
 
-    /// The places of the records that are still to come, and of their metadata, if they are wanted.
+    /// The places of the records that are still to come, and of their metadata. `METADATA`: they
+    /// are wanted.
     #[inline]
-    pub(super) fn places(&mut self) -> Places<'_> {
-        Places {
-            records: self.records[self.filled..].iter_mut(),
-            metadata: self.metadata.as_deref_mut().map(|array| array[self.filled..].iter_mut()),
-        }
+    pub(super) fn places<const METADATA: bool>(&mut self) -> Places<'_, METADATA> {
+        let metadata = self.metadata.as_deref_mut().map_or(&mut [][..], |array| &mut array[self.filled..]);
+        Places { records: &mut self.records[self.filled..], metadata, filled: 0 }
     }
 
     /// Hands out `count` records, which were written to their places.
@@ -50,25 +49,27 @@ impl<'a> Output<'a> {
 
     /// The next `count` records: `first` and the segments after it, all of its length.
     #[inline]
-    pub(super) fn push_segments(&mut self, first: &Record, metadata: &Metadata, count: usize) {
+    pub(crate) fn push_segments(&mut self, first: &Record, metadata: &Metadata, count: usize) {
         let places = self.filled..self.filled + count;
-        let mut record = *first;
-        for place in &mut self.records[places.clone()] {
-            place.write(record);
-            record.payload_offset = record.payload_offset.wrapping_add(record.payload_length);
-            record.segment = record.segment.wrapping_add(1);
+        let records = &mut self.records[places.clone()];
+        repeat(records, first);
+        let (mut payload_offset, mut segment) = (first.payload_offset, first.segment);
+        for record in records {
+            // SAFETY: `repeat` has written every one of them.
+            let record = unsafe { record.assume_init_mut() };
+            (record.payload_offset, record.segment) = (payload_offset, segment);
+            payload_offset = payload_offset.wrapping_add(first.payload_length);
+            segment = segment.wrapping_add(1);
         }
         if let Some(array) = self.metadata.as_deref_mut() {
-            for place in &mut array[places] {
-                place.write(*metadata);
-            }
+            repeat(&mut array[places], metadata);
         }
         self.filled += count;
     }
 
     /// The next record, with this metadata.
     #[inline]
-    pub(super) fn push(&mut self, record: &Record, metadata: &Metadata) {
+    pub(crate) fn push(&mut self, record: &Record, metadata: &Metadata) {
         if let Some(array) = self.metadata.as_deref_mut() {
             array[self.filled].write(*metadata);
         }
@@ -77,27 +78,51 @@ impl<'a> Output<'a> {
     }
 }
 
-/// See `Output::places`.
-pub(super) struct Places<'o> {
-    records: std::slice::IterMut<'o, MaybeUninit<Record>>,
-    metadata: Option<std::slice::IterMut<'o, MaybeUninit<Metadata>>>,
+/// Writes `value` to every place: one copy doubles what is written, so that memcpy can use the
+/// processor's wide registers.
+#[inline]
+fn repeat<T: Copy>(places: &mut [MaybeUninit<T>], value: &T) {
+    let Some(first) = places.first_mut() else { return };
+    first.write(*value);
+    let mut written = 1;
+    while written < places.len() {
+        let count = written.min(places.len() - written);
+        places.copy_within(..count, written);
+        written += count;
+    }
 }
 
-/// Where a record goes, and its metadata, which are emptied.
-pub(super) type Place<'o> = (&'o mut MaybeUninit<Record>, Option<&'o mut Metadata>);
+/// See `Output::places`.
+pub(super) struct Places<'o, const METADATA: bool> {
+    records: &'o mut [MaybeUninit<Record>],
+    metadata: &'o mut [MaybeUninit<Metadata>],
+    filled: usize,
+}
 
-impl<'o> Places<'o> {
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.records.as_slice().is_empty()
+/// Where a record goes, and its metadata, if they are wanted.
+pub(super) type Place<'p> = (&'p mut MaybeUninit<Record>, Option<&'p mut MaybeUninit<Metadata>>);
+
+impl<const METADATA: bool> Places<'_, METADATA> {
+    #[inline(always)]
+    pub(super) fn filled(&self) -> usize {
+        self.filled
     }
 
-    #[inline]
-    pub(super) fn next(&mut self) -> Option<Place<'o>> {
-        let metadata = match &mut self.metadata {
-            Some(places) => Some(places.next()?.write(Metadata::NONE)),
-            None => None,
-        };
-        Some((self.records.next()?, metadata))
+    /// The next place; None: there is no more room.
+    #[inline(always)]
+    pub(super) fn next(&mut self) -> Option<Place<'_>> {
+        let metadata = if METADATA { Some(self.metadata.get_mut(self.filled)?) } else { None };
+        Some((self.records.get_mut(self.filled)?, metadata))
+    }
+
+    /// The next place is filled.
+    #[inline(always)]
+    pub(super) fn advance(&mut self) {
+        self.filled += 1;
+    }
+
+    #[inline(always)]
+    pub(super) fn is_full(&self) -> bool {
+        self.filled == self.records.len()
     }
 }

@@ -89,10 +89,10 @@ impl<'a, 'o> CompletionPass<'a, 'o> {
         ready: &mut impl Iterator<Item = Completion>,
     ) -> Option<Completion> {
         match completion.token() {
-            Token::Receive(slot) => match completion.buffer() {
-                Some(buffer) => return self.run_of_data(slot, completion, buffer, ready),
-                None => self.received(slot, completion.result),
-            },
+            Token::Receive(slot) if completion.buffer().is_some() => {
+                return self.run_of_data(slot, completion, ready);
+            }
+            Token::Receive(slot) => self.received(slot, completion.result),
             Token::Pause(slot) => self.pause_ended(slot),
             Token::Wakeup => self.state.wakeup_polled = completion.more(),
             Token::Cancel => {}

@@ -32,6 +32,11 @@ pub(crate) fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
+/// From now on forks are counted, even if nothing is listed.
+pub(crate) fn notice_forks() {
+    with(|_| ());
+}
+
 const VACANT: RawFd = -1;
 const OUT_OF_MEMORY: Error = Error::new(libc::ENOMEM, "out of memory for the list of descriptors");
 

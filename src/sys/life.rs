@@ -10,7 +10,8 @@ use once_cell::sync::OnceCell;
 use super::memory::try_box;
 use crate::error::{Error, Result};
 
-/// A thread's life: one for each thread that ever owned a ring, shared by that thread and the rings.
+/// A thread's life: one for each thread that ever owned a ring, shared by that thread and the
+/// rings.
 struct Shared {
     alive: AtomicBool,
     references: AtomicU32,

@@ -12,8 +12,8 @@ pub(crate) fn get<T: Copy + Default>(fd: RawFd, level: i32, name: i32) -> Result
     if got != 0 { Err(Error::last_os_error()) } else { Ok(value) }
 }
 
-pub(crate) fn set(fd: RawFd, level: i32, name: i32, value: i32) -> Result<()> {
-    let length = size_of::<i32>() as libc::socklen_t;
+pub(crate) fn set<T: Copy>(fd: RawFd, level: i32, name: i32, value: T) -> Result<()> {
+    let length = size_of::<T>() as libc::socklen_t;
     // SAFETY: `value` is readable for `length` bytes.
     let set = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), length) };
     if set != 0 { Err(Error::last_os_error()) } else { Ok(()) }

@@ -50,6 +50,19 @@ VALUE(RINGMSG_POOL_NONE, 0xffff);
 VALUE(RINGMSG_FEATURE_MULTISHOT, 1u << 0);
 VALUE(RINGMSG_FEATURE_MIN_WAIT, 1u << 1);
 VALUE(RINGMSG_ABI_VERSION, 0);
+VALUE(RINGMSG_PATH_REMOTE, 1u << 0);
+VALUE(RINGMSG_PATH_LOCAL, 1u << 1);
+VALUE(RINGMSG_PATH_INTERFACE, 1u << 2);
+VALUE(RINGMSG_PATH_TRAFFIC_CLASS, 1u << 3);
+VALUE(RINGMSG_PATH_HOP_LIMIT, 1u << 4);
+VALUE(RINGMSG_PATH_FLOW_LABEL, 1u << 5);
+VALUE(RINGMSG_MESSAGE_ALONE, 1u << 0);
+VALUE(RINGMSG_MESSAGE_TIMESTAMP, 1u << 1);
+VALUE(RINGMSG_MESSAGE_TRAFFIC_CLASS, 1u << 2);
+VALUE(RINGMSG_SENDER_NO_GROUPING, 1u << 0);
+VALUE(RINGMSG_SENDER_TIMESTAMPS, 1u << 1);
+VALUE(RINGMSG_SEND_WAIT, 1u << 0);
+VALUE(RINGMSG_SEND_RESUME, 1u << 1);
 
 PLACE(ringmsg_support, size, 0, 4);
 PLACE(ringmsg_support, engines, 4, 4);
@@ -172,6 +185,55 @@ PLACE(ringmsg_cmsg, offset, 8, 4);
 PLACE(ringmsg_cmsg, length, 12, 4);
 WHOLE(ringmsg_cmsg, 16);
 
+PLACE(ringmsg_path, valid, 0, 4);
+PLACE(ringmsg_path, family, 4, 2);
+PLACE(ringmsg_path, remote_port, 6, 2);
+PLACE(ringmsg_path, remote, 8, 16);
+PLACE(ringmsg_path, remote_scope, 24, 4);
+PLACE(ringmsg_path, interface_index, 28, 4);
+PLACE(ringmsg_path, local, 32, 16);
+PLACE(ringmsg_path, traffic_class, 48, 1);
+PLACE(ringmsg_path, hop_limit, 49, 1);
+PLACE(ringmsg_path, reserved16, 50, 2);
+PLACE(ringmsg_path, flow_label, 52, 4);
+PLACE(ringmsg_path, reserved, 56, 8);
+WHOLE(ringmsg_path, 64);
+
+PLACE(ringmsg_message, payload, 0, 8);
+PLACE(ringmsg_message, path, 8, 8);
+PLACE(ringmsg_message, payload_length, 16, 4);
+PLACE(ringmsg_message, segment_size, 20, 4);
+PLACE(ringmsg_message, flags, 24, 4);
+PLACE(ringmsg_message, result, 28, 4);
+PLACE(ringmsg_message, transmit_time_ns, 32, 8);
+PLACE(ringmsg_message, user_data, 40, 8);
+PLACE(ringmsg_message, timestamp_id, 48, 4);
+PLACE(ringmsg_message, traffic_class, 52, 1);
+PLACE(ringmsg_message, reserved8, 53, 3);
+PLACE(ringmsg_message, reserved, 56, 8);
+WHOLE(ringmsg_message, 64);
+
+PLACE(ringmsg_sender_config, size, 0, 4);
+PLACE(ringmsg_sender_config, batch, 4, 4);
+PLACE(ringmsg_sender_config, flags, 8, 4);
+PLACE(ringmsg_sender_config, transmit_clock, 12, 4);
+PLACE(ringmsg_sender_config, reserved, 16, 48);
+WHOLE(ringmsg_sender_config, 64);
+
+PLACE(ringmsg_sender_stats, size, 0, 4);
+PLACE(ringmsg_sender_stats, last_socket_error, 4, 4);
+PLACE(ringmsg_sender_stats, messages, 8, 8);
+PLACE(ringmsg_sender_stats, datagrams, 16, 8);
+PLACE(ringmsg_sender_stats, payload_bytes, 24, 8);
+PLACE(ringmsg_sender_stats, calls, 32, 8);
+PLACE(ringmsg_sender_stats, trains, 40, 8);
+PLACE(ringmsg_sender_stats, grouped, 48, 8);
+PLACE(ringmsg_sender_stats, fallbacks, 56, 8);
+PLACE(ringmsg_sender_stats, would_block, 64, 8);
+PLACE(ringmsg_sender_stats, errors, 72, 8);
+PLACE(ringmsg_sender_stats, socket_errors, 80, 8);
+WHOLE(ringmsg_sender_stats, 88);
+
 /* The types of the functions: each is assigned to a pointer of the declared type, or this does not
  * compile. */
 #define TYPE(result, name, ...)                     \
@@ -219,3 +281,14 @@ TYPE(int, recvmsg_once, struct ringmsg_ring *, const struct ringmsg_pool *, int,
      uint64_t);
 TYPE(int, recvmsg_multishot, struct ringmsg_ring *, const struct ringmsg_pool *, int, int,
      uint32_t, uint64_t);
+TYPE(int, path_reply, struct ringmsg_path *, const struct ringmsg_metadata *);
+TYPE(void, sender_config_init, struct ringmsg_sender_config *);
+TYPE(int, sender_new, int, const struct ringmsg_sender_config *, struct ringmsg_sender **);
+TYPE(int, send, struct ringmsg_sender *, struct ringmsg_message *, uint32_t, uint32_t);
+TYPE(int, send_from, struct ringmsg_sender *, const void *, size_t, const struct ringmsg_path *,
+     uint32_t, struct ringmsg_message *, uint32_t, uint32_t);
+TYPE(int, send_columns, struct ringmsg_sender *, const void *, size_t, const uint64_t *,
+     const uint32_t *, const uint32_t *, const struct ringmsg_path *, uint32_t, int32_t *, uint32_t,
+     uint32_t);
+TYPE(int, sender_stats, const struct ringmsg_sender *, struct ringmsg_sender_stats *);
+TYPE(int, sender_free, struct ringmsg_sender *);

@@ -1,5 +1,8 @@
-/* A receive with MSG_WAITALL on a stream that ends, or is cancelled, before all bytes have arrived
- * delivers the bytes that did, and no stale control message. */
+/* MSG_WAITALL. io_uring, and the recvmmsg engine like it, receives again until the payload is full.
+ * A stream that ends, or is cancelled, before that delivers the bytes that arrived, and no stale
+ * control message. Where receiving again would be wrong, the flag does what it does to recvmsg(2),
+ * or is refused: after MSG_PEEK the same bytes would come again, on a socket with messages the next
+ * message would be appended. With room for control messages io_uring takes what is there. */
 #include "test.h"
 
 static struct fixture {
@@ -90,7 +93,7 @@ static void a_cancel_delivers_the_bytes_that_arrived(void)
     struct ringmsg_pool *pool;
     ringmsg_pool_config_init(&config);
     config.buffers = 4;
-    config.control_capacity = 0; /* with control space io_uring returns at the first bytes */
+    config.control_capacity = 0; /* see with_room_for_control_messages_it_takes_what_is_there */
     config.payload_capacity = 100;
     OK(ringmsg_pool_new(fixture.ring, &config, &pool));
     OK(ringmsg_recvmsg_once(fixture.ring, pool, fixture.pair[0], MSG_WAITALL, 0, 2));
@@ -114,7 +117,87 @@ static void more_parts_than_the_kernel_takes_are_an_error(void)
     tear_down();
 }
 
-TESTS(TEST(end_of_stream_yields_no_stale_control_messages),
+static struct ringmsg_pool *small_pool(uint32_t control_capacity)
+{
+    struct ringmsg_pool_config config;
+    struct ringmsg_pool *pool;
+    ringmsg_pool_config_init(&config);
+    config.buffers = 4;
+    config.control_capacity = control_capacity;
+    config.payload_capacity = 100;
+    OK(ringmsg_pool_new(fixture.ring, &config, &pool));
+    return pool;
+}
+
+/* io_uring would deliver "01234567890123456789..." of which the sender sent ten bytes. */
+static void peeking_for_all_of_a_stream_is_refused(void)
+{
+    set_up();
+    struct ringmsg_pool *pool = small_pool(0);
+    int both = MSG_WAITALL | MSG_PEEK;
+    REFUSED(ringmsg_recvmsg(fixture.ring, fixture.pair[0], &fixture.message, both, 0, 1), EINVAL);
+    REFUSED(ringmsg_recvmsg_once(fixture.ring, pool, fixture.pair[0], both, 0, 1), EINVAL);
+    OK(ringmsg_recvmsg(fixture.ring, fixture.pair[0], &fixture.message, MSG_PEEK, 0, 1));
+    send_ten();
+    EQUAL(reap_one(fixture.ring).result, 10);
+    OK(ringmsg_recvmsg_once(fixture.ring, pool, fixture.pair[0], MSG_PEEK, 0, 1));
+    EQUAL(reap_one(fixture.ring).result, 10);
+    tear_down();
+}
+
+/* recvmsg(2) ignores the flag there. MSG_PEEK beside it is as good as alone. */
+static void messages_are_not_merged(int type)
+{
+    fixture.ring = make_ring();
+    SYS(socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fixture.pair));
+    fixture.part = (struct iovec){fixture.data, sizeof fixture.data};
+    fixture.message = (struct msghdr){.msg_iov = &fixture.part, .msg_iovlen = 1};
+    struct ringmsg_pool *pool = small_pool(0);
+    for (int round = 0; round < 2; round++) {
+        int flags = round ? MSG_WAITALL : MSG_WAITALL | MSG_PEEK;
+        OK(ringmsg_recvmsg(fixture.ring, fixture.pair[0], &fixture.message, flags, 0, 1));
+        if (round == 0)
+            send_ten();
+        send_ten();
+        struct ringmsg_record record = reap_one(fixture.ring);
+        EQUAL(record.user_data, 1);
+        EQUAL(record.result, 10);
+    }
+    OK(ringmsg_recvmsg_once(fixture.ring, pool, fixture.pair[0], MSG_WAITALL, 0, 2));
+    struct ringmsg_record record = reap_one(fixture.ring);
+    EQUAL(record.result, 10);
+    tear_down();
+}
+
+static void packets_are_not_merged(void)
+{
+    messages_are_not_merged(SOCK_SEQPACKET);
+}
+
+static void datagrams_are_not_merged(void)
+{
+    messages_are_not_merged(SOCK_DGRAM);
+}
+
+static void with_room_for_control_messages_it_takes_what_is_there(void)
+{
+    char control[64];
+    set_up();
+    fixture.message.msg_control = control;
+    fixture.message.msg_controllen = sizeof control;
+    OK(ringmsg_recvmsg(fixture.ring, fixture.pair[0], &fixture.message, MSG_WAITALL, 0, 1));
+    send_ten();
+    EQUAL(reap_one(fixture.ring).result, 10);
+    struct ringmsg_pool *pool = small_pool(64);
+    OK(ringmsg_recvmsg_once(fixture.ring, pool, fixture.pair[0], MSG_WAITALL, 0, 2));
+    send_ten();
+    EQUAL(reap_one(fixture.ring).result, 10);
+    tear_down();
+}
+
+TESTS(TEST(peeking_for_all_of_a_stream_is_refused), TEST(packets_are_not_merged),
+      TEST(datagrams_are_not_merged), TEST(with_room_for_control_messages_it_takes_what_is_there),
+      TEST(end_of_stream_yields_no_stale_control_messages),
       TEST(end_of_stream_yields_no_stale_control_messages_of_the_pool),
       TEST(a_cancel_delivers_the_bytes_that_arrived),
       TEST(more_parts_than_the_kernel_takes_are_an_error))

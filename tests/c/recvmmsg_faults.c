@@ -6,7 +6,7 @@
 #include <sys/syscall.h>
 
 /* How many of these calls still fail. */
-static int enomem_left, eintr_left, enospc_left, adds;
+static int enomem_left, eacces_left, eintr_left, enospc_left, adds;
 
 static int fails(int *times, int with)
 {
@@ -19,7 +19,7 @@ static int fails(int *times, int with)
 
 int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout)
 {
-    if (fails(&enomem_left, ENOMEM))
+    if (fails(&enomem_left, ENOMEM) || fails(&eacces_left, EACCES))
         return -1;
     return (int)syscall(SYS_recvmmsg, fd, messages, count, flags, timeout);
 }
@@ -129,6 +129,28 @@ static void a_socket_that_epoll_refuses_delays_no_other(void)
     tear_down();
 }
 
+/* A security module or a filter of system calls that refuses every receive. ICMP errors can be
+ * EACCES, too, and end nothing, so the request is armed again, but not in a loop. */
+static void a_receive_that_is_always_refused_is_tried_now_and_then(void)
+{
+    if (!set_up())
+        return;
+    eacces_left = 1 << 30;
+    SYS(send(fixture.sender, "one", 3, 0));
+    int64_t end = now_ns() + 200000000;
+    int failures = 0;
+    struct ringmsg_record record;
+    for (; now_ns() < end; failures++) {
+        record = reap_one(fixture.ring);
+        EQUAL(record.result, -EACCES);
+        EQUAL(record.flags & RINGMSG_RECORD_FINAL, 0);
+    }
+    COMPARE(failures, <, 16 + 200 + 1);
+    eacces_left = 0;
+    EQUAL(reap_one(fixture.ring).result, 3);
+    tear_down();
+}
+
 static void an_interrupted_receive_is_retried(void)
 {
     if (!set_up())
@@ -148,4 +170,5 @@ static void an_interrupted_receive_is_retried(void)
 TESTS(TEST(ring_fd_is_readable_when_a_pause_ends),
       TEST(ring_fd_is_readable_when_a_paused_request_is_cancelled),
       TEST(a_socket_that_epoll_refuses_delays_no_other),
+      TEST(a_receive_that_is_always_refused_is_tried_now_and_then),
       TEST(an_interrupted_receive_is_retried))

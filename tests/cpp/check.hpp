@@ -1,4 +1,4 @@
-// Shared by the two translation units.
+// Shared by the translation units.
 #ifndef CHECK_HPP
 #define CHECK_HPP
 
@@ -37,5 +37,8 @@ std::string text(std::span<const std::byte> bytes);
 // translation unit.
 std::string collect(ringmsg::ring &ring, ringmsg::batch &batch, std::size_t length);
 const std::error_category &category_in_other_unit();
+
+// In the third: the tests of sending, which need no ring.
+void sending();
 
 #endif

@@ -512,6 +512,7 @@ int main()
                                   {RINGMSG_ENGINE_IO_URING, RINGMSG_SETUP_DEFER_TASKRUN}};
     const ringmsg_support support = ringmsg::query_support();
     CHECK(!ringmsg::describe_support().empty());
+    sending();
     for (const choice &chosen : choices) {
         engine = chosen.engine;
         mode = chosen.flags;

@@ -66,12 +66,13 @@ run() {
     udp_receive.c) set -- 127.0.0.1 0 "$sender" -t 20 ;;
     udp_receive.cpp) set -- 127.0.0.1 0 0 ;;
     udp_send.c) return 0 ;; # udp_receive starts it
-    udp_echo.c | udp_sharded.c) set -- 127.0.0.1 0 ;;
+    udp_echo.c | udp_echo.cpp | udp_sharded.c | dns_responder.c) set -- 127.0.0.1 0 ;;
+    udp_relay.c) set -- 127.0.0.1 0 127.0.0.1 9 ;;
     modes.c) set -- 1000 100 1 ;;
     *) set -- ;;
     esac
     case $name in
-    udp_echo.c | udp_sharded.c) # runs until Ctrl-C
+    udp_echo.* | udp_sharded.c | dns_responder.c | udp_relay.c) # serve until Ctrl-C
         timeout --preserve-status -s INT 1 "$program" "$@" >log 2>&1 || { cat log >&2; die "$program"; } ;;
     *) quiet timeout 60 "$program" "$@" ;;
     esac

@@ -77,11 +77,17 @@ pub fn compiler(language: Language) -> Command {
 }
 
 /// Runs a compiler, and fails with its messages.
-pub fn succeed(mut command: Command) {
+pub fn succeed(command: Command) {
+    succeed_with_output(command);
+}
+
+/// The same, for what it prints.
+pub fn succeed_with_output(mut command: Command) -> String {
     let output = command.output().unwrap_or_else(|error| {
         panic!("{:?}: {error}; `apt-get install gcc g++` provides it", command.get_program())
     });
     assert!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Compiles a program and links it with the shared library.

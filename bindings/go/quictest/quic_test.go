@@ -184,7 +184,8 @@ func TestQUICGoRunsOnConns(t *testing.T) {
 			for i, c := range []*counted{serverConn, clientConn} {
 				t.Logf("%d ReadBatch calls, %d messages", c.batches.Load(), c.messages.Load())
 				if c.batches.Load() == 0 || c.messages.Load() < family.size/1500 || c.others.Load() != 0 {
-					t.Errorf("conn %d: %d ReadBatch calls, %d messages, %d other reads", i, c.batches.Load(), c.messages.Load(), c.others.Load())
+					t.Errorf("conn %d: %d ReadBatch calls, %d messages, %d other reads",
+						i, c.batches.Load(), c.messages.Load(), c.others.Load())
 				}
 				if !journals[i].capable() {
 					t.Errorf("conn %d: ECN went %v", i, journals[i].states)

@@ -28,6 +28,7 @@ import ringmsg.aio
 
 SIZE = 64
 SO_RCVBUFFORCE = 33
+OURS = "ringmsg endpoint"
 
 
 class Queue:
@@ -104,6 +105,15 @@ def drain_datagrams(rx: ringmsg.Receiver) -> int:
     return count
 
 
+def drain_messages(rx: ringmsg.Receiver) -> int:
+    """messages(): payload as bytes and source of each."""
+    count = 0
+    while len(batch := rx.reap(0)):
+        for payload, source in batch.messages():
+            count += 1
+    return count
+
+
 def drain_columns(rx: ringmsg.Receiver) -> int:
     """numpy columns: the sum of the sizes, the highest port."""
     count, total, port = 0, 0, 0
@@ -116,10 +126,20 @@ def drain_columns(rx: ringmsg.Receiver) -> int:
 
 def measure_socket(count: int, rounds: int, new_sources: bool) -> dict[str, list[float]]:
     """Rows of one table, interleaved."""
-    names = ("recvmsg_into", "recvfrom_into", "ringmsg Datagrams", "ringmsg numpy columns")
+    names = (
+        "recvmsg_into",
+        "recvfrom_into",
+        "ringmsg Datagrams",
+        "ringmsg messages()",
+        "ringmsg numpy columns",
+    )
     rows: dict[str, list[float]] = {name: [] for name in names}
-    plain, ours, columns = Queue(), Queue(), Queue()
-    with ringmsg.Receiver(ours.socket) as rx, ringmsg.Receiver(columns.socket) as rx_columns:
+    plain, ours, owned, columns = Queue(), Queue(), Queue(), Queue()
+    with (
+        ringmsg.Receiver(ours.socket) as rx,
+        ringmsg.Receiver(owned.socket) as rx_owned,
+        ringmsg.Receiver(columns.socket) as rx_columns,
+    ):
         for _ in range(rounds + 1):
             plain.fill(count, new_sources)
             rows["recvmsg_into"].append(cpu_ns(lambda: drain_recvmsg_into(plain), count))
@@ -127,6 +147,8 @@ def measure_socket(count: int, rounds: int, new_sources: bool) -> dict[str, list
             rows["recvfrom_into"].append(cpu_ns(lambda: drain_recvfrom_into(plain), count))
             ours.fill(count, new_sources)
             rows["ringmsg Datagrams"].append(cpu_ns(lambda: drain_datagrams(rx), count))
+            owned.fill(count, new_sources)
+            rows["ringmsg messages()"].append(cpu_ns(lambda: drain_messages(rx_owned), count))
             columns.fill(count, new_sources)
             rows["ringmsg numpy columns"].append(cpu_ns(lambda: drain_columns(rx_columns), count))
     return {name: values[1:] for name, values in rows.items()}
@@ -146,16 +168,17 @@ class Counter(asyncio.DatagramProtocol):
 
 
 async def measure_endpoints(count: int, rounds: int, own: str) -> dict[str, list[float]]:
-    """The loop's own endpoint, and ours in each mode, interleaved."""
+    """The loop's own endpoint and ours, interleaved. (endpoints.py measures more of them.)"""
     loop = asyncio.get_running_loop()
+    kinds = [own, OURS] if own == "uvloop's own" else [own, "asyncio's own, max_size = 65536", OURS]
     queues: dict[str, tuple[Queue, Any, Counter]] = {}
-    for mode in ("", "plain", "coop", "defer"):
+    for kind in kinds:
         queue = Queue()
-        if mode:
-            made: Any = await ringmsg.aio.create_datagram_endpoint(Counter, sock=queue.socket, mode=mode)
-        else:
-            made = await loop.create_datagram_endpoint(Counter, sock=queue.socket)
-        queues[f"ringmsg endpoint, {mode}" if mode else own] = (queue, *made)
+        create: Any = ringmsg.aio.create_datagram_endpoint if kind == OURS else loop.create_datagram_endpoint
+        transport, protocol = await create(Counter, sock=queue.socket)
+        if "max_size" in kind:
+            transport.max_size = 65536
+        queues[kind] = queue, transport, protocol
     rows: dict[str, list[float]] = {name: [] for name in queues}
     for _ in range(rounds + 1):
         for name, (queue, _, protocol) in queues.items():
@@ -173,10 +196,10 @@ async def measure_endpoints(count: int, rounds: int, own: str) -> dict[str, list
 def show(title: str, rows: dict[str, list[float]], results: dict[str, Any]) -> None:
     """A table: median, best, and the ratio to the first row."""
     first = next(iter(rows.values()))
-    print(f"\n{title}\n{'':24}{'median ns':>10}{'best ns':>10}{'ratio':>8}")
+    print(f"\n{title}\n{'':32}{'median ns':>10}{'best ns':>10}{'ratio':>8}")
     for name, values in rows.items():
         ratio = statistics.median(value / base for value, base in zip(values, first))
-        print(f"{name:24}{statistics.median(values):10.0f}{min(values):10.0f}{ratio:8.2f}")
+        print(f"{name:32}{statistics.median(values):10.0f}{min(values):10.0f}{ratio:8.2f}")
         results.setdefault(title, {})[name] = {
             "median_ns": statistics.median(values),
             "best_ns": min(values),
@@ -199,7 +222,11 @@ def main() -> None:
     )
     for title, new in (("sources repeat", False), ("each source is new", True)):
         show(title, measure_socket(given.datagrams, given.rounds, new), results)
-    show("under asyncio", asyncio.run(measure_endpoints(given.datagrams, given.rounds, "asyncio's own")), results)
+    show(
+        "under asyncio",
+        asyncio.run(measure_endpoints(given.datagrams, given.rounds, "asyncio's own")),
+        results,
+    )
     loop = uvloop.new_event_loop()
     rows = loop.run_until_complete(measure_endpoints(given.datagrams, given.rounds, "uvloop's own"))
     loop.close()

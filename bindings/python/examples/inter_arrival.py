@@ -25,7 +25,9 @@ def receive(sock: socket.socket, wanted: int) -> numpy.ndarray[Any, numpy.dtype[
             metadata = batch.metadata
             stamped = (metadata["valid"] & ringmsg.Meta.SOFTWARE_TIMESTAMP) != 0
             columns.append(metadata["software_timestamp_ns"][stamped])  # indexing by a mask copies
-            have += len(columns[-1])  # the first datagrams may lack one: the kernel begins to stamp a little later
+            have += len(
+                columns[-1]
+            )  # the first datagrams may lack one: the kernel begins to stamp a little later
             if have >= wanted:
                 break
     return numpy.concatenate(columns)

@@ -1,7 +1,7 @@
 """A statsd-like sink: counters ("name:1|c") and gauges ("name:3.5|g"), printed every few seconds.
 
-    python examples/statsd_sink.py 127.0.0.1:8125
-    echo -n "visits:1|c" | nc -u -w0 127.0.0.1 8125
+python examples/statsd_sink.py 127.0.0.1:8125
+echo -n "visits:1|c" | nc -u -w0 127.0.0.1 8125
 """
 
 from __future__ import annotations

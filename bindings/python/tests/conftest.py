@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import endpoints
 import pytest
 
 import ringmsg
@@ -81,3 +82,11 @@ def eventually(condition: Callable[[], Any], timeout: float = 5.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it never came about"
         time.sleep(0.005)
+
+
+@pytest.fixture(autouse=True)
+def close_senders() -> Iterator[None]:
+    """Those that endpoints.in_bursts() opened."""
+    yield
+    while endpoints.SENDERS:
+        endpoints.SENDERS.pop().close()

@@ -14,7 +14,7 @@ import sys
 import pytest
 
 import ringmsg
-from ringmsg import _abi, _dtypes, _loader, flags
+from ringmsg import _abi, _layout, _loader, flags
 
 ROOT = _loader.checkout()
 HEADER = (ROOT or pathlib.Path(__file__).parents[1] / "crate") / "include/ringmsg.h"
@@ -73,7 +73,8 @@ def test_every_size_and_offset(tmp_path: pathlib.Path) -> None:
         for field, *_ in kind._fields_:
             member = f"(((struct ringmsg_{name} *)0)->{field})"
             lines.append(
-                f'printf("{name}.{field} %zu %zu\\n", offsetof(struct ringmsg_{name}, {field}), sizeof {member});'
+                f'printf("{name}.{field} %zu %zu\\n", '
+                f"offsetof(struct ringmsg_{name}, {field}), sizeof {member});"
             )
     source = tmp_path / "layout.c"
     source.write_text("#include <stdio.h>\n#include <ringmsg.h>\nint main(void) {" + "\n".join(lines) + "}\n")
@@ -105,9 +106,9 @@ def test_every_function_is_declared() -> None:
     assert set(_abi._PROTOTYPES) == theirs - {"recvmsg"}
 
 
-@pytest.mark.parametrize(("which", "kind"), [("record", _abi.Record), ("metadata", _abi.Metadata)])
-def test_numpy_dtypes(which: str, kind: type[ctypes.Structure]) -> None:
-    made = _dtypes.dtype(which)
+@pytest.mark.parametrize("kind", [_abi.Record, _abi.Metadata])
+def test_numpy_dtypes(kind: type[ctypes.Structure]) -> None:
+    made = _layout.dtype(kind)
     assert made.itemsize == ctypes.sizeof(kind)
     assert made.names == tuple(field for field, *_ in kind._fields_)
     for field in made.names:
@@ -133,7 +134,9 @@ def test_a_library_that_is_not_ours_is_refused(tmp_path: pathlib.Path) -> None:
 
 def test_another_abi_is_refused(tmp_path: pathlib.Path) -> None:
     functions = "".join(f"int ringmsg_{name}(void) {{ return 0; }}\n" for name in _abi._PROTOTYPES)
-    functions = functions.replace("int ringmsg_abi_version(void) { return 0", "int ringmsg_abi_version(void) { return 7")
+    functions = functions.replace(
+        "int ringmsg_abi_version(void) { return 0", "int ringmsg_abi_version(void) { return 7"
+    )
     source, library = tmp_path / "other.c", tmp_path / "other.so"
     source.write_text(functions)
     subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", source, "-o", library], check=True)

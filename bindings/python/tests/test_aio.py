@@ -1,11 +1,10 @@
-"""asyncio: batches, and the datagram endpoint side by side with the loop's own."""
+"""asyncio: batches, loops and threads; DNS over the endpoint. test_endpoint.py has the rest."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import gc
-import socket
+import os
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ import dns.message
 import dns.rrset
 import pytest
 import uvloop
-from conftest import Pair, eventually
+from conftest import Pair
 
 import ringmsg.aio
 
@@ -38,42 +37,6 @@ def run(request: pytest.FixtureRequest) -> Callable[[Awaitable[Any]], Any]:
             loop.close()
 
     return run_in_loop
-
-
-class Recorder(asyncio.DatagramProtocol):
-    """Writes down what happens to it."""
-
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.transport: Any = None
-        self.lost = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.events.append("made")
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        assert type(data) is bytes
-        self.events.append(("datagram", data, addr))
-
-    def error_received(self, exc: Exception) -> None:
-        self.events.append(("error", type(exc), getattr(exc, "errno", None)))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.events.append(("lost", exc))
-        self.lost.set_result(None)
-
-    async def until(self, count: int) -> None:
-        while len(self.events) < count:
-            await asyncio.sleep(0.002)
-
-
-def endpoints() -> dict[str, Any]:
-    """Ours and the loop's own."""
-    return {
-        "ringmsg": ringmsg.aio.create_datagram_endpoint,
-        "own": asyncio.get_running_loop().create_datagram_endpoint,
-    }
 
 
 # --- AsyncReceiver -------------------------------------------------------------------------
@@ -165,235 +128,125 @@ def test_reap_with_timeout(pair: Pair, run: Any) -> None:
     run(work())
 
 
-# --- the endpoint, side by side ------------------------------------------------------------
+# --- loops and threads -----------------------------------------------------------------------
 
 
-async def scenario_unconnected(create: Any, family: int, host: str) -> list[Any]:
-    transport, protocol = await create(Recorder, local_addr=(host, 0), family=family)
-    with socket.socket(family, socket.SOCK_DGRAM) as peer:
-        peer.bind((host, 0))
-        peer.settimeout(5)
-        here = transport.get_extra_info("sockname")
-        assert here == transport.get_extra_info("socket").getsockname()
-        assert transport.get_extra_info("peername") is None
-        assert transport.get_extra_info("nothing", 7) == 7
-        for data in (b"one", b"", b"x" * 60000):
-            peer.sendto(data, here)
-        await protocol.until(4)
-        transport.sendto(b"answer", peer.getsockname())
-        assert peer.recvfrom(100) == (b"answer", here)
-        assert not transport.is_closing()
-        transport.close()
-        assert transport.is_closing()
-        peer.sendto(b"too late", here)
-        await protocol.lost
-        events = [e if e[0] != "datagram" else ("datagram", e[1], e[2] == peer.getsockname()) for e in protocol.events]
-    return events
+def test_close_by_another_thread_ends_async_for(pair: Pair, run: Any) -> None:
+    """And leaves nothing in the selector that the next user of the descriptor would trip over."""
 
-
-@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
-def test_unconnected(run: Any, family: int, host: str) -> None:
     async def work() -> None:
-        seen = {name: await scenario_unconnected(create, family, host) for name, create in endpoints().items()}
-        assert seen["ringmsg"] == seen["own"]
-        assert seen["ringmsg"][-1] == ("lost", None) and len(seen["ringmsg"]) == 5
-
-    run(work())
-
-
-async def scenario_connected(create: Any) -> list[Any]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
-        peer.bind(("127.0.0.1", 0))
-        peer.settimeout(5)
-        there = peer.getsockname()
-        transport, protocol = await create(Recorder, remote_addr=there)
-        assert transport.get_extra_info("peername") == there
-        transport.sendto(b"hello")
-        data, address = peer.recvfrom(100)
-        assert data == b"hello" and address == transport.get_extra_info("sockname")
-        transport.sendto(b"again", there)
-        assert peer.recv(100) == b"again"
-        with pytest.raises(ValueError):
-            transport.sendto(b"elsewhere", ("127.0.0.1", 1))
-        peer.sendto(b"answer", address)
-        await protocol.until(2)
-        # The peer hears nobody but itself: the kernel refuses.
-        peer.connect(there)
-        transport.sendto(b"anybody?")
-        await protocol.until(3)
-    transport.abort()
-    await protocol.lost
-    return [e if e[0] != "datagram" else ("datagram", e[1], e[2] == there) for e in protocol.events]
-
-
-def test_connected(run: Any) -> None:
-    async def work() -> None:
-        seen = {name: await scenario_connected(create) for name, create in endpoints().items()}
-        assert seen["ringmsg"] == seen["own"]
-        assert ("error", ConnectionRefusedError, errno.ECONNREFUSED) in seen["ringmsg"]
-
-    run(work())
-
-
-def test_wrong_arguments(run: Any) -> None:
-    async def work() -> None:
-        for name, create in endpoints().items():
-            if name == "own" and "uvloop" in type(asyncio.get_running_loop()).__module__:
-                continue  # it warns of the resources of endpoints it could not make
-            transport, protocol = await create(Recorder, local_addr=("127.0.0.1", 0))
-            with pytest.raises(TypeError):
-                transport.sendto("text", ("127.0.0.1", 9))
-            transport.close()
-            transport.close()
-            await protocol.lost
-            assert protocol.events == ["made", ("lost", None)], name
-            with pytest.raises((ValueError, TypeError)):
-                await create(Recorder)
-            with pytest.raises((OSError, ValueError)):
-                await create(Recorder, local_addr=("127.0.0.1", 0), remote_addr=("::1", 1))
-            with pytest.raises(OSError):
-                await create(Recorder, local_addr=("192.0.2.1", 0))  # not an address of ours
-
-    run(work())
-
-
-def test_an_existing_socket(run: Any) -> None:
-    async def work() -> None:
-        for create in endpoints().values():
-            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            sock.bind(("127.0.0.1", 0))
-            sock.setblocking(False)
-            transport, protocol = await create(Recorder, sock=sock)
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
-                peer.sendto(b"x", sock.getsockname())
-            await protocol.until(2)
-            transport.close()
-            await protocol.lost
+        for _ in range(5):
+            before = len(os.listdir("/proc/self/fd"))
+            rx = ringmsg.aio.AsyncReceiver(pair.receiver)
+            consumer = asyncio.ensure_future(collect(rx))
             await asyncio.sleep(0.01)
-            assert sock.fileno() == -1, "the transport closes the socket"
+            await asyncio.to_thread(rx.close)
+            assert await asyncio.wait_for(consumer, 5) == []
+            await asyncio.sleep(0.01)
+            assert len(os.listdir("/proc/self/fd")) == before
 
-    run(work())
+    async def collect(rx: Any) -> list[bytes]:
+        return [payload async for batch in rx for payload in batch.payloads()]
+
+    async def prepared() -> None:
+        await asyncio.to_thread(int)  # the executor's thread is there
+        await work()
+
+    run(prepared())
 
 
-def test_unix_sockets(tmp_path: Any) -> None:
+def test_a_loop_that_is_continued_in_another_thread(pair: Pair) -> None:
+    """The receiver was made, and used, in the first."""
+    loop = asyncio.new_event_loop()
+    rx = ringmsg.aio.AsyncReceiver(pair.receiver)
+    pair.send(b"1")
+    assert loop.run_until_complete(rx.reap(5)).payloads() == [b"1"]
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    pair.send(b"2")
+    future = asyncio.run_coroutine_threadsafe(rx.reap(5), loop)
+    assert future.result(10).payloads() == [b"2"]
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    rx.close()
+    loop.close()
+
+
+def test_a_second_loop(pair: Pair) -> None:
+    """``asyncio.run`` again with the same receiver, also after a wait that was cancelled."""
+    rx = ringmsg.aio.AsyncReceiver(pair.receiver)
+
+    async def take() -> list[bytes]:
+        return (await rx.reap(5)).payloads()
+
+    async def give_up() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(rx.__anext__(), 0.01)
+
+    for number in range(3):
+        asyncio.run(give_up())
+        pair.send(b"%d" % number)
+        assert asyncio.run(take()) == [b"%d" % number]
+    rx.close()
+
+
+def test_a_loop_that_was_closed_while_a_task_waited(pair: Pair) -> None:
+    rx = ringmsg.aio.AsyncReceiver(pair.receiver)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(rx.reap())
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    pair.send(b"x")
+    assert asyncio.run(asyncio.wait_for(rx.reap(5), 5)).payloads() == [b"x"]
+    rx.close()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_two_tasks_at_once_get_a_sentence(pair: Pair, run: Any) -> None:
     async def work() -> None:
-        for name, create in endpoints().items():
-            path = str(tmp_path / name)
-            for _ in range(2):  # the second finds the file of the first
-                transport, protocol = await create(Recorder, local_addr=path, family=socket.AF_UNIX)
-                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
-                    peer.sendto(b"x", path)
-                await protocol.until(2)
-                assert protocol.events[1] == ("datagram", b"x", None)
-                transport.close()
-                await protocol.lost
-
-    asyncio.run(work())
-
-
-def test_closing_while_receiving(run: Any) -> None:
-    """After close() nothing more is received, although it had arrived."""
-
-    async def work() -> None:
-        class Once(Recorder):
-            def datagram_received(self, data: bytes, addr: Any) -> None:
-                super().datagram_received(data, addr)
-                self.transport.close()
-
-        transport, protocol = await ringmsg.aio.create_datagram_endpoint(Once, local_addr=("127.0.0.1", 0))
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
-            for _ in range(10):
-                peer.sendto(b"x", transport.get_extra_info("sockname"))
-            await protocol.lost
-        assert [event[0] for event in protocol.events[1:]] == ["datagram", "lost"]
-
-    run(work())
-
-
-def test_at_most_64_in_a_turn(run: Any) -> None:
-    async def work() -> None:
-        loop = asyncio.get_running_loop()
-        turns = [0]
-
-        class Counter(asyncio.DatagramProtocol):
-            def datagram_received(self, data: bytes, addr: Any) -> None:
-                turns[-1] += 1
-
-        def tick() -> None:
-            turns.append(0)
-            loop.call_soon(tick)
-
-        transport, _ = await ringmsg.aio.create_datagram_endpoint(Counter, local_addr=("127.0.0.1", 0))
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
-            for _ in range(200):
-                peer.sendto(b"x", transport.get_extra_info("sockname"))
-        tick()
-        while sum(turns) < 200:
+        async with ringmsg.aio.AsyncReceiver(pair.receiver) as rx:
+            first = asyncio.ensure_future(rx.reap(5))
             await asyncio.sleep(0)
-        assert max(turns) == 64
-        transport.close()
+            with pytest.raises(RuntimeError, match="another task is waiting"):
+                await rx.reap(5)
+            pair.send(b"x")
+            assert (await first).payloads() == [b"x"]
 
     run(work())
 
 
-def test_flow_control() -> None:
-    """A full socket buffer pauses the protocol; what waited is sent in order."""
-
+def test_cancelled_waits_lose_nothing(pair: Pair, run: Any) -> None:
     async def work() -> None:
-        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        right.setblocking(False)
-        calls: list[str] = []
-
-        class Sender(Recorder):
-            def pause_writing(self) -> None:
-                calls.append("pause")
-
-            def resume_writing(self) -> None:
-                calls.append("resume")
-
-        transport, protocol = await ringmsg.aio.create_datagram_endpoint(Sender, sock=left, metadata=ringmsg.Meta(0))
-        transport.set_write_buffer_limits(high=4000)
-        assert transport.get_write_buffer_limits() == (1000, 4000)
-        for number in range(1000):
-            transport.sendto(b"%1000d" % number)
-        assert calls == ["pause"] and transport.get_write_buffer_size() > 4000
-        transport.close()  # what waits is sent first
-        got = []
-        while len(got) < 1000:
-            try:
-                got.append(int(right.recv(2000)))
-            except BlockingIOError:
+        got: list[bytes] = []
+        async with ringmsg.aio.AsyncReceiver(pair.receiver) as rx:
+            for number in range(200):
+                task = asyncio.ensure_future(rx.reap(5))
                 await asyncio.sleep(0)
-        assert got == list(range(1000)) and calls == ["pause", "resume"]
-        await protocol.lost
-        right.close()
-
-    asyncio.run(work())
-
-
-def test_install(run: Any) -> None:
-    async def work() -> None:
-        loop = asyncio.get_running_loop()
-        ringmsg.aio.install(loop)
-        transport, protocol = await loop.create_datagram_endpoint(Recorder, local_addr=("127.0.0.1", 0))
-        assert isinstance(transport, ringmsg.aio.DatagramTransport)
-        transport.close()
-        await protocol.lost
+                pair.send(b"%d" % number)
+                for _ in range(number % 4):
+                    await asyncio.sleep(0)
+                task.cancel()
+                try:
+                    got += (await task).payloads()
+                except asyncio.CancelledError:
+                    pass
+            while batch := (await rx.reap(0.05)).payloads():
+                got += batch
+        assert got == [b"%d" % number for number in range(200)]
 
     run(work())
 
 
-def test_a_forgotten_transport_warns() -> None:
+def test_close_and_reap_afterwards(pair: Pair, run: Any) -> None:
     async def work() -> None:
-        transport, protocol = await ringmsg.aio.create_datagram_endpoint(Recorder, local_addr=("127.0.0.1", 0))
-        asyncio.get_running_loop().remove_reader(transport._fd)
-        protocol.transport = None
-        with pytest.warns(ResourceWarning, match="unclosed transport"):
-            del transport
-            gc.collect()
-            eventually(lambda: True)
+        rx = ringmsg.aio.AsyncReceiver(pair.receiver)
+        rx.close()
+        rx.close()
+        with pytest.raises(OSError):
+            await rx.reap(0)
+        assert [batch async for batch in rx] == []
 
-    asyncio.run(work())
+    run(work())
 
 
 # --- DNS -----------------------------------------------------------------------------------

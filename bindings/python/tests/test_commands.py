@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
+import pty
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -26,7 +29,12 @@ class Program:
     def __init__(self, *arguments: str) -> None:
         environment = {**os.environ, "PYTHONPATH": str(HERE / "src"), "PYTHONWARNINGS": "error"}
         self.process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            [sys.executable, *arguments],
+            cwd=HERE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
         assert self.process.stdout is not None
         first = self.process.stdout.readline()
@@ -76,6 +84,62 @@ def test_listen(sender: socket.socket) -> None:
     assert "\x1b" not in out, "plain in a pipe"
 
 
+def test_watch(sender: socket.socket) -> None:
+    program = Program("-m", "ringmsg", "watch", "127.0.0.1:0", "--seconds", "1.2", "--interval", "0.4")
+    sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 3)
+    for _ in range(100):
+        sender.sendto(b"x" * 50, program.address)
+    out = program.output()
+    assert "\x1b" not in out, "plain in a pipe"
+    first, last = out.split("\n\n\n")[0], out
+    assert re.search(r"^datagrams .*/s +100$", last, re.MULTILINE)
+    assert re.search(r"^CE +100\.0%  █{32}$", last, re.MULTILINE)
+    assert re.search(r"^batch [\d-]+ +\d+  [█▏▎▍▌▋▊▉]+$", last, re.MULTILINE)
+    for name in ("payload", "dropped", "starved", "errors", "a batch", "CPU each", "rate"):
+        assert f"\n{name} " in first
+
+
+def test_watch_on_a_terminal(sender: socket.socket) -> None:
+    """It draws over the last table, and Ctrl-C ends it without a traceback."""
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "ringmsg", "watch", "127.0.0.1:0", "--interval", "0.1"]
+    environment = {**os.environ, "PYTHONPATH": str(HERE / "src"), "COLUMNS": "60"}
+    # A shell starts background jobs with the signal ignored, and a child would leave it so.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        command, stdout=follower, stderr=follower, cwd=HERE, env=environment, preexec_fn=heed
+    )
+    os.close(follower)
+    seen = ""
+    interrupted = False
+    while True:
+        try:
+            seen += os.read(leader, 4096).decode(errors="replace")
+        except OSError:  # the other end is closed
+            break
+        if seen.count("\x1b[H") >= 3 and not interrupted:
+            interrupted = True
+            process.send_signal(signal.SIGINT)
+    os.close(leader)
+    assert process.wait(10) == 130
+    assert "Traceback" not in seen and "\x1b[K" in seen and "\x1b[J" in seen
+
+
+@pytest.mark.parametrize("command", [["support"], ["listen", "127.0.0.1:0", "--seconds", "1"]])
+def test_a_reader_that_goes_away_causes_no_traceback(command: list[str]) -> None:
+    """As ``| head -0`` does."""
+    readable, writable = os.pipe()
+    os.close(readable)
+    environment = {**os.environ, "PYTHONPATH": str(HERE / "src")}
+    run = [sys.executable, "-m", "ringmsg", *command]
+    process = subprocess.Popen(
+        run, stdout=writable, stderr=subprocess.PIPE, text=True, cwd=HERE, env=environment
+    )
+    os.close(writable)
+    assert process.communicate(timeout=20)[1] == ""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
 def test_statsd_sink(sender: socket.socket) -> None:
     program = Program("examples/statsd_sink.py", "127.0.0.1:0", "--seconds", "1")
     for metric in (b"visits:1|c", b"visits:2|c\nload:0.5|g", b"sampled:1|c|@0.1", b"rubbish"):
@@ -114,3 +178,25 @@ def test_types() -> None:
     """mypy --strict finds nothing."""
     run = subprocess.run([sys.executable, "-m", "mypy"], cwd=HERE, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout
+
+
+def test_types_are_complete() -> None:
+    """What pyright knows of a py.typed package: every symbol has a type that is written down."""
+    command = [str(pathlib.Path(sys.executable).with_name("basedpyright")), "--pythonpath", sys.executable]
+    environment = {**os.environ, "PYTHONPATH": str(HERE / "src")}
+    run = subprocess.run(
+        [*command, "--verifytypes", "ringmsg", "--ignoreexternal"],
+        cwd=HERE,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert "Type completeness score: 100%" in run.stdout, run.stdout
+
+
+def test_style() -> None:
+    """Formatted, lines of at most 110 columns, nothing unused."""
+    ruff = pathlib.Path(sys.executable).with_name("ruff")
+    for command in (["format", "--check"], ["check", "--select", "E501,F,W,I", "--ignore", "F841"]):
+        run = subprocess.run([ruff, *command, "."], cwd=HERE, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr

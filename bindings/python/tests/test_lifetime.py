@@ -248,7 +248,9 @@ print(len(seen), interrupts, drops, seen == sorted(set(seen)))
 @pytest.mark.parametrize("how", ["reap", "next", "for"])
 def test_ctrl_c_loses_nothing(mode: str, how: str) -> None:
     """Thousands of interrupts at random moments; every datagram arrives, once, in order."""
-    run = subprocess.run([sys.executable, "-c", CTRL_C, mode, how], capture_output=True, text=True, timeout=30)
+    run = subprocess.run(
+        [sys.executable, "-c", CTRL_C, mode, how], capture_output=True, text=True, timeout=30
+    )
     assert run.returncode == 0, run.stderr
     seen, interrupts, drops, in_order = run.stdout.split()
     assert int(interrupts) > 100
@@ -269,7 +271,11 @@ def test_every_point_of_interruption(pair: Pair) -> None:
 
             def trace(frame: Any, event: str, _: Any) -> Any:
                 nonlocal lines, struck
-                if frame.f_code.co_filename not in files or frame.f_code.co_name in ("__del__", "_gone", "unpin"):
+                if frame.f_code.co_filename not in files or frame.f_code.co_name in (
+                    "__del__",
+                    "_gone",
+                    "unpin",
+                ):
                     return None
                 if event == "line":
                     lines += 1
@@ -406,5 +412,3 @@ def test_at_exit(tmp_path: Any) -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
-
-

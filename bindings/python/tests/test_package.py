@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 
 import pytest
@@ -30,7 +31,9 @@ print(lib.path)
 
 def environment(**more: str) -> dict[str, str]:
     """Without what would make a fresh environment find the checkout's library."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RINGMSG_LIBRARY", "CARGO_TARGET_DIR")}
+    kept = {
+        k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RINGMSG_LIBRARY", "CARGO_TARGET_DIR")
+    }
     return {**kept, **more}
 
 
@@ -52,7 +55,10 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     out = tmp_path_factory.mktemp("dist")
     # Cargo's work is kept between runs, or each would compile every crate again.
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", str(ROOT) + "/target")) / "from-sdist"
-    check([sys.executable, "-m", "build", "--outdir", out, HERE], env=environment(CARGO_TARGET_DIR=str(target)))
+    # Without this the files of an sdist are of 2020, and cargo takes an earlier build for newer.
+    now = str(int(time.time()))
+    building = environment(CARGO_TARGET_DIR=str(target), SOURCE_DATE_EPOCH=now)
+    check([sys.executable, "-m", "build", "--outdir", out, HERE], env=building)
     return out
 
 
@@ -60,9 +66,37 @@ def test_the_sdist_carries_the_crate(artifacts: pathlib.Path) -> None:
     (sdist,) = artifacts.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    for needed in ("crate/Cargo.toml", "crate/Cargo.lock", "crate/src/lib.rs", "crate/include/ringmsg.h", "hatch_build.py"):
+    for needed in (
+        "crate/Cargo.toml",
+        "crate/Cargo.lock",
+        "crate/src/lib.rs",
+        "crate/include/ringmsg.h",
+        "hatch_build.py",
+    ):
         assert needed in names
     assert not [name for name in names if "target/" in name or name.endswith((".so", ".pyc"))]
+    assert {"LICENSE-MIT", "LICENSE-APACHE"} <= names
+    assert ROOT is not None
+    for licence in ("LICENSE-MIT", "LICENSE-APACHE"):
+        assert (HERE / licence).read_bytes() == (ROOT / licence).read_bytes(), (
+            "a copy: pip refuses links in an sdist"
+        )
+
+
+def test_the_wheel_has_licences_and_addresses(artifacts: pathlib.Path) -> None:
+    (wheel,) = artifacts.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = [name for name in archive.namelist() if name.endswith("/METADATA")]
+        text = archive.read(metadata).decode()
+        licences = [
+            name
+            for name in archive.namelist()
+            if "/licenses/" in name and archive.getinfo(name).file_size > 500
+        ]
+        library = archive.getinfo("ringmsg/libringmsg.so").file_size
+    assert len(licences) == 2
+    assert "License-Expression: MIT OR Apache-2.0" in text and text.count("\nProject-URL: ") == 4
+    assert library < 1 << 20, "stripped: with debug information it is 3.6 MB"
 
 
 def test_the_wheel_has_the_library_and_a_floor(artifacts: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -89,7 +123,9 @@ def test_pip_install(editable: bool, tmp_path: pathlib.Path) -> None:
     options = ["-e", HERE] if editable else [HERE]
     check([python, "-m", "pip", "install", "-q", "--no-deps", *options], env=environment())
     installed = check([python, "-c", RECEIVES], env=environment(), cwd=tmp_path).strip()
-    assert installed.endswith("/target/release/libringmsg.so" if editable else "/site-packages/ringmsg/libringmsg.so")
+    assert installed.endswith(
+        "/target/release/libringmsg.so" if editable else "/site-packages/ringmsg/libringmsg.so"
+    )
 
 
 def test_without_numpy(tmp_path: pathlib.Path) -> None:
@@ -97,9 +133,8 @@ def test_without_numpy(tmp_path: pathlib.Path) -> None:
     python = fresh(tmp_path / "env")
     code = RECEIVES.replace(
         'assert rx.reap(5).payloads() == [b"x"]',
-        'batch = rx.reap(5)\n    try: batch.records\n    except ImportError as error: assert "pip install numpy" in str(error)\n'
+        "batch = rx.reap(5)\n    try: batch.records\n    except ImportError as error: "
+        'assert "pip install numpy" in str(error)\n'
         '    else: raise SystemExit("no error")',
     )
     check([python, "-c", code], env=environment(PYTHONPATH=str(HERE / "src")))
-
-

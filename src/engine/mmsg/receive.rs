@@ -59,9 +59,14 @@ impl Armed {
         }
         #[allow(clippy::unnecessary_cast)] // size_t, or int with another C library
         // SAFETY: as above.
-        let (parts, count) = unsafe { ((*receive.message).msg_iov, (*receive.message).msg_iovlen as usize) };
-        // The kernel refuses more parts without reading them.
-        let is_whole = receive.waits_for_all && (1..=libc::UIO_MAXIOV as usize).contains(&count);
+        let (parts, count, has_control) = unsafe {
+            let message = &*receive.message;
+            (message.msg_iov, message.msg_iovlen as usize, message.msg_controllen > 0)
+        };
+        // io_uring takes what is there when there is room for control messages. The kernel refuses
+        // more parts without reading them.
+        let is_whole =
+            receive.waits_for_all && !has_control && (1..=libc::UIO_MAXIOV as usize).contains(&count);
         // SAFETY: as above, and the message says how many parts there are.
         let parts = || unsafe { std::slice::from_raw_parts(parts, count) };
         let mut rest = None;
@@ -90,7 +95,7 @@ impl Armed {
     /// The result when it is cancelled: bytes that it has taken off a stream are not lost.
     pub(super) fn cancelled(&self) -> i32 {
         let done = self.rest.as_ref().map_or(0, |(_, done)| *done);
-        cut_short(self.message, done).unwrap_or(-libc::ECANCELED)
+        cut_short(done).unwrap_or(-libc::ECANCELED)
     }
 
     /// Whether a single-shot with this result goes on waiting: not if the caller asked for
@@ -117,7 +122,7 @@ fn recvmsg(fd: i32, message: *mut libc::msghdr, msg_flags: i32) -> i32 {
     }
 }
 
-/// recvmsg(2) until every part is full, the stream ends, or control messages come.
+/// recvmsg(2) until every part is full, or the stream ends. There is no room for control messages.
 fn all(fd: i32, theirs: *mut libc::msghdr, flags: i32, rest: &mut (VecDeque<libc::iovec>, usize)) -> i32 {
     let (parts, done) = rest;
     loop {
@@ -131,7 +136,7 @@ fn all(fd: i32, theirs: *mut libc::msghdr, flags: i32, rest: &mut (VecDeque<libc
             return result;
         }
         if result <= 0 {
-            return cut_short(theirs, *done).unwrap_or(result);
+            return cut_short(*done).unwrap_or(result);
         }
         *done += result as usize;
         // SAFETY: as in `recvmsg`.
@@ -140,24 +145,15 @@ fn all(fd: i32, theirs: *mut libc::msghdr, flags: i32, rest: &mut (VecDeque<libc
             (*theirs).msg_namelen = message.msg_namelen;
         }
         skip(parts, result as usize);
-        // SAFETY: as in `recvmsg`.
-        let room_for_control = unsafe { (*theirs).msg_controllen };
-        if parts.is_empty() || (message.msg_controllen > 0 && room_for_control > 0) {
-            // SAFETY: as in `recvmsg`.
-            unsafe { (*theirs).msg_controllen = message.msg_controllen };
+        if parts.is_empty() {
             return *done as i32;
         }
     }
 }
 
-/// The result of a MSG_WAITALL request that ends early: the bytes that it has. (It has received no
-/// control messages: they would have ended it.)
-fn cut_short(theirs: *mut libc::msghdr, done: usize) -> Option<i32> {
-    (done > 0).then(|| {
-        // SAFETY: as in `recvmsg`.
-        unsafe { (*theirs).msg_controllen = 0 };
-        done as i32
-    })
+/// The result of a MSG_WAITALL request that ends early: the bytes that it has.
+fn cut_short(done: usize) -> Option<i32> {
+    (done > 0).then_some(done as i32)
 }
 
 /// Takes the first `bytes` off the parts, and parts without room.

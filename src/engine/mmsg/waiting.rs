@@ -104,8 +104,8 @@ impl Mmsg {
         }
     }
 
-    /// Marks the sockets of `events` as readable, and of those that did not fit into it: epoll's own
-    /// list is empty afterwards, so whatever comes next raises an edge.
+    /// Marks the sockets of `events` as readable, and of those that did not fit into it: epoll's
+    /// own list is empty afterwards, so whatever comes next raises an edge.
     fn mark_readable(&self, state: &mut State, mut events: Events) {
         loop {
             for socket in events.sockets() {

@@ -1,10 +1,10 @@
 //go:build linux && cgo
 
 // Architecture measures the ways in which a Go program can own a ring, which docs/decisions.md
-// compares: a goroutine locked to its thread with a DEFER_TASKRUN ring, a ring whose ring_fd is
-// on the runtime's poller, a ring in whose reap the reading goroutine itself sleeps; and package
-// net. Figures are the receiving process's CPU per datagram (CLOCK_PROCESS_CPUTIME_ID), and the round trip of a
-// ping-pong. Sender and pinger are processes of their own.
+// compares: a goroutine locked to its thread with a DEFER_TASKRUN ring, a ring whose ring_fd is on
+// the runtime's poller, a ring in whose reap the reading goroutine itself sleeps; and package net.
+// Figures are the receiving process's CPU per datagram (CLOCK_PROCESS_CPUTIME_ID), and the round
+// trip of a ping-pong. Sender and pinger are processes of their own.
 package main
 
 import (
@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/ringmsg/ringmsg/bindings/go"
+	"github.com/ringmsg/ringmsg/bindings/go/uring"
 	"golang.org/x/sys/unix"
 )
 
@@ -54,7 +55,7 @@ func descriptor(conn *net.UDPConn) (fd int) {
 }
 
 // ring arms a ring for the socket, in this thread.
-func ring(conn *net.UDPConn, flags uint32) (*ringmsg.Ring, *ringmsg.Pool) {
+func ring(conn *net.UDPConn, flags uring.SetupFlags) (*ringmsg.Ring, *ringmsg.Pool) {
 	r, err := ringmsg.NewRing(&ringmsg.RingConfig{Flags: flags})
 	check(err)
 	pool, err := r.NewPool(ringmsg.PoolConfig{Buffers: 1024, PayloadCapacity: 2048})
@@ -76,7 +77,7 @@ func deliver(b *batch, handle func(netip.AddrPort)) {
 }
 
 // One locked goroutine owns the ring; batches change hands through channels.
-func owner(flags uint32) receiver {
+func owner(flags uring.SetupFlags) receiver {
 	return func(conn *net.UDPConn, handle func(netip.AddrPort)) {
 		free, full := make(chan *batch, 2), make(chan *batch, 2)
 		free <- newBatch()
@@ -98,7 +99,7 @@ func owner(flags uint32) receiver {
 }
 
 // The reading goroutine waits on the runtime's poller, and reaps what is there.
-func poller(flags uint32) receiver {
+func poller(flags uring.SetupFlags) receiver {
 	return func(conn *net.UDPConn, handle func(netip.AddrPort)) {
 		r, _ := ring(conn, flags)
 		fd, err := r.FD()
@@ -120,7 +121,7 @@ func poller(flags uint32) receiver {
 }
 
 // The reading goroutine sleeps in reap.
-func direct(flags uint32, lock bool) receiver {
+func direct(flags uring.SetupFlags, lock bool) receiver {
 	return func(conn *net.UDPConn, handle func(netip.AddrPort)) {
 		if lock {
 			runtime.LockOSThread()
@@ -135,9 +136,9 @@ func direct(flags uint32, lock bool) receiver {
 	}
 }
 
-// The reading goroutine sleeps in reap, and arms the request again where it finds itself on
-// another thread: completions run in the thread that armed.
-func home(flags uint32) receiver {
+// The reading goroutine sleeps in reap, and arms the request again when it finds itself on another
+// thread: completions run in the thread that armed.
+func rearm(flags uring.SetupFlags) receiver {
 	return func(conn *net.UDPConn, handle func(netip.AddrPort)) {
 		r, pool := ring(conn, flags)
 		at := syscall.Gettid()
@@ -161,7 +162,7 @@ func home(flags uint32) receiver {
 
 // The reading goroutine waits for the socket itself on the runtime's poller, and has the ring
 // take what is there: armed and cancelled in its own thread, nothing stays behind.
-func socket(flags uint32) receiver {
+func socket(flags uring.SetupFlags) receiver {
 	return func(conn *net.UDPConn, handle func(netip.AddrPort)) {
 		r, pool := ring(conn, flags)
 		check(r.Cancel(0))
@@ -181,6 +182,21 @@ func socket(flags uint32) receiver {
 			}))
 			deliver(b, handle)
 		}
+	}
+}
+
+// The reading goroutine sleeps in the reap of the recvmmsg engine, which belongs to no thread.
+func engine(conn *net.UDPConn, handle func(netip.AddrPort)) {
+	r, err := ringmsg.NewRing(&ringmsg.RingConfig{Engine: ringmsg.EngineRecvmmsg})
+	check(err)
+	pool, err := r.NewPool(ringmsg.PoolConfig{Buffers: 1024, PayloadCapacity: 2048})
+	check(err)
+	check(r.RecvmsgMultishot(pool, descriptor(conn), 0, 0, 0))
+	b := newBatch()
+	for {
+		b.n, b.err = r.Next(b.n, b.records, b.metadata, nil)
+		check(b.err)
+		deliver(b, handle)
 	}
 }
 
@@ -206,10 +222,11 @@ var receivers = []candidate{
 	{"poller-coop", poller(ringmsg.SetupCoopTaskrun | ringmsg.SetupTaskrunFlag)},
 	{"direct-plain", direct(0, false)},
 	{"direct-coop", direct(ringmsg.SetupCoopTaskrun, false)},
-	{"home-plain", home(0)},
-	{"home-coop", home(ringmsg.SetupCoopTaskrun)},
+	{"rearm-plain", rearm(0)},
+	{"rearm-coop", rearm(ringmsg.SetupCoopTaskrun)},
 	{"socket-plain", socket(0)},
 	{"socket-coop", socket(ringmsg.SetupCoopTaskrun)},
+	{"recvmmsg-engine", engine},
 	{"direct-defer-locked", direct(ringmsg.SetupDeferTaskrun, true)},
 }
 
@@ -334,7 +351,9 @@ func main() {
 		return
 	}
 	if *only != "" {
-		receivers = slices.DeleteFunc(receivers, func(r candidate) bool { return !slices.Contains(strings.Split(*only, ","), r.name) })
+		receivers = slices.DeleteFunc(
+			receivers, func(r candidate) bool { return !slices.Contains(strings.Split(*only, ","), r.name) },
+		)
 	}
 	results := map[string][]float64{}
 	add := func(name, what, value string, per string) {

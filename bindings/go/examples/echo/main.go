@@ -1,4 +1,4 @@
-// Echo sends every datagram back to where it came from.
+// Echo sends every datagram back to where it came from, from the address that it was sent to.
 package main
 
 import (
@@ -14,14 +14,11 @@ import (
 func main() {
 	address := flag.String("listen", "127.0.0.1:7007", "where to listen")
 	flag.Parse()
-	conn, err := ringmsg.Listen("udp", *address)
+	conn, err := ringmsg.Listen("udp", *address, ringmsg.WithReplyFromDestination())
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer conn.Close()
-	if why := conn.Ring(); why != nil {
-		log.Print("without a ring: ", why)
-	}
 	log.Print("listening on ", conn.LocalAddr())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

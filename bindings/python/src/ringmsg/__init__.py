@@ -12,10 +12,10 @@
 from __future__ import annotations
 
 from ._core import Stats
-from ._options import socket_enable
+from ._options import socket_disable, socket_enable
 from ._support import Support, describe_support, query_support, version
 from .batch import Batch
-from .datagram import Datagram
+from .datagram import Datagram, QueuedError
 from .errors import strerror
 from .flags import Engine, Feature, Meta, RecordFlag, RecvFlag, Setup
 from .receiver import DEFAULT_METADATA, Receiver
@@ -31,6 +31,7 @@ __all__ = [
     "Feature",
     "Meta",
     "Pool",
+    "QueuedError",
     "Receiver",
     "RecordFlag",
     "RecvFlag",
@@ -41,6 +42,7 @@ __all__ = [
     "Support",
     "describe_support",
     "query_support",
+    "socket_disable",
     "socket_enable",
     "strerror",
     "version",

@@ -1,46 +1,62 @@
 """``python -m ringmsg``: what this machine supports, and why.
 ``python -m ringmsg listen HOST:PORT``: shows datagrams as they arrive.
+``python -m ringmsg watch HOST:PORT``: a live table of rates, batch sizes, drops and costs.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
-import operator
-import socket
+import os
+import signal
 import sys
-import time
 from typing import TextIO
 
-from . import Datagram, Meta, Receiver, describe_support, strerror, version
+from . import Meta, Receiver, _watch, describe_support, version
 from ._abi import lib
-
-NAMES = {name.lower().replace("_", "-"): flag for name, flag in Meta.__members__.items()}
-DIM, BOLD, RED, PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[31m", "\x1b[0m"
-# What "all" leaves out: it needs privileges, another request, or IPv6.
-SPECIAL = Meta.MARK | Meta.SOCKET_ERROR | Meta.FLOW_LABEL
+from ._listen import NAMES, listen, open_socket
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m ringmsg", description="Receive messages with io_uring.")
     parser.add_argument("--version", action="version", version=f"ringmsg {version()} ({lib.path})")
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("support", help="what this machine supports, and why (the default)")
     listen_parser = commands.add_parser("listen", help="show datagrams as they arrive")
-    listen_parser.add_argument("address", metavar="HOST:PORT", help="127.0.0.1:9999, [::1]:9999")
-    listen_parser.add_argument("--gro", action="store_true", help="let the kernel join datagrams into trains (UDP_GRO)")
-    listen_parser.add_argument("--metadata", default="", metavar="LIST", help=f"all, or of: {', '.join(NAMES)}")
-    listen_parser.add_argument("--mode", default="auto", help="auto, defer, coop, plain, sqpoll")
+    watch_parser = commands.add_parser(
+        "watch", help="a live table: rate, batch sizes, drops, starvation, CPU, ECN"
+    )
+    for each in (listen_parser, watch_parser):
+        each.add_argument("address", metavar="HOST:PORT", help="127.0.0.1:9999, [::1]:9999")
+        each.add_argument(
+            "--gro", action="store_true", help="let the kernel join datagrams into trains (UDP_GRO)"
+        )
+        each.add_argument("--mode", default="auto", help="auto, defer, coop, plain, sqpoll")
+        each.add_argument("--seconds", type=float, help="stop after so many seconds")
+    listen_parser.add_argument(
+        "--metadata", default="", metavar="LIST", help=f"all, or of: {', '.join(NAMES)}"
+    )
     listen_parser.add_argument("--count", type=int, help="stop after so many datagrams")
-    listen_parser.add_argument("--seconds", type=float, help="stop after so many seconds")
     listen_parser.add_argument("--quiet", action="store_true", help="only the line of each second")
-    given = parser.parse_args(arguments)
-    if given.command != "listen":
-        print(describe_support().rstrip())
-        return 0
+    watch_parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="draw so often")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    given = parse(arguments)
     try:
-        return listen(given, sys.stdout)
+        if given.command == "listen":
+            return listen(given, sys.stdout)
+        if given.command == "watch":
+            return watch(given, sys.stdout)
+        print(describe_support().rstrip(), flush=True)
+        return 0
+    except BrokenPipeError:
+        # Whoever read our output has gone, as head does. The interpreter must not flush to it
+        # again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (OSError, ValueError) as error:
         print(f"ringmsg: {error}", file=sys.stderr)
         return 1
@@ -48,119 +64,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def listen(given: argparse.Namespace, out: TextIO) -> int:
-    """Shows what arrives until told to stop."""
-    with open_socket(given.address) as sock, Receiver(
-        sock, metadata=wanted(given.metadata, given.gro, sock.family), mode=given.mode
-    ) as rx:
-        listener = Listener(rx, out, given.quiet)
+def watch(given: argparse.Namespace, out: TextIO) -> int:
+    """Shows a live table until the time is over, or Ctrl-C."""
+    metadata = _watch.METADATA | (Meta.SEGMENT_SIZE if given.gro else Meta(0))
+    with open_socket(given.address) as sock, Receiver(sock, metadata=metadata, mode=given.mode) as rx:
+        rx.reap(0)
         host, port = sock.getsockname()[:2]
-        print(f"listening on {host} port {port}, mode {given.mode}", file=out, flush=True)
-        end = None if given.seconds is None else time.monotonic() + given.seconds
-        while (given.count is None or listener.datagrams < given.count) and (end is None or time.monotonic() < end):
-            left = 1.0 if end is None else min(1.0, max(0.0, end - time.monotonic()))
-            for datagram in rx.reap(min(left, listener.left())):
-                listener.show(datagram)
-                if given.count is not None and listener.datagrams >= given.count:
-                    break
-            listener.tick()
-        listener.tick(last=True)
+        engine = rx.info.engine.name.lower()
+        print(f"watching {host} port {port}", file=out, flush=True)
+        _watch.run(rx, f"{host} port {port}, {engine}, mode {given.mode}", given.interval, given.seconds, out)
     return 0
-
-
-def open_socket(address: str) -> socket.socket:
-    """A socket bound to HOST:PORT."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit():
-        raise ValueError(f"{address!r} is not HOST:PORT")
-    found = socket.getaddrinfo(host.strip("[]") or None, int(port), type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, name = found[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.bind(name)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def wanted(text: str, gro: bool, family: int) -> Meta:
-    """The flags that ``--metadata`` and ``--gro`` name."""
-    flags = Meta.SOURCE | Meta.DROPPED
-    for name in filter(None, text.replace(",", " ").split()):
-        if name == "all":
-            flags |= functools.reduce(operator.or_, Meta) & ~(SPECIAL | Meta.SEGMENT_SIZE)
-            if family == socket.AF_INET6:
-                flags |= Meta.FLOW_LABEL
-        elif name in NAMES:
-            flags |= NAMES[name]
-        else:
-            raise ValueError(f"no metadata is called {name!r}; there are all, {', '.join(NAMES)}")
-    return flags | (Meta.SEGMENT_SIZE if gro else Meta(0))
-
-
-class Listener:
-    """Prints datagrams, and a line each second."""
-
-    def __init__(self, rx: Receiver, out: TextIO, quiet: bool) -> None:
-        self.rx, self.out, self.quiet = rx, out, quiet
-        self.color = out.isatty()
-        self.datagrams = 0
-        self.since = time.monotonic()
-        self.before = rx.stats
-
-    def left(self) -> float:
-        """Seconds to the next line."""
-        return max(0.0, self.since + 1 - time.monotonic())
-
-    def show(self, datagram: Datagram) -> None:
-        """One line for a datagram."""
-        if datagram.error:
-            self.say(f"error: {strerror(datagram.error)}", RED)
-            return
-        self.datagrams += 1
-        if self.quiet:
-            return
-        source = "unknown" if datagram.source is None else " port ".join(map(str, datagram.source[:2]))
-        payload = bytes(datagram.payload[:48])
-        more = "..." if len(datagram.payload) > len(payload) else ""
-        self.say(f"{source}: {len(datagram.payload)} bytes {payload!r}{more}{self.details(datagram)}", "")
-
-    def details(self, datagram: Datagram) -> str:
-        """The metadata that came."""
-        parts = []
-        for name in (
-            "destination interface_index ecn traffic_class hop_limit timestamp_ns hardware_timestamp_ns segment_size "
-            "dropped flow_label mark"
-        ).split():
-            value = getattr(datagram, name)
-            if value is not None:
-                text = " port ".join(map(str, value[:2])) if name == "destination" else value
-                parts.append(f"{name}={text}")
-        if datagram.truncated:
-            parts.append(f"truncated from {datagram.wire_length}")
-        text = "".join(f"  {part}" for part in parts)
-        return f"{DIM}{text}{PLAIN}" if text and self.color else text
-
-    def tick(self, last: bool = False) -> None:
-        """The line of the second, when it is time."""
-        elapsed = time.monotonic() - self.since
-        if elapsed < 1 and not last:
-            return
-        now, before = self.rx.stats, self.before
-        datagrams, reaps = now.datagrams - before.datagrams, max(1, now.reaps - before.reaps)
-        drops = now.socket_drops - before.socket_drops
-        rate = datagrams / elapsed if elapsed > 0 else 0.0
-        self.say(
-            f"{rate:,.0f} datagrams/s  {(now.payload_bytes - before.payload_bytes) * 8e-6 / max(elapsed, 1e-9):,.1f} Mbit/s  "
-            f"{datagrams / reaps:.1f} per reap  {drops} dropped",
-            RED if drops else BOLD,
-        )
-        self.since, self.before = time.monotonic(), now
-
-    def say(self, text: str, color: str) -> None:
-        """Prints a line, in color on a terminal."""
-        print(f"{color}{text}{PLAIN}" if self.color and color else text, file=self.out, flush=True)
 
 
 if __name__ == "__main__":

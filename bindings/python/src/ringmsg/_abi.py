@@ -8,7 +8,18 @@ classes below state the layout, and the tests compare it with the header's.
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
+from ctypes import (
+    c_char_p,
+    c_int,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint8,
+    c_uint16,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from typing import Any
 
 from . import _loader
@@ -136,8 +147,9 @@ class Stats(Sized):
     _fields_ = [("size", c_uint32), ("reserved", c_uint32)] + [
         (name, c_uint64)
         for name in (
-            "records datagrams payload_bytes reaps enters wakes rearms starvations window_misses cq_overflows "
-            "truncated control_truncated zero_length errors socket_drops buffers_held buffers_published"
+            "records datagrams payload_bytes reaps enters wakes rearms starvations window_misses "
+            "cq_overflows truncated control_truncated zero_length errors socket_drops "
+            "buffers_held buffers_published"
         ).split()
     ]
 
@@ -212,6 +224,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "reap": (c_int, (c_void_p, c_void_p, c_void_p, c_uint32, c_void_p)),
     "release": (c_int, (c_void_p, c_void_p, c_uint32)),
     "next": (c_int, (c_void_p, c_void_p, c_uint32, c_void_p, c_void_p, c_uint32, c_void_p)),
+    "receive": (c_int, (c_int, c_void_p, c_size_t, c_void_p, c_void_p, c_void_p, c_uint32, c_uint32)),
     "take_fds": (c_int, (c_void_p, c_void_p, c_void_p, c_uint32)),
     "control_next": (c_int, (c_void_p, c_size_t, c_void_p)),
     "control_decode": (c_int, (c_void_p, c_size_t, c_void_p)),
@@ -227,7 +240,9 @@ class Library:
             try:
                 function = getattr(dll, f"ringmsg_{name}")
             except AttributeError:
-                raise ImportError(f"ringmsg: {self.path} has no ringmsg_{name}(): not this package's library") from None
+                raise ImportError(
+                    f"ringmsg: {self.path} has no ringmsg_{name}(): not this package's library"
+                ) from None
             function.restype = result
             function.argtypes = arguments
             setattr(self, name, function)

@@ -7,15 +7,15 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any
 
-from . import _abi
+from . import _abi, _layout
 from .flags import Meta
 
 if TYPE_CHECKING:
     from ._core import Slab
 
 CACHE_LIMIT = 16384
-_KEY6 = struct.Struct("=IHH16sI")  # valid, family, source_port, source, source_scope
-_KEYS6 = struct.Struct(f"={_KEY6.size}s{_abi.METADATA_SIZE - _KEY6.size}x")
+# The fields that identify a source: valid, family, source_port, source, source_scope.
+_KEY6, _KEYS6 = _layout.until(_abi.Metadata, "source_scope")
 _KEY4 = struct.Struct("=HH4B")  # family, source_port, source
 _OCTETS = [str(octet) for octet in range(256)]
 _SOURCE = int(Meta.SOURCE)
@@ -30,8 +30,8 @@ def text(family: int, address: bytes, port: int, scope: int = 0) -> tuple[Any, .
 
 
 class AddressCache4:
-    """Source addresses of an IPv4 socket by family, port and address as one number. Peers send
-    more than once, and making the text of an address costs a third of receiving."""
+    """Source addresses of an IPv4 socket, by family, port and address as one number. Formatting an
+    address costs a third of receiving a datagram, and most peers send more than once."""
 
     def __init__(self) -> None:
         self._known: dict[int, Any] = {}
@@ -39,11 +39,16 @@ class AddressCache4:
 
     def all_of(self, slab: Slab, count: int) -> list[Any]:
         """The sources of the first records."""
-        keys = slab.sources[:count].tolist()
-        sources = list(map(self._known.get, keys))
-        if None in sources:
+        return self.of_keys(slab.sources[:count].tolist())
+
+    def of_keys(self, keys: list[int]) -> list[Any]:
+        """The sources that these numbers are."""
+        try:
+            return list(map(self._known.__getitem__, keys))
+        except KeyError:
+            sources = list(map(self._known.get, keys))
             self._fill(keys, sources)
-        return sources
+            return sources
 
     def one_of(self, slab: Slab, position: int) -> Any:
         """The source of one record."""
@@ -59,7 +64,7 @@ class AddressCache4:
             decoded = self._decode(missing)
             for position, source in zip(gaps, decoded):
                 sources[position] = source
-        # Remembering costs as well: while nobody comes twice, only a sample is remembered.
+        # Storing costs as well: while no address repeats, only every eighth is stored.
         sample = 1 if self._any_known else 8
         self._any_known = missing is not keys
         if len(self._known) >= CACHE_LIMIT:
@@ -70,10 +75,25 @@ class AddressCache4:
     def _decode(keys: list[int]) -> list[Any]:
         octets = _OCTETS
         fields = _KEY4.iter_unpack(struct.pack(f"={len(keys)}Q", *keys))
-        # An error has no source, and nobody sends from 0.0.0.0:0.
+        # An error has no source; its family and port are 0.
         return [
-            (f"{octets[a]}.{octets[b]}.{octets[c]}.{octets[d]}", port) if family == 2 and (a or port) else None
+            (f"{octets[a]}.{octets[b]}.{octets[c]}.{octets[d]}", port)
+            if family == 2 and (a or port)
+            else None
             for family, port, a, b, c, d in fields
+        ]
+
+
+class NameCache4(AddressCache4):
+    """The same for the first eight bytes of a ``sockaddr_in``, whose port is in network order."""
+
+    @staticmethod
+    def _decode(keys: list[int]) -> list[Any]:
+        octets, ntohs = _OCTETS, socket.ntohs
+        fields = _KEY4.iter_unpack(struct.pack(f"={len(keys)}Q", *keys))
+        return [
+            (f"{octets[a]}.{octets[b]}.{octets[c]}.{octets[d]}", ntohs(port))
+            for _, port, a, b, c, d in fields
         ]
 
 
@@ -87,8 +107,10 @@ class AddressCache6:
         """The sources of the first records."""
         metadata = slab.metadata_view[: count * _abi.METADATA_SIZE]
         keys = list(itertools.chain.from_iterable(_KEYS6.iter_unpack(metadata)))
-        sources = list(map(self._known.get, keys))
-        if None in sources:
+        try:
+            return list(map(self._known.__getitem__, keys))
+        except KeyError:
+            sources = list(map(self._known.get, keys))
             for position, source in enumerate(sources):
                 if source is None:
                     sources[position] = self._decode(keys[position])
@@ -115,6 +137,12 @@ def cache_for(family: int) -> Any:
     return AddressCache6() if family == socket.AF_INET6 else None
 
 
+# struct sockaddr_nl: family, padding, nl_pid, nl_groups. struct sockaddr_ll: family, protocol,
+# ifindex, hatype, pkttype, halen, addr.
+_NETLINK = struct.Struct("=HHII")
+_PACKET = struct.Struct("=H2siHBB")
+
+
 def from_sockaddr(name: bytes) -> Any:
     """A ``sockaddr`` as ``socket.recvmsg`` would give it; None for an empty one."""
     if len(name) < 2:
@@ -128,4 +156,18 @@ def from_sockaddr(name: bytes) -> Any:
     if family == socket.AF_UNIX:
         path = name[2:]
         return path if path[:1] == b"\0" else path.split(b"\0", 1)[0].decode(errors="surrogateescape")
+    if family == socket.AF_NETLINK and len(name) >= _NETLINK.size:
+        return _NETLINK.unpack_from(name)[2:]
+    if family == socket.AF_PACKET and len(name) >= _PACKET.size:
+        return _from_packet(name)
     return (family, name[2:])
+
+
+def _from_packet(name: bytes) -> Any:
+    """(interface, protocol, packet type, hardware type, hardware address)"""
+    _, protocol, index, hardware, kind, length = _PACKET.unpack_from(name)
+    try:
+        interface = socket.if_indextoname(index)
+    except OSError:
+        interface = ""  # it is gone, or there is none: socket.recvmsg says the same
+    return (interface, int.from_bytes(protocol, "big"), kind, hardware, name[12 : 12 + length])

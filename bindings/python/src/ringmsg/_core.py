@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import struct
 import sys
 import threading
 import warnings
@@ -13,7 +12,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from . import _abi, errors
+from . import _abi, _layout, errors
 from ._abi import lib
 
 
@@ -39,9 +38,13 @@ class Stats(NamedTuple):
     buffers_published: int
 
 
+_PAYLOAD_OFFSET, _PAYLOAD_LENGTH = _layout.record("payload_offset"), _layout.record("payload_length")
+_FAMILY = _layout.metadata("family")
+
+
 class Slab:
-    """The arrays that one call fills: records, and metadata unless nobody wants them. And views
-    of the columns that are read of every datagram."""
+    """The arrays that one call fills: records and, if requested, metadata; and views of the
+    columns that are read for every datagram."""
 
     __slots__ = (
         "metadata",
@@ -56,27 +59,25 @@ class Slab:
     )
 
     def __init__(self, capacity: int, with_metadata: bool) -> None:
-        self.records = (ctypes.c_uint8 * (capacity * _abi.RECORD_SIZE))()
-        self.records_address = ctypes.addressof(self.records)
-        self.records_view = memoryview(self.records).cast("B")
-        words = self.records_view.cast("I")
-        step = _abi.RECORD_SIZE // 4
-        self.payload_offsets = words[_abi.Record.payload_offset.offset // 4 :: step]
-        self.payload_lengths = words[_abi.Record.payload_length.offset // 4 :: step]
+        self.records: Any = (ctypes.c_uint8 * (capacity * _abi.RECORD_SIZE))()
+        self.records_address: int = ctypes.addressof(self.records)
+        self.records_view: memoryview = memoryview(self.records).cast("B")
+        self.payload_offsets: memoryview = _PAYLOAD_OFFSET.column(self.records_view)
+        self.payload_lengths: memoryview = _PAYLOAD_LENGTH.column(self.records_view)
         self.metadata: Any = None
         self.metadata_address: int | None = None
         if with_metadata:
             # family, source_port, and an IPv4 source are eight bytes, but not on a multiple of
-            # eight: they are read through a view that begins with the first of them.
-            size, shift = capacity * _abi.METADATA_SIZE, _abi.Metadata.family.offset
+            # eight: a view that begins with the first of them reads all three as one number.
+            size, shift = capacity * _abi.METADATA_SIZE, _FAMILY.offset
             self.metadata = (ctypes.c_uint8 * (size + 8))()
             self.metadata_address = ctypes.addressof(self.metadata)
             view = memoryview(self.metadata).cast("B")
-            self.metadata_view = view[:size]
-            self.sources = view[shift : size + shift].cast("Q")[:: _abi.METADATA_SIZE // 8]
+            self.metadata_view: memoryview = view[:size]
+            self.sources: Any = view[shift : size + shift].cast("Q")[:: _abi.METADATA_SIZE // 8]
 
     def is_free(self) -> bool:
-        """Nobody has an array over this memory: it can be filled again."""
+        """No array refers to this memory: it can be filled again."""
         return self.holders() <= _NO_HOLDERS
 
     def holders(self) -> int:
@@ -84,6 +85,15 @@ class Slab:
 
 
 _NO_HOLDERS = Slab(1, True).holders()
+_PACKAGE = os.path.dirname(__file__)
+
+
+def _caller_level() -> int:
+    """The ``stacklevel`` with which the caller's caller blames code outside this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and os.path.dirname(frame.f_code.co_filename) == _PACKAGE:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 class Memory(NamedTuple):
@@ -92,13 +102,15 @@ class Memory(NamedTuple):
     base: int
     size: int
     array: Any
+    characters: Any
+    """The same memory; slices of it are copies. To be read under the ring's lock."""
 
     def expose(self) -> Any:
         """A new object that exports it."""
         return self.array.from_address(self.base)
 
 
-_BUFFERS = struct.Struct("=52xHH8x")  # pool and buffer
+_BUFFERS = _layout.row(_abi.Record, "pool", "buffer")
 
 
 class Pin:
@@ -106,10 +118,14 @@ class Pin:
     payload, a numpy array). When that is gone, they are released."""
 
     def __init__(self, core: Core, slab: Slab, count: int, exporters: Iterable[Any]) -> None:
-        self.core, self.slab, self.count = core, slab, count
+        self.core: Core = core
+        self.slab: Slab = slab
+        self.count: int = count
         spans = slab.records_view[: count * _abi.RECORD_SIZE]
-        self.buffers = len(set(_BUFFERS.iter_unpack(spans)))
-        self.references = [weakref.ref(exporter, self._gone) for exporter in exporters]
+        self.buffers: int = len(set(_BUFFERS.iter_unpack(spans)))
+        self.references: list[weakref.ref[Any]] = [
+            weakref.ref(exporter, self._gone) for exporter in exporters
+        ]
 
     def _gone(self, _: Any) -> None:
         if all(reference() is None for reference in self.references):
@@ -125,15 +141,16 @@ class Core:
         handle = ctypes.c_void_p()
         errors.check(lib.ring_new(ctypes.byref(config), ctypes.byref(handle)))
         self.handle = handle.value
-        self.lock = threading.RLock()
-        self.process = os.getpid()
+        self.lock: threading.RLock = threading.RLock()
+        self.process: int = os.getpid()
         self.pins: set[Pin] = set()
         self.kept: weakref.WeakSet[Any] = weakref.WeakSet()  # batches that were detached
         self.slabs: list[Slab] = []
         self.pools: dict[int, Memory] = {}
-        self.closing = False
-        self.starvations = self.buffers = 0
-        self.warned = False
+        self.closing: bool = False
+        self.starvations: int = 0
+        self.buffers: int = 0
+        self.warned: bool = False
 
     def call(self, function: Any, *arguments: Any) -> int:
         """A call that does not sleep. Raises OSError."""
@@ -162,22 +179,24 @@ class Core:
         if memory is None:
             with self.lock:
                 pool = lib.ring_pool(self.handle, number)
-                size = lib.pool_size(pool)
-                memory = self.pools[number] = Memory(lib.pool_base(pool), size, ctypes.c_uint8 * size)
+                base, size = lib.pool_base(pool), lib.pool_size(pool)
+                memory = self.pools[number] = Memory(
+                    base, size, ctypes.c_uint8 * size, (ctypes.c_char * size).from_address(base)
+                )
         return memory
 
     # --- record arrays -----------------------------------------------------------------------
 
     def take_slab(self, capacity: int, with_metadata: bool) -> Slab:
-        """Arrays that can be filled."""
+        """Arrays to which no numpy array refers."""
         for index, slab in enumerate(self.slabs):
             if slab.is_free():
                 del self.slabs[index]
                 return slab
         return Slab(capacity, with_metadata)
 
-    def give_slab(self, slab: Slab) -> None:
-        """Takes arrays back. Those that somebody still looks at wait for their turn."""
+    def return_slab(self, slab: Slab) -> None:
+        """Takes arrays back. They are reused once no numpy array refers to them."""
         if slab not in self.slabs:
             self.slabs.insert(0, slab)
             del self.slabs[4:]
@@ -210,16 +229,17 @@ class Core:
         pinned = sum(pin.buffers for pin in list(self.pins))
         starvations = self.stats().starvations
         grown, self.starvations = starvations > self.starvations, starvations
-        if pinned >= self.buffers and not self.warned or grown and pinned * 2 >= self.buffers:
+        if pinned < self.buffers and not (grown and pinned * 2 >= self.buffers):
+            self.warned = self.warned and pinned * 2 >= self.buffers
+        elif not self.warned:
             self.warned = True
             warnings.warn(
-                f"ringmsg: {len(self.pins)} released batches are still pinned by slices or arrays made from "
-                f"them: {pinned} of {self.buffers} buffers, and the ring runs out of them; copy what you keep",
-                ResourceWarning,
-                stacklevel=5,
+                f"ringmsg: slices of payloads, or arrays over them, keep {pinned} of the ring's "
+                f"{self.buffers} buffers: it runs out of them, and receives nothing until they are gone. "
+                "Keep copies: batch.messages(), batch.to_numpy(), or bytes(datagram.payload)",
+                RuntimeWarning,
+                stacklevel=_caller_level(),
             )
-        elif pinned < self.buffers:
-            self.warned = False
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -227,8 +247,8 @@ class Core:
         return self.process != os.getpid()
 
     def free(self) -> None:
-        """Frees the ring, or leaves that to the last pin. The caller sees to it that nobody is in
-        a reap."""
+        """Frees the ring, or leaves that to the last pin. The caller ensures that no thread is in a
+        reap."""
         with self.lock:
             self.closing = True
             if self.pins and not self.in_child():

@@ -1,127 +1,48 @@
-"""The datagram endpoint: asyncio's transport, with a ring behind it."""
+"""The datagram endpoint: asyncio's transport, which receives bursts in one call."""
 
 from __future__ import annotations
 
 import asyncio
-import collections
-import ctypes
 import itertools
-import os
+import select
 import socket
-import stat
-import struct
+import sys
+import time
+import warnings
+import weakref
 from asyncio.trsock import TransportSocket
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
-from . import _abi, errors
-from .flags import RecordFlag
-from .receiver import Receiver
+from . import _options
+from ._burst import MESSAGES, PAYLOAD, PAYLOAD_UNIX, Burst, burst_of, split
+from ._flow import Sending
 
 # Datagrams handed to the protocol in one turn of the loop, so that others get theirs.
 TURN = 64
-_HIGH_WATER = 64 * 1024
-# asyncio counts this for each datagram that waits, so that empty ones count too (since 3.12).
-_HEADER_SIZE = 8
-_RESULT = struct.Struct("=i")
+# When to try whether there is a burst. The clock is read after every LOOK_EVERY datagrams; that
+# many within LOOK_NS are a reason to try. ENOUGH datagrams in one call are a burst, and the next
+# call is made the same way. After a call that brought fewer, twice as many reasons are needed for
+# the next try, up to PATIENCE_MAX: then tries cost less than a hundredth of what lone datagrams do.
+_LOOK_EVERY = 4
+_LOOK_NS = 160_000
+_ENOUGH = 4
+_PATIENCE_MAX = 64
+_UDP_GRO = (17, 104)
+_CONTROL = 512  # room for the segment size of a train behind everything that may precede it
 
 
-async def open_socket(
-    loop: asyncio.AbstractEventLoop,
-    local_addr: Any,
-    remote_addr: Any,
-    *,
-    family: int,
-    proto: int,
-    flags: int,
-    reuse_port: bool | None,
-    allow_broadcast: bool | None,
-    sock: Any,
-) -> tuple[socket.socket, Any]:
-    """The socket that the loop's own method would open, and the peer it is connected to."""
-    if sock is not None:
-        if sock.type == socket.SOCK_STREAM:
-            raise ValueError(f"A datagram socket was expected, got {sock!r}")
-        if local_addr or remote_addr or family or proto or flags or reuse_port or allow_broadcast:
-            raise ValueError("socket modifier keyword arguments can not be used when sock is specified.")
-        sock.setblocking(False)
-        return sock, None
-    problem: OSError | None = None
-    for chosen_family, chosen_proto, local, remote in await _candidates(
-        loop, local_addr, remote_addr, family, proto, flags
-    ):
-        made = socket.socket(chosen_family, socket.SOCK_DGRAM, chosen_proto)
-        try:
-            made.setblocking(False)
-            if reuse_port:
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if allow_broadcast:
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-            if local is not None:
-                if chosen_family == socket.AF_UNIX:
-                    _remove_stale(local)
-                made.bind(local)
-            if remote is not None and not allow_broadcast:
-                await loop.sock_connect(made, remote)
-            return made, remote
-        except OSError as error:
-            made.close()
-            problem = problem or error
-        except BaseException:
-            made.close()
-            raise
-    assert problem is not None
-    raise problem
+class DatagramTransport(Sending, asyncio.DatagramTransport):
+    """What ``create_datagram_endpoint`` returns: as asyncio's own.
 
+    While datagrams come alone, each is read by ``recvfrom``, as asyncio does it. When they come in
+    bursts, ``ringmsg_receive`` takes all that is there. UDP_GRO is switched on when a burst shows
+    that one peer sends many datagrams of one size.
+    """
 
-async def _candidates(
-    loop: asyncio.AbstractEventLoop, local_addr: Any, remote_addr: Any, family: int, proto: int, flags: int
-) -> list[tuple[int, int, Any, Any]]:
-    """(family, protocol, local, remote) worth trying, best first."""
-    if family == socket.AF_UNIX:
-        for address in (local_addr, remote_addr):
-            if address is not None and not isinstance(address, (str, bytes)):
-                raise TypeError("string is expected")
-        return [(family, proto, local_addr, remote_addr)]
-    if not (local_addr or remote_addr):
-        if family == 0:
-            raise ValueError("unexpected address family")
-        return [(family, proto, None, None)]
-    found: dict[tuple[int, int], list[Any]] = {}
-    for index, address in enumerate((local_addr, remote_addr)):
-        if address is None:
-            continue
-        if not (isinstance(address, tuple) and len(address) == 2):
-            raise TypeError("2-tuple is expected")
-        infos = await loop.getaddrinfo(
-            *address, family=family, type=socket.SOCK_DGRAM, proto=proto, flags=flags
-        )
-        if not infos:
-            raise OSError("getaddrinfo() returned empty list")
-        for info_family, _, info_proto, _, info_address in infos:
-            found.setdefault((info_family, info_proto), [None, None])[index] = info_address
-    usable = [
-        (info_family, info_proto, local, remote)
-        for (info_family, info_proto), (local, remote) in found.items()
-        if not (local_addr and local is None) and not (remote_addr and remote is None)
-    ]
-    if not usable:
-        raise ValueError("can not get address information")
-    return usable
+    max_size: int = PAYLOAD
 
-
-def _remove_stale(path: Any) -> None:
-    """Unlinks the socket file that an earlier process left behind."""
-    if path and path[0] not in (0, "\0"):
-        try:
-            if stat.S_ISSOCK(os.stat(path).st_mode):
-                os.remove(path)
-        except FileNotFoundError:
-            pass
-
-
-class DatagramTransport(asyncio.DatagramTransport):
-    """What ``create_datagram_endpoint`` returns: as asyncio's own."""
+    _sock: Any = None
 
     def __init__(
         self,
@@ -130,267 +51,314 @@ class DatagramTransport(asyncio.DatagramTransport):
         protocol: asyncio.BaseProtocol,
         address: Any,
         waiter: asyncio.Future[None],
-        **receiver_options: Any,
+        *,
+        shared: bool = False,
+        gro: bool = True,
     ) -> None:
-        super().__init__()
-        self._extra: dict[str, Any] = {"socket": TransportSocket(sock), "sockname": sock.getsockname()}
-        self._loop, self._sock, self._address = loop, sock, address
-        try:
-            peer = sock.getpeername()
-        except OSError:
-            peer = None
-        self._connected = peer is not None
-        self._peer = peer
-        self._extra["peername"] = peer
-        self._waiting: collections.deque[tuple[bytes, Any]] = collections.deque()
-        self._waiting_size = 0
-        self._paused = self._closing = self._reading = self._lost = False
-        self._conn_lost = 0
-        self._rest: Iterator[tuple[Any, Any]] | None = None  # taken, but not handed over
-        self._left = 0
-        self._hand_on: Any = None
-        self._high, self._low = _HIGH_WATER, _HIGH_WATER // 4
-        # Copies are made straight from the pool, without a view in between.
-        self._receiver = Receiver(sock, **receiver_options)
-        self._receiver._start()
-        memory = self._receiver._core.learn_pool(self._receiver._pool.id)
-        self._memory = (ctypes.c_char * memory.size).from_address(memory.base)
-        self._fd = self._receiver.fileno()
+        extra: dict[str, Any] = {"socket": TransportSocket(sock), "peername": None}
+        for name, ask in (("sockname", sock.getsockname), ("peername", sock.getpeername)):
+            try:
+                extra[name] = ask()
+            except OSError:
+                extra[name] = None
+        super().__init__(loop, extra, address)
+        self._sock_fd = sock.fileno()
+        self._family = sock.family
+        is_udp = self._family in (socket.AF_INET, socket.AF_INET6) and sock.proto in (0, socket.IPPROTO_UDP)
+        if self._family == socket.AF_UNIX:
+            self.max_size = PAYLOAD_UNIX
+        self._paused = False
+        self._burst: Burst | None = None
+        self._looked_at = 0
+        self._until_look = _LOOK_EVERY
+        self._reasons, self._patience = 0, 1
+        self._may_use_gro = gro and is_udp
+        self._gro_is_ours = False
+        # Who else has the socket may have switched GRO on; then the size of a train must be seen.
+        self._read_alone = _READ_FROM
+        if not is_udp:
+            self._read_alone = _READ_INTO
+        elif shared:
+            self._read_alone = _READ_MESSAGE
+        self._read_other: Callable[[DatagramTransport], None] | None = self._read_alone
+        # Datagrams that were received and not handed over; whether _hand_over is scheduled or runs.
+        self._pending: Any = None
+        self._pending_data: Any = None
+        self._handing_over = False
+        # _deliver stops and looks why: closed, paused, another protocol.
+        self._interrupted = False
+        self._epoll: select.epoll | None = None
+        self._read_fd = self._sock_fd
+        self._add_reader = getattr(loop, "_add_reader", loop.add_reader)
+        self._remove_reader = getattr(loop, "_remove_reader", loop.remove_reader)
+        self._recvfrom = sock.recvfrom
         self.set_protocol(protocol)
         loop.call_soon(protocol.connection_made, self)
         loop.call_soon(self._start_reading)
+        _claim_descriptor(loop, self._sock_fd, self)
+        self._sock = sock  # nothing fails any more: __del__ has something to close
         loop.call_soon(_resolve, waiter)
 
     def __repr__(self) -> str:
-        state = "closed" if self._lost else "closing" if self._closing else f"fd={self._sock.fileno()}"
-        return f"<ringmsg.aio.DatagramTransport {state}>"
+        name = type(self).__name__
+        if self._sock is None:
+            return f"<{name} closed>"
+        state = " closing" if self._closing else ""
+        reading = "polling" if self.is_reading() else "idle"
+        writing = "polling" if self._buffer else "idle"
+        size = self.get_write_buffer_size()
+        return f"<{name}{state} fd={self._sock_fd} read={reading} write=<{writing}, bufsize={size}>>"
 
     def __del__(self) -> None:
-        if not getattr(self, "_lost", True) and not self._closing:
-            import warnings
-
+        if self._sock is not None:
             warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=1)
-            self._receiver.close()
             self._sock.close()
 
-    # --- receiving ---------------------------------------------------------------------------
+    # --- reading: alone ----------------------------------------------------------------------
 
     def _start_reading(self) -> None:
-        if not self._closing:
-            self._loop.add_reader(self._fd, self._receive)
-            self._reading = True
+        if self.is_reading():
+            self._add_reader(self._read_fd, self._read_ready)
 
-    def _receive(self) -> None:
-        """Takes what has arrived, and hands the first of it to the protocol."""
-        if self._rest is not None:
-            return  # its turn is coming
+    def _read_ready(self) -> None:
+        """The socket is readable."""
+        if self._read_other is not None:
+            self._read_other(self)
+            return
         try:
-            batch = self._receiver.reap(0)
-        except EOFError:
-            return
+            data, addr = self._recvfrom(self.max_size)
         except OSError as error:
-            self._fatal(error, "Fatal read error on datagram transport")
+            self._read_failed(error)
             return
-        count, slab, memory = batch._count, batch._slab, self._memory
-        if not count:
-            return
-        batch._seen = True
-        lengths = slab.payload_lengths[:count].tolist()
-        spans = zip(slab.payload_offsets[:count].tolist(), lengths)
-        data: list[Any] = [memory[start : start + length] for start, length in spans]
-        self._rest, self._left = zip(data, batch._sources()), count
-        self._hand_on = self._datagram_received
-        if 0 in lengths and self._mark_errors(batch, data):
-            self._hand_on = self._datagram_or_error
-        self._hand_over()
-
-    def _hand_over(self) -> None:
-        """One turn of the loop: the rest waits for the next, so that others get theirs."""
-        assert self._rest is not None
-        hand_on = self._hand_on
-        for data, source in itertools.islice(self._rest, TURN):
-            hand_on(data, source)
-            if self._closing:
-                return
-        self._left -= TURN
-        if self._left > 0:
-            self._loop.call_soon(self._hand_over)
-        else:
-            self._rest = None
-
-    def _datagram_or_error(self, data: Any, source: Any) -> None:
-        if isinstance(data, OSError):
-            self._error_received(data)
-        else:
-            self._datagram_received(data, source)
-
-    def _mark_errors(self, batch: Any, data: list[Any]) -> bool:
-        """An empty datagram may be an error, which goes to error_received."""
-        found = False
-        for position in range(len(data)):
-            (result,) = _RESULT.unpack_from(batch._slab.records_view, position * _abi.RECORD_SIZE + 8)
-            if result < 0:
-                data[position] = OSError(-result, errors.strerror(result))
-                found = True
-        return found
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Hands datagrams to another protocol from now on."""
-        self._protocol: Any = protocol
-        self._datagram_received = getattr(protocol, "datagram_received", None) or _no_receiver
-        self._hand_on = self._datagram_received if getattr(self, "_hand_on", None) is None else self._datagram_or_error
-        self._error_received = getattr(protocol, "error_received", None) or _no_receiver
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """"socket", "sockname", "peername"."""
-        return self._extra.get(name, default)
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        """The protocol."""
-        protocol: asyncio.BaseProtocol = self._protocol
-        return protocol
-
-    # --- sending -----------------------------------------------------------------------------
-
-    def sendto(self, data: Any, addr: Any = None) -> None:
-        """Sends now, or as soon as the socket takes it."""
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
-        if self._address:
-            if addr not in (None, self._address):
-                raise ValueError(f"Invalid address: must be None or {self._address}")
-            addr = self._address
-        if self._conn_lost and self._address:
-            self._conn_lost += 1
-            return
-        if not self._waiting:
-            if self._send(data, addr) is not None:
-                return
-            self._loop.add_writer(self._sock.fileno(), self._write_waiting)
-        self._waiting.append((bytes(data), addr))
-        self._waiting_size += len(data) + _HEADER_SIZE
-        self._pause_if_full()
-
-    def _send(self, data: Any, addr: Any) -> bool | None:
-        """True: sent. False: it failed, which was reported. None: the socket has no room now."""
-        try:
-            if self._connected or addr is None:
-                self._sock.send(data)
-            else:
-                self._sock.sendto(data, addr)
-            return True
-        except (BlockingIOError, InterruptedError):
-            return None
-        except OSError as error:
-            self._error_received(error)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            self._fatal(error, "Fatal write error on datagram transport")
+            self._fatal_error(error, "Fatal read error on datagram transport")
+            return
+        self._until_look -= 1
+        if not self._until_look:
+            self._look_at_clock()
+        self._protocol.datagram_received(data, addr)
+
+    def _read_failed(self, error: OSError) -> None:
+        """recv failed: the socket had an error, or another process had taken the datagram."""
+        if not self._has_selector:
+            self._watch_through_epoll()
+        if not isinstance(error, (BlockingIOError, InterruptedError)):
+            self._protocol.error_received(error)
+
+    def _watch_through_epoll(self) -> None:
+        """Watches an epoll instance that holds the socket. libuv stops watching a descriptor once
+        poll(2) reports POLLERR, as it does after an ICMP error and while the error queue has an
+        entry; an epoll instance only becomes readable."""
+        if self._epoll is None and self.is_reading():
+            self._remove_reader(self._read_fd)
+            self._epoll = select.epoll()
+            self._epoll.register(self._sock_fd, select.EPOLLIN)
+            self._read_fd = self._epoll.fileno()
+            self._add_reader(self._read_fd, self._read_ready)
+
+    def _look_at_clock(self) -> None:
+        """Changes over to bursts if the last datagrams came fast."""
+        now = time.monotonic_ns()
+        self._reasons += now - self._looked_at < _LOOK_NS
+        self._looked_at, self._until_look = now, _LOOK_EVERY
+        if self._reasons >= self._patience:
+            self._reasons = 0
+            self._read_other = DatagramTransport._read_burst
+
+    def _receive_alone(self, receive: Callable[[], tuple[bytes, Any, int]]) -> None:
+        """One message, and the size of its datagrams if it is a train."""
+        try:
+            data, addr, size = receive()
+        except OSError as error:
+            self._read_failed(error)
+            return
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fatal_error(error, "Fatal read error on datagram transport")
+            return
+        if 0 < size < len(data):
+            self._read_other = DatagramTransport._read_burst
+            self._take(*split(data, size, addr))
+            return
+        self._until_look -= 1
+        if not self._until_look:
+            self._look_at_clock()
+        self._protocol.datagram_received(data, addr)
+
+    def _read_message(self) -> None:
+        self._receive_alone(self._recvmsg)
+
+    def _recvmsg(self) -> tuple[bytes, Any, int]:
+        data, control, _, addr = self._sock.recvmsg(self.max_size, _CONTROL)
+        for level, kind, value in control:
+            if (level, kind) == _UDP_GRO:
+                return data, addr, int.from_bytes(value, sys.byteorder)
+        return data, addr, 0
+
+    def _read_into(self) -> None:
+        self._receive_alone(self._recvfrom_into)
+
+    def _recvfrom_into(self) -> tuple[bytes, Any, int]:
+        """Into the loop's slab: an allocation of 256 KiB for each datagram costs more than it
+        does."""
+        if self._burst is None:
+            self._burst = burst_of(self._loop)
+        memory = self._burst.memory
+        length, addr = self._sock.recvfrom_into(memory, min(self.max_size, len(memory)))
+        return memory[:length], addr, 0
+
+    # --- reading: bursts ---------------------------------------------------------------------
+
+    def _read_burst(self) -> None:
+        """Receives all that the socket holds."""
+        if self._pending is not None:
+            return  # _hand_over is scheduled
+        if self._burst is None:
+            self._burst = burst_of(self._loop)
+        try:
+            data, sources = self._burst.receive(self._sock_fd, self._family)
+        except OSError as error:
+            if isinstance(error, BlockingIOError):
+                self._end_bursts()
+            self._read_failed(error)
+            return
+        count = len(data)
+        if count < _ENOUGH:
+            self._end_bursts()
+        else:
+            self._patience = 1
+            if self._may_use_gro and count >= MESSAGES // 8 and _is_from_one_peer(data, sources):
+                self._switch_gro_on()
+        self._take(data, sources)
+
+    def _end_bursts(self) -> None:
+        self._patience = min(2 * self._patience, _PATIENCE_MAX)
+        self._read_other = self._read_alone
+
+    def _switch_gro_on(self) -> None:
+        self._may_use_gro = False
+        if _options.switch_gro_on(self._sock):
+            self._gro_is_ours = True
+            self._read_alone = _READ_MESSAGE
+
+    def _take(self, data: list[Any], sources: list[Any]) -> None:
+        # How many are left only a list's own iterator knows.
+        self._pending_data = iter(data)
+        self._pending = zip(self._pending_data, sources)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Hands datagrams to the protocol, at most TURN in one turn of the loop, until it closes or
+        pauses. An exception propagates to the loop's handler, as if each datagram had its own
+        callback; the remaining datagrams follow in the next turn."""
+        pairs = self._pending
+        if pairs is None or self._paused:
+            self._handing_over = False
+            return
+        self._handing_over = True
+        try:
+            turn = itertools.islice(pairs, TURN)
+            while self._deliver(turn):
+                pass
+        finally:
+            self._handing_over = False
+            if self._pending is not None and self._pending_data.__length_hint__() == 0:
+                self._pending = None
+            elif self._pending is not None and not self._paused:
+                self._schedule_hand_over()
+
+    def _deliver(self, pairs: Any) -> bool:
+        """Hands datagrams to the protocol that is set now. True: another was set."""
+        self._interrupted = False
+        protocol = self._protocol
+        for data, addr in pairs:
+            if data.__class__ is bytes:
+                protocol.datagram_received(data, addr)
+            else:
+                protocol.error_received(data)
+            if self._interrupted:
+                return not (self._closing or self._paused)
         return False
 
-    def _write_waiting(self) -> None:
-        while self._waiting:
-            data, addr = self._waiting.popleft()
-            self._waiting_size -= len(data) + _HEADER_SIZE
-            sent = self._send(data, addr)
-            if sent is None:
-                self._waiting.appendleft((data, addr))
-                self._waiting_size += len(data) + _HEADER_SIZE
-                break
-            if not sent:
-                return
-        if self._paused and self._waiting_size <= self._low:
-            self._paused = False
-            self._protocol.resume_writing()
-        if not self._waiting:
-            self._loop.remove_writer(self._sock.fileno())
-            if self._closing:
-                self._loop.call_soon(self._connection_lost, None)
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Hands datagrams to another protocol from now on."""
+        super().set_protocol(protocol)
+        self._interrupted = True
 
-    def _pause_if_full(self) -> None:
-        if not self._paused and self._waiting_size > self._high:
-            self._paused = True
-            self._protocol.pause_writing()
+    def _schedule_hand_over(self) -> None:
+        if not self._handing_over:
+            self._handing_over = True
+            self._loop.call_soon(self._hand_over)
 
-    def get_write_buffer_size(self) -> int:
-        """Bytes that wait to be sent."""
-        return self._waiting_size
+    # --- pausing, protocols ------------------------------------------------------------------
 
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        """(low, high): when the protocol's resume_writing and pause_writing are called."""
-        return (self._low, self._high)
+    def is_reading(self) -> bool:
+        """Whether datagrams are handed to the protocol."""
+        return not self._closing and not self._paused
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Sets those, in bytes."""
-        if high is None:
-            high = _HIGH_WATER if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high, self._low = high, low
-        self._pause_if_full()
+    def pause_reading(self) -> None:
+        """Hands nothing more to the protocol until ``resume_reading()``."""
+        if self.is_reading():
+            self._paused = self._interrupted = True
+            self._remove_reader(self._read_fd)
+
+    def resume_reading(self) -> None:
+        """Goes on after ``pause_reading()``."""
+        if self._closing or not self._paused:
+            return
+        self._paused = False
+        if self._pending is not None:
+            self._schedule_hand_over()
+        self._add_reader(self._read_fd, self._read_ready)
 
     # --- the end -----------------------------------------------------------------------------
 
-    def is_closing(self) -> bool:
-        """Whether ``close()`` or ``abort()`` was called."""
-        return self._closing
-
-    def close(self) -> None:
-        """Stops receiving; sends what waits; then calls connection_lost(None)."""
-        if self._closing:
-            return
-        self._stop_reading()
-        if not self._waiting:
-            self._conn_lost += 1
-            self._loop.call_soon(self._connection_lost, None)
-
-    def abort(self) -> None:
-        """Closes at once; what waits to be sent is thrown away."""
-        self._force_close(None)
-
     def _stop_reading(self) -> None:
-        self._closing = True
-        if self._reading:
-            self._loop.remove_reader(self._fd)
-            self._reading = False
+        self._closing = self._interrupted = True
+        self._read_other = _ignore
+        self._pending = None
+        self._remove_reader(self._read_fd)
 
-    def _fatal(self, error: BaseException, message: str) -> None:
-        if not isinstance(error, OSError):
-            self._loop.call_exception_handler(
-                {"message": message, "exception": error, "transport": self, "protocol": self._protocol}
-            )
-        self._force_close(error)
-
-    def _force_close(self, error: BaseException | None) -> None:
-        if self._conn_lost:
-            return
-        if self._waiting:
-            self._waiting.clear()
-            self._waiting_size = 0
-            self._loop.remove_writer(self._sock.fileno())
-        if not self._closing:
-            self._stop_reading()
-        self._conn_lost += 1
-        self._loop.call_soon(self._connection_lost, error)
-
-    def _connection_lost(self, error: BaseException | None) -> None:
-        if self._lost:
-            return
-        self._lost = True
+    def _call_connection_lost(self, error: BaseException | None) -> None:
         try:
             self._protocol.connection_lost(error)
         finally:
-            self._receiver.close()
+            if self._gro_is_ours:
+                _options.switch_gro_off(self._sock)
+            if self._epoll is not None:
+                self._epoll.close()
             self._sock.close()
+            self._sock = self._protocol = self._loop = None  # type: ignore[assignment]
+
+
+_READ_FROM: Callable[[DatagramTransport], None] | None = None
+_READ_MESSAGE: Callable[[DatagramTransport], None] = DatagramTransport._read_message
+_READ_INTO: Callable[[DatagramTransport], None] = DatagramTransport._read_into
+
+
+def _ignore(transport: DatagramTransport) -> None:
+    """For an event that was on its way when the transport was closed."""
+
+
+def _is_from_one_peer(data: list[Any], sources: list[Any]) -> bool:
+    """The burst begins as a train does: with datagrams of one size from one source."""
+    first = data[:_ENOUGH]
+    if sources[:_ENOUGH] != [sources[0]] * _ENOUGH:
+        return False
+    return all(payload.__class__ is bytes and len(payload) == len(first[0]) for payload in first)
+
+
+def _claim_descriptor(loop: asyncio.AbstractEventLoop, fd: int, transport: DatagramTransport) -> None:
+    """asyncio refuses ``add_reader()`` and ``sock_recv()`` on the descriptor of a transport, whose
+    reader they would replace."""
+    transports = getattr(loop, "_transports", None)
+    if isinstance(transports, weakref.WeakValueDictionary):
+        transports[fd] = transport
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-def _no_receiver(*_: Any) -> None:
-    pass

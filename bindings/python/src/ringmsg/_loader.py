@@ -26,7 +26,8 @@ def checkout() -> pathlib.Path | None:
 
 
 def candidates() -> list[str]:
-    """Where the library may be, best first. A path that ``RINGMSG_LIBRARY`` gives is the only one."""
+    """Where the library may be, best first. A path that ``RINGMSG_LIBRARY`` gives is the only
+    one."""
     given = os.environ.get("RINGMSG_LIBRARY")
     if given:
         return [given]

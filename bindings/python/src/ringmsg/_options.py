@@ -8,10 +8,10 @@ from . import errors
 from ._abi import lib
 from .flags import Meta
 
-__all__ = ["Options", "socket_enable"]
+__all__ = ["Options", "socket_disable", "socket_enable"]
 
-_SO_RXQ_OVFL, _SO_TIMESTAMPING, _SO_RCVMARK = 40, 37, 75
-_UDP_GRO = 104
+_SO_RXQ_OVFL, _SO_TIMESTAMPING, _SO_RCVMARK, _SO_RCVPRIORITY = 40, 37, 75, 82
+SOL_UDP, UDP_GRO = 17, 104
 _IP = socket.IPPROTO_IP
 _V6 = socket.IPPROTO_IPV6
 
@@ -28,17 +28,63 @@ _OPTIONS: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {
     (_V6, 51): ((_V6, 52),),  # IPV6_RECVHOPLIMIT: IPV6_HOPLIMIT
     (_V6, 66): ((_V6, 67),),  # IPV6_RECVTCLASS: IPV6_TCLASS
     (_V6, 74): ((_V6, 74),),  # IPV6_RECVORIGDSTADDR
-    (17, _UDP_GRO): ((17, _UDP_GRO),),
+    (SOL_UDP, UDP_GRO): ((SOL_UDP, UDP_GRO),),
     (socket.SOL_SOCKET, _SO_RXQ_OVFL): ((socket.SOL_SOCKET, _SO_RXQ_OVFL),),
     (socket.SOL_SOCKET, _SO_TIMESTAMPING): ((socket.SOL_SOCKET, _SO_TIMESTAMPING),),
     (socket.SOL_SOCKET, _SO_RCVMARK): ((socket.SOL_SOCKET, 36),),  # SO_MARK
+    (socket.SOL_SOCKET, _SO_RCVPRIORITY): ((socket.SOL_SOCKET, 12),),  # SO_PRIORITY
 }
 
 
 def socket_enable(sock: socket.socket | int, metadata: Meta) -> None:
     """Sets the socket options that make the kernel send ``metadata`` with every datagram. All of
-    them or, on OSError, none. (``Receiver`` does it by itself, and undoes it.)"""
+    them or, on OSError, none. (``Receiver`` does it by itself.)"""
+    check_metadata(metadata)
     errors.check(lib.socket_enable(sock if isinstance(sock, int) else sock.fileno(), metadata))
+
+
+def socket_disable(sock: socket.socket | int, metadata: Meta) -> None:
+    """Clears the socket options that ``metadata`` names, for all who share the socket.
+    BlockingIOError: ``Meta.SEGMENT_SIZE`` (UDP_GRO), while data is queued. Once GRO is off the
+    kernel delivers a queued train as one payload without a segment size, which nobody could split."""
+    check_metadata(metadata)
+    errors.check(lib.socket_disable(sock if isinstance(sock, int) else sock.fileno(), metadata))
+
+
+def check_metadata(metadata: object) -> None:
+    """Refuses what is no set of flags."""
+    if not isinstance(metadata, int):
+        raise TypeError(
+            f"metadata is a set of ringmsg.Meta flags, as in Meta.SOURCE | Meta.DROPPED, not {metadata!r}"
+        )
+
+
+def switch_gro_on(sock: socket.socket) -> bool:
+    """Lets the kernel join datagrams into trains. Whether this changed anything."""
+    try:
+        if sock.getsockopt(SOL_UDP, UDP_GRO):
+            return False
+        sock.setsockopt(SOL_UDP, UDP_GRO, 1)
+    except OSError:
+        return False
+    return True
+
+
+def switch_gro_off(sock: socket.socket) -> bool:
+    """Switches UDP_GRO off, unless data is queued; whether it is off. It stays on if the queue is
+    never empty: a receiver that reads control messages still works."""
+    for _ in range(_TRIES):
+        try:
+            socket_disable(sock, Meta.SEGMENT_SIZE)
+            return True
+        except BlockingIOError:
+            continue  # data was queued
+        except OSError:
+            break  # the socket can no longer be changed
+    return False
+
+
+_TRIES = 3
 
 
 class Options:
@@ -46,7 +92,7 @@ class Options:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._before: dict[tuple[int, int], int] = {}
+        self._gro_is_ours = False
 
     def _read(self) -> dict[tuple[int, int], int]:
         values = {}
@@ -62,14 +108,14 @@ class Options:
         before = self._read()
         socket_enable(self._socket, metadata)
         after = self._read()
-        self._before = {key: before.get(key, 0) for key, value in after.items() if value != before.get(key, 0)}
-        return {message for key in self._before for message in _OPTIONS[key]}
+        changed = {key for key, value in after.items() if value != before.get(key, 0)}
+        self._gro_is_ours = (SOL_UDP, UDP_GRO) in changed
+        return {message for key in changed for message in _OPTIONS[key]}
 
     def restore(self) -> None:
-        """Switches off what ``enable`` switched on."""
-        for (level, option), value in self._before.items():
-            try:
-                self._socket.setsockopt(level, option, value)
-            except OSError:
-                pass  # the socket can no longer be changed: nothing is left to undo
-        self._before.clear()
+        """Switches UDP_GRO off if ``enable`` switched it on, since it changes what a plain recv
+        returns. Options that only add control messages stay on: another process may share the
+        socket and depend on them."""
+        if self._gro_is_ours:
+            switch_gro_off(self._socket)
+            self._gro_is_ours = False

@@ -5,12 +5,11 @@ from __future__ import annotations
 import collections
 import ctypes
 import itertools
-import struct
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
 
-from . import _abi, _addresses, _dtypes
+from . import _abi, _addresses, _layout, _owned
 from ._abi import lib
 from ._core import Core, Slab
 from .datagram import Datagram
@@ -22,33 +21,37 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch"]
 
-_POOLED_SLICES = struct.Struct("=16xII28xH10x")  # payload_offset, payload_length, pool
-_RECORD = struct.Struct("=QiI6I3IHHIHH")
-_METADATA = struct.Struct("=IHH16sII16sHBBIIiqqII4sIIIBBBx16s4x")
-assert _POOLED_SLICES.size == _RECORD.size == _abi.RECORD_SIZE
-assert _METADATA.size == _abi.METADATA_SIZE
+_POOLED_SLICES = _layout.row(_abi.Record, "payload_offset", "payload_length", "pool")
+_POOL, _FLAGS = _layout.record("pool"), _layout.record("flags")
+_VALID = _layout.metadata("valid")
+# Offset and length of the parts of a message.
+_PAYLOAD = _layout.record("payload_offset"), _layout.record("payload_length")
+_CONTROL = _layout.record("control_offset"), _layout.record("control_length")
+_NAME = _layout.record("name_offset"), _layout.record("name_length")
 
-_NO_METADATA = _METADATA.unpack(bytes(_METADATA.size))
-# How often a batch that was lost is handed out again.
+# How often a discarded batch is handed out again.
 _MOST_LOSSES = 8
 # A batch's life: its views are good; they are revoked; its buffers are back, or pinned.
 _LIVE, _RETIRED, _RELEASED = range(3)
 _exhaust = collections.deque[Any](maxlen=0).extend
 
 
-class Batch:
+class Batch(Sequence[Datagram]):
     """What one reap brought: a sequence of ``Datagram``s.
 
     It holds pool buffers until it is released: when the next batch is taken, at the end of a
-    ``with``, by ``release()``, or, after ``keep()``, when it is garbage. Views that it handed out raise ValueError
-    from then on. Slices and arrays made from them cannot be revoked: the buffers they show stay
-    out of circulation until they are gone, so they never show other data.
+    ``with``, by ``release()``, or, after ``keep()``, when it is garbage. Views that it handed out
+    raise ValueError from then on. Slices and arrays made from them cannot be revoked: the buffers
+    they show stay out of circulation until they are gone, so they never show other data.
+
+    ``messages()``, ``payloads()``, ``to_numpy()``, ``columns()`` and ``to_arrow()`` copy: what they
+    return is yours, and keeps no buffer.
     """
 
     __slots__ = (
         "__weakref__",
         "_addresses",
-        "_claimed",
+        "_release_pending",
         "_core",
         "_count",
         "_exporters",
@@ -75,7 +78,7 @@ class Batch:
         self._wanted, self._addresses = wanted, addresses
         self._state = _LIVE
         self._losses = 0
-        self._kept = self._claimed = self._pinned = False
+        self._kept = self._release_pending = self._pinned = False
         self._seen = True
         self._many_pools = len(core.pools) != 1
         self._exporters: dict[int, Any] = {}
@@ -105,18 +108,58 @@ class Batch:
         self._views += views
         return map(Datagram, zip(views, self._sources(), itertools.repeat(self), range(count)))
 
-    def __getitem__(self, index: int) -> Datagram:
+    @overload
+    def __getitem__(self, index: int) -> Datagram: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Datagram]: ...
+    def __getitem__(self, index: int | slice) -> Datagram | list[Datagram]:
         self._check()
         count = self._count
+        if isinstance(index, slice):
+            return [self._datagram(at) for at in range(count)[index]]
         at = index + count if index < 0 else index
         if not 0 <= at < count:
             raise IndexError(f"datagram {index} of a batch of {count}")
-        view = self._slice_of(at, 3, 4)
-        return Datagram((view, self._source_of(at), self, at))
+        return self._datagram(at)
+
+    def _datagram(self, at: int) -> Datagram:
+        return Datagram((self._part(at, _PAYLOAD), self._source_of(at), self, at))
+
+    # --- copies --------------------------------------------------------------------------------
+
+    def messages(self) -> Iterator[tuple[bytes, Any]]:
+        """``(payload, source)`` of each datagram, the payload as bytes: owned data at the least
+        cost. Errors are left out."""
+        return _owned.messages(self)
 
     def payloads(self) -> list[bytes]:
-        """Copies of all payloads, yours to keep."""
-        return [payload.tobytes() for payload, *_ in self]
+        """Copies of all payloads; of an error it is empty."""
+        return _owned.payloads(self)
+
+    def to_numpy(self, dtype: Any = None, *, strict: bool = True) -> Any:
+        """The payloads as one contiguous array.
+
+        With ``dtype``: an array with an element for each datagram, of payloads that have just its
+        size. ValueError for any other payload; ``strict=False`` leaves those, and errors, out.
+        Without: ``(array, lengths)``, a row of bytes for each datagram, zeros behind shorter ones.
+        """
+        return _owned.to_numpy(self, dtype, strict)
+
+    def columns(self, dtype: Any = None, *, source: str = "text", strict: bool = True) -> dict[str, Any]:
+        """A dict of one-dimensional numpy arrays, as ``pandas.DataFrame(...)`` takes it:
+        ``length``, ``error``, what was asked for as ``metadata``, and the fields of ``dtype``, read
+        as by ``to_numpy``.
+
+        ``source="integer"`` gives addresses as numbers (an IPv6 address as ``source_high`` and
+        ``source_low``). Where a datagram brought no value the column has 0, and ``valid`` lacks the
+        ``Meta`` bit.
+        """
+        return _owned.columns(self, dtype, source, strict)
+
+    def to_arrow(self, dtype: Any = None, *, source: str = "text", strict: bool = True) -> Any:
+        """The same as a ``pyarrow.Table``. Without ``dtype`` it has a column ``payload``: of fixed
+        size where all payloads have one."""
+        return _owned.to_arrow(self, dtype, source, strict)
 
     @property
     def records(self) -> numpy.ndarray[Any, Any]:
@@ -124,7 +167,7 @@ class Batch:
         ``struct ringmsg_record``; offsets count from ``buffer``. Stays readable after release;
         what it points to does not."""
         self._check()
-        return _dtypes.array(self._slab.records, "record", self._count)
+        return _layout.array(self._slab.records, _abi.Record, self._count)
 
     @property
     def metadata(self) -> numpy.ndarray[Any, Any]:
@@ -133,7 +176,7 @@ class Batch:
         self._check()
         if self._slab.metadata is None:
             raise ValueError("this receiver was made without metadata")
-        return _dtypes.array(self._slab.metadata, "metadata", self._count)
+        return _layout.array(self._slab.metadata, _abi.Metadata, self._count)
 
     @property
     def buffer(self) -> memoryview:
@@ -143,13 +186,13 @@ class Batch:
         pools = self._pools() or list(self._core.pools)
         if len(pools) != 1:
             raise ValueError(f"the batch has records of {len(pools)} pools: use buffers[pool]")
-        return self._hand_out(self._memory(pools[0])[:])
+        return self._track(self._memory(pools[0])[:])
 
     @property
     def buffers(self) -> dict[int, memoryview]:
         """The memory of each pool that occurs in the batch, by the records' ``pool``."""
         self._check()
-        return {pool: self._hand_out(self._memory(pool)[:]) for pool in self._pools()}
+        return {pool: self._track(self._memory(pool)[:]) for pool in self._pools()}
 
     def __repr__(self) -> str:
         state = "" if self._state == _LIVE else ", released"
@@ -159,7 +202,7 @@ class Batch:
 
     @property
     def released(self) -> bool:
-        """Whether its buffers were given back."""
+        """Whether its buffers were released."""
         return self._state != _LIVE
 
     def keep(self) -> Self:
@@ -177,41 +220,43 @@ class Batch:
         self._seen = True
         core = self._core
         with core.lock:
-            if self._claimed or self._state == _RELEASED:
+            if self._release_pending or self._state == _RELEASED:
                 return
             self._retire()
             if not self._pinned:
                 core.release(self._slab, self._held)
             self._state = _RELEASED
             if not self._pinned:
-                core.give_slab(self._slab)
+                core.return_slab(self._slab)
 
     def _was_lost(self) -> bool:
-        """Nobody ever looked at it, and the ring finds that nobody has it: it was lost on its way
-        to the caller. (Who throws batches away unseen stops getting them again after a while.)"""
-        if self._seen or self._claimed or self._state != _LIVE or not self._count:
+        """The batch was never used and has no reference left: an exception such as Ctrl-C discarded
+        it before the caller could store it. (A caller that discards batches on purpose gets each
+        of them again a few times only.)"""
+        if self._seen or self._release_pending or self._state != _LIVE or not self._count:
             return False
         self._losses += 1
         return self._losses <= _MOST_LOSSES
 
-    def _claim(self) -> int:
-        """The ring's next call is going to release it, unless somebody else has or will: how many
-        records that are."""
+    def _begin_release(self) -> int:
+        """The ring's next call will release the batch, unless it is kept or released already.
+        Returns the number of records to release."""
         with self._core.lock:
             if self._kept or self._state == _RELEASED:
                 return 0
-            self._claimed = True
+            self._release_pending = True
             self._retire()
             return 0 if self._pinned else self._held
 
-    def _claim_is_met(self, again: bool = False) -> None:
-        """That call has returned. ``again``: or was interrupted, perhaps before it began."""
+    def _release_confirmed(self, again: bool = False) -> None:
+        """The call that releases the batch has returned. ``again``: it was interrupted, perhaps
+        before it released anything."""
         with self._core.lock:
-            if self._claimed and self._state != _RELEASED and not self._pinned:
+            if self._release_pending and self._state != _RELEASED and not self._pinned:
                 if again:
                     self._core.release(self._slab, self._held)
                 self._state = _RELEASED
-                self._core.give_slab(self._slab)
+                self._core.return_slab(self._slab)
 
     def __enter__(self) -> Self:
         return self
@@ -247,8 +292,8 @@ class Batch:
             raise ValueError("the batch was released")
 
     def _memory(self, number: int) -> memoryview:
-        """A view of a pool. Each batch has its own exporter: how many refer to that one tells
-        whether anything derived from this batch is still alive."""
+        """A view of a pool. Each batch has its own exporter, whose reference count shows whether
+        anything derived from this batch is still alive."""
         root = self._roots.get(number)
         if root is None:
             exporter = self._core.learn_pool(number).expose()
@@ -256,7 +301,7 @@ class Batch:
             root = self._roots[number] = memoryview(exporter).cast("B").toreadonly()
         return root
 
-    def _hand_out(self, view: memoryview) -> memoryview:
+    def _track(self, view: memoryview) -> memoryview:
         self._views.append(view)
         return view
 
@@ -264,31 +309,33 @@ class Batch:
         records = self._slab.records_view[: self._count * _abi.RECORD_SIZE]
         return sorted({pool for _, _, pool in _POOLED_SLICES.iter_unpack(records)} - {_abi.POOL_NONE})
 
-    def _record_of(self, position: int) -> tuple[Any, ...]:
+    def _record(self, field: _layout.Field, position: int) -> Any:
         self._check()
-        return _RECORD.unpack_from(self._slab.records_view, position * _abi.RECORD_SIZE)
+        return field.read(self._slab.records_view, position)
 
-    def _metadata_of(self, position: int) -> tuple[Any, ...]:
+    def _metadata(self, bits_and_field: tuple[int, _layout.Field], position: int) -> Any:
+        """A field of the metadata; None unless one of its bits was asked for, and came."""
         self._check()
         if self._slab.metadata is None:
-            return _NO_METADATA
-        return _METADATA.unpack_from(self._slab.metadata_view, position * _abi.METADATA_SIZE)
+            return None
+        bits, field = bits_and_field
+        view = self._slab.metadata_view
+        return field.read(view, position) if _VALID.read(view, position) & bits & self._wanted else None
 
-    def _slice_of(self, position: int, offset: int, length: int) -> memoryview:
-        """The slice that two fields of a record describe."""
-        record = self._record_of(position)
-        if not record[2] & RecordFlag.BUFFER:
-            return self._hand_out(memoryview(b""))
-        start = record[offset]
-        return self._hand_out(self._memory(record[12])[start : start + record[length]])
+    def _part(self, position: int, part: tuple[_layout.Field, _layout.Field]) -> memoryview:
+        """A part of the message that a record describes."""
+        if not self._record(_FLAGS, position) & RecordFlag.BUFFER:
+            return self._track(memoryview(b""))
+        offset, length = part
+        start = self._record(offset, position)
+        memory = self._memory(self._record(_POOL, position))
+        return self._track(memory[start : start + self._record(length, position)])
+
+    def _control_of(self, position: int) -> memoryview:
+        return self._part(position, _CONTROL)
 
     def _sources(self) -> list[Any]:
-        if not self._wanted & Meta.SOURCE:
-            return [None] * self._count
-        if self._addresses is None:
-            return [self._source_of(position) for position in range(self._count)]
-        sources: list[Any] = self._addresses.all_of(self._slab, self._count)
-        return sources
+        return _owned.sources(self)
 
     def _source_of(self, position: int) -> Any:
         if not self._wanted & Meta.SOURCE:
@@ -299,7 +346,7 @@ class Batch:
 
     def _name_of(self, position: int) -> Any:
         """The source, from the record's name."""
-        return _addresses.from_sockaddr(bytes(self._slice_of(position, 7, 8)))
+        return _addresses.from_sockaddr(bytes(self._part(position, _NAME)))
 
     def _drop_last(self) -> None:
         """Hides the last record, which only says that the request is over."""

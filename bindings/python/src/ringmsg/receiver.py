@@ -6,16 +6,16 @@ import errno
 import os
 import socket
 import struct
-import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from . import _abi, _addresses, _control, _options, errors
+from . import _abi, _addresses, _layout, _options, errors
+from ._arguments import descriptor
 from .batch import Batch
 from .datagram import Datagram
 from .flags import Meta, RecordFlag, RecvFlag
-from .ring import Ring, descriptor
+from .ring import Ring
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_METADATA", "Receiver"]
 
 DEFAULT_METADATA = Meta.SOURCE | Meta.DROPPED | Meta.SEGMENT_SIZE
-_LAST = struct.Struct("=iI")  # result and flags
-_LAST_AT = 8
-SOL_UDP, UDP_GRO = 17, 104
+_RESULT, _FLAGS = _layout.record("result"), _layout.record("flags")
 
 
 class Receiver(Ring):
@@ -37,12 +35,13 @@ class Receiver(Ring):
     ...             print(datagram.source, bytes(datagram.payload))
 
     ``sock``: a bound or connected socket (or a descriptor), which stays yours. ``metadata``: what
-    is to be known of each datagram; the socket options that takes are switched on, and off again
-    by ``close()``. ``split``: the trains that the kernel's GRO makes are taken apart again, one
-    ``Datagram`` each; False: a train is one, with its ``segment_size``. ``buffers``: how many
-    datagrams (or trains) can be held at once, a power of two up to 32768. ``batch_size``: the
-    most that one batch holds. ``payload_capacity``: bytes a buffer holds; the default has room
-    for anything.
+    is to be known of each datagram; the socket options that takes are switched on. They stay on,
+    since others may share the socket, but for UDP_GRO (``Meta.SEGMENT_SIZE``), which ``close()``
+    switches off unless data is queued. ``split``: the trains that the kernel's GRO makes are taken
+    apart again, one ``Datagram`` each; False: a train is one, with its ``segment_size``.
+    ``buffers``: how many datagrams (or trains) can be held at once, a power of two up to 32768.
+    ``batch_size``: the most that one batch holds. ``payload_capacity``: bytes a buffer holds; the
+    default has room for anything.
 
     The first thread that reaps becomes the owner (see ``Ring``), so a receiver can be made in
     one thread and used in another. ``close()``, ``wake()`` and ``stats`` are for any thread.
@@ -61,12 +60,12 @@ class Receiver(Ring):
         batch_size: int = 256,
         payload_capacity: int | None = None,
     ) -> None:
-        # Our own reference: the options are switched off again even if `sock` is closed first.
+        # Our own reference: UDP_GRO is switched off again even if `sock` is closed first.
         self._socket = socket.socket(fileno=os.dup(descriptor(sock)))
         self._options = _options.Options(self._socket)
         self._started = False
         self._end: BaseException | None = None
-        self._rest: Iterator[Datagram] = iter(())  # what recvmsg() has not yet given out
+        self._rest: Iterator[Datagram] = iter(())  # datagrams that recvmsg() has not returned yet
         try:
             self._hidden = self._enable(metadata, split)
             super().__init__(mode, engine, disabled=True, batch_size=batch_size)
@@ -74,17 +73,19 @@ class Receiver(Ring):
         except BaseException:
             if hasattr(self, "_current"):
                 self.close()
-            self._put_back()
+            self._restore_socket()
             raise
         if self._with_metadata:
             self._addresses = _addresses.cache_for(self._socket.family)
 
     def _enable(self, metadata: Meta | None, split: bool) -> set[tuple[int, int]]:
-        """Switches the options on. Returns the control messages that nobody asked for."""
+        """Switches the options on. Returns the control messages that the caller did not request."""
         sock = self._socket
         self._is_ip = sock.family in (socket.AF_INET, socket.AF_INET6)
         udp = self._is_ip and sock.type == socket.SOCK_DGRAM and sock.proto in (0, socket.IPPROTO_UDP)
-        wanted = DEFAULT_METADATA if metadata is None else metadata
+        if metadata is not None:
+            _options.check_metadata(metadata)
+        wanted = DEFAULT_METADATA if metadata is None else Meta(metadata)
         if metadata is None and not udp:
             wanted &= ~Meta.SEGMENT_SIZE
         switched_on = self._options.enable(wanted)
@@ -122,10 +123,9 @@ class Receiver(Ring):
         return super()._next(capacity)
 
     def _inspect(self, batch: Batch) -> None:
-        at = (batch._count - 1) * _abi.RECORD_SIZE + _LAST_AT
-        result, flags = _LAST.unpack_from(batch._slab.records_view, at)
-        if flags & RecordFlag.FINAL:
-            self._note_end(batch, result)
+        last = batch._count - 1
+        if batch._record(_FLAGS, last) & RecordFlag.FINAL:
+            self._note_end(batch, batch._record(_RESULT, last))
 
     def _note_end(self, batch: Batch, result: int) -> None:
         """The request is over. What ended it comes after the data, from the next reap."""
@@ -143,8 +143,8 @@ class Receiver(Ring):
         ``timeout``: seconds to wait for the first; None: no limit; 0: do not block. After it, or
         a ``wake()``, the batch is empty. ``linger``: seconds to wait for more once there is one,
         at most 0.01; None: as the arrival rate suggests. ``spin``: seconds to poll before
-        sleeping, which saves the time a wake-up takes. Signal handlers run, and the wait goes on;
-        if one raises (Ctrl-C), what had arrived comes with the next reap.
+        sleeping, which saves the time a wake-up takes. Signal handlers run, and the wait
+        continues; if one raises (Ctrl-C), what had arrived comes with the next reap.
 
         EOFError: a stream is at its end. OSError: EBADF after ``close()``; PermissionError in
         another thread than the owner; what ended the request.
@@ -193,7 +193,7 @@ class Receiver(Ring):
             raise OSError(datagram.error, errors.strerror(datagram.error))
         hidden = self._hidden
         if datagram.flags & RecordFlag.SEGMENT:
-            hidden = hidden | {(SOL_UDP, UDP_GRO)}
+            hidden = hidden | {(_options.SOL_UDP, _options.UDP_GRO)}
         control = [message for message in datagram.control if message[:2] not in hidden]
         for at, (level, kind, data) in enumerate(control):
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -218,11 +218,11 @@ class Receiver(Ring):
         try:
             super()._finish()
         finally:
-            self._put_back()
+            self._restore_socket()
 
-    def _put_back(self) -> None:
-        """Switches off what we switched on, and closes our reference. A forked child shares the
-        options with its parent, and leaves them."""
+    def _restore_socket(self) -> None:
+        """Switches UDP_GRO off if we switched it on, and closes our reference. A forked child
+        shares the option with its parent, and leaves it."""
         if self._socket.fileno() >= 0:
             if not (hasattr(self, "_current") and self._core.in_child()):
                 self._options.restore()

@@ -1,20 +1,21 @@
-"""Rings and pools: the library as it is, for those who want more than a ``Receiver``."""
+"""Rings and pools: the interface below ``Receiver``."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import math
 import os
 import sys
 import threading
 import time
 import warnings
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _abi, errors
 from ._abi import lib
+from ._arguments import ENGINES, MODES, descriptor, nanoseconds, unsigned
 from ._core import Core, Slab, Stats
 from .batch import Batch
 from .flags import Engine, Feature, RecvFlag, Setup
@@ -26,15 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "Ring", "RingInfo"]
 
-MODES = {
-    "auto": Setup.AUTO,
-    "plain": Setup(0),
-    "coop": Setup.COOP_TASKRUN | Setup.TASKRUN_FLAG,
-    "defer": Setup.DEFER_TASKRUN,
-    "sqpoll": Setup.SQPOLL,
-}
-ENGINES = {"auto": Engine.AUTO, "io_uring": Engine.IO_URING, "recvmmsg": Engine.RECVMMSG}
-_FOR_EVER = -1
 _rings: weakref.WeakSet[Ring] = weakref.WeakSet()
 
 
@@ -49,20 +41,6 @@ class RingInfo(NamedTuple):
     cq_entries: int
     owner_thread: int
     """``threading.get_native_id()`` of the owner; 0: not bound, or not enabled yet."""
-
-
-def descriptor(sock: Any) -> int:
-    """The descriptor of a socket, of anything with ``fileno()``, or itself."""
-    return sock if isinstance(sock, int) else int(sock.fileno())
-
-
-def nanoseconds(seconds: float | None) -> int:
-    """A time-out in the library's unit; None and infinity: no limit."""
-    if seconds is None or seconds == math.inf:
-        return _FOR_EVER
-    if seconds != seconds or seconds < 0:
-        raise ValueError("a timeout is None, or a number of seconds from 0")
-    return min(int(seconds * 1e9), 2**62)
 
 
 class Pool:
@@ -98,6 +76,7 @@ class Ring:
     _wanted = -1
     _addresses: Any = None
     _with_metadata = True
+    _on_closed: Callable[[], None] | None = None  # called by the thread that closed it
 
     def __init__(
         self,
@@ -114,8 +93,8 @@ class Ring:
         lib.ring_config_init(ctypes.byref(config))
         if mode not in MODES or engine not in ENGINES:
             raise ValueError(f"mode is one of {', '.join(MODES)}; engine is one of {', '.join(ENGINES)}")
-        if not 1 <= batch_size <= 65536:
-            raise ValueError("batch_size is 1 to 65536")
+        if not 1 <= unsigned("batch_size", batch_size) <= 65536:
+            raise ValueError(f"batch_size is 1 to 65536, not {batch_size}")
         config.flags = (MODES[mode] if flags is None else flags) | (Setup.R_DISABLED if disabled else 0)
         config.engine = ENGINES[engine]
         config.sq_entries, config.cq_entries = sq_entries, cq_entries
@@ -196,11 +175,11 @@ class Ring:
             # Room for every option the library decodes, should one be switched on later.
             config.control_capacity = max(config.control_capacity, 512)
         if buffers is not None:
-            config.buffers = buffers
+            config.buffers = unsigned("buffers", buffers)
         if payload_capacity is not None:
-            config.payload_capacity = payload_capacity
+            config.payload_capacity = unsigned("payload_capacity", payload_capacity)
         if control_capacity is not None:
-            config.control_capacity = control_capacity
+            config.control_capacity = unsigned("control_capacity", control_capacity)
         handle = ctypes.c_void_p()
         self._core.call(lib.pool_new, ctypes.byref(config), ctypes.byref(handle))
         assert handle.value is not None
@@ -248,8 +227,8 @@ class Ring:
         ``timeout``: seconds to wait for a first record; None: no limit; 0: do not block. After
         it, or a wake, the batch is empty. ``linger``: seconds to wait for more once there is one,
         at most 0.01; None: as the arrival rate suggests. ``spin``: seconds to poll before
-        sleeping. Signal handlers run, and the wait goes on; if one raises (Ctrl-C), records that
-        had arrived come with the next reap.
+        sleeping. Signal handlers run, and the wait continues; if one raises (Ctrl-C), records
+        that had arrived come with the next reap.
         """
         if (linger is not None and not linger >= 0) or not spin >= 0:
             raise ValueError("linger and spin are numbers of seconds from 0")
@@ -275,18 +254,18 @@ class Ring:
                 lost = self._recover()
                 if lost is not None:
                     return lost
-            # The attribute and getrefcount's argument: nobody else has the batch any more.
+            # Two references: the attribute and getrefcount's argument. The caller has none.
             if sys.getrefcount(self._current) <= 2 and self._current._was_lost():
                 return self._current
             core, current = self._core, self._current
             if core.pins:
                 core.warn_if_starved()
-            done = current._claim()
+            done = current._begin_release()
             slab = self._open = core.take_slab(self._batch_size, self._with_metadata)
             self._begun = current._number + 1
             count = self._call(current._slab.records_address, done, slab, capacity)
             batch = self._batch(count)
-            current._claim_is_met()
+            current._release_confirmed()
             self._current = batch  # nothing below can be interrupted: there is no call
             return batch
         finally:
@@ -295,7 +274,7 @@ class Ring:
                 self._finish()
 
     def _call(self, done_address: int, done: int, slab: Slab, capacity: int) -> int:
-        """Signal handlers run when the library's call returns; then the wait goes on."""
+        """Calls ringmsg_next. After a signal the handlers run and the wait continues."""
         wait = self._wait
         deadline = time.monotonic_ns() + wait.timeout_ns if wait.timeout_ns > 0 else 0
         while True:
@@ -319,12 +298,12 @@ class Ring:
                 wait.timeout_ns = max(0, deadline - time.monotonic_ns())
 
     def _recover(self) -> Batch | None:
-        """After a call whose result was lost: a KeyboardInterrupt is raised as soon as a call
-        returns, and takes its result away. The library's own count tells how many records are
-        in the arrays."""
+        """Recovers a call whose result was discarded: Python raises KeyboardInterrupt as soon as a
+        ctypes call returns, before its result is stored. The library's own counter gives the
+        number of records in the arrays."""
         current = self._current
         lost = self._core.records_total() - current._total
-        current._claim_is_met(again=True)
+        current._release_confirmed(again=True)
         if not lost:
             self._begun = current._number
             return None
@@ -333,7 +312,7 @@ class Ring:
         return batch
 
     def _batch(self, count: int) -> Batch:
-        """What the last call brought."""
+        """The batch of the last call."""
         total = self._current._total + count
         batch = Batch(self._core, self._open, self._begun, count, total, self._wanted, self._addresses)
         if count:
@@ -379,17 +358,19 @@ class Ring:
                 return
             self._closed = True
         try:
-            self._current._claimed = False
+            self._current._release_pending = False
             self._current.release()
             for batch in list(self._core.kept):
                 batch.release()
             if self._core.pins:
-                self._let_go()
+                self._end_requests()
             self._core.free()
         finally:
             self._finished.set()
+            if self._on_closed is not None:
+                self._on_closed()
 
-    def _let_go(self) -> None:
+    def _end_requests(self) -> None:
         """Ends the requests, so that sockets are closed and nothing more arrives, although the
         memory has to stay. (Where only the owner could do that, it waits for the memory too.)"""
         core, wait = self._core, _abi.Wait(timeout_ns=10_000_000)

@@ -1,0 +1,199 @@
+//go:build linux && cgo
+
+package ringmsg
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// firstPayload returns the payload of a batch that was held and is not released. Nothing else
+// refers to the batch or the Conn when it returns.
+func firstPayload(t *testing.T, content string) []byte {
+	conn, peer := listen(t)
+	write(t, peer, content)
+	for batch, err := range conn.Batches(context.Background()) {
+		ok(t, err)
+		payload := batch.Hold().At(0).Payload()
+		ok(t, conn.Close())
+		return payload
+	}
+	return nil
+}
+
+// A held batch's payload stays what it is when the loop has ended, the Conn is closed, both are
+// forgotten, and the collector has run: nothing but the slice refers to them then.
+func TestAHeldPayloadOutlivesEverything(t *testing.T) {
+	needRing(t)
+	var payloads [][]byte
+	for i := range 5 {
+		payloads = append(payloads, firstPayload(t, fmt.Sprint("secret ", i)))
+	}
+	for range 3 {
+		runtime.GC()
+		time.Sleep(20 * time.Millisecond) // cleanups run in a goroutine
+	}
+	for i, payload := range payloads {
+		equal(t, "payload", string(payload), fmt.Sprint("secret ", i))
+	}
+}
+
+// A batch that is never released shows in Stats, also after its loop; the last Release gives the
+// ring and its descriptors back.
+func TestHeldBatchesShowInStats(t *testing.T) {
+	needRing(t)
+	before := descriptors(t)
+	conn, peer := listen(t)
+	var held []*Batch
+	write(t, peer, "x")
+	for batch, err := range conn.Batches(context.Background()) {
+		ok(t, err)
+		held = append(held, batch.Hold())
+		equal(t, "held", conn.Stats().HeldBatches, len(held))
+		if len(held) == 3 {
+			break
+		}
+		write(t, peer, "x")
+	}
+	s := conn.Stats()
+	equal(t, "held after the loop", s.HeldBatches, 3)
+	equal(t, "datagrams held", s.HeldDatagrams, 3)
+	equal(t, "datagrams", s.Datagrams, 3)
+	equal(t, "bytes", s.PayloadBytes, 3)
+	ok(t, conn.Close())
+	ok(t, peer.Close())
+	for i, batch := range held {
+		equal(t, "payload", string(batch.At(0).Payload()), "x")
+		batch.Release()
+		equal(t, "held", conn.Stats().HeldBatches, 2-i)
+	}
+	for deadline := time.Now().Add(10 * time.Second); descriptors(t) > before; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d descriptors, %d before", descriptors(t), before)
+		}
+	}
+}
+
+// A loop whose buffers are all held by the program receives nothing, and Stats says so.
+func TestStarvationShowsInStats(t *testing.T) {
+	needRing(t)
+	conn, peer := listen(t, WithBuffers(2))
+	var held []*Batch
+	write(t, peer, "x")
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for batch, err := range conn.Batches(ctx) {
+		if err != nil {
+			break
+		}
+		if len(held) == 0 {
+			equal(t, "starved before", conn.Stats().Starved, false)
+		}
+		held = append(held, batch.Hold())
+		write(t, peer, "x")
+		if len(held) == 2 {
+			go func() {
+				defer cancel()
+				for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+					if s := conn.Stats(); s.Starved && s.Starvations > 0 {
+						return
+					}
+					if time.Now().After(deadline) {
+						t.Errorf("not starved: %+v", conn.Stats())
+						return
+					}
+				}
+			}()
+		}
+	}
+	equal(t, "held", len(held), 2)
+	for _, batch := range held {
+		batch.Release()
+	}
+}
+
+// resident returns how many KiB of the mapping at an address are in memory.
+func resident(t *testing.T, at uintptr) (kib int) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/smaps")
+	ok(t, err)
+	inside := false
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for lines.Scan() {
+		var from, to uintptr
+		if n, _ := fmt.Sscanf(lines.Text(), "%x-%x", &from, &to); n == 2 {
+			inside = from <= at && at < to
+		} else if rest, found := strings.CutPrefix(lines.Text(), "Rss:"); found && inside {
+			fmt.Sscan(rest, &kib)
+			return kib
+		}
+	}
+	t.Fatalf("no mapping at %x", at)
+	return 0
+}
+
+// What a burst of trains has filled goes back to the system after a second of quiet, but for what
+// held batches keep; and the loop goes on.
+func TestABurstsMemoryIsGivenBack(t *testing.T) {
+	needRing(t)
+	for _, options := range [][]Option{nil, {WithUnlockedGoroutine()}} {
+		conn, peer := listen(t, options...)
+		_ = conn.SetReadBuffer(1 << 20)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		var held []*Batch
+		var pool uintptr
+		most, seen, quiet := 0, 0, make(chan struct{})
+		train := fill(1000*50, 7)
+		sendTrain(t, peer, train, 1000)
+		for batch, err := range conn.Batches(ctx) {
+			ok(t, err)
+			if pool == 0 {
+				pool = addressOf(conn.loop.pool.Bytes())
+			}
+			for _, d := range batch.All() {
+				if len(d.Payload()) == 4 { // sent when all was given back
+					equal(t, "a datagram after the quiet", string(d.Payload()), "late")
+					cancel()
+				}
+			}
+			seen += batch.Len()
+			if seen/50%2 == 0 && len(held) < 10 {
+				held = append(held, batch.Hold())
+			}
+			if ctx.Err() != nil {
+				break
+			}
+			most = max(most, resident(t, pool))
+			if seen < 200*50 {
+				sendTrain(t, peer, train, 1000)
+			} else if seen == 200*50 {
+				go func() {
+					defer close(quiet)
+					for resident(t, pool) > 10*100 && ctx.Err() == nil {
+						time.Sleep(20 * time.Millisecond)
+					}
+					_, _ = peer.Write([]byte("late"))
+				}()
+			}
+		}
+		<-quiet
+		if most < 3<<10 {
+			t.Fatalf("the burst took no more than %d KiB", most)
+		}
+		for _, batch := range held {
+			for _, d := range batch.All() {
+				equal(t, "a held payload", bytes.Equal(d.Payload(), train[:len(d.Payload())]), true)
+			}
+			batch.Release()
+		}
+		ok(t, conn.Close())
+	}
+}

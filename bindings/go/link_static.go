@@ -1,9 +1,0 @@
-//go:build linux && cgo && ringmsg_static
-
-package ringmsg
-
-// The archive by its name: with both files installed, -lringmsg would take the shared one. Where
-// it is not in the linker's path, say so in CGO_LDFLAGS and CGO_CFLAGS.
-
-// #cgo LDFLAGS: -l:libringmsg.a -lpthread -ldl -lm
-import "C"

@@ -1,0 +1,108 @@
+package ringmsg
+
+import (
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// rawConn is what SyscallConn returns.
+type rawConn struct{ conn *Conn }
+
+func (r *rawConn) Control(f func(fd uintptr)) error {
+	in := &r.conn.in
+	if !in.hasOwnOptions() {
+		return r.conn.raw.Control(f)
+	}
+	return r.conn.raw.Control(func(fd uintptr) {
+		in.hideOwnOptions(int(fd))
+		defer in.showOwnOptions(int(fd))
+		f(fd)
+	})
+}
+
+func (r *rawConn) Read(f func(fd uintptr) bool) error {
+	c := r.conn
+	if !c.enter() {
+		return ErrAnotherReader
+	}
+	defer c.leave()
+	if c.in.isShared() {
+		return c.raw.Read(f)
+	}
+	return c.raw.Read(func(fd uintptr) bool {
+		c.in.share(int(fd))
+		return f(fd)
+	})
+}
+
+func (r *rawConn) Write(f func(fd uintptr) bool) error { return r.conn.raw.Write(f) }
+
+// share leaves UDP_GRO alone from now on, and switches it off if the Conn switched it on.
+func (r *receiver) share(fd int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shared = true
+	r.giveUpGRO(fd)
+}
+
+func (r *receiver) isShared() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.shared
+}
+
+// shareReads is share for a duplicate of the socket.
+func (c *Conn) shareReads() error {
+	if err := c.raw.Control(func(fd uintptr) { c.in.share(int(fd)) }); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.loop != nil {
+		c.loop.wake() // something may be pending
+	}
+	return nil
+}
+
+// prepare does what a new Conn's options ask for.
+func (c *Conn) prepare() (err error) {
+	at, isUDP := c.udp.LocalAddr().(*net.UDPAddr)
+	if !c.options.replies || !isUDP || !at.IP.IsUnspecified() || c.udp.RemoteAddr() != nil {
+		return nil // the kernel has no choice of addresses
+	}
+	outer := c.raw.Control(func(fd uintptr) { err = c.in.prepareReplies(int(fd)) })
+	if outer != nil {
+		return outer
+	}
+	return err
+}
+
+// prepareReplies has the kernel tell the destination of each datagram.
+func (r *receiver) prepareReplies(fd int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.replies = newReplyTable()
+	return r.switchOn(fd, func() error {
+		domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+		if err == nil && domain == unix.AF_INET6 {
+			err = unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1)
+		}
+		if err == nil { // on IPv6 sockets for mapped IPv4
+			err = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_PKTINFO, 1)
+		}
+		return os.NewSyscallError("setsockopt", err)
+	})
+}
+
+// settle leaves the socket, which others may have duplicates of, without UDP_GRO if the Conn
+// switched it on.
+func (c *Conn) settle() {
+	_ = c.raw.Control(func(fd uintptr) {
+		c.in.mu.Lock()
+		defer c.in.mu.Unlock()
+		c.in.closed = true
+		c.in.settleGRO(int(fd))
+	})
+}

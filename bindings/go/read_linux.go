@@ -1,0 +1,213 @@
+package ringmsg
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// read is one call of a read method. A call allocates nothing: each Conn keeps the last one.
+type read struct {
+	conn   *Conn
+	b, oob []byte
+	slept  bool
+
+	n, oobn, msgFlags int
+	from              unix.RawSockaddrInet6 // large enough for IPv4 as well
+	errno             syscall.Errno
+
+	attempt func(fd uintptr) bool
+	header  unix.Msghdr
+	places  [2]unix.Iovec
+}
+
+func newRead(c *Conn) *read {
+	r := &read{conn: c}
+	r.attempt = r.receive
+	r.header.Name = (*byte)(unsafe.Pointer(&r.from))
+	r.header.Iov = &r.places[0]
+	r.header.SetIovlen(len(r.places))
+	return r
+}
+
+// read reads the next datagram; call names the system call in errors, as package net does.
+func (c *Conn) read(call string, b, oob []byte) (
+	n, oobn, msgFlags int, from unix.RawSockaddrInet6, err error,
+) {
+	if !c.enter() {
+		return 0, 0, 0, from, c.readError(ErrAnotherReader)
+	}
+	r := c.lastRead.Swap(nil)
+	if r == nil {
+		r = newRead(c)
+	}
+	r.b, r.oob, r.slept, r.errno = b, oob, false, 0
+	err = c.raw.Read(r.attempt)
+	if err == nil && r.errno != 0 {
+		err = syscallError(call, r.errno)
+	}
+	if err == nil {
+		n, oobn, msgFlags, from = r.n, r.oobn, r.msgFlags, r.from
+	} else {
+		err = c.readError(err)
+	}
+	r.b, r.oob = nil, nil
+	c.lastRead.Store(r)
+	c.leave()
+	return n, oobn, msgFlags, from, err
+}
+
+// receive is what package net calls until it returns true, first at once and then whenever the
+// socket has become readable.
+func (r *read) receive(fd uintptr) bool {
+	in := &r.conn.in
+	in.mu.Lock()
+	done := r.next(in, int(fd))
+	in.mu.Unlock()
+	if !done {
+		r.slept = true
+	}
+	return done
+}
+
+// next takes the next datagram: from what is pending, or from the socket. It returns false if there
+// is none.
+func (r *read) next(in *receiver, fd int) bool {
+	if m := in.oldest(); m != nil {
+		r.takeFrom(in, m)
+		return true
+	}
+	if !r.slept {
+		in.prepare(fd, r.conn)
+	}
+	if r.readsAhead(in) {
+		return r.ahead(in, fd)
+	}
+	return r.one(in, fd)
+}
+
+// one receives one message. A datagram that comes alone is in place then.
+func (r *read) one(in *receiver, fd int) bool {
+	m := messages.Get().(*message)
+	head := in.front(r.b)
+	m.pointPlaces(&r.places, head)
+	m.pointControl(&r.header)
+	r.header.Namelen, r.header.Flags = unix.SizeofSockaddrInet6, 0
+	n, errno := recvmsg(fd, &r.header, r.slept)
+	r.places[0].Base, r.places[1].Base, r.header.Control = nil, nil, nil // an idle Conn holds no memory
+	if errno != 0 {
+		m.release()
+		return r.fail(errno)
+	}
+	in.counts.calls++
+	m.received(&r.header, n)
+	in.note(m)
+	r.describe(in, m, m.firstLength())
+	r.n = m.first(r.b, head)
+	if m.done() {
+		m.release()
+		return true
+	}
+	m.name = r.from
+	in.keep(m)
+	return true
+}
+
+// fail settles a receive that brought nothing: only the lack of data has the reader sleep.
+func (r *read) fail(errno syscall.Errno) bool {
+	if errno == unix.EAGAIN {
+		return false
+	}
+	r.errno = errno
+	return true
+}
+
+// takeFrom reads the next datagram of a pending message.
+func (r *read) takeFrom(in *receiver, m *message) {
+	datagram := m.next()
+	r.errno, r.from = m.errno, m.name
+	r.describe(in, m, len(datagram))
+	r.n = copy(r.b, datagram)
+	if m.done() {
+		in.dropOldest()
+	}
+}
+
+// describe copies what is known about a datagram of this length.
+func (r *read) describe(in *receiver, m *message, length int) {
+	in.learn(m, &r.from)
+	r.oobn, r.msgFlags = 0, m.flags
+	if length > len(r.b) {
+		r.msgFlags |= msgTrunc
+	}
+	if m.controlLength > 0 {
+		var cut bool
+		if r.oobn, cut = copyControl(r.oob, m.control[:m.controlLength], in.hidden); cut {
+			r.msgFlags |= msgCtrunc
+		}
+	}
+}
+
+// readsAhead reports whether this read takes more than one message: when the reads before it did
+// not have to sleep, and what they received were no trains. A system call of two messages that
+// brings one costs more than it saves: after such a try it waits twice as long for the next one.
+func (r *read) readsAhead(in *receiver) bool {
+	switch {
+	case r.conn.options.readAhead < 2 || in.shared || in.segment > 0:
+		return false
+	case r.slept:
+		in.window, in.awake = 1, 0
+		return false
+	case in.window > 1:
+		return true
+	}
+	in.patience = max(in.patience, patienceLeast)
+	if in.awake++; in.awake < in.patience {
+		return false
+	}
+	in.window, in.awake = 2, 0
+	return true
+}
+
+const (
+	patienceLeast = 2
+	patienceMost  = 256
+)
+
+// ahead receives as many messages as came with the last calls, and keeps all but the first datagram
+// for the reads that follow.
+func (r *read) ahead(in *receiver, fd int) bool {
+	v := vectors.Get().(*vector)
+	defer v.release()
+	var taken [maxMessages]*message
+	var heads [maxMessages][]byte
+	asked := min(in.window, r.conn.options.readAhead, maxMessages)
+	heads[0] = in.front(r.b)
+	n, errno := in.several(fd, v, taken[:asked], heads[:asked])
+	if errno != 0 {
+		in.window = 1
+		return r.fail(errno)
+	}
+	switch {
+	case n == asked:
+		in.window, in.patience = min(2*asked, r.conn.options.readAhead, maxMessages), patienceLeast
+	case n == 1 && asked == 2:
+		in.window, in.patience = 1, min(2*in.patience, patienceMost)
+	case n <= asked/4:
+		in.window = asked / 2
+	}
+	m := taken[0]
+	r.from = m.name
+	r.describe(in, m, m.firstLength())
+	r.n = m.first(r.b, heads[0])
+	if m.done() {
+		m.release()
+	} else {
+		in.keep(m)
+	}
+	for _, m := range taken[1:n] {
+		in.keep(m)
+	}
+	return true
+}

@@ -1,0 +1,113 @@
+package ringmsg
+
+import (
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// receiver is what the reads of a Conn share. Its lock is held during system calls that do not
+// block, never while a reader sleeps: a reader sleeps in package net, on the runtime's poller.
+type receiver struct {
+	mu       sync.Mutex
+	gro      groState
+	hasRead  bool // there was a read
+	closed   bool
+	pending  []*message // received and not read yet: those from first on, the oldest first
+	first    int
+	segment  int           // length of the last train's datagrams; 0: what came last was no train
+	parts    int           // how many datagrams the last train had
+	window   int           // how many messages to ask for in one system call
+	awake    int           // reads of one message in a row that did not sleep
+	patience int           // how many of them it takes to ask for two
+	shared   bool          // others read the socket: nothing is read ahead
+	own      []ownOption   // socket options that the Conn switched on
+	hidden   []controlType // what they bring
+	hiders   int           // calls of Control that see the socket without them
+	replies  *replyTable   // with WithReplyFromDestination, on a wildcard socket
+	counts   readCounts
+}
+
+// readCounts counts what reads have received. Stats shows it.
+type readCounts struct {
+	calls, datagrams, bytes, trains, discarded uint64
+}
+
+// note counts a message that was received, and remembers whether it was a train.
+func (r *receiver) note(m *message) {
+	r.counts.bytes += uint64(m.length)
+	if m.segment < m.length {
+		r.segment, r.parts = m.segment, m.datagrams()
+		r.counts.trains++
+		r.counts.datagrams += uint64(r.parts)
+		return
+	}
+	r.counts.datagrams++
+	if m.length > r.segment {
+		r.segment = 0
+	}
+}
+
+// learn remembers which address the peer asked, when a message's first datagram is handed out.
+func (r *receiver) learn(m *message, from *unix.RawSockaddrInet6) {
+	if r.replies != nil && m.at <= m.segment {
+		r.replies.learn(from, m.control[:m.controlLength])
+	}
+}
+
+// front returns how much of a buffer the next message is to be received into: all of it, or, while
+// trains come, the length of one datagram, so that the others need no copy.
+func (r *receiver) front(b []byte) []byte {
+	n := min(len(b), maxPayload)
+	if r.segment > 0 {
+		n = min(n, r.segment)
+	}
+	return b[:n]
+}
+
+// keep puts a message whose datagrams are not all read behind those that are pending.
+func (r *receiver) keep(m *message) { r.pending = append(r.pending, m) }
+
+// oldest returns the message whose next datagram is the next to be read; nil if none is pending.
+func (r *receiver) oldest() *message {
+	if r.first == len(r.pending) {
+		return nil
+	}
+	return r.pending[r.first]
+}
+
+// dropOldest ends the oldest pending message.
+func (r *receiver) dropOldest() {
+	r.pending[r.first].release()
+	r.pending[r.first] = nil
+	if r.first++; r.first == len(r.pending) {
+		r.pending, r.first = r.pending[:0], 0
+	}
+}
+
+// several receives up to as many messages as taken has room for, each with its front in the head of
+// the same index. The caller has the messages it returns.
+func (r *receiver) several(fd int, v *vector, taken []*message, heads [][]byte) (int, syscall.Errno) {
+	for i := range taken {
+		taken[i] = messages.Get().(*message)
+		taken[i].point(&v.headers[i].header, &v.places[i], heads[i])
+	}
+	n, errno := recvmmsg(fd, v.headers[:len(taken)])
+	if errno != 0 {
+		n = 0
+	}
+	for i, m := range taken {
+		if i >= n {
+			m.release()
+			taken[i] = nil
+			continue
+		}
+		m.received(&v.headers[i].header, int(v.headers[i].length))
+		r.note(m)
+	}
+	if errno == 0 {
+		r.counts.calls++
+	}
+	return n, errno
+}

@@ -1,0 +1,7 @@
+//go:build ringmsg_gc
+
+package uring
+
+import "runtime"
+
+func collect() { runtime.GC() }

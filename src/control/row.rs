@@ -1,0 +1,272 @@
+//! The row of control messages that most messages of a socket share: same lengths and types, at
+//! the same places. A message is compared with the row as a whole instead of being walked through,
+//! and its data are read where the row has them. Pure; no unsafe; fuzzed.
+
+use super::{AF_INET, AF_INET6, HEADER, Message, SCM_PIDFD, align, decode, decode_name, message_at, take};
+use crate::record::*;
+
+/// The most control messages in a row.
+const MESSAGES: usize = 6;
+/// A pool whose messages have different rows learns the latest one only now and then.
+const MISSES: u32 = 16;
+
+/// One message of a row: where it is, its header, and where its data end.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    at: u16,
+    data_end: u16,
+    header: [u8; HEADER],
+}
+
+/// Where the data of usual control messages are. 0: there is no such message.
+#[derive(Debug, Clone, Copy, Default)]
+struct Usual {
+    packet_info_v4: u16,
+    traffic_class_v4: u16,
+    packet_info_v6: u16,
+    traffic_class_v6: u16,
+    /// Of both families.
+    hop_limit: u16,
+    dropped: u16,
+    segment_size: u16,
+    timestamp: u16,
+}
+
+/// Two lengths as one number, for one comparison.
+#[inline(always)]
+fn lengths(name: u32, control: u32) -> u64 {
+    u64::from(name) | u64::from(control) << 32
+}
+
+impl Usual {
+    /// With one message more, among others that make `family` the destination's. None: it is not
+    /// usual.
+    fn with(mut self, message: &Message, family: u16) -> Option<Self> {
+        // On a dual-stack socket the destination comes in both, and is mapped.
+        let (is_v4, is_v6) = (family == AF_INET, family == AF_INET6);
+        let has_class = self.traffic_class_v4 + self.traffic_class_v6 != 0;
+        let place = match (message.level, message.kind, message.length) {
+            (libc::SOL_IP, libc::IP_PKTINFO, 12) if is_v4 => &mut self.packet_info_v4,
+            (libc::SOL_IPV6, libc::IPV6_PKTINFO, 20) if is_v6 => &mut self.packet_info_v6,
+            (libc::SOL_IP, libc::IP_TOS, 1) if !has_class => &mut self.traffic_class_v4,
+            (libc::SOL_IPV6, libc::IPV6_TCLASS, 4) if !has_class => &mut self.traffic_class_v6,
+            (libc::SOL_IP, libc::IP_TTL, 4) => &mut self.hop_limit,
+            (libc::SOL_IPV6, libc::IPV6_HOPLIMIT, 4) => &mut self.hop_limit,
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 4) => &mut self.dropped,
+            (libc::SOL_UDP, libc::UDP_GRO, 4) => &mut self.segment_size,
+            (libc::SOL_SOCKET, super::SO_TIMESTAMPNS_NEW, 16) => &mut self.timestamp,
+            #[cfg(target_pointer_width = "64")]
+            (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 16) => &mut self.timestamp,
+            _ => return None,
+        };
+        // Of two that tell the same, the last one counts.
+        (*place == 0).then_some(())?;
+        *place = message.offset.try_into().ok()?;
+        Some(self)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Row {
+    /// Of the name and of the control messages.
+    lengths: u64,
+    places: [Place; MESSAGES],
+    messages: usize,
+    /// Every message so far had this row. Then nothing was ever written to its padding: it is as
+    /// zero as it was mapped.
+    is_only: bool,
+    /// Where the segment size is; 0: the row has none.
+    segment_size_at: u16,
+    /// What the messages are, if all are usual, and no two tell the same.
+    usual: Option<Usual>,
+    /// Then: what they tell, and the family of the name and of the destination.
+    valid: u32,
+    family: u16,
+    misses: u32,
+}
+
+impl Row {
+    /// The row of no message.
+    pub const NONE: Self = Self {
+        lengths: u64::MAX,
+        places: [Place { at: 0, data_end: 0, header: [0; HEADER] }; MESSAGES],
+        messages: 0,
+        is_only: false,
+        segment_size_at: 0,
+        usual: None,
+        valid: 0,
+        family: 0,
+        misses: 0,
+    };
+
+    /// Whether a message with name and control messages of these lengths can have this row.
+    #[inline(always)]
+    pub fn has_lengths(&self, name: u32, control: u32) -> bool {
+        self.lengths == lengths(name, control)
+    }
+
+    /// Whether a message that `has_lengths` has this row: then `segment_size` and `decode` read it,
+    /// and there is nothing in its padding.
+    #[inline(always)]
+    pub fn is_of(&self, control: &[u8]) -> bool {
+        for place in &self.places[..self.messages] {
+            let at = usize::from(place.at);
+            if control.get(at..at + HEADER) != Some(&place.header[..]) {
+                return false;
+            }
+        }
+        self.is_only || self.padding_is_zero(control)
+    }
+
+    #[inline(never)]
+    fn padding_is_zero(&self, control: &[u8]) -> bool {
+        self.places[..self.messages].iter().all(|place| {
+            let end = usize::from(place.data_end);
+            control[end..align(end).min(control.len())].iter().all(|&byte| byte == 0)
+        })
+    }
+
+    /// Whether a message with this row is a train, which has a segment size.
+    #[inline(always)]
+    pub fn is_of_trains(&self) -> bool {
+        self.segment_size_at != 0
+    }
+
+    /// The segment size of a message with this row; 0: none.
+    #[inline(always)]
+    pub fn segment_size(&self, control: &[u8]) -> u32 {
+        match self.segment_size_at {
+            0 => 0,
+            at => take(control, at.into()).map_or(0, |size| i32::from_ne_bytes(size).max(0) as u32),
+        }
+    }
+
+    /// Decodes the name and the control messages of a message with this row into `out`, which is
+    /// empty.
+    #[inline(always)]
+    pub fn decode(&self, name: &[u8], control: &[u8], out: &mut Metadata) {
+        if self.decode_usual(name, control, out).is_none() {
+            self.decode_any(name, control, out);
+        }
+    }
+
+    #[inline(never)]
+    fn decode_any(&self, name: &[u8], control: &[u8], out: &mut Metadata) {
+        *out = Metadata::NONE;
+        decode_name(name, out);
+        let _ = decode(control, out);
+    }
+
+    /// None, and `out` is in disorder: it is not as usual. (Not inlined: it has enough of its own
+    /// to keep in registers.)
+    #[inline(never)]
+    fn decode_usual(&self, name: &[u8], control: &[u8], out: &mut Metadata) -> Option<()> {
+        let usual = self.usual.as_ref()?;
+        out.valid = self.valid;
+        out.family = self.family;
+        self.decode_usual_name(name, out)?;
+        if usual.packet_info_v4 != 0 {
+            let data: [u8; 12] = take(control, usual.packet_info_v4.into())?;
+            out.interface_index = u32::from_ne_bytes(take(&data, 0)?);
+            out.local_v4 = take(&data, 4)?;
+            out.destination[..4].copy_from_slice(&data[8..]);
+        }
+        if usual.packet_info_v6 != 0 {
+            let data: [u8; 20] = take(control, usual.packet_info_v6.into())?;
+            out.destination = take(&data, 0)?;
+            out.interface_index = u32::from_ne_bytes(take(&data, 16)?);
+        }
+        if usual.traffic_class_v4 != 0 {
+            out.traffic_class = *control.get(usize::from(usual.traffic_class_v4))?;
+        }
+        if usual.traffic_class_v6 != 0 {
+            out.traffic_class = i32::from_ne_bytes(take(control, usual.traffic_class_v6.into())?) as u8;
+        }
+        if usual.hop_limit != 0 {
+            out.hop_limit = i32::from_ne_bytes(take(control, usual.hop_limit.into())?) as u8;
+        }
+        if usual.dropped != 0 {
+            out.dropped = u32::from_ne_bytes(take(control, usual.dropped.into())?);
+        }
+        if usual.segment_size != 0 {
+            out.segment_size =
+                u32::try_from(i32::from_ne_bytes(take(control, usual.segment_size.into())?)).ok()?;
+            // Without one the field is not valid.
+            (out.segment_size > 0).then_some(())?;
+        }
+        if usual.timestamp != 0 {
+            out.software_timestamp_ns = super::time::<i64>(control.get(usize::from(usual.timestamp)..)?, 0, 1)?;
+        }
+        Some(())
+    }
+
+    #[inline(always)]
+    fn decode_usual_name(&self, name: &[u8], out: &mut Metadata) -> Option<()> {
+        if self.valid & RINGMSG_META_SOURCE == 0 {
+            return name.is_empty().then_some(());
+        }
+        let head: [u8; 8] = take(name, 0)?;
+        let family = u16::from_ne_bytes(take(&head, 0)?);
+        (family == self.family).then_some(())?;
+        out.source_port = u16::from_be_bytes(take(&head, 2)?);
+        if family == AF_INET {
+            out.source[..4].copy_from_slice(&head[4..]);
+        } else {
+            out.source_scope = u32::from_ne_bytes(take(name, 24)?);
+            out.source = take(name, 8)?;
+        }
+        Some(())
+    }
+
+    /// Remembers the row of a message that had another one, if it can be.
+    #[inline(never)]
+    pub fn learn(&mut self, name: &[u8], control: &[u8]) {
+        let is_first = self.misses == 0 && self.lengths == u64::MAX;
+        if self.lengths == u64::MAX || self.misses % MISSES == 0 {
+            *self = Self { misses: self.misses, ..Self::of(name, control).unwrap_or(Self::NONE) };
+        }
+        self.is_only = is_first;
+        self.misses = self.misses.wrapping_add(1).max(1);
+    }
+
+    /// The row of a message. None for one that cannot be remembered: it is too long, malformed,
+    /// cut, or brings descriptors.
+    fn of(name: &[u8], control: &[u8]) -> Option<Self> {
+        let mut metadata = Metadata::NONE;
+        decode_name(name, &mut metadata);
+        decode(control, &mut metadata).ok()?;
+        let mut row = Self {
+            lengths: lengths(name.len().try_into().ok()?, control.len().try_into().ok()?),
+            valid: metadata.valid,
+            family: metadata.family,
+            ..Self::NONE
+        };
+        let mut usual = Some(Usual::default());
+        let mut at = 0;
+        while let Some(message) = message_at(control, at).ok()? {
+            let data_end = message.offset + message.length;
+            *row.places.get_mut(row.messages)? = Place {
+                at: at.try_into().ok()?,
+                data_end: data_end.try_into().ok()?,
+                header: *control[at..].first_chunk()?,
+            };
+            row.messages += 1;
+            match (message.level, message.kind, message.length) {
+                (libc::SOL_SOCKET, libc::SCM_RIGHTS | SCM_PIDFD, _) => return None,
+                (libc::SOL_UDP, libc::UDP_GRO, 4) if row.segment_size_at == 0 => {
+                    row.segment_size_at = message.offset.try_into().ok()?;
+                    // `decode` looks whether there is one.
+                    row.valid |= RINGMSG_META_SEGMENT_SIZE;
+                }
+                // Two of them, or one that is cut.
+                (libc::SOL_UDP, libc::UDP_GRO, _) => return None,
+                _ => {}
+            }
+            usual = usual.and_then(|usual| usual.with(&message, row.family));
+            at = message.end();
+        }
+        row.usual = usual;
+        Some(row)
+    }
+}

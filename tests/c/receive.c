@@ -1,0 +1,559 @@
+/* ringmsg_receive(): the records of a reap, without a ring: layout of the slab, metadata, trains,
+ * truncation, errors, descriptors, ends. */
+#include "test.h"
+#include <linux/errqueue.h>
+#include <sys/un.h>
+
+enum { BUFFERS = 80 };
+
+/* A slab, its layout, and the arrays that a call fills. */
+static _Alignas(64) uint8_t slab[BUFFERS * 66048];
+static struct ringmsg_pool_config layout;
+static struct ringmsg_record records[200];
+static struct ringmsg_metadata metadata[200];
+
+static struct ringmsg_pool_config layout_for(int fd, uint32_t buffers)
+{
+    struct ringmsg_pool_config config;
+    ringmsg_pool_config_init(&config);
+    OK(ringmsg_pool_config_for_socket(&config, fd));
+    config.buffers = buffers;
+    return config;
+}
+
+static uint32_t round_up(uint32_t capacity) { return (capacity + 7) / 8 * 8; }
+
+static size_t stride_of(const struct ringmsg_pool_config *config)
+{
+    return 16 + (size_t)round_up(config->name_capacity) + round_up(config->control_capacity) +
+           round_up(config->payload_capacity);
+}
+
+static int receive(int fd, uint32_t capacity, uint32_t flags)
+{
+    return ringmsg_receive(fd, slab, sizeof slab, &layout, records, metadata, capacity, flags);
+}
+
+/* What every record of a message has in common. */
+static void check_whole(int i, const void *data, uint32_t length)
+{
+    const struct ringmsg_record *record = &records[i];
+    EQUAL(record->result, length);
+    EQUAL(record->flags, 0);
+    EQUAL(record->payload_length, length);
+    EQUAL(record->wire_length, length);
+    EQUAL(record->pool, RINGMSG_POOL_NONE);
+    EQUAL(record->user_data, 0);
+    EQUAL(record->generation, 0);
+    EQUAL(record->segment, 0);
+    EQUAL(record->segments, 1);
+    CHECK(memcmp(slab + record->payload_offset, data, length) == 0);
+}
+
+static void an_empty_socket_is_eagain(void)
+{
+    int fd = bound_udp(AF_INET); /* blocking: the call does not block all the same */
+    layout = layout_for(fd, 4);
+    memset(records, 0xee, sizeof records);
+    REFUSED(receive(fd, 4, 0), EAGAIN);
+    EQUAL(records[0].user_data, 0xeeeeeeeeeeeeeeee);
+    close(fd);
+}
+
+static void messages_lie_where_the_layout_puts_them(void)
+{
+    int fd = bound_udp(AF_INET), sender = sender_to(fd);
+    layout = layout_for(fd, 3); /* not a power of two */
+    layout.payload_capacity = 1201;
+    layout.control_capacity = 30;
+    layout.name_capacity = 20;
+    size_t stride = 16 + 24 + 32 + 1208;
+    EQUAL(stride_of(&layout), stride);
+    memset(slab, 0xcc, sizeof slab);
+    for (int i = 0; i < 3; i++)
+        SYS(send(sender, "abc", (size_t)i, 0)); /* the first is empty */
+    EQUAL(OK(ringmsg_receive(fd, slab, 3 * stride, &layout, records, metadata, 8, 0)), 3);
+    socklen_t length;
+    struct sockaddr_storage address;
+    length = sizeof address;
+    SYS(getsockname(sender, (struct sockaddr *)&address, &length));
+    for (int i = 0; i < 3; i++) {
+        check_whole(i, "abc", (uint32_t)i);
+        EQUAL(records[i].name_offset, (uint32_t)i * stride + 16);
+        EQUAL(records[i].control_offset, (uint32_t)i * stride + 16 + 24);
+        EQUAL(records[i].payload_offset, (uint32_t)i * stride + 16 + 24 + 32);
+        EQUAL(records[i].name_length, sizeof(struct sockaddr_in));
+        EQUAL(records[i].control_length, 0);
+        EQUAL(records[i].buffer, i);
+        CHECK(memcmp(slab + records[i].name_offset, &address, records[i].name_length) == 0);
+        EQUAL(metadata[i].valid, RINGMSG_META_SOURCE);
+        EQUAL(metadata[i].family, AF_INET);
+        EQUAL(metadata[i].source_port, ntohs(((struct sockaddr_in *)&address)->sin_port));
+    }
+    EQUAL(slab[3 * stride], 0xcc); /* nothing behind the slab was touched */
+    close(fd), close(sender);
+}
+
+static void at_most_as_many_as_buffers_and_as_records(void)
+{
+    int fd = bound_udp(AF_INET), sender = sender_to(fd);
+    layout = layout_for(fd, 5);
+    for (int i = 0; i < 12; i++)
+        SYS(send(sender, &(char){(char)('a' + i)}, 1, 0));
+    EQUAL(receive(fd, 200, 0), 5);
+    check_whole(4, "e", 1);
+    EQUAL(receive(fd, 3, 0), 3);
+    check_whole(0, "f", 1);
+    EQUAL(receive(fd, 200, 0), 4);
+    check_whole(3, "l", 1);
+    REFUSED(receive(fd, 200, 0), EAGAIN);
+    close(fd), close(sender);
+}
+
+/* More than one system call takes. */
+static void as_many_as_the_socket_holds(void)
+{
+    int fd = bound_udp(AF_INET), sender = sender_to(fd);
+    layout = layout_for(fd, BUFFERS);
+    for (uint32_t count = 63; count <= 66; count++) {
+        for (uint32_t i = 0; i < count; i++)
+            SYS(send(sender, &i, sizeof i, 0));
+        EQUAL(receive(fd, 200, 0), count);
+        for (uint32_t i = 0; i < count; i++)
+            check_whole((int)i, &i, sizeof i);
+    }
+    close(fd), close(sender);
+}
+
+static void metadata_are_those_of_a_reap(void)
+{
+    int families[] = {AF_INET, AF_INET6};
+    uint32_t wanted = RINGMSG_META_SOURCE | RINGMSG_META_DESTINATION | RINGMSG_META_INTERFACE |
+                      RINGMSG_META_TRAFFIC_CLASS | RINGMSG_META_HOP_LIMIT | RINGMSG_META_DESTINATION_PORT;
+    for (int f = 0; f < 2; f++) {
+        struct ringmsg_ring *ring = make_ring();
+        int fd = bound_udp(families[f]), sender = sender_to(fd);
+        OK(ringmsg_socket_enable(fd, wanted));
+        if (families[f] == AF_INET)
+            set_int(sender, IPPROTO_IP, IP_TOS, 0x2e);
+        else
+            set_int(sender, IPPROTO_IPV6, IPV6_TCLASS, 0x2e);
+        struct ringmsg_pool *pool = make_pool(ring, fd, 8, 0);
+        SYS(send(sender, "one", 3, 0));
+        OK(ringmsg_recvmsg_multishot(ring, pool, fd, 0, 0, 0));
+        struct ringmsg_wait wait = wait_ms(2000);
+        struct ringmsg_record theirs;
+        struct ringmsg_metadata reaped;
+        EQUAL(OK(ringmsg_reap(ring, &theirs, &reaped, 1, &wait)), 1);
+        OK(ringmsg_cancel(ring, 0));
+        struct ringmsg_record final;
+        EQUAL(OK(ringmsg_reap(ring, &final, NULL, 1, &wait)), 1);
+
+        SYS(send(sender, "one", 3, 0));
+        layout = layout_for(fd, 4);
+        EQUAL(receive(fd, 4, 0), 1);
+        CHECK((metadata[0].valid & wanted) == wanted);
+        EQUAL(metadata[0].traffic_class, 0x2e);
+        CHECK(memcmp(&metadata[0], &reaped, sizeof reaped) == 0);
+        EQUAL(records[0].control_length, theirs.control_length);
+        EQUAL(records[0].name_length, theirs.name_length);
+        EQUAL(records[0].msg_flags, theirs.msg_flags);
+        EQUAL(records[0].control_offset % 8, 0);
+        OK(ringmsg_release(ring, &theirs, 1));
+        OK(ringmsg_ring_free(ring));
+        close(fd), close(sender);
+    }
+}
+
+/* `metadata` NULL: the segment size of a train is known all the same. */
+static void without_metadata(void)
+{
+    static const uint8_t train[1000];
+    int fd = bound_udp(AF_INET), sender = sender_to(fd);
+    OK(ringmsg_socket_enable(fd, RINGMSG_META_SEGMENT_SIZE));
+    layout = layout_for(fd, 4);
+    send_train(sender, train, sizeof train, 300);
+    EQUAL(ringmsg_receive(fd, slab, sizeof slab, &layout, records, NULL, 9, 0), 1);
+    EQUAL(records[0].segment_size, 300);
+    send_train(sender, train, sizeof train, 300);
+    EQUAL(ringmsg_receive(fd, slab, sizeof slab, &layout, records, NULL, 9, RINGMSG_RECV_SPLIT), 4);
+    EQUAL(records[3].payload_length, 100);
+    close(fd), close(sender);
+}
+
+static uint8_t bytes[65000];
+
+static void check_train(int first, uint32_t total, uint32_t size)
+{
+    uint32_t count = (total + size - 1) / size;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct ringmsg_record *record = &records[(uint32_t)first + i];
+        uint32_t length = i + 1 < count ? size : total - i * size;
+        EQUAL(record->flags, RINGMSG_RECORD_SEGMENT);
+        EQUAL(record->result, length);
+        EQUAL(record->payload_length, length);
+        EQUAL(record->wire_length, length);
+        EQUAL(record->segment, i);
+        EQUAL(record->segments, count);
+        EQUAL(record->segment_size, size);
+        EQUAL(record->pool, RINGMSG_POOL_NONE);
+        EQUAL(metadata[(uint32_t)first + i].segment_size, size);
+        EQUAL(metadata[(uint32_t)first + i].valid & RINGMSG_META_SOURCE, RINGMSG_META_SOURCE);
+        CHECK(memcmp(slab + record->payload_offset, bytes + i * size, length) == 0);
+    }
+}
+
+static void check_kept_whole(int i, uint32_t total, uint32_t size)
+{
+    check_whole(i, bytes, total);
+    EQUAL(records[i].segment_size, size);
+    EQUAL(metadata[i].segment_size, size);
+}
+
+static void trains(void)
+{
+    int fd = bound_udp(AF_INET), sender = sender_to(fd);
+    OK(ringmsg_socket_enable(fd, RINGMSG_META_SEGMENT_SIZE));
+    layout = layout_for(fd, 8);
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i * 31 + i / 251);
+    /* Whole, without SPLIT. */
+    send_train(sender, bytes, 2500, 1200);
+    EQUAL(receive(fd, 200, 0), 1);
+    check_kept_whole(0, 2500, 1200);
+    /* Split, between others. */
+    SYS(send(sender, bytes, 7, 0));
+    send_train(sender, bytes, 2500, 1200);
+    SYS(send(sender, bytes, 9, 0));
+    EQUAL(receive(fd, 200, RINGMSG_RECV_SPLIT), 5);
+    check_whole(0, bytes, 7);
+    check_train(1, 2500, 1200);
+    check_whole(4, bytes, 9);
+    /* The longest train. */
+    send_train(sender, bytes, 128 * 500, 500);
+    EQUAL(receive(fd, 200, RINGMSG_RECV_SPLIT), 128);
+    check_train(0, 128 * 500, 500);
+    /* A capacity that is just enough, and one less. */
+    send_train(sender, bytes, 4000, 100);
+    EQUAL(receive(fd, 40, RINGMSG_RECV_SPLIT), 40);
+    check_train(0, 4000, 100);
+    send_train(sender, bytes, 4000, 100);
+    EQUAL(receive(fd, 39, RINGMSG_RECV_SPLIT), 1);
+    check_kept_whole(0, 4000, 100);
+    /* What comes behind keeps its place: of 45 records one is the last datagram's. */
+    send_train(sender, bytes, 4000, 100);
+    send_train(sender, bytes, 600, 100);
+    SYS(send(sender, bytes, 9, 0));
+    EQUAL(receive(fd, 45, RINGMSG_RECV_SPLIT), 42);
+    check_train(0, 4000, 100);
+    check_kept_whole(40, 600, 100);
+    check_whole(41, bytes, 9);
+    close(fd), close(sender);
+}
+
+static void what_is_cut_says_so(void)
+{
+    int fd = bound_udp(AF_INET6), sender = sender_to(fd);
+    OK(ringmsg_socket_enable(fd, RINGMSG_META_DESTINATION | RINGMSG_META_HOP_LIMIT));
+    layout = layout_for(fd, 4);
+    layout.payload_capacity = 104;
+    layout.name_capacity = 16;
+    layout.control_capacity = 32;
+    for (size_t i = 0; i < sizeof slab; i++)
+        slab[i] = 0xcc;
+    SYS(send(sender, bytes, 1000, 0));
+    SYS(send(sender, bytes, 104, 0));
+    EQUAL(receive(fd, 4, 0), 2);
+    EQUAL(records[0].flags, RINGMSG_RECORD_TRUNCATED | RINGMSG_RECORD_CONTROL_TRUNCATED |
+                                RINGMSG_RECORD_NAME_TRUNCATED);
+    EQUAL(records[0].result, 104);
+    EQUAL(records[0].payload_length, 104);
+    EQUAL(records[0].wire_length, 1000);
+    EQUAL(records[0].name_length, 16);
+    CHECK(records[0].control_length <= 32);
+    EQUAL(records[1].flags, RINGMSG_RECORD_CONTROL_TRUNCATED | RINGMSG_RECORD_NAME_TRUNCATED);
+    EQUAL(metadata[0].valid & RINGMSG_META_SOURCE, 0);
+    /* No room at all for names and control messages: nobody wanted them. */
+    layout.name_capacity = layout.control_capacity = 0;
+    SYS(send(sender, bytes, 100, 0));
+    EQUAL(receive(fd, 4, 0), 1);
+    EQUAL(records[0].name_length, 0);
+    EQUAL(records[0].control_length, 0);
+    EQUAL(records[0].payload_offset, 16);
+    close(fd), close(sender);
+}
+
+/* A cut train ends with the datagram that was cut. */
+static void a_cut_train(void)
+{
+    int fd = bound_udp(AF_INET), sender = sender_to(fd);
+    OK(ringmsg_socket_enable(fd, RINGMSG_META_SEGMENT_SIZE));
+    layout = layout_for(fd, 4);
+    layout.payload_capacity = 4000;
+    send_train(sender, bytes, 12000, 1200);
+    EQUAL(receive(fd, 20, RINGMSG_RECV_SPLIT), 4);
+    EQUAL(records[2].flags, RINGMSG_RECORD_SEGMENT);
+    EQUAL(records[3].flags, RINGMSG_RECORD_SEGMENT | RINGMSG_RECORD_TRUNCATED);
+    EQUAL(records[3].payload_length, 400);
+    EQUAL(records[3].wire_length, 1200);
+    EQUAL(records[3].segments, 10);
+    close(fd), close(sender);
+}
+
+static void an_error_of_the_socket_is_returned_once(void)
+{
+    int fd = bound_udp(AF_INET), peer = bound_udp(AF_INET);
+    connect_to(fd, peer);
+    refuse_senders(peer);
+    layout = layout_for(fd, 4);
+    SYS(send(fd, "to nobody", 9, 0));
+    REFUSED(receive(fd, 4, 0), ECONNREFUSED);
+    REFUSED(receive(fd, 4, 0), EAGAIN);
+    close(fd), close(peer);
+}
+
+/* 64 messages fill a system call; the error is what the second one meets. */
+static void an_error_behind_data_is_not_lost(void)
+{
+    for (int count = 1; count <= 65; count += 63) {
+        int fd = bound_udp(AF_INET), peer = bound_udp(AF_INET);
+        connect_to(fd, peer);
+        connect_to(peer, fd);
+        layout = layout_for(fd, BUFFERS);
+        for (int i = 0; i < count; i++)
+            SYS(send(peer, "x", 1, 0));
+        refuse_senders(peer);
+        SYS(send(fd, "to nobody", 9, 0));
+        int came = 0, refused = 0;
+        for (int n; (n = receive(fd, 200, 0)) != -EAGAIN;) {
+            refused += n == -ECONNREFUSED;
+            for (int i = 0; i < n; i++) {
+                refused += records[i].result == -ECONNREFUSED;
+                came += records[i].result == 1;
+            }
+        }
+        EQUAL(came, count);
+        EQUAL(refused, 1);
+        close(fd), close(peer);
+    }
+}
+
+/* Entries of the error queue neither come as data nor keep data back. */
+static void the_error_queue_is_left_alone(void)
+{
+    int fd = bound_udp(AF_INET), peer = bound_udp(AF_INET);
+    OK(ringmsg_socket_enable(fd, RINGMSG_META_SOCKET_ERROR));
+    connect_to(fd, peer);
+    connect_to(peer, fd);
+    layout = layout_for(fd, 4);
+    SYS(send(peer, "data", 4, 0));
+    refuse_senders(peer);
+    SYS(send(fd, "to nobody", 9, 0));
+    REFUSED(receive(fd, 4, 0), ECONNREFUSED); /* what IP_RECVERR leaves pending */
+    EQUAL(receive(fd, 4, 0), 1);
+    check_whole(0, "data", 4);
+    REFUSED(receive(fd, 4, 0), EAGAIN);
+    char control[256];
+    struct msghdr message = {.msg_control = control, .msg_controllen = sizeof control};
+    SYS(recvmsg(fd, &message, MSG_ERRQUEUE)); /* it is still there */
+    close(fd), close(peer);
+}
+
+static int received_descriptor(const struct ringmsg_record *record)
+{
+    struct ringmsg_cmsg cursor = {0};
+    const uint8_t *control = slab + record->control_offset;
+    int fd = -1;
+    EQUAL(ringmsg_control_next(control, record->control_length, &cursor), 1);
+    EQUAL(cursor.type, SCM_RIGHTS);
+    memcpy(&fd, control + cursor.offset, sizeof fd);
+    return fd;
+}
+
+static void descriptors_are_the_callers(void)
+{
+    int ends[2], pipes[2];
+    SYS(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends));
+    SYS(pipe(pipes));
+    union {
+        char space[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {{0}};
+    struct iovec part = {.iov_base = "fd", .iov_len = 2};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+    struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
+    cmsg->cmsg_level = SOL_SOCKET, cmsg->cmsg_type = SCM_RIGHTS, cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(cmsg), &pipes[1], sizeof(int));
+    SYS(sendmsg(ends[0], &message, 0));
+    layout = layout_for(ends[1], 4);
+    EQUAL(receive(ends[1], 4, 0), 1);
+    EQUAL(records[0].msg_flags & MSG_CMSG_CLOEXEC, 0);
+    int fd = received_descriptor(&records[0]);
+    CHECK(fcntl(fd, F_GETFD) == FD_CLOEXEC);
+    char c = 0;
+    EQUAL(write(fd, "!", 1), 1);
+    EQUAL(read(pipes[0], &c, 1), 1);
+    EQUAL(c, '!');
+    close(fd), close(pipes[0]), close(pipes[1]), close(ends[0]), close(ends[1]);
+}
+
+static void unix_datagrams_have_names(void)
+{
+    int fd = (int)SYS(socket(AF_UNIX, SOCK_DGRAM, 0)), sender = (int)SYS(socket(AF_UNIX, SOCK_DGRAM, 0));
+    struct sockaddr_un to = {.sun_family = AF_UNIX, .sun_path = "\0ringmsg-receive"};
+    socklen_t length = (socklen_t)(sizeof to.sun_family + 16 + (size_t)sprintf(to.sun_path + 16, "%d", getpid()));
+    SYS(bind(fd, (struct sockaddr *)&to, length));
+    layout = layout_for(fd, 4);
+    int nameless = (int)SYS(socket(AF_UNIX, SOCK_DGRAM, 0));
+    SYS(sendto(nameless, "anonymous", 9, 0, (struct sockaddr *)&to, length));
+    struct sockaddr_un from = to;
+    from.sun_path[1] = 'R';
+    SYS(bind(sender, (struct sockaddr *)&from, length));
+    SYS(sendto(sender, "named", 5, 0, (struct sockaddr *)&to, length));
+    EQUAL(receive(fd, 4, 0), 2);
+    EQUAL(records[0].name_length, 0);
+    EQUAL(records[1].name_length, length);
+    CHECK(memcmp(slab + records[1].name_offset, &from, length) == 0);
+    check_whole(1, "named", 5);
+    close(fd), close(sender), close(nameless);
+}
+
+/* The end of a seqpacket socket is one empty record, behind the data, and comes again. */
+static void seqpacket(void)
+{
+    int ends[2];
+    SYS(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends));
+    layout = layout_for(ends[1], BUFFERS);
+    layout.payload_capacity = 4096;
+    SYS(send(ends[0], "one", 3, 0));
+    SYS(send(ends[0], "two", 3, 0));
+    EQUAL(receive(ends[1], 200, 0), 2);
+    check_whole(1, "two", 3);
+    REFUSED(receive(ends[1], 200, 0), EAGAIN);
+    SYS(send(ends[0], "last", 4, 0));
+    close(ends[0]);
+    EQUAL(receive(ends[1], 200, 0), 2);
+    check_whole(0, "last", 4);
+    check_whole(1, "", 0);
+    EQUAL(receive(ends[1], 200, 0), 1);
+    check_whole(0, "", 0);
+    close(ends[1]);
+}
+
+static void it_works_in_a_forked_child(void)
+{
+    int fd = bound_udp(AF_INET), sender = sender_to(fd);
+    layout = layout_for(fd, 4);
+    SYS(send(sender, "x", 1, 0));
+    pid_t child = (pid_t)SYS(fork());
+    if (child == 0)
+        _exit(receive(fd, 4, 0) == 1 && slab[records[0].payload_offset] == 'x' ? 0 : 1);
+    int status;
+    SYS(waitpid(child, &status, 0));
+    EQUAL(status, 0);
+    close(fd), close(sender);
+}
+
+static void *take_all(void *argument)
+{
+    static const size_t size = 8 * 4096;
+    int fd = *(int *)argument;
+    uint8_t *own = malloc(size);
+    struct ringmsg_record mine[8];
+    struct ringmsg_pool_config small = layout_for(fd, 8);
+    small.payload_capacity = 2048;
+    long sum = 0;
+    for (int n; (n = ringmsg_receive(fd, own, size, &small, mine, NULL, 8, 0)) > 0;)
+        for (int i = 0; i < n; i++)
+            sum += own[mine[i].payload_offset];
+    free(own);
+    return (void *)sum;
+}
+
+/* Threads share the socket and nothing else. */
+static void from_any_thread(void)
+{
+    int fd = bound_udp(AF_INET), sender = sender_to(fd);
+    long sent = 0, came = 0;
+    for (int i = 0; i < 150; i++, sent += i)
+        SYS(send(sender, &(uint8_t){(uint8_t)(i + 1)}, 1, 0));
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++)
+        EQUAL(pthread_create(&threads[i], NULL, take_all, &fd), 0);
+    for (int i = 0; i < 3; i++) {
+        void *sum;
+        EQUAL(pthread_join(threads[i], &sum), 0);
+        came += (long)sum;
+    }
+    EQUAL(came, sent);
+    close(fd), close(sender);
+}
+
+/* A refused call takes nothing: the datagram is there afterwards. */
+static void bad_arguments(void)
+{
+    int fd = bound_udp(AF_INET), sender = sender_to(fd);
+    SYS(send(sender, "still here", 10, 0));
+    layout = layout_for(fd, 4);
+    struct ringmsg_pool_config good = layout;
+    size_t size = 4 * stride_of(&good);
+    REFUSED(ringmsg_receive(fd, NULL, size, &good, records, NULL, 4, 0), EINVAL);
+    REFUSED(ringmsg_receive(fd, slab, size, NULL, records, NULL, 4, 0), EINVAL);
+    REFUSED(ringmsg_receive(fd, slab, size, &good, NULL, NULL, 4, 0), EINVAL);
+    REFUSED(ringmsg_receive(fd, slab, size, &good, records, NULL, 0, 0), EINVAL);
+    REFUSED(ringmsg_receive(fd, slab, size, &good, records, NULL, 1u << 31, 0), EINVAL);
+    REFUSED(ringmsg_receive(fd, slab, size, &good, records, NULL, (uint32_t)-EINTR, 0), EINVAL);
+    REFUSED(ringmsg_receive(fd, slab, size - 1, &good, records, NULL, 4, 0), EINVAL);
+    REFUSED(ringmsg_receive(fd, slab, size, &good, records, NULL, 4, RINGMSG_RECV_POLL_FIRST), EINVAL);
+    REFUSED(ringmsg_receive(fd, slab, size, &good, records, NULL, 4, 1u << 31), EINVAL);
+    struct ringmsg_pool_config bad[] = {good, good, good, good, good, good, good};
+    bad[0].buffers = 0;
+    bad[1].buffers = 1u << 31;
+    bad[2].buffers = 100000; /* beyond 4 GiB */
+    bad[3].flags = 1;
+    bad[4].reserved[9] = 1;
+    bad[5].size = 3;
+    bad[6].payload_capacity = UINT32_MAX;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        REFUSED(ringmsg_receive(fd, slab, SIZE_MAX / 4, &bad[i], records, NULL, 4, 0), EINVAL);
+    good.control_capacity = 16;
+    REFUSED(ringmsg_receive(fd, slab, size, &good, records, NULL, 4, RINGMSG_RECV_SPLIT), EINVAL);
+    REFUSED(receive(-1, 4, 0), EBADF);
+    int pipes[2], ends[2];
+    SYS(pipe(pipes));
+    REFUSED(receive(pipes[0], 4, 0), ENOTSOCK);
+    SYS(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+    SYS(send(ends[0], "stream", 6, 0));
+    REFUSED(receive(ends[1], 4, 0), EOPNOTSUPP);
+    char left[8];
+    EQUAL(recv(ends[1], left, sizeof left, 0), 6);
+    EQUAL(receive(fd, 4, 0), 1);
+    check_whole(0, "still here", 10);
+    close(fd), close(sender), close(pipes[0]), close(pipes[1]), close(ends[0]), close(ends[1]);
+}
+
+/* The kernel steps over the padding behind a control message; what was there before
+ * is not shown. */
+static void nothing_older_shows_in_control_messages(void)
+{
+    int fd = bound_udp(AF_INET), sender = sender_to(fd);
+    OK(ringmsg_socket_enable(fd, RINGMSG_META_TRAFFIC_CLASS));
+    set_int(sender, IPPROTO_IP, IP_TOS, 3);
+    layout = layout_for(fd, 1);
+    memset(slab, 0xcc, sizeof slab);
+    SYS(send(sender, "x", 1, 0));
+    EQUAL(receive(fd, 1, 0), 1);
+    EQUAL(records[0].control_length, 24); /* IP_TOS: a header, one byte, seven of padding */
+    for (int i = 17; i < 24; i++)
+        EQUAL(slab[records[0].control_offset + (uint32_t)i], 0);
+    close(fd), close(sender);
+}
+
+TESTS(TEST(an_empty_socket_is_eagain), TEST(messages_lie_where_the_layout_puts_them),
+      TEST(at_most_as_many_as_buffers_and_as_records), TEST(as_many_as_the_socket_holds),
+      TEST(metadata_are_those_of_a_reap), TEST(without_metadata), TEST(trains), TEST(what_is_cut_says_so),
+      TEST(a_cut_train), TEST(an_error_of_the_socket_is_returned_once), TEST(an_error_behind_data_is_not_lost),
+      TEST(the_error_queue_is_left_alone), TEST(descriptors_are_the_callers), TEST(unix_datagrams_have_names),
+      TEST(seqpacket), TEST(it_works_in_a_forked_child), TEST(from_any_thread), TEST(bad_arguments),
+      TEST(nothing_older_shows_in_control_messages))
