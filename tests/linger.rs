@@ -367,7 +367,7 @@ fn the_bound_may_change_with_every_reap() {
             linger_us
         }
         fn note(&mut self, now_ns: u64, datagrams: u32) -> bool {
-            self.policy.note(now_ns, datagrams)
+            self.policy.note(now_ns, datagrams.into())
         }
         fn reading(&mut self, cpu_ns: u64, drops: u64) -> bool {
             self.policy.reading(Reading { cpu_ns, drops })

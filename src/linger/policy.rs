@@ -26,8 +26,10 @@ const BOUND_REAPS: u32 = 64;
 /// How often the traffic is looked at, in units, while there is nothing to save and while a choice is in use.
 const IDLE_TICK: u32 = 10;
 const STEADY_TICK: u32 = 50;
-/// A trial ends when so many of its blocks were void.
+/// A trial ends when so many of its blocks were void, and begins when nothing has disturbed a reap
+/// for so many units.
 const VOIDS: u32 = 8;
+const UNDISTURBED: u32 = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -88,6 +90,10 @@ pub struct Policy<R: Rules = Sound> {
     trial: Trial,
     readings: Readings,
     voids: u32,
+    /// When something disturbed a reap last.
+    disturbed_ns: u64,
+    /// The report has changed since it was last taken.
+    has_changed: bool,
     budget: Budget,
     trials: u64,
     trial_ns: u64,
@@ -126,6 +132,8 @@ impl<R: Rules> Policy<R> {
             trial: Trial::survey(unit, 0),
             readings: Readings::NONE,
             voids: 0,
+            disturbed_ns: 0,
+            has_changed: false,
             budget: Budget::NEW,
             trials: 0,
             trial_ns: 0,
@@ -149,13 +157,13 @@ impl<R: Rules> Policy<R> {
     /// Notes a reap that ended at `now_ns` with so many datagrams. Returns whether the thread's CPU
     /// clock is to be read, for [`reading`](Self::reading).
     #[inline]
-    pub fn note(&mut self, now_ns: u64, datagrams: u32) -> bool {
+    pub fn note(&mut self, now_ns: u64, datagrams: u64) -> bool {
         if datagrams == 0 {
             return false;
         }
         let elapsed_ns = now_ns.saturating_sub(self.last_ns);
         self.last_ns = now_ns;
-        self.datagrams += u64::from(datagrams);
+        self.datagrams += datagrams;
         self.reaps += 1;
         self.clustered += u32::from(datagrams > 1 || elapsed_ns < self.near_ns);
         (elapsed_ns > self.pause_ns || now_ns >= self.attend_ns) && self.attend(now_ns, elapsed_ns)
@@ -174,12 +182,18 @@ impl<R: Rules> Policy<R> {
         false
     }
 
-    /// The block of a trial that is under way does not count: a reap was not what it would have been
-    /// with another linger only.
+    /// A reap was disturbed: it was not what it would have been with another linger only. The block
+    /// of a trial that is under way does not count.
+    #[inline]
     pub fn void(&mut self) {
-        if self.state != State::Trial {
-            return;
+        self.disturbed_ns = self.last_ns;
+        if self.state == State::Trial {
+            self.void_block();
         }
+    }
+
+    #[cold]
+    fn void_block(&mut self) {
         self.readings.cancel();
         self.voids += 1;
         if self.voids > VOIDS {
@@ -187,6 +201,12 @@ impl<R: Rules> Policy<R> {
         } else {
             self.trial.restart_block(self.last_ns);
         }
+    }
+
+    /// The report, if it has changed since it was last taken.
+    #[inline]
+    pub fn take_report(&mut self) -> Option<Report> {
+        std::mem::take(&mut self.has_changed).then(|| self.report())
     }
 
     /// What has been chosen and what it took.
@@ -258,7 +278,8 @@ impl<R: Rules> Policy<R> {
     }
 
     fn attend_idle(&mut self) {
-        if self.bound_us > 0 && !self.traffic.is_sparse(true) && self.traffic.is_known() {
+        let is_worth_it = self.bound_us > 0 && !self.traffic.is_sparse(true) && self.traffic.is_known();
+        if is_worth_it && self.is_undisturbed() {
             self.enter_octave(self.traffic.rate());
         }
     }
@@ -281,7 +302,7 @@ impl<R: Rules> Policy<R> {
                 self.budget.forgive();
             }
         }
-        if R::LOOKS_AGAIN && schedule.is_due(self.last_ns) && self.budget.is_paid() {
+        if R::LOOKS_AGAIN && schedule.is_due(self.last_ns) && self.budget.is_paid() && self.is_undisturbed() {
             self.begin_recheck();
         }
     }
@@ -298,8 +319,14 @@ impl<R: Rules> Policy<R> {
         }
     }
 
+    /// Nothing has disturbed a reap lately, so a trial has a chance.
+    fn is_undisturbed(&self) -> bool {
+        self.last_ns.saturating_sub(self.disturbed_ns) >= self.unit.times(UNDISTURBED)
+    }
+
     /// Goes over to no linger and no trials.
     fn rest(&mut self) {
+        self.has_changed |= self.state != State::Idle;
         self.state = State::Idle;
         self.readings.cancel();
         self.linger_us = 0;
@@ -307,6 +334,7 @@ impl<R: Rules> Policy<R> {
 
     /// Goes over to the choice of this octave.
     fn settle(&mut self) {
+        self.has_changed = true;
         self.state = State::Steady;
         self.watch = Watch::NEW;
         self.linger_us = self.lingers_us[self.octaves[self.octave].estimates.choice];
@@ -325,9 +353,12 @@ impl<R: Rules> Policy<R> {
             octave.schedule.come_back(unit, now_ns);
             return self.settle();
         }
+        if !self.is_undisturbed() {
+            return self.rest();
+        }
         let choice = self.lingers_us.iter().position(|&us| us == self.linger_us).unwrap_or(0);
         let estimates = Estimates { choice, ..Estimates::NONE };
-        *octave = Octave { estimates, schedule: Schedule::begin(now_ns) };
+        self.octaves[self.octave] = Octave { estimates, schedule: Schedule::begin(now_ns) };
         self.begin(Trial::survey(unit, now_ns));
     }
 
@@ -346,6 +377,7 @@ impl<R: Rules> Policy<R> {
     }
 
     fn begin(&mut self, trial: Trial) {
+        self.has_changed = true;
         self.state = State::Trial;
         self.trial = trial;
         self.trials += 1;

@@ -25,7 +25,7 @@ impl<R: Rules> Chooser for Auto<R> {
     }
 
     fn note(&mut self, now_ns: u64, datagrams: u32) -> bool {
-        self.policy.note(now_ns, datagrams)
+        self.policy.note(now_ns, datagrams.into())
     }
 
     fn reading(&mut self, cpu_ns: u64, drops: u64) -> bool {
