@@ -1845,7 +1845,7 @@ RINGMSG_ASSERT_(sizeof(struct ringmsg_ring_info) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_support) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_pool_config) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_wait) == 24);
-RINGMSG_ASSERT_(sizeof(struct ringmsg_stats) == 144);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_stats) == 168);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_cmsg) == 16);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_path) == 64);
 RINGMSG_ASSERT_(offsetof(struct ringmsg_path, remote) == 8);
