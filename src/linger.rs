@@ -59,7 +59,9 @@ pub(crate) fn check_linger(linger_us: u32) -> Result<()> {
 pub(crate) enum Linger {
     Fixed(u32),
     /// What the policy chooses, and no longer than this.
-    Auto { bound_us: u32 },
+    Auto {
+        bound_us: u32,
+    },
 }
 
 impl Linger {

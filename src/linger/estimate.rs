@@ -43,10 +43,12 @@ const PRICE_VARIANCE: f32 = 0.01;
 /// A running mean and variance.
 #[derive(Debug, Clone, Copy)]
 pub struct Mean {
+    /// The mean.
     pub value: f32,
     variance: f32,
     /// The variance that was expected.
     expected: f32,
+    /// How many samples weigh.
     pub count: f32,
 }
 
@@ -84,9 +86,11 @@ impl Mean {
 /// What is known of one candidate, as means of log ratios to not lingering.
 #[derive(Debug, Clone, Copy)]
 pub struct Arm {
+    /// Of the price.
     pub price: Mean,
-    /// The rate in long blocks, and in short ones.
+    /// Of the rate, in long blocks.
     pub rate: Mean,
+    /// In short blocks.
     pub brief_rate: Mean,
     /// How much larger the share of dropped datagrams was in the last few pairs.
     drops: f32,
@@ -95,9 +99,11 @@ pub struct Arm {
 /// What one pair of blocks shows: ratios of the candidate's block to the one without linger.
 #[derive(Debug, Clone, Copy)]
 pub struct Pair {
+    /// The candidate.
     pub arm: usize,
     /// None: the block was given up before its price was known.
     pub price: Option<f32>,
+    /// The ratio of the rates.
     pub rate: f32,
     /// The variance of its logarithm, if datagrams come at random.
     pub rate_variance: f32,
@@ -110,12 +116,14 @@ pub struct Pair {
 /// What is known at one octave of the rate.
 #[derive(Debug, Clone, Copy)]
 pub struct Estimates {
+    /// Of the candidates; arm 0 stays as it is.
     pub arms: [Arm; ARMS],
     /// The arm to use.
     pub choice: usize,
 }
 
 impl Estimates {
+    /// Nothing is known.
     pub const NONE: Self = Self {
         arms: [Arm { price: Mean::NONE, rate: Mean::NONE, brief_rate: Mean::NONE, drops: 0.0 }; ARMS],
         choice: 0,
@@ -199,7 +207,8 @@ impl Estimates {
 
     /// The arm that is most worth another look, if any is.
     pub fn candidate<R: Rules>(&self) -> Option<usize> {
-        let promise = |arm: &usize| self.arms[*arm].price.value - 1.5 * self.arms[*arm].price.error().min(1.0);
+        let promise =
+            |arm: &usize| self.arms[*arm].price.value - 1.5 * self.arms[*arm].price.error().min(1.0);
         (1..ARMS)
             .filter(|&arm| self.is_unsettled::<R>(arm) || self.is_promising(arm))
             .min_by(|a, b| promise(a).total_cmp(&promise(b)))

@@ -3,8 +3,8 @@
 use std::marker::PhantomData;
 
 use super::estimate::{ARMS, Estimates};
-use super::rules::{Rules, Sound};
 use super::readings::Readings;
+use super::rules::{Rules, Sound};
 use super::schedule::{Budget, Schedule};
 use super::traffic::{Span, Traffic};
 use super::trial::{Kind, Next, Reading, Step, Trial};

@@ -4,6 +4,7 @@
 /// between two of them.
 const CALIBRATION: u32 = 3;
 
+/// Which readings are still to come, and what one costs.
 #[derive(Debug, Clone)]
 pub struct Readings {
     /// How many are to come before the one that was asked for.
@@ -15,6 +16,7 @@ pub struct Readings {
 }
 
 impl Readings {
+    /// None was taken, and none is wanted.
     pub const NONE: Self = Self { ahead: None, calibrates: true, last_ns: 0, cost_ns: f32::INFINITY };
 
     /// Asks for one.
@@ -32,6 +34,7 @@ impl Readings {
         self.calibrates = true;
     }
 
+    /// Whether one is to come.
     pub fn are_wanted(&self) -> bool {
         self.ahead.is_some()
     }

@@ -42,6 +42,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// There was no trial yet.
     pub const NONE: Self = Self { last_ns: 0, next_ns: 0, wait_ns: 0, every_arm_ns: 0, doubts: 0 };
 
     /// A survey begins.
@@ -49,6 +50,7 @@ impl Schedule {
         Self { every_arm_ns: now_ns, ..Self::NONE }
     }
 
+    /// Whether a trial is due.
     pub fn is_due(&self, now_ns: u64) -> bool {
         now_ns > self.next_ns
     }
@@ -121,8 +123,10 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// Nothing was put by, and nothing is owed.
     pub const NEW: Self = Self { debt_ns: 0.0, price: 0.0 };
 
+    /// A datagram costs this much with the choice in use.
     pub fn set_price(&mut self, price: f32) {
         self.price = price;
     }
@@ -146,6 +150,7 @@ impl Budget {
         self.debt_ns = self.debt_ns.min(0.0);
     }
 
+    /// Whether another trial may begin.
     pub fn is_paid(&self) -> bool {
         self.debt_ns <= 0.0
     }

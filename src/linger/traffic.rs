@@ -23,10 +23,13 @@ const TO_BEGIN: (f32, f32) = (3.0, 2.0);
 /// Reaps that follow one another.
 #[derive(Debug, Clone, Copy)]
 pub struct Span {
+    /// How many.
     pub reaps: f32,
     /// Reaps of several datagrams, or soon after the reap before.
     pub clustered: f32,
+    /// What they brought.
     pub datagrams: f32,
+    /// From the end of the reap before them to the end of the last.
     pub wall_ns: f32,
     /// `wall_ns` without what pauses have beyond the time that makes a pause.
     pub active_ns: f32,
@@ -35,6 +38,7 @@ pub struct Span {
 }
 
 impl Span {
+    /// No reaps.
     pub const NONE: Self =
         Self { reaps: 0.0, clustered: 0.0, datagrams: 0.0, wall_ns: 0.0, active_ns: 0.0, pause: false };
 
@@ -90,6 +94,7 @@ impl Traffic {
         Self { unit, least, clustered: 0.0, rate: Rate::NONE, quick_rate: Rate::NONE, pauses: 0.0 }
     }
 
+    /// Takes in what was seen.
     pub fn add(&mut self, span: &Span) {
         let (wall, active) = (span.wall_ns / self.unit.ns(), span.active_ns / self.unit.ns());
         self.pauses = self.pauses / (1.0 + wall / PAUSES) + if span.pause { 1.0 } else { 0.0 };

@@ -29,6 +29,7 @@ const PAUSE: f32 = 300.0;
 const COLLAPSED: f32 = 0.5;
 const DEVIATIONS: f32 = 3.0;
 
+/// What a trial is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The first trial at a rate: every arm, in short blocks.
@@ -80,6 +81,7 @@ struct Measured {
 /// How a trial goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
+    /// With another block.
     Block,
     /// Half a round is over: its pairs can be compared.
     Half,
@@ -88,6 +90,7 @@ pub enum Next {
 /// What a reap means for the block under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// The block goes on.
     GoOn,
     /// It is to be counted from here on, or it is over: the clock has to be read.
     Read,
@@ -95,9 +98,12 @@ pub enum Step {
     GiveUp,
 }
 
+/// A trial that is under way.
 #[derive(Debug, Clone)]
 pub struct Trial {
+    /// What it is for.
     pub kind: Kind,
+    /// When it began.
     pub began_ns: u64,
     unit: Unit,
     /// How long a long block is, in units.
@@ -107,12 +113,14 @@ pub struct Trial {
     step: usize,
     live: [bool; ARMS],
     measured: [Measured; ARMS],
+    /// The block under way.
     pub block: Block,
     /// The last block ended with a pause, so the next can begin there.
     at_pause: bool,
 }
 
 impl Trial {
+    /// Compares every arm, in short blocks.
     pub const fn survey(unit: Unit, now_ns: u64) -> Self {
         const NOTHING: Measured = Measured { price: 0.0, rate: 0.0, reaps: 0.0, drops: 0.0, datagrams: 0.0 };
         Self {
@@ -165,7 +173,8 @@ impl Trial {
         if R::COMPARES_RATES && !bursty && !span.pause && self.has_collapsed() {
             return Step::GiveUp;
         }
-        let read = if counting { self.is_over(span, bursty) } else { !self.leads_in::<R>(span, bursty, now_ns) };
+        let read =
+            if counting { self.is_over(span, bursty) } else { !self.leads_in::<R>(span, bursty, now_ns) };
         if read { Step::Read } else { Step::GoOn }
     }
 

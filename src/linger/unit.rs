@@ -6,11 +6,19 @@
 pub struct Unit(u32);
 
 impl Unit {
+    /// The unit of a bound.
     pub const fn of(bound_us: u32) -> Self {
         let ns = bound_us as u64 * 100;
-        Self(if ns < 100_000 { 100_000 } else if ns > 1_000_000 { 1_000_000 } else { ns as u32 })
+        Self(if ns < 100_000 {
+            100_000
+        } else if ns > 1_000_000 {
+            1_000_000
+        } else {
+            ns as u32
+        })
     }
 
+    /// One unit, in ns.
     pub const fn ns(self) -> f32 {
         self.0 as f32
     }

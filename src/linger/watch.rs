@@ -12,8 +12,10 @@ const BURSTY_WINDOW: f32 = 200.0;
 const RATE: (f32, u32) = (1.5, 2);
 const PER_REAP: (f32, u32) = (2.0, 4);
 
+/// What has changed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Change {
+    /// Nothing.
     None,
     /// The rate is another one, per ns.
     Rate(f32),
@@ -41,6 +43,7 @@ fn is_off(value: f32, reference: f32, factor: f32) -> bool {
 }
 
 impl Watch {
+    /// Nothing was seen yet.
     pub const NEW: Self = Self { window: Span::NONE, first: None, off: 0 };
 
     /// Takes in the reaps since the last call.

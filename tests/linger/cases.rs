@@ -65,7 +65,8 @@ impl Case {
         let seed = index * 31 + kind as u64;
         let mut random = Random::new(seed);
         let mut machine = Machine::random(&mut random);
-        let traffic = if kind.is_closed() { closed(kind, &mut random) } else { open(kind, index, &mut random) };
+        let traffic =
+            if kind.is_closed() { closed(kind, &mut random) } else { open(kind, index, &mut random) };
         let mut absence = None;
         match kind {
             Kind::Sockets => machine.datagram *= random.between(1.5, 3.0),
@@ -89,8 +90,12 @@ impl Case {
     pub fn run<C: Chooser>(&self, chooser: &mut C, seconds: f64) -> Run {
         let (machine, seed) = (&self.machine, self.seed);
         match &self.traffic {
-            Traffic::Open(open) => Receiver::new(machine, open.arrivals(self.absence, seed), chooser, seed).run(seconds),
-            Traffic::Closed(closed) => Receiver::new(machine, closed.arrivals(seed), chooser, seed).run(seconds),
+            Traffic::Open(open) => {
+                Receiver::new(machine, open.arrivals(self.absence, seed), chooser, seed).run(seconds)
+            }
+            Traffic::Closed(closed) => {
+                Receiver::new(machine, closed.arrivals(seed), chooser, seed).run(seconds)
+            }
         }
     }
 
@@ -112,9 +117,7 @@ fn open(kind: Kind, index: u64, random: &mut Random) -> Traffic {
             let size = random.log_between(2.0, (period / gap * 0.8).min(2_000.0)) as u32;
             Open::Groups { rate: f64::from(size) * 1e9 / period, size, gap, even: true }
         }
-        Kind::Triples => {
-            Open::Groups { rate: random.log_between(100.0, 2e5), size: 3, gap, even: false }
-        }
+        Kind::Triples => Open::Groups { rate: random.log_between(100.0, 2e5), size: 3, gap, even: false },
         Kind::Trains => Open::Groups { rate, size: 10, gap: 30.0, even: false },
         Kind::Switching => {
             let rates = std::array::from_fn(|_| random.log_between(1e3, 1e6));

@@ -92,7 +92,8 @@ pub fn quantile(values: impl Iterator<Item = f64>, share: f64) -> f64 {
 /// is half of the logarithm.
 pub fn steepness(scores: &[Score]) -> f64 {
     let prices = scores.iter().flat_map(|score| score.prices.iter().flatten());
-    let (found, is) = prices.fold((0.0, 0.0), |(found, is), pair| (found + pair.0 * pair.1, is + pair.1 * pair.1));
+    let (found, is) =
+        prices.fold((0.0, 0.0), |(found, is), pair| (found + pair.0 * pair.1, is + pair.1 * pair.1));
     found / is
 }
 

@@ -37,7 +37,9 @@ struct Row {
 }
 
 pub fn print() {
-    println!("| traffic | 0 us | 20 us | 50 us | 100 us | threshold | AUTO: mean | 95 % | worst | rate: mean | 5 % | trials | readings |");
+    println!(
+        "| traffic | 0 us | 20 us | 50 us | 100 us | threshold | AUTO: mean | 95 % | worst | rate: mean | 5 % | trials | readings |"
+    );
     println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     let kinds = [
         (Kind::Paced, "evenly spaced"),
@@ -64,15 +66,24 @@ fn row(case: &Case) -> Row {
 }
 
 fn print_row(name: &str, rows: &[Row]) {
-    let price = |run: fn(&Row) -> &Run| mean(rows.iter().map(|row| run(row).price() / best_price(&row.fixed)));
+    let price =
+        |run: fn(&Row) -> &Run| mean(rows.iter().map(|row| run(row).price() / best_price(&row.fixed)));
     let learnt = || rows.iter().map(|row| row.learnt);
-    print!("| {name} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | ",
-        price(|row| &row.fixed[0]), price(|row| &row.fixed[1]), price(|row| &row.fixed[2]),
-        price(|row| &row.fixed[3]), price(|row| &row.threshold));
+    print!(
+        "| {name} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | ",
+        price(|row| &row.fixed[0]),
+        price(|row| &row.fixed[1]),
+        price(|row| &row.fixed[2]),
+        price(|row| &row.fixed[3]),
+        price(|row| &row.threshold)
+    );
     let regrets = || learnt().map(|score| score.regret);
     print!("{:.3} | {:.2} | {:.2} | ", mean(regrets()), quantile(regrets(), 0.95), quantile(regrets(), 1.0));
     let rates = || learnt().map(|score| score.rate);
     print!("{:.3} | {:.3} | ", mean(rates()), quantile(rates(), 0.05));
-    println!("{:.1} % | {:.2} % |", 100.0 * mean(learnt().map(|score| score.trials)),
-        100.0 * mean(learnt().map(|score| score.readings)));
+    println!(
+        "{:.1} % | {:.2} % |",
+        100.0 * mean(learnt().map(|score| score.trials)),
+        100.0 * mean(learnt().map(|score| score.readings))
+    );
 }

@@ -24,12 +24,24 @@ pub trait Arrivals {
 #[derive(Debug, Clone)]
 pub enum Open {
     /// At even distances.
-    Paced { rate: f64 },
-    Poisson { rate: f64 },
+    Paced {
+        rate: f64,
+    },
+    Poisson {
+        rate: f64,
+    },
     /// Groups of `size`, with `gap` between two datagrams, at even or at random distances.
-    Groups { rate: f64, size: u32, gap: f64, even: bool },
+    Groups {
+        rate: f64,
+        size: u32,
+        gap: f64,
+        even: bool,
+    },
     /// At even distances, with the next of these rates after every `period`.
-    Switching { rates: [f64; 8], period: f64 },
+    Switching {
+        rates: [f64; 8],
+        period: f64,
+    },
 }
 
 impl Open {
@@ -182,7 +194,8 @@ impl Arrivals for ClosedArrivals {
         match self.traffic.clients {
             Clients::Near { work, wake } => {
                 let now = now.max(self.held);
-                let start = if self.free < now { now + wake * self.random.between(0.7, 1.3) } else { self.free };
+                let start =
+                    if self.free < now { now + wake * self.random.between(0.7, 1.3) } else { self.free };
                 self.free = start + work * self.random.between(0.8, 1.2);
                 self.near.push_back(self.free);
             }
