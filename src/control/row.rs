@@ -2,20 +2,45 @@
 //! the same places. A message is compared with the row as a whole instead of being walked through,
 //! and its data are read where the row has them. Pure; no unsafe; fuzzed.
 
-use super::{AF_INET, AF_INET6, HEADER, Message, SCM_PIDFD, align, decode, decode_name, message_at, take};
+use super::{AF_INET, AF_INET6, Message, SCM_PIDFD, align, decode, decode_name, message_at, take};
 use crate::record::*;
 
-/// The most control messages in a row.
-const MESSAGES: usize = 6;
+/// What is compared in one step, bytes; at most a control message's header.
+const STEP: usize = 16;
+/// The most steps that the control messages of a row take.
+const STEPS: usize = 16;
 /// A pool whose messages have different rows learns the latest one only now and then.
 const MISSES: u32 = 16;
 
-/// One message of a row: where it is, its header, and where its data end.
+/// What `STEP` bytes of control messages are in every message with a row.
 #[derive(Debug, Clone, Copy)]
-struct Place {
-    at: u16,
-    data_end: u16,
-    header: [u8; HEADER],
+struct Expected {
+    /// Headers and padding; 0 where the data are.
+    bytes: [u64; 2],
+    /// The bits that are the same in every message.
+    fixed: [u64; 2],
+}
+
+impl Expected {
+    const ANYTHING: Self = Self { bytes: [0; 2], fixed: [0; 2] };
+
+    fn new(bytes: &[u8], fixed: &[u8]) -> Option<Self> {
+        Some(Self { bytes: words(bytes)?, fixed: words(fixed)? })
+    }
+
+    /// Adds to `differences` where `found` differs.
+    #[inline(always)]
+    fn compare(&self, found: [u64; 2], differences: &mut [u64; 2]) {
+        differences[0] |= (found[0] ^ self.bytes[0]) & self.fixed[0];
+        differences[1] |= (found[1] ^ self.bytes[1]) & self.fixed[1];
+    }
+}
+
+/// `STEP` bytes as two numbers.
+#[inline(always)]
+fn words(bytes: &[u8]) -> Option<[u64; 2]> {
+    let (&first, &second) = (bytes.first_chunk()?, bytes.get(8..)?.first_chunk()?);
+    Some([u64::from_ne_bytes(first), u64::from_ne_bytes(second)])
 }
 
 /// Where the data of usual control messages are. 0: there is no such message.
@@ -71,11 +96,9 @@ impl Usual {
 pub struct Row {
     /// Of the name and of the control messages.
     lengths: u64,
-    places: [Place; MESSAGES],
-    messages: usize,
-    /// Every message so far had this row. Then nothing was ever written to its padding: it is as
-    /// zero as it was mapped.
-    is_only: bool,
+    /// Of the whole steps from the first byte on, and of the last `STEP` bytes.
+    steps: [Expected; STEPS],
+    last_step: Expected,
     /// Where the segment size is; 0: the row has none.
     segment_size_at: u16,
     /// What the messages are, if all are usual, and no two tell the same.
@@ -90,9 +113,8 @@ impl Row {
     /// The row of no message.
     pub const NONE: Self = Self {
         lengths: u64::MAX,
-        places: [Place { at: 0, data_end: 0, header: [0; HEADER] }; MESSAGES],
-        messages: 0,
-        is_only: false,
+        steps: [Expected::ANYTHING; STEPS],
+        last_step: Expected::ANYTHING,
         segment_size_at: 0,
         usual: None,
         valid: 0,
@@ -106,25 +128,20 @@ impl Row {
         self.lengths == lengths(name, control)
     }
 
-    /// Whether a message that `has_lengths` has this row: then `segment_size` and `decode` read it,
-    /// and there is nothing in its padding.
+    /// Whether a message that `has_lengths` has this row, and zeros in its padding: then
+    /// `segment_size` and `decode` read it. (The kernel does not write to the padding, so that it
+    /// may hold bytes of an earlier message.)
     #[inline(always)]
     pub fn is_of(&self, control: &[u8]) -> bool {
-        for place in &self.places[..self.messages] {
-            let at = usize::from(place.at);
-            if control.get(at..at + HEADER) != Some(&place.header[..]) {
-                return false;
-            }
+        let mut differences = [0; 2];
+        for (found, expected) in control.chunks_exact(STEP).zip(&self.steps) {
+            let Some(found) = words(found) else { return false };
+            expected.compare(found, &mut differences);
         }
-        self.is_only || self.padding_is_zero(control)
-    }
-
-    #[inline(never)]
-    fn padding_is_zero(&self, control: &[u8]) -> bool {
-        self.places[..self.messages].iter().all(|place| {
-            let end = usize::from(place.data_end);
-            control[end..align(end).min(control.len())].iter().all(|&byte| byte == 0)
-        })
+        if let Some(found) = control.len().checked_sub(STEP).and_then(|last| words(control.get(last..)?)) {
+            self.last_step.compare(found, &mut differences);
+        }
+        differences[0] | differences[1] == 0
     }
 
     /// Whether a message with this row is a train, which has a segment size.
@@ -196,7 +213,8 @@ impl Row {
             (out.segment_size > 0).then_some(())?;
         }
         if usual.timestamp != 0 {
-            out.software_timestamp_ns = super::time::<i64>(control.get(usize::from(usual.timestamp)..)?, 0, 1)?;
+            out.software_timestamp_ns =
+                super::time::<i64>(control.get(usize::from(usual.timestamp)..)?, 0, 1)?;
         }
         Some(())
     }
@@ -222,11 +240,9 @@ impl Row {
     /// Remembers the row of a message that had another one, if it can be.
     #[inline(never)]
     pub fn learn(&mut self, name: &[u8], control: &[u8]) {
-        let is_first = self.misses == 0 && self.lengths == u64::MAX;
         if self.lengths == u64::MAX || self.misses % MISSES == 0 {
             *self = Self { misses: self.misses, ..Self::of(name, control).unwrap_or(Self::NONE) };
         }
-        self.is_only = is_first;
         self.misses = self.misses.wrapping_add(1).max(1);
     }
 
@@ -243,15 +259,14 @@ impl Row {
             ..Self::NONE
         };
         let mut usual = Some(Usual::default());
+        let (mut bytes, mut fixed) = ([0; STEP * STEPS], [0; STEP * STEPS]);
+        bytes.get_mut(..control.len())?.copy_from_slice(control);
+        fixed[..control.len()].fill(u8::MAX);
         let mut at = 0;
         while let Some(message) = message_at(control, at).ok()? {
             let data_end = message.offset + message.length;
-            *row.places.get_mut(row.messages)? = Place {
-                at: at.try_into().ok()?,
-                data_end: data_end.try_into().ok()?,
-                header: *control[at..].first_chunk()?,
-            };
-            row.messages += 1;
+            fixed[message.offset..data_end].fill(0);
+            bytes[data_end..align(data_end).min(control.len())].fill(0);
             match (message.level, message.kind, message.length) {
                 (libc::SOL_SOCKET, libc::SCM_RIGHTS | SCM_PIDFD, _) => return None,
                 (libc::SOL_UDP, libc::UDP_GRO, 4) if row.segment_size_at == 0 => {
@@ -265,6 +280,12 @@ impl Row {
             }
             usual = usual.and_then(|usual| usual.with(&message, row.family));
             at = message.end();
+        }
+        for (step, (bytes, fixed)) in row.steps.iter_mut().zip(bytes.chunks(STEP).zip(fixed.chunks(STEP))) {
+            *step = Expected::new(bytes, fixed)?;
+        }
+        if let Some(last) = control.len().checked_sub(STEP) {
+            row.last_step = Expected::new(&bytes[last..], &fixed[last..])?;
         }
         row.usual = usual;
         Some(row)
