@@ -614,8 +614,8 @@ struct ringmsg_stats {
      */
     uint64_t buffers_published;
     /*
-     * The linger that RINGMSG_LINGER_AUTO uses now outside of trials, in microseconds; 0 also while
-     * there is nothing to save. Ring only.
+     * The linger that RINGMSG_LINGER_AUTO uses now outside of trials, in microseconds; 0 also
+     * while there is nothing to save. Ring only.
      */
     uint64_t linger_us;
     /*

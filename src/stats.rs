@@ -51,8 +51,8 @@ pub struct Stats {
     pub buffers_held: u64,
     /// Pool buffers now offered to the kernel; counted likewise.
     pub buffers_published: u64,
-    /// The linger that RINGMSG_LINGER_AUTO uses now outside of trials, in microseconds; 0 also while
-    /// there is nothing to save. Ring only.
+    /// The linger that RINGMSG_LINGER_AUTO uses now outside of trials, in microseconds; 0 also
+    /// while there is nothing to save. Ring only.
     pub linger_us: u64,
     /// How many trials AUTO has begun: short times in which it compares lingers. Ring only.
     pub linger_trials: u64,

@@ -181,8 +181,9 @@ impl Estimates {
         self.arms[1..].iter().any(|arm| arm.price.count >= 2.0 || arm.brief_rate.count >= 2.0)
     }
 
-    /// Whether the rate is lower while it lingers so long: because datagrams are dropped, or as in a
-    /// closed loop, whose peers wait for answers. Where one candidate certainly lowers it the others have to show that they do not.
+    /// Whether the rate is lower while it lingers so long: because datagrams are dropped, or as in
+    /// a closed loop, whose peers wait for answers. Where one candidate certainly lowers it the
+    /// others have to show that they do not.
     pub fn lowers_rate<R: Rules>(&self, arm: usize) -> bool {
         if arm == 0 || !R::COMPARES_RATES {
             return false;
@@ -233,8 +234,8 @@ impl Estimates {
         }
     }
 
-    /// Whether it may turn out to save the margin, and to leave the rate alone; or it is the choice,
-    /// and may turn out not to save the margin.
+    /// Whether it may turn out to save the margin, and to leave the rate alone; or it is the
+    /// choice, and may turn out not to save the margin.
     fn is_promising(&self, arm: usize) -> bool {
         let Arm { price, rate, brief_rate, .. } = &self.arms[arm];
         let open = if arm == self.choice {

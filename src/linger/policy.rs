@@ -11,7 +11,8 @@ use super::trial::{Kind, Next, Reading, Step, Trial};
 use super::unit::Unit;
 use super::watch::{Change, Watch};
 
-/// Rates are told apart by octaves: the first is of 64 datagrams per second, the last of 33 million.
+/// Rates are told apart by octaves: the first is of 64 datagrams per second, the last of 33
+/// million.
 const OCTAVES: usize = 20;
 const FIRST_OCTAVE: f32 = 6.0;
 /// A rate that is no further from the middle of an octave than this many octaves stays in it.
@@ -23,7 +24,8 @@ const PAUSE: u64 = 3;
 const FINE_BOUND_US: u32 = 250;
 /// A bound is adopted when so many reaps in a row have asked for it.
 const BOUND_REAPS: u32 = 64;
-/// How often the traffic is looked at, in units, while there is nothing to save and while a choice is in use.
+/// How often the traffic is looked at, in units, while there is nothing to save and while a choice
+/// is in use.
 const IDLE_TICK: u32 = 10;
 const STEADY_TICK: u32 = 50;
 /// A trial ends when so many of its blocks were void, and begins when nothing has disturbed a reap

@@ -1,5 +1,5 @@
-//! The rules that make the policy sound, each by a name, so that the tests can leave one out and see
-//! that this is noticed. They are constants: the library contains [`Sound`] only.
+//! The rules that make the policy sound, each by a name, so that the tests can leave one out and
+//! see that this is noticed. They are constants: the library contains [`Sound`] only.
 
 /// Which rules hold.
 pub trait Rules {

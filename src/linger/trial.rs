@@ -1,9 +1,9 @@
 //! A trial: blocks of reaps, one arm a block, in the order `0 a b c | c b a 0`.
 //!
 //! The thread's CPU clock costs about as much as a reap, so it is read at the two ends of a block
-//! only. A candidate is compared with the block without linger in the same half of a round, which is
-//! a few milliseconds away: what drifts more slowly than that cancels out, and what drifts steadily
-//! does in the other half.
+//! only. A candidate is compared with the block without linger in the same half of a round, which
+//! is a few milliseconds away: what drifts more slowly than that cancels out, and what drifts
+//! steadily does in the other half.
 
 use super::estimate::{ARMS, Pair};
 use super::rules::Rules;
@@ -12,7 +12,8 @@ use super::unit::Unit;
 
 /// How many rounds a survey has.
 const ROUNDS: u32 = 2;
-/// A block has so many reaps at least, and so many units of active time: a short one and a long one.
+/// A block has so many reaps at least, and so many units of active time: a short one and a long
+/// one.
 const REAPS: f32 = 6.0;
 const BRIEF: f32 = 6.0;
 const LONG: f32 = 20.0;
@@ -200,8 +201,8 @@ impl Trial {
         enough && aligned || active > 3.0 * self.length
     }
 
-    /// Whether the rate has collapsed, as it does in a closed loop when the linger is long: the rest
-    /// of the block would cost the peers much, and tell nothing more.
+    /// Whether the rate has collapsed, as it does in a closed loop when the linger is long: the
+    /// rest of the block would cost the peers much, and tell nothing more.
     fn has_collapsed(&self) -> bool {
         let (filled, none) = (&self.block.filled, &self.measured[0]);
         let likely = 1.0 - DEVIATIONS / (none.reaps * filled.wall_ns).sqrt();

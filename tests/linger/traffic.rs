@@ -71,7 +71,8 @@ impl Open {
     }
 }
 
-/// Other programs run on the sender's processor: how far apart on average, and for how long at most.
+/// Other programs run on the sender's processor: how far apart on average, and for how long at
+/// most.
 #[derive(Debug, Clone, Copy)]
 pub struct Absence {
     pub every: f64,
@@ -147,7 +148,8 @@ pub struct Closed {
 pub enum Clients {
     /// One process: what a request costs it, and how long it takes to wake up.
     Near { work: f64, wake: f64 },
-    /// Many, beyond a network: a round trip, its relative jitter, and how often it takes twice as long.
+    /// Many, beyond a network: a round trip, its relative jitter, and how often it takes twice as
+    /// long.
     Far { round_trip: f64, jitter: f64, late: f64 },
 }
 
