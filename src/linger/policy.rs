@@ -28,10 +28,10 @@ const BOUND_REAPS: u32 = 64;
 /// is in use.
 const IDLE_TICK: u32 = 10;
 const STEADY_TICK: u32 = 50;
-/// A trial ends when so many of its blocks were void, and begins when nothing has disturbed a reap
-/// for so many units.
+/// A trial ends when so many of its blocks were void, and begins when nothing has disturbed so many
+/// reaps, for so many units.
 const VOIDS: u32 = 8;
-const UNDISTURBED: u32 = 20;
+const UNDISTURBED: (f32, f32) = (32.0, 20.0);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -92,8 +92,9 @@ pub struct Policy<R: Rules = Sound> {
     trial: Trial,
     readings: Readings,
     voids: u32,
-    /// When something disturbed a reap last.
-    disturbed_ns: u64,
+    /// Something disturbed a reap since the traffic was last looked at; and what was undisturbed.
+    disturbed: bool,
+    undisturbed: Span,
     /// The report has changed since it was last taken.
     has_changed: bool,
     budget: Budget,
@@ -134,7 +135,8 @@ impl<R: Rules> Policy<R> {
             trial: Trial::survey(unit, 0),
             readings: Readings::NONE,
             voids: 0,
-            disturbed_ns: 0,
+            disturbed: false,
+            undisturbed: Span::NONE,
             has_changed: false,
             budget: Budget::NEW,
             trials: 0,
@@ -188,7 +190,7 @@ impl<R: Rules> Policy<R> {
     /// of a trial that is under way does not count.
     #[inline]
     pub fn void(&mut self) {
-        self.disturbed_ns = self.last_ns;
+        self.disturbed = true;
         if self.state == State::Trial {
             self.void_block();
         }
@@ -249,6 +251,11 @@ impl<R: Rules> Policy<R> {
         }
         let span = self.take_span(now_ns, elapsed_ns);
         self.traffic.add(&span);
+        if std::mem::take(&mut self.disturbed) {
+            self.undisturbed = Span::NONE;
+        } else {
+            self.undisturbed.extend(&span);
+        }
         match self.state {
             State::Idle => self.attend_idle(),
             State::Steady => self.attend_steady(&span),
@@ -323,7 +330,8 @@ impl<R: Rules> Policy<R> {
 
     /// Nothing has disturbed a reap lately, so a trial has a chance.
     fn is_undisturbed(&self) -> bool {
-        self.last_ns.saturating_sub(self.disturbed_ns) >= self.unit.times(UNDISTURBED)
+        let Span { reaps, wall_ns, .. } = self.undisturbed;
+        reaps >= UNDISTURBED.0 && wall_ns >= UNDISTURBED.1 * self.unit.ns()
     }
 
     /// Goes over to no linger and no trials.
