@@ -5,24 +5,26 @@
 use super::{AF_INET, AF_INET6, Message, SCM_PIDFD, align, decode, decode_name, message_at, take};
 use crate::record::*;
 
-/// What is compared in one step, bytes; at most a control message's header.
-const STEP: usize = 16;
-/// The most steps that the control messages of a row take.
-const STEPS: usize = 16;
+/// What is compared at once, bytes.
+const CHUNK: usize = 32;
+const WORDS: usize = CHUNK / 8;
+type Words = [u64; WORDS];
+/// The control messages of a row are at most so many chunks.
+const CHUNKS: usize = 8;
 /// A pool whose messages have different rows learns the latest one only now and then.
 const MISSES: u32 = 16;
 
-/// What `STEP` bytes of control messages are in every message with a row.
+/// What `CHUNK` bytes of control messages are in every message with a row.
 #[derive(Debug, Clone, Copy)]
 struct Expected {
     /// Headers and padding; 0 where the data are.
-    bytes: [u64; 2],
+    bytes: Words,
     /// The bits that are the same in every message.
-    fixed: [u64; 2],
+    fixed: Words,
 }
 
 impl Expected {
-    const ANYTHING: Self = Self { bytes: [0; 2], fixed: [0; 2] };
+    const ANYTHING: Self = Self { bytes: [0; WORDS], fixed: [0; WORDS] };
 
     fn new(bytes: &[u8], fixed: &[u8]) -> Option<Self> {
         Some(Self { bytes: words(bytes)?, fixed: words(fixed)? })
@@ -30,17 +32,21 @@ impl Expected {
 
     /// Adds to `differences` where `found` differs.
     #[inline(always)]
-    fn compare(&self, found: [u64; 2], differences: &mut [u64; 2]) {
-        differences[0] |= (found[0] ^ self.bytes[0]) & self.fixed[0];
-        differences[1] |= (found[1] ^ self.bytes[1]) & self.fixed[1];
+    fn compare(&self, found: Words, differences: &mut Words) {
+        for (i, difference) in differences.iter_mut().enumerate() {
+            *difference |= (found[i] ^ self.bytes[i]) & self.fixed[i];
+        }
     }
 }
 
-/// `STEP` bytes as two numbers.
+/// A chunk as numbers.
 #[inline(always)]
-fn words(bytes: &[u8]) -> Option<[u64; 2]> {
-    let (&first, &second) = (bytes.first_chunk()?, bytes.get(8..)?.first_chunk()?);
-    Some([u64::from_ne_bytes(first), u64::from_ne_bytes(second)])
+fn words(bytes: &[u8]) -> Option<Words> {
+    let mut words = [0; WORDS];
+    for (i, word) in words.iter_mut().enumerate() {
+        *word = u64::from_ne_bytes(take(bytes, 8 * i)?);
+    }
+    Some(words)
 }
 
 /// Where the data of usual control messages are. 0: there is no such message.
@@ -96,9 +102,9 @@ impl Usual {
 pub struct Row {
     /// Of the name and of the control messages.
     lengths: u64,
-    /// Of the whole steps from the first byte on, and of the last `STEP` bytes.
-    steps: [Expected; STEPS],
-    last_step: Expected,
+    /// The control messages, and what follows up to a whole chunk, which may be anything.
+    expected: [Expected; CHUNKS],
+    chunks: usize,
     /// Where the segment size is; 0: the row has none.
     segment_size_at: u16,
     /// What the messages are, if all are usual, and no two tell the same.
@@ -113,8 +119,8 @@ impl Row {
     /// The row of no message.
     pub const NONE: Self = Self {
         lengths: u64::MAX,
-        steps: [Expected::ANYTHING; STEPS],
-        last_step: Expected::ANYTHING,
+        expected: [Expected::ANYTHING; CHUNKS],
+        chunks: 0,
         segment_size_at: 0,
         usual: None,
         valid: 0,
@@ -128,20 +134,23 @@ impl Row {
         self.lengths == lengths(name, control)
     }
 
+    /// How many bytes of control messages, and of what follows them, `is_of` looks at.
+    #[inline(always)]
+    pub fn looks_at(&self) -> usize {
+        self.chunks * CHUNK
+    }
+
     /// Whether a message that `has_lengths` has this row, and zeros in its padding: then
     /// `segment_size` and `decode` read it. (The kernel does not write to the padding, so that it
-    /// may hold bytes of an earlier message.)
+    /// may hold bytes of an earlier message.) `area` starts with the control messages.
     #[inline(always)]
-    pub fn is_of(&self, control: &[u8]) -> bool {
-        let mut differences = [0; 2];
-        for (found, expected) in control.chunks_exact(STEP).zip(&self.steps) {
+    pub fn is_of(&self, area: &[u8]) -> bool {
+        let mut differences = [0; WORDS];
+        for (found, expected) in area.chunks_exact(CHUNK).zip(&self.expected[..self.chunks]) {
             let Some(found) = words(found) else { return false };
             expected.compare(found, &mut differences);
         }
-        if let Some(found) = control.len().checked_sub(STEP).and_then(|last| words(control.get(last..)?)) {
-            self.last_step.compare(found, &mut differences);
-        }
-        differences[0] | differences[1] == 0
+        differences == [0; WORDS]
     }
 
     /// Whether a message with this row is a train, which has a segment size.
@@ -237,18 +246,19 @@ impl Row {
         Some(())
     }
 
-    /// Remembers the row of a message that had another one, if it can be.
+    /// Remembers the row of a message that had another one, if it can be. From the first byte of
+    /// control messages on, `room` bytes can be looked at in every message.
     #[inline(never)]
-    pub fn learn(&mut self, name: &[u8], control: &[u8]) {
+    pub fn learn(&mut self, name: &[u8], control: &[u8], room: usize) {
         if self.lengths == u64::MAX || self.misses % MISSES == 0 {
-            *self = Self { misses: self.misses, ..Self::of(name, control).unwrap_or(Self::NONE) };
+            *self = Self { misses: self.misses, ..Self::of(name, control, room).unwrap_or(Self::NONE) };
         }
         self.misses = self.misses.wrapping_add(1).max(1);
     }
 
     /// The row of a message. None for one that cannot be remembered: it is too long, malformed,
     /// cut, or brings descriptors.
-    fn of(name: &[u8], control: &[u8]) -> Option<Self> {
+    fn of(name: &[u8], control: &[u8], room: usize) -> Option<Self> {
         let mut metadata = Metadata::NONE;
         decode_name(name, &mut metadata);
         decode(control, &mut metadata).ok()?;
@@ -259,7 +269,7 @@ impl Row {
             ..Self::NONE
         };
         let mut usual = Some(Usual::default());
-        let (mut bytes, mut fixed) = ([0; STEP * STEPS], [0; STEP * STEPS]);
+        let (mut bytes, mut fixed) = ([0; CHUNK * CHUNKS], [0; CHUNK * CHUNKS]);
         bytes.get_mut(..control.len())?.copy_from_slice(control);
         fixed[..control.len()].fill(u8::MAX);
         let mut at = 0;
@@ -281,13 +291,13 @@ impl Row {
             usual = usual.and_then(|usual| usual.with(&message, row.family));
             at = message.end();
         }
-        for (step, (bytes, fixed)) in row.steps.iter_mut().zip(bytes.chunks(STEP).zip(fixed.chunks(STEP))) {
-            *step = Expected::new(bytes, fixed)?;
-        }
-        if let Some(last) = control.len().checked_sub(STEP) {
-            row.last_step = Expected::new(&bytes[last..], &fixed[last..])?;
+        row.chunks = control.len().div_ceil(CHUNK);
+        for (chunk, (bytes, fixed)) in
+            row.expected.iter_mut().zip(bytes.chunks(CHUNK).zip(fixed.chunks(CHUNK)))
+        {
+            *chunk = Expected::new(bytes, fixed)?;
         }
         row.usual = usual;
-        Some(row)
+        (row.looks_at() <= room).then_some(row)
     }
 }
