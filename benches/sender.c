@@ -182,7 +182,9 @@ static void close_loop(struct sender *s, int64_t ns)
 {
     const struct timeval patience = {.tv_usec = 200000};
     uint8_t answer[SMALL];
+    const int buffer = 8 << 20; /* holds all answers */
     setsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(s->fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof buffer);
     unsigned under_way = s->regime->window;
     for (unsigned i = 0; i < under_way; i++)
         send_chunk(s, 1);
