@@ -4,6 +4,8 @@
 #                         measures all receivers side by side, and rewrites docs/performance.md
 # make bench-list         lists the cells
 # make bench-report       rewrites docs/performance.md and its plots from benches/bench.json
+# make bench-linger [ROUNDS=9] [SECONDS=2] [CELLS='bursts closed-16']
+#                         measures the linger AUTO against fixed lingers, and prints a table
 # make bench-sending [ROUNDS=300]
 #                         measures sending alone, and an echo without its wake-ups, against loops
 #                         written by hand: the tables of docs/sending.md
@@ -46,12 +48,16 @@ CELLS ?=
 BENCH_SECONDS = $(if $(filter file default undefined,$(origin SECONDS)),0.5,$(SECONDS))
 BENCH_RUN = $(VENV)/bin/python benches/run.py
 
-.PHONY: bench bench-list bench-report
+.PHONY: bench bench-list bench-report bench-linger
 bench: bench-programs $(BENCH_DIR)/speed $(VENV)/.ready
 	$(BENCH_RUN) --rounds $(ROUNDS) --seconds $(BENCH_SECONDS) $(CELLS)
 
 bench-list: $(VENV)/.ready
 	@$(BENCH_RUN) --list
+
+bench-linger: $(BENCH_DIR)/receive_ringmsg
+	@python3 benches/linger.py --rounds $(if $(filter file,$(origin ROUNDS)),9,$(ROUNDS)) \
+	  --seconds $(if $(filter file default undefined,$(origin SECONDS)),2,$(SECONDS)) $(CELLS)
 
 bench-report: $(VENV)/.ready
 	@$(BENCH_RUN) --report-only

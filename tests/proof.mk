@@ -6,6 +6,8 @@
 #                         sends millions of datagrams, injects faults, accounts for every datagram
 # make flood              measures what a flood of empty datagrams costs
 # make cost               measures what a datagram and a train cost a loaded processor
+# make linger-table       simulates the linger AUTO on random machines: the table of
+#                         docs/lingering.md
 # make arming             measures how a mode affects the thread that armed a request
 # make scaling            recomputes the tables of docs/scaling.md from the figures in it
 # make fuzz SECONDS=30    replays fuzz/corpus, then runs the four fuzzers
@@ -172,6 +174,10 @@ $(ABI_STUB): include/ringmsg.h | $(PROOF_DIR)
 	@nm -D --defined-only $@ | sed -n 's/.* T \(ringmsg_.*\)/\1/p' | sort > $(PROOF_DIR)/abi.header
 	@nm -D --defined-only $(PROFILE_DIR)/libringmsg.so | sed -n 's/.* T \(ringmsg_.*\)/\1/p' | sort | \
 	  diff $(PROOF_DIR)/abi.header - || { echo "the library does not export what the header declares" >&2; rm -f $@; exit 1; }
+
+.PHONY: linger-table
+linger-table: tools
+	$(CARGO) test --locked --test linger -- --ignored --nocapture table
 
 .PHONY: abi check-abi
 abi: build $(ABI_STUB)
