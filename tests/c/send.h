@@ -205,7 +205,7 @@ __attribute__((unused)) static void expect_nothing(int fd)
 /* The next datagram is just these bytes. */
 __attribute__((unused)) static void expect_bytes(int fd, const void *bytes, size_t length)
 {
-    ssize_t got = receive_within(fd, 2000 * TEST_PATIENCE);
+    ssize_t got = receive_within(fd, 2000 * TEST_TIME_FACTOR);
     if (got != (ssize_t)length)
         FAIL("a datagram of %zd bytes, not %zu", got, length);
     if (memcmp(inbox, bytes, length) != 0)
@@ -243,7 +243,7 @@ __attribute__((unused)) static int run_once(const struct test *tests, int argc, 
     static const struct test_mode no_ring = {"no ring", 0, 0};
     int failed = 0, ran = 0;
     for (const struct test *test = tests; test->name != NULL; test++)
-        if (is_wanted(test, argc, argv)) {
+        if (is_selected(test, argc, argv)) {
             ran++;
             failed += !run_test(test, &no_ring);
         }

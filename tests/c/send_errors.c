@@ -122,8 +122,7 @@ static void a_socket_that_is_shut_down(void)
         EQUAL(messages[i].result, -EPIPE);
 }
 
-/* All that is sent to `receiver` is refused; all but what one socket sends. */
-static void refuse_senders(int receiver) { connect_to(receiver, receiver); }
+/* All that others than `sender` send to `receiver` is refused. */
 static void hear_only(int receiver, int sender) { connect_to(receiver, sender); }
 
 static void a_pending_refusal_is_not_the_next_messages(void)

@@ -160,8 +160,8 @@ static void a_second_thread_is_refused_while_one_is_inside(void)
     messages_on(messages, 200, NULL, 400, 0);
     shared = make_sender(fd);
     pthread_create(&thread, NULL, send_waiting, messages);
-    WAIT_FOR(atomic_load(&inside));
-    WAIT_FOR(sent_by(shared).size != 0 && ringmsg_send(shared, &mine, 0, 0) == -EBUSY);
+    WAIT_UNTIL(atomic_load(&inside));
+    WAIT_UNTIL(sent_by(shared).size != 0 && ringmsg_send(shared, &mine, 0, 0) == -EBUSY);
     REFUSED(ringmsg_send(shared, &mine, 1, 0), EBUSY);
     REFUSED(ringmsg_sender_free(shared), EBUSY);
     EQUAL(mine.result, NO_RESULT);
@@ -291,7 +291,7 @@ static void a_child_of_a_process_with_a_thread_inside(void)
     messages_on(messages, 200, NULL, 400, 0);
     shared = make_sender(fd);
     pthread_create(&thread, NULL, send_waiting, messages);
-    WAIT_FOR(atomic_load(&inside) && ringmsg_send(shared, &mine, 0, 0) == -EBUSY);
+    WAIT_UNTIL(atomic_load(&inside) && ringmsg_send(shared, &mine, 0, 0) == -EBUSY);
     pid_t child = fork();
     if (child == 0) {
         int n = ringmsg_send(shared, &mine, 1, 0);

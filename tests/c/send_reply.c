@@ -33,7 +33,7 @@ static void answer(const struct server *server)
     struct ringmsg_record record;
     struct ringmsg_metadata meta;
     struct ringmsg_path path;
-    struct ringmsg_wait wait = wait_ms(2000 * TEST_PATIENCE);
+    struct ringmsg_wait wait = wait_ms(2000 * TEST_TIME_FACTOR);
     EQUAL(OK(ringmsg_reap(server->ring, &record, &meta, 1, &wait)), 1);
     memset(&path, 0x55, sizeof path);
     OK(ringmsg_path_reply(&path, &meta));
@@ -67,7 +67,7 @@ static void ask(int client, const struct server *server, const char *address, co
     answer(server);
 
     struct pollfd readable = {.fd = client, .events = POLLIN};
-    if (poll(&readable, 1, 2000 * TEST_PATIENCE) != 1)
+    if (poll(&readable, 1, 2000 * TEST_TIME_FACTOR) != 1)
         FAIL("%s does not answer", address);
     length = sizeof to;
     EQUAL(SYS(recvfrom(client, inbox, sizeof inbox, 0, (struct sockaddr *)&to, &length)), 4);

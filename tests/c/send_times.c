@@ -158,7 +158,7 @@ static void expect_stamp(int fd, uint32_t id)
     struct pollfd errors = {.fd = fd, .events = 0};
     struct sock_extended_err *error = NULL;
     struct timespec *stamp = NULL;
-    if (poll(&errors, 1, 2000 * TEST_PATIENCE) != 1)
+    if (poll(&errors, 1, 2000 * TEST_TIME_FACTOR) != 1)
         FAIL("no timestamp %u", id);
     EQUAL(SYS(recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT)), 0); /* OPT_TSONLY: no payload */
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c != NULL; c = CMSG_NXTHDR(&message, c)) {
@@ -264,7 +264,7 @@ static void it_comes_back_as_a_record(void)
     struct ringmsg_ring *ring;
     struct ringmsg_record record;
     struct ringmsg_metadata meta;
-    struct ringmsg_wait wait = wait_ms(2000 * TEST_PATIENCE);
+    struct ringmsg_wait wait = wait_ms(2000 * TEST_TIME_FACTOR);
     OK(ringmsg_ring_new(NULL, &ring));
     OK(ringmsg_recvmsg_multishot(ring, make_pool(ring, fd, 8, 2048), fd, MSG_ERRQUEUE, 0, 7));
     for (int round = 0; round < 3; round++) {

@@ -180,13 +180,13 @@ static void an_answer_comes_from_the_address_that_was_asked()
     std::error_code code;
     ringmsg::path::reply(bare[0], code);
     CHECK(code == std::errc::invalid_argument);
-    CHECK(failure([] { ringmsg::path::reply(ringmsg_metadata{}); }).code() == std::errc::address_not_available);
+    CHECK(error_of([] { ringmsg::path::reply(ringmsg_metadata{}); }).code() == std::errc::address_not_available);
 }
 
 static void what_cannot_have_a_sender_is_refused()
 {
     const int fd = socket(AF_INET, SOCK_STREAM, 0);
-    const std::system_error error = failure([&] { ringmsg::sender sender(fd); });
+    const std::system_error error = error_of([&] { ringmsg::sender sender(fd); });
     CHECK(error.code() == std::errc::operation_not_supported && std::string(error.what()).find("stream") != std::string::npos);
     std::error_code code;
     ringmsg::sender none(fd, {}, code);
