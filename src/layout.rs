@@ -163,7 +163,8 @@ impl Layout {
     pub fn whole_record(&self, start: u32, header: Header, result: u32) -> Option<Record> {
         let payload = result.wrapping_sub(self.payload_at);
         // An empty payload wraps around, and is too long then.
-        if (payload ^ header.payload) | header.flags != 0 || payload.wrapping_sub(1) >= self.payload_capacity {
+        if (payload ^ header.payload) | header.flags != 0 || payload.wrapping_sub(1) >= self.payload_capacity
+        {
             return None;
         }
         let Header { name, control, .. } = header;

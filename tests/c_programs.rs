@@ -96,6 +96,7 @@ c_programs! {
     truncation
     waiting
     window
+    writable
 }
 
 #[test]

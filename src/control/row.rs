@@ -196,7 +196,8 @@ impl Row {
             (out.segment_size > 0).then_some(())?;
         }
         if usual.timestamp != 0 {
-            out.software_timestamp_ns = super::time::<i64>(control.get(usize::from(usual.timestamp)..)?, 0, 1)?;
+            out.software_timestamp_ns =
+                super::time::<i64>(control.get(usize::from(usual.timestamp)..)?, 0, 1)?;
         }
         Some(())
     }

@@ -219,11 +219,8 @@ mod rows {
     fn write(area: &mut [u8], messages: &[(i32, i32, Vec<u8>)]) -> usize {
         let mut at = 0;
         for (level, kind, data) in messages {
-            let header = [
-                &(HEADER + data.len()).to_ne_bytes()[..],
-                &level.to_ne_bytes()[..],
-                &kind.to_ne_bytes()[..],
-            ];
+            let header =
+                [&(HEADER + data.len()).to_ne_bytes()[..], &level.to_ne_bytes()[..], &kind.to_ne_bytes()[..]];
             let whole = [&header.concat()[..], &data[..]].concat();
             area[at..at + whole.len()].copy_from_slice(&whole);
             at = align(at + whole.len());

@@ -152,6 +152,7 @@ static void use_ring(uint32_t engine, uint32_t flags)
     CHECK(ringmsg_recvmsg_once(ring, once, receiver, 0, 0, 2));
     CHECK(ringmsg_recvmsg(ring, receiver, &message, 0, 0, 3));
     CHECK(ringmsg_recvmsg_multishot(ring, of_local, local[0], 0, 0, 4));
+    CHECK(ringmsg_writable(ring, local[0], 5));
     CHECK(ringmsg_submit(ring));
     reap(ring, 10);
     if (!(flags & RINGMSG_SETUP_DEFER_TASKRUN))
