@@ -57,6 +57,7 @@ c_programs! {
     free_during_calls
     freeing
     gro
+    large_batches
     limits
     lingering
     many_sockets
