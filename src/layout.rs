@@ -104,6 +104,11 @@ impl Layout {
         (HEADER, self.control_at, self.payload_at)
     }
 
+    /// From the first byte of control messages to the end of the payload.
+    pub fn room_for_control(&self) -> usize {
+        (self.length() - self.control_at) as usize
+    }
+
     /// The buffer's length as the kernel is told: without the padding of the stride.
     pub fn length(&self) -> u32 {
         self.parts().2 + self.payload_capacity
