@@ -7,7 +7,7 @@ enum { QUEUED = 600, CAPACITY = 512 };
 
 static struct ringmsg_record records[CAPACITY];
 
-/* Loopback delivers in the order of sending to what is sent on one processor; but a kernel thread may
+/* Loopback delivers in the order of sending what is sent on one processor; but a kernel thread may
  * do it, later. */
 static void stay_on_one_processor(void)
 {
