@@ -218,7 +218,12 @@
 #define RINGMSG_RECORD_NAME_TRUNCATED (1u << 5)
 
 /*
- * The `pool` of a record that belongs to no pool (ringmsg_recvmsg()).
+ * The descriptor of a ringmsg_writable() takes data again. The record carries no data.
+ */
+#define RINGMSG_RECORD_WRITABLE (1u << 6)
+
+/*
+ * The `pool` of a record that belongs to no pool (ringmsg_recvmsg(), ringmsg_writable()).
  */
 #define RINGMSG_POOL_NONE 65535
 
@@ -720,7 +725,7 @@ struct ringmsg_record {
      */
     uint32_t segment_size;
     /*
-     * The pool's id; RINGMSG_POOL_NONE for ringmsg_recvmsg().
+     * The pool's id; RINGMSG_POOL_NONE for ringmsg_recvmsg() and ringmsg_writable().
      */
     uint16_t pool;
     /*
@@ -1491,6 +1496,29 @@ int ringmsg_recvmsg_multishot(struct ringmsg_ring *ring,
                               int msg_flags,
                               uint32_t flags,
                               uint64_t user_data);
+
+/*
+ * ringmsg_writable: waits until `fd` takes data again, for a program that found its socket full
+ * (-EAGAIN): one record, RINGMSG_RECORD_WRITABLE | RINGMSG_RECORD_FINAL with result 0 and no
+ * buffer, as soon as the socket has room; at once if it has room already. The request submits
+ * itself. An unread error queue (transmit timestamps, ICMP errors) does not end the wait, and
+ * costs no processor time. A peer that hung up does: the next send tells why.
+ *
+ * After the record, send what was left with RINGMSG_SEND_RESUME, and call this again if that
+ * leaves messages with -EAGAIN. Any number of requests may wait on one socket.
+ *
+ * Ownership: the request refers to the socket, not to the number `fd`, which may be closed and
+ * used again.
+ * Threads: [owner]. In plain and COOP mode the wait belongs to the thread that called: if that
+ * exits, the thread that reaps waits on.
+ * Returns: 0; -EOPNOTSUPP (an AF_UNIX socket that is not connected, which the kernel always
+ * takes for writable); -EINVAL (NULL); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY,
+ * -ENOMEM (the submission queue is full, and the kernel cannot take it now); -EBADFD (not
+ * enabled); -EPERM, -EOWNERDEAD.
+ */
+int ringmsg_writable(struct ringmsg_ring *ring,
+                     int fd,
+                     uint64_t user_data);
 
 /*
  * ringmsg_cancel: ends every request with `user_data`. Each answers with exactly one FINAL

@@ -271,6 +271,8 @@ public:
         return {raw_->result < 0 ? -raw_->result : 0, error_category()};
     }
     bool is_final() const noexcept { return has_flag(RINGMSG_RECORD_FINAL); }
+    /// It ends a ring::writable(): the socket takes data again.
+    bool is_writable() const noexcept { return has_flag(RINGMSG_RECORD_WRITABLE); }
     bool is_truncated() const noexcept { return has_flag(RINGMSG_RECORD_TRUNCATED); }
     bool is_control_truncated() const noexcept { return has_flag(RINGMSG_RECORD_CONTROL_TRUNCATED); }
     bool is_segment() const noexcept { return has_flag(RINGMSG_RECORD_SEGMENT); }
@@ -537,6 +539,13 @@ public:
     void recvmsg(int fd, msghdr &message, const receive_options &how = {}, on_error fail = {})
     {
         fail(call(ringmsg_recvmsg, fd, &message, how.msg_flags, how.flags, how.user_data));
+    }
+
+    /// Waits until the socket takes data again: one final record with RINGMSG_RECORD_WRITABLE, at
+    /// once if it does already. For a sender that left messages with -EAGAIN.
+    void writable(int fd, std::uint64_t user_data, on_error fail = {})
+    {
+        fail(call(ringmsg_writable, fd, user_data));
     }
 
     /// Ends every request with this user_data. Each gives a final record.

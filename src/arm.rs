@@ -11,7 +11,7 @@ use crate::socket::{self, Socket, Sockets};
 use crate::socket_options;
 use crate::sys::memory::try_reserve_total;
 
-/// Arguments common to the three recvmsg calls.
+/// Arguments common to the calls that arm a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RecvArgs {
     pub fd: i32,
@@ -82,6 +82,23 @@ impl Ring {
         })
     }
 
+    /// Until the socket takes data.
+    pub(crate) fn writable(&self, fd: i32, user_data: u64) -> Result<()> {
+        if socket::is_unconnected_local(fd)? {
+            return Err(Error::new(
+                libc::EOPNOTSUPP,
+                "writable: an AF_UNIX socket without a peer always says that it is; connect it, or retry later",
+            ));
+        }
+        let args = RecvArgs { fd, msg_flags: 0, flags: 0, user_data };
+        self.arming(|sockets, core| {
+            let slot = self.admit(sockets, core, Target::Writable { by_edge: false }, None, args)?;
+            self.push(core, slot)?;
+            self.flush_or_leave();
+            Ok(())
+        })
+    }
+
     /// Runs `arm` under the locks that arming takes.
     fn arming(&self, arm: impl FnOnce(&mut Sockets, &mut Core) -> Result<()>) -> Result<()> {
         let armed = arm(&mut self.sockets.lock(), &mut self.core());
@@ -113,7 +130,7 @@ impl Ring {
     fn push(&self, core: &mut Core, slot: Slot) -> Result<()> {
         let request = core.requests.get(slot);
         let (target, socket) = (request.target, request.socket);
-        self.engine().receive(&request.receive(slot)).inspect_err(|_| {
+        request.arm(slot, self.engine()).inspect_err(|_| {
             if let Some(mut buffers) = self.pool_of(target) {
                 buffers.requests -= 1;
                 match target {
@@ -324,6 +341,9 @@ fn fill_slot(
 /// length before truncation, where messages have one; and MSG_CMSG_CLOEXEC where descriptors can
 /// arrive (packet sockets refuse that flag).
 fn msg_flags(target: Target, given: i32, kind: socket::Kind) -> Result<u32> {
+    if matches!(target, Target::Writable { .. }) {
+        return Ok(0);
+    }
     let caller_owns_message = matches!(target, Target::Caller { .. });
     if !caller_owns_message {
         check_msg_flags(given, matches!(target, Target::Multishot { .. }), kind)?;

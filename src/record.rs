@@ -15,8 +15,10 @@ pub const RINGMSG_RECORD_CONTROL_TRUNCATED: u32 = 1u32 << 3;
 pub const RINGMSG_RECORD_SEGMENT: u32 = 1u32 << 4;
 /// The source address was cut: the name capacity was too small.
 pub const RINGMSG_RECORD_NAME_TRUNCATED: u32 = 1u32 << 5;
+/// The descriptor of a ringmsg_writable() takes data again. The record carries no data.
+pub const RINGMSG_RECORD_WRITABLE: u32 = 1u32 << 6;
 
-/// The `pool` of a record that belongs to no pool (ringmsg_recvmsg()).
+/// The `pool` of a record that belongs to no pool (ringmsg_recvmsg(), ringmsg_writable()).
 pub const RINGMSG_POOL_NONE: u16 = 0xffff;
 
 /// The source address and port are known.
@@ -91,7 +93,7 @@ pub struct Record {
     pub msg_flags: u32,
     /// GRO segment size in bytes; 0: not a train.
     pub segment_size: u32,
-    /// The pool's id; RINGMSG_POOL_NONE for ringmsg_recvmsg().
+    /// The pool's id; RINGMSG_POOL_NONE for ringmsg_recvmsg() and ringmsg_writable().
     pub pool: u16,
     /// The buffer's number within its pool.
     pub buffer: u16,

@@ -3,7 +3,7 @@
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use crate::engine::{KernelTime, Receive};
+use crate::engine::{Engine, KernelTime, Receive};
 use crate::error::{Error, Result};
 use crate::ids::{BufferId, PoolId, Slot, SocketId};
 use crate::slot_list::Links;
@@ -76,12 +76,15 @@ pub(crate) enum Target {
     Once { pool: PoolId, buffer: BufferId },
     /// Multishot, into published buffers of the pool.
     Multishot { pool: PoolId },
+    /// Nowhere: the request waits until the socket takes data. `by_edge`: for the next edge, not
+    /// for the state: see `CompletionPass::polled`.
+    Writable { by_edge: bool },
 }
 
 impl Target {
     pub(crate) fn pool(&self) -> Option<PoolId> {
         match *self {
-            Target::Caller { .. } => None,
+            Target::Caller { .. } | Target::Writable { .. } => None,
             Target::Once { pool, .. } | Target::Multishot { pool } => Some(pool),
         }
     }
@@ -127,6 +130,8 @@ pub(crate) enum Then {
     End,
     /// It is armed again: see `look_for_end`.
     Rearm,
+    /// It has what it waited for: it ends with a record that says so.
+    ReportWritable,
 }
 
 /// What to do with a request that the kernel has ended with an error.
@@ -211,8 +216,15 @@ impl Request {
         matches!(self.cancellation, Cancellation::Wanted(Then::End) | Cancellation::Sent(Then::End))
     }
 
-    /// What to pass to the engine to arm the request in `slot`.
-    pub(crate) fn receive(&self, slot: Slot) -> Receive {
+    /// Has the engine arm the request, which is in `slot`.
+    pub(crate) fn arm(&self, slot: Slot, engine: &Engine) -> Result<()> {
+        match self.target {
+            Target::Writable { by_edge } => engine.poll_writable(slot, self.fd, by_edge),
+            _ => engine.receive(&self.receive(slot)),
+        }
+    }
+
+    fn receive(&self, slot: Slot) -> Receive {
         let message = match self.target {
             Target::Caller { message, .. } => message,
             // SAFETY: only the address is taken.

@@ -92,6 +92,8 @@ pub(crate) struct ReaperState {
     pub fewest_published: FewestPublished,
     /// Numbers the uses of buffers.
     pub generation: Generation,
+    /// Completions taken since a reap last entered the kernel to wait or for deferred work.
+    pub since_entry: u32,
     /// The engine polls the wake-up descriptor.
     pub wakeup_polled: bool,
     /// A submission failed with a transient error. Retry on a 5 ms timer; do not spin.
@@ -118,6 +120,7 @@ impl ReaperState {
             touched: try_vec(POOLS_MAX)?,
             fewest_published: FewestPublished::new()?,
             generation: Generation::default(),
+            since_entry: 0,
             wakeup_polled: false,
             stuck: false,
             releases_sockets: false,

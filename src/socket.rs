@@ -34,6 +34,18 @@ pub(crate) fn type_of(fd: RawFd) -> Result<i32> {
     sockopt::get::<i32>(fd, libc::SOL_SOCKET, libc::SO_TYPE).map_err(|error| bad_descriptor(fd, &error))
 }
 
+/// Whether it is an AF_UNIX socket that is not connected.
+pub(crate) fn is_unconnected_local(fd: RawFd) -> Result<bool> {
+    let domain = sockopt::get::<i32>(fd, libc::SOL_SOCKET, libc::SO_DOMAIN);
+    if domain.map_err(|error| bad_descriptor(fd, &error))? != libc::AF_UNIX {
+        return Ok(false);
+    }
+    let mut family: libc::sa_family_t = 0;
+    let mut length = size_of_val(&family) as libc::socklen_t;
+    // SAFETY: `family` is writable for `length` bytes; the rest of the name is cut.
+    Ok(unsafe { libc::getpeername(fd, (&raw mut family).cast(), &mut length) } != 0)
+}
+
 /// What a socket is. Read once, when it is armed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {

@@ -137,7 +137,7 @@ impl Teardown<'_> {
         let buffer = match request.target {
             Target::Multishot { .. } => completion.buffer(),
             Target::Once { buffer, .. } => (completion.result >= 0).then_some(buffer),
-            Target::Caller { .. } => None,
+            Target::Caller { .. } | Target::Writable { .. } => None,
         };
         if let Some(buffer) = buffer.filter(|_| request.passes_descriptors) {
             close_descriptors_in(self.pools, request, buffer);

@@ -1,5 +1,6 @@
 //! The examples that answer: compiled, run, and asked. Each serves in a process of its own, until a
-//! signal ends it.
+//! signal ends it; without a filter of system calls, and under one of what docs/security.md lists
+//! for each engine.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Read};
@@ -10,6 +11,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+mod sandboxing;
 mod toolchain;
 use toolchain::{Language, compile, library_directory, note_skip, root};
 
@@ -26,6 +28,17 @@ fn compile_example(file: &str) -> PathBuf {
     compile(language, &[&root().join("examples-c").join(file)], &name)
 }
 
+/// The engines whose system calls are allowed. None: no filter.
+type Filter = Option<&'static [&'static str]>;
+
+const FILTERS: [Filter; 3] = [None, Some(sandboxing::ENGINES[0]), Some(sandboxing::ENGINES[1])];
+
+/// Runs `test` with each filter, at the same time.
+fn with_each_filter(test: impl Fn(Filter) + Sync) {
+    let test = &test;
+    std::thread::scope(|scope| FILTERS.map(|filter| drop(scope.spawn(move || test(filter)))));
+}
+
 /// A server; ends with the test.
 struct Server {
     child: Child,
@@ -34,14 +47,17 @@ struct Server {
 }
 
 impl Server {
-    fn start(file: &str, arguments: &[&str]) -> Self {
+    fn start(file: &str, filter: Filter, arguments: &[&str]) -> Self {
         let mut command = Command::new(example(file));
         command.args(arguments).env("LD_LIBRARY_PATH", library_directory()).stdout(Stdio::piped());
+        if let Some(engines) = filter {
+            sandboxing::filter_example(&mut command, engines);
+        }
         let mut child = command.spawn().expect("the program starts");
         let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
-        let port = line.trim().strip_prefix("port ").unwrap_or_else(|| panic!("{file}: {line}"));
+        let port = line.trim().strip_prefix("port ").unwrap_or_else(|| panic!("{file} {filter:?}: {line}"));
         let port = port.parse().unwrap();
         Self { child, output, port }
     }
@@ -107,10 +123,14 @@ fn has_ipv6() -> bool {
 /// there), in order, trains included; stopped and continued in between.
 #[test]
 fn the_echoes_answer_from_the_address_that_was_asked() {
+    with_each_filter(echoes_answer);
+}
+
+fn echoes_answer(filter: Filter) {
     for file in ["udp_echo.c", "udp_echo.cpp"] {
         let mut addresses = vec!["127.0.0.1", "127.0.0.9"];
         addresses.extend(has_ipv6().then_some("::1"));
-        let server = Server::start(file, &[if has_ipv6() { "::" } else { "0.0.0.0" }, "0"]);
+        let server = Server::start(file, filter, &[if has_ipv6() { "::" } else { "0.0.0.0" }, "0"]);
         let clients: Vec<UdpSocket> =
             addresses.iter().flat_map(|address| (0..8).map(|_| client_of(address, server.port))).collect();
         let train: Vec<u8> = (0..1000).map(|i| (i / 10) as u8).collect();
@@ -140,11 +160,15 @@ fn the_echoes_answer_from_the_address_that_was_asked() {
 /// they are for, from the address that it asked, in order. Idle flows go.
 #[test]
 fn the_relay_keeps_clients_apart() {
+    with_each_filter(relay_keeps_clients_apart);
+}
+
+fn relay_keeps_clients_apart(filter: Filter) {
     const CLIENTS: usize = 40;
     let origin = UdpSocket::bind("127.0.0.1:0").unwrap();
     origin.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let port = origin.local_addr().unwrap().port().to_string();
-    let server = Server::start("udp_relay.c", &["0.0.0.0", "0", "127.0.0.1", &port, "1"]);
+    let server = Server::start("udp_relay.c", filter, &["0.0.0.0", "0", "127.0.0.1", &port, "1"]);
     let addresses = ["127.0.0.1", "127.0.0.2"];
     let clients: Vec<UdpSocket> =
         (0..CLIENTS).map(|i| client_of(addresses[i % addresses.len()], server.port)).collect();
@@ -211,7 +235,11 @@ const TC: u8 = 0x02;
 
 #[test]
 fn the_dns_responder_answers_queries_and_nothing_else() {
-    let server = Server::start("dns_responder.c", &[if has_ipv6() { "::" } else { "0.0.0.0" }, "0"]);
+    with_each_filter(dns_responder_answers);
+}
+
+fn dns_responder_answers(filter: Filter) {
+    let server = Server::start("dns_responder.c", filter, &[if has_ipv6() { "::" } else { "0.0.0.0" }, "0"]);
     let client = client_of("127.0.0.7", server.port);
     let ask = |query: &[u8]| {
         client.send(query).unwrap();
@@ -268,7 +296,7 @@ fn the_dns_responder_answers_dig() {
         note_skip("answering_dig", "no dig(1); `apt-get install bind9-dnsutils` provides it");
         return;
     }
-    let server = Server::start("dns_responder.c", &[if has_ipv6() { "::" } else { "0.0.0.0" }, "0"]);
+    let server = Server::start("dns_responder.c", None, &[if has_ipv6() { "::" } else { "0.0.0.0" }, "0"]);
     let dig = |address: &str, more: &[&str]| {
         let mut dig = Command::new("dig");
         dig.args([&format!("@{address}"), "-p", &server.port.to_string(), "+time=5", "+tries=2"]).args(more);
@@ -293,8 +321,15 @@ fn the_dns_responder_answers_dig() {
 /// Transmit and receive timestamps of each of a number of rounds.
 #[test]
 fn timestamps_come_back_for_every_round() {
-    let mut command = Command::new("timeout");
-    command.arg("60").arg(example("timestamps.c")).arg("50").env("LD_LIBRARY_PATH", library_directory());
+    with_each_filter(timestamps_come_back);
+}
+
+fn timestamps_come_back(filter: Filter) {
+    let mut command = Command::new(example("timestamps.c"));
+    command.arg("50").env("LD_LIBRARY_PATH", library_directory());
+    if let Some(engines) = filter {
+        sandboxing::filter_example(&mut command, engines);
+    }
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));

@@ -57,6 +57,7 @@ c_programs! {
     free_during_calls
     freeing
     gro
+    large_batches
     limits
     lingering
     lingering_auto
@@ -97,6 +98,7 @@ c_programs! {
     truncation
     waiting
     window
+    writable
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 mod sandboxing;
 mod toolchain;
+use sandboxing::ENGINES;
 use toolchain::{Language, compile, compile_static, library_directory, root, scratch};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -27,8 +28,6 @@ const NAMES: &[&str] = &[
     "udp_sharded",
     "unix_fds",
 ];
-
-const ENGINES: [&[&str]; 2] = [&["io_uring"], &["recvmmsg"]];
 
 /// The folders of the compiled programs, by the library they are linked with.
 struct Programs {
@@ -86,14 +85,6 @@ fn programs() -> Programs {
     Programs { shared, r#static, _alone: alone }
 }
 
-/// What the examples call themselves: the start and the end of a C program, its output, threads and
-/// sockets.
-const OF_THE_EXAMPLES: &str = "access arch_prctl bind brk clock_nanosleep clone3 close connect execve exit exit_group \
-     fstat futex getpid getrusage getsockname getsockopt gettid kill lseek mmap mprotect munmap newfstatat openat pipe2 \
-     pread64 prlimit64 read recvfrom recvmsg rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_getaffinity \
-     sched_setaffinity sendmmsg sendmsg sendto set_robust_list set_tid_address setsockopt sigaltstack \
-     socket socketpair sysinfo uname vfork wait4 write";
-
 fn command(variant: Variant<'_>, name: &str) -> Command {
     let mut command = Command::new(variant.folder.join(name));
     command.env("LD_LIBRARY_PATH", library_directory());
@@ -105,15 +96,7 @@ fn command(variant: Variant<'_>, name: &str) -> Command {
     // SAFETY: one system call.
     unsafe { command.pre_exec(end_if_it_hangs) };
     if let Some(engines) = variant.engines {
-        let documented = sandboxing::documented();
-        let rows = engines.iter().chain(&["each ring", "support", "sockets", "now and then"]);
-        let allowed = rows.flat_map(|&row| documented[row].iter().map(String::as_str));
-        let allowed = allowed.chain(OF_THE_EXAMPLES.split_whitespace());
-        let refused: &[&str] = match engines.contains(&"io_uring") {
-            true => &[],
-            false => &["io_uring_setup", "io_uring_enter", "io_uring_register"],
-        };
-        sandboxing::filter(&mut command, &sandboxing::numbers(), allowed, refused);
+        sandboxing::filter_example(&mut command, engines);
     }
     command
 }

@@ -72,6 +72,13 @@ fn of_recvmmsg() {
     }
 }
 
+#[test]
+fn of_senders() {
+    if let Some(calls) = traced(&["senders"]) {
+        compare(&calls, &["sending"]);
+    }
+}
+
 /// What the workload does not call, no trace shows.
 #[test]
 fn the_workload_calls_every_function() {

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
 
 use ringmsg::config::*;
-use ringmsg::record::{Metadata, RINGMSG_POOL_NONE, RINGMSG_RECORD_BUFFER, RINGMSG_RECORD_FINAL, Record};
+use ringmsg::record::{
+    Metadata, RINGMSG_POOL_NONE, RINGMSG_RECORD_BUFFER, RINGMSG_RECORD_FINAL, RINGMSG_RECORD_WRITABLE, Record,
+};
 use ringmsg::stats::Stats;
 
 #[path = "faults.rs"]
@@ -36,6 +38,7 @@ unsafe extern "C" {
     -> i32;
     fn ringmsg_recvmsg_once(r: Handle, p: Handle, fd: i32, msg: i32, flags: u32, user_data: u64) -> i32;
     fn ringmsg_recvmsg_multishot(r: Handle, p: Handle, fd: i32, msg: i32, flags: u32, user_data: u64) -> i32;
+    fn ringmsg_writable(ring: Handle, fd: i32, user_data: u64) -> i32;
     fn ringmsg_cancel(ring: Handle, user_data: u64) -> i32;
     fn ringmsg_submit(ring: Handle) -> i32;
     fn ringmsg_wake(ring: Handle) -> i32;
@@ -83,8 +86,9 @@ const MSG_FLAGS: [i32; 12] = [
     1 << 30,
 ];
 
-/// In `Model::requests` in place of a pool's index: the request receives into an `OwnMessage`.
-const OWN: usize = usize::MAX;
+/// In `Model::requests` in place of a pool's index: the request receives into an `OwnMessage`, or
+/// waits until a socket takes data.
+const NO_POOL: usize = usize::MAX;
 
 /// The fields that identify a claim on a buffer.
 type Claim = (u16, u16, u32, u16);
@@ -106,11 +110,12 @@ struct Model {
     freed: Vec<Handle>,
     held: Vec<(Record, u64)>,
     released: Vec<Record>,
-    /// The armed requests by user_data; for each its pool, as an index into `pools`.
+    /// The armed requests by user_data; for each its pool, as an index into `pools`, or NO_POOL.
     requests: HashMap<u64, Vec<usize>>,
     /// The messages of the caller's that requests may receive into, until the ring is freed.
     own: Vec<Box<OwnMessage>>,
 }
+
 
 /// A hash of a held record's payload, which must not change.
 fn digest(ring: Handle, record: &Record) -> u64 {
@@ -277,7 +282,17 @@ impl Model {
             assert_eq!(unsafe { ringmsg_recvmsg_multishot(self.ring, pool, fd, 0, 0, user_data) }, EINVAL);
             return;
         }
-        if self.pools.is_empty() || self.requests.values().map(Vec::len).sum::<usize>() > 12 {
+        if self.requests.values().map(Vec::len).sum::<usize>() > 12 {
+            return;
+        }
+        if variant == 8 {
+            // SAFETY: the ring is live.
+            let armed = unsafe { ringmsg_writable(self.ring, sockets.sender(flags as u8), user_data) };
+            assert_eq!(armed, 0);
+            self.requests.entry(user_data).or_default().push(NO_POOL);
+            return;
+        }
+        if self.pools.is_empty() {
             return;
         }
         let index = usize::from(variant) % self.pools.len();
@@ -312,7 +327,7 @@ impl Model {
         let armed = unsafe { ringmsg_recvmsg(self.ring, fd, own.header(), msg_flags, flags, user_data) };
         self.own.push(own);
         match armed {
-            0 => self.requests.entry(user_data).or_default().push(OWN),
+            0 => self.requests.entry(user_data).or_default().push(NO_POOL),
             _ => assert_refused(armed, &[EINVAL]),
         }
     }
@@ -369,14 +384,17 @@ impl Model {
         assert!(!requests.is_empty(), "a record after the last FINAL");
         assert!(record.result >= -4095);
         if record.flags & RINGMSG_RECORD_FINAL != 0 {
-            let index = requests.iter().position(|&index| match index {
-                OWN => record.pool == RINGMSG_POOL_NONE,
-                _ => self.pools[index].id == record.pool,
-            });
+            let id = |index: usize| self.pools.get(index).map_or(RINGMSG_POOL_NONE, |pool| pool.id);
+            let index = requests.iter().position(|&index| id(index) == record.pool);
             let index = requests.swap_remove(index.expect("a FINAL names its request's pool"));
-            if index != OWN {
-                self.pools[index].requests -= 1;
+            if let Some(pool) = self.pools.get_mut(index) {
+                pool.requests -= 1;
             }
+        }
+        if record.flags & RINGMSG_RECORD_WRITABLE != 0 {
+            let writable = (0, RINGMSG_RECORD_FINAL | RINGMSG_RECORD_WRITABLE, RINGMSG_POOL_NONE);
+            assert_eq!((record.result, record.flags, record.pool), writable);
+            return;
         }
         if record.flags & RINGMSG_RECORD_BUFFER == 0 {
             assert!(record.result < 0 || record.pool == RINGMSG_POOL_NONE);

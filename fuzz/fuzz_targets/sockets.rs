@@ -75,6 +75,15 @@ impl Sockets {
         matches!(which % RECEIVERS, 2 | 5)
     }
 
+    /// The other ends. The last one is full while the receiver has much.
+    pub fn sender(&self, which: u8) -> RawFd {
+        match which % 3 {
+            0 => self.v4.1.as_raw_fd(),
+            1 => self.v6.1.as_raw_fd(),
+            _ => self.unix.1.as_raw_fd(),
+        }
+    }
+
     pub fn drain(&self) {
         let mut bytes = [0u8; 4096];
         for which in 0..RECEIVERS {

@@ -133,6 +133,31 @@ pub extern "C" fn ringmsg_recvmsg_multishot(
     })
 }
 
+/// ringmsg_writable: waits until `fd` takes data again, for a program that found its socket full
+/// (-EAGAIN): one record, RINGMSG_RECORD_WRITABLE | RINGMSG_RECORD_FINAL with result 0 and no
+/// buffer, as soon as the socket has room; at once if it has room already. The request submits
+/// itself. An unread error queue (transmit timestamps, ICMP errors) does not end the wait, and
+/// costs no processor time. A peer that hung up does: the next send tells why.
+///
+/// After the record, send what was left with RINGMSG_SEND_RESUME, and call this again if that
+/// leaves messages with -EAGAIN. Any number of requests may wait on one socket.
+///
+/// **Ownership:** the request refers to the socket, not to the number `fd`, which may be closed and
+/// used again.
+/// **Threads:** [owner]. In plain and COOP mode the wait belongs to the thread that called: if that
+/// exits, the thread that reaps waits on.
+/// **Returns:** 0; -EOPNOTSUPP (an AF_UNIX socket that is not connected, which the kernel always
+/// takes for writable); -EINVAL (NULL); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY,
+/// -ENOMEM (the submission queue is full, and the kernel cannot take it now); -EBADFD (not
+/// enabled); -EPERM, -EOWNERDEAD.
+#[unsafe(no_mangle)]
+pub extern "C" fn ringmsg_writable(ring: Option<NonNull<Ring>>, fd: c_int, user_data: u64) -> c_int {
+    with_ring(known(ring), Caller::Owner, |ring| {
+        ring.check_enabled()?;
+        ring.writable(fd, user_data).map(|()| 0)
+    })
+}
+
 /// ringmsg_cancel: ends every request with `user_data`. Each answers with exactly one FINAL
 /// record: its own result if that came first, else -ECANCELED. Datagrams that are still in the
 /// socket stay there. With the last request of a socket the ring closes its reference, in the reap

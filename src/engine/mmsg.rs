@@ -157,6 +157,17 @@ impl Mmsg {
         Ok(())
     }
 
+    pub(crate) fn poll_writable(&self, slot: Slot, fd: RawFd) -> Result<()> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        state.make_room(slot)?;
+        let socket = state.sockets.arm_writer(fd, slot, &self.epoll)?;
+        state.armed[slot.index()] = Some(Armed::writer(fd, socket));
+        self.enters.add_one();
+        self.note_changes(state);
+        Ok(())
+    }
+
     pub(crate) fn cancel(&self, token: Token) -> Result<()> {
         if let Token::Receive(slot) = token {
             let mut state = self.state.lock();
@@ -249,6 +260,13 @@ impl Mmsg {
     }
 
     // --- receiving ---------------------------------------------------------------------------
+
+    /// Ends the requests that wait until this socket takes data.
+    fn end_writers(&self, state: &mut State, socket: u32, events: i32) {
+        while let Some(slot) = state.sockets.next_writer(socket) {
+            self.end(state, slot, events);
+        }
+    }
 
     /// Receives from the sockets that have something, each in its turn, a batch at a time.
     fn receive_readable(&self, state: &mut State) {

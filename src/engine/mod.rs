@@ -22,7 +22,7 @@ use uring::Uring;
 /// Which request, or which internal operation, a completion belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Token {
-    /// A receive of the request in this slot.
+    /// The request in this slot: a receive, or a poll.
     Receive(Slot),
     /// The pause of the request in this slot is over.
     Pause(Slot),
@@ -202,9 +202,9 @@ pub(crate) enum Announce {
 
 /// The engine of a ring.
 ///
-/// Submissions (`receive`, `cancel`, `poll_wakeup`, `pause`, `flush`) are pushed by whoever holds
-/// the ring's `core` lock. Completions are popped by the reaper, who holds it too. Looking
-/// (`ready`, `pending`, `queued`) and waiting need no lock.
+/// Submissions (`receive`, `poll_writable`, `cancel`, `poll_wakeup`, `pause`, `flush`) are pushed
+/// by whoever holds the ring's `core` lock. Completions are popped by the reaper, who holds it too.
+/// Looking (`ready`, `pending`, `queued`) and waiting need no lock.
 pub(crate) enum Engine {
     Uring(Box<Uring>),
     Mmsg(Box<Mmsg>),
@@ -267,6 +267,16 @@ impl Engine {
     /// Queues a receive.
     pub(crate) fn receive(&self, receive: &Receive) -> Result<()> {
         either!(self, engine => engine.receive(receive))
+    }
+
+    /// Queues a poll of the request in `slot`: it completes with the events once `fd` takes data or
+    /// has hung up. On io_uring it also completes, with other events, where POLLERR is set. With
+    /// `by_edge` each such event is a completion, and the poll goes on until it is cancelled.
+    pub(crate) fn poll_writable(&self, slot: Slot, fd: RawFd, by_edge: bool) -> Result<()> {
+        match self {
+            Engine::Uring(engine) => engine.poll_writable(slot, fd, by_edge),
+            Engine::Mmsg(engine) => engine.poll_writable(slot, fd),
+        }
     }
 
     /// Queues the cancellation of the operation that `token` names.

@@ -19,7 +19,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 use super::{Announce, Completion, KernelTime, Receive, Sleep, Token, Traits, Waited};
 use crate::diagnosis::{self, Call};
 use crate::error::{Error, Result};
-use crate::ids::PoolId;
+use crate::ids::{PoolId, Slot};
 use crate::mode::Setup;
 use crate::sys::fd::OwnedFd;
 use crate::sys::fork::{self, Listing};
@@ -165,6 +165,11 @@ impl Uring {
             }
         };
         self.push(&entry.user_data(token))
+    }
+
+    pub(crate) fn poll_writable(&self, slot: Slot, fd: RawFd, by_edge: bool) -> Result<()> {
+        let entry = opcode::PollAdd::new(Fd(fd), libc::POLLOUT as u32).multi(by_edge).build();
+        self.push(&entry.user_data(Token::Receive(slot).pack()))
     }
 
     pub(crate) fn cancel(&self, token: Token) -> Result<()> {

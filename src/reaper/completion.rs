@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 
 use super::pass::{CompletionPass, current_pool};
 use crate::control;
+use crate::engine::Completion;
 use crate::ids::{BufferId, Generation, PoolId, Slot};
 use crate::layout::{Header, Split, Train};
 use crate::pool::Buffers;
@@ -14,11 +15,14 @@ use crate::scm_rights;
 
 impl CompletionPass<'_, '_> {
     /// A completion that filled no published buffer.
-    pub(super) fn received(&mut self, slot: Slot, result: i32) {
+    pub(super) fn received(&mut self, slot: Slot, completion: &Completion) {
+        let result = completion.result;
+        self.state.since_entry = self.state.since_entry.saturating_add(1);
         match self.core.requests.get(slot).target {
             Target::Multishot { pool } => self.multishot_failed(slot, pool, result),
             Target::Once { pool, buffer } => self.once_done(slot, pool, buffer, result),
             Target::Caller { .. } => self.caller_done(slot, result),
+            Target::Writable { .. } => self.polled(slot, result, completion.more()),
         }
     }
 
@@ -166,6 +170,43 @@ impl CompletionPass<'_, '_> {
         record.segment_size = metadata.segment_size;
         self.core.requests.set_state(slot, State::Over);
         self.emit(slot, &record, &metadata);
+    }
+
+    /// A poll for room has completed. A one-shot poll completes at once while the socket has
+    /// POLLERR: an entry of the error queue that nobody reads (transmit timestamps, ICMP errors)
+    /// would have it armed again without end. So after that the request polls for edges: each
+    /// such entry completes that poll once, and it goes on.
+    fn polled(&mut self, slot: Slot, result: i32, more: bool) {
+        const ROOM: i32 = (libc::POLLOUT | libc::POLLHUP) as i32;
+        let request = self.core.requests.get_mut(slot);
+        let has_room = result >= 0 && result & ROOM != 0;
+        if more {
+            // Its own result comes before a cancellation that is on its way.
+            match &mut request.cancellation {
+                Cancellation::Wanted(then) | Cancellation::Sent(then) if has_room => {
+                    *then = Then::ReportWritable
+                }
+                Cancellation::None if has_room => {
+                    self.ring.send_cancellation(self.core, slot, Then::ReportWritable);
+                }
+                _ => {}
+            }
+            return;
+        }
+        let reports = matches!(
+            request.cancellation,
+            Cancellation::Wanted(Then::ReportWritable) | Cancellation::Sent(Then::ReportWritable)
+        );
+        match result {
+            _ if has_room || reports => self.writable_record(slot),
+            _ if request.is_cancelled() => self.fail(slot, libc::ECANCELED, true),
+            0.. => {
+                request.target = Target::Writable { by_edge: true };
+                self.rearm(slot);
+            }
+            _ if self.rearms_after_thread_exit(slot, -result) => {}
+            _ => self.fail(slot, -result, true),
+        }
     }
 
     /// Arms a single-shot again if the kernel cancelled it because the arming thread exited.

@@ -37,6 +37,14 @@ impl CompletionPass<'_, '_> {
         self.emit(slot, &record, &Metadata::NONE);
     }
 
+    /// The record of a request that waited for room.
+    pub(super) fn writable_record(&mut self, slot: Slot) {
+        self.core.requests.set_state(slot, State::Over);
+        let flags = RINGMSG_RECORD_WRITABLE | RINGMSG_RECORD_FINAL;
+        let record = Record { flags, ..self.error_record(slot, 0) };
+        self.emit(slot, &record, &Metadata::NONE);
+    }
+
     fn error_record(&self, slot: Slot, errno: i32) -> Record {
         let request = self.core.requests.get(slot);
         Record {
@@ -154,8 +162,9 @@ pub(super) fn count_unusual(stats: &mut Stats, is_connection: bool, record: &Rec
         stats.errors += u64::from(!requested);
         return 0;
     }
-    if is_connection && record.wire_length == 0 {
-        return 0; // the end of the stream
+    let is_end_of_stream = is_connection && record.wire_length == 0;
+    if is_end_of_stream || record.flags & RINGMSG_RECORD_WRITABLE != 0 {
+        return 0;
     }
     stats.zero_length += u64::from(record.wire_length == 0);
     stats.truncated += u64::from(record.flags & RINGMSG_RECORD_TRUNCATED != 0);

@@ -89,7 +89,7 @@ impl<'a, 'o> CompletionPass<'a, 'o> {
             Token::Receive(slot) if completion.buffer().is_some() => {
                 return self.run_of_data(slot, completion, ready);
             }
-            Token::Receive(slot) => self.received(slot, completion.result),
+            Token::Receive(slot) => self.received(slot, &completion),
             Token::Pause(slot) => self.pause_ended(slot),
             Token::Wakeup => self.state.wakeup_polled = completion.more(),
             Token::Cancel => {}

@@ -24,9 +24,8 @@ impl CompletionPass<'_, '_> {
         let request = requests.get_mut(slot);
         request.stats.rearms += 1;
         request.cancellation = Cancellation::None;
-        let receive = request.receive(slot);
         self.core.stats.rearms += 1;
-        if self.engine.receive(&receive).is_err() {
+        if self.core.requests.get(slot).arm(slot, self.engine).is_err() {
             // The queue is full, and the kernel does not take it now.
             if self.core.requests.get(slot).is_multishot() {
                 self.pool_of(slot).disarm();

@@ -97,6 +97,7 @@ impl Reaper<'_> {
             let timeout = left.map_or(RETRY, |left| left.min(RETRY));
             return self.engine.wait(Sleep { signals, ..Sleep::for_one(Some(timeout)) });
         }
+        self.state.since_entry = 0;
         let waited = self.wait(want, linger_us, left, signals);
         self.ring.wakeup.stop_sleeping();
         if waited == Waited::Woken {

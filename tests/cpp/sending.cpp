@@ -180,13 +180,39 @@ static void an_answer_comes_from_the_address_that_was_asked()
     std::error_code code;
     ringmsg::path::reply(bare[0], code);
     CHECK(code == std::errc::invalid_argument);
-    CHECK(failure([] { ringmsg::path::reply(ringmsg_metadata{}); }).code() == std::errc::address_not_available);
+    CHECK(error_of([] { ringmsg::path::reply(ringmsg_metadata{}); }).code() == std::errc::address_not_available);
+}
+
+// A program that found its socket full waits by its ring.
+static void a_full_socket_is_waited_for_by_the_ring()
+{
+    std::array<int, 2> pair{};
+    CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair.data()) == 0);
+    ringmsg::ring_config config;
+    config.engine = RINGMSG_ENGINE_RECVMMSG;
+    ringmsg::ring ring(config);
+    ringmsg::batch batch(1);
+    std::array<char, 100> payload{};
+    while (::send(pair[0], payload.data(), payload.size(), MSG_DONTWAIT) > 0) {
+    }
+    ring.writable(pair[0], 7);
+    CHECK(ring.reap(batch, {.timeout = 10ms}) == 0);
+    while (::recv(pair[1], payload.data(), payload.size(), MSG_DONTWAIT) > 0) {
+    }
+    CHECK(ring.reap(batch, {.timeout = 5s}) == 1);
+    CHECK(batch[0].is_final() && batch[0].is_writable() && batch[0].user_data() == 7 && batch[0].payload().empty());
+    std::error_code code;
+    const int unconnected = socket(AF_UNIX, SOCK_DGRAM, 0);
+    ring.writable(unconnected, 7, code);
+    CHECK(code == std::errc::operation_not_supported);
+    for (const int fd : {pair[0], pair[1], unconnected})
+        ::close(fd);
 }
 
 static void what_cannot_have_a_sender_is_refused()
 {
     const int fd = socket(AF_INET, SOCK_STREAM, 0);
-    const std::system_error error = failure([&] { ringmsg::sender sender(fd); });
+    const std::system_error error = error_of([&] { ringmsg::sender sender(fd); });
     CHECK(error.code() == std::errc::operation_not_supported && std::string(error.what()).find("stream") != std::string::npos);
     std::error_code code;
     ringmsg::sender none(fd, {}, code);
@@ -282,6 +308,7 @@ void sending()
     messages_go_where_their_paths_say();
     the_flat_forms_send_the_same();
     an_answer_comes_from_the_address_that_was_asked();
+    a_full_socket_is_waited_for_by_the_ring();
     what_cannot_have_a_sender_is_refused();
     moving_keeps_the_sender();
     a_full_socket_is_no_error();

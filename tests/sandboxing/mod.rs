@@ -76,6 +76,31 @@ pub fn filter<'a>(
     unsafe { command.pre_exec(install) };
 }
 
+/// Rows of the table that a program on each engine needs.
+pub const ENGINES: [&[&str]; 2] = [&["io_uring"], &["recvmmsg"]];
+
+/// What the examples call themselves: the start and the end of a C program, its output, threads,
+/// signals and sockets.
+const OF_THE_EXAMPLES: &str = "access arch_prctl bind brk clock_nanosleep clone3 close connect execve exit exit_group \
+     fstat futex getpid getrusage getsockname getsockopt gettid kill lseek mmap mprotect munmap newfstatat openat pipe2 \
+     pread64 prlimit64 read recvfrom recvmsg rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_getaffinity \
+     sched_setaffinity sendmmsg sendmsg sendto set_robust_list set_tid_address setsockopt sigaltstack \
+     socket socketpair sysinfo uname vfork wait4 write";
+
+/// Makes an example run under a filter of the rows of these engines, of those that every program
+/// needs, and of what the examples call themselves. io_uring is refused unless it is among them.
+pub fn filter_example(command: &mut Command, engines: &[&str]) {
+    let documented = documented();
+    let rows = engines.iter().chain(&["each ring", "support", "sockets", "sending", "now and then"]);
+    let allowed = rows.flat_map(|&row| documented[row].iter().map(String::as_str));
+    let allowed = allowed.chain(OF_THE_EXAMPLES.split_whitespace());
+    let refused: &[&str] = match engines.contains(&"io_uring") {
+        true => &[],
+        false => &["io_uring_setup", "io_uring_enter", "io_uring_register"],
+    };
+    filter(command, &numbers(), allowed, refused);
+}
+
 /// Runs `command` to its end, and returns the numbers of the system calls that its threads made
 /// between one call of getppid(2) and the next. (Not those of its children.) An error where
 /// ptrace(2) is not to be had.

@@ -27,6 +27,7 @@ static void take_data(struct flow *flow, const struct ringmsg_record *record,
     CHECK((record->flags & RINGMSG_RECORD_CONTROL_TRUNCATED) == 0, "control messages were truncated");
     if (metadata != NULL && (metadata->valid & RINGMSG_META_SOURCE))
         CHECK(metadata->source_port == flow->port, "from port %u, not %u", metadata->source_port, flow->port);
+    answer_record(flow, record, payload, metadata);
     if (record->flags & RINGMSG_RECORD_SEGMENT) {
         flow_take_datagram(flow, payload, record->payload_length, record->wire_length, truncated);
         atomic_fetch_add(&tally.segments, 1);
@@ -114,6 +115,8 @@ static int reap_once(int timeout_ms)
     library(count, "reap");
     for (int i = 0; i < count; i++)
         take_record(&records[i], metadata_or_null ? &metadata[i] : NULL);
+    if (count > 0)
+        send_all_answers();
     if (count > 0)
         keep_or_release(records, (uint32_t)count);
     return count;
@@ -332,6 +335,7 @@ static void prepare(void)
         flow->index = i;
         flow->seen = malloc(FLOW_MAX / 8);
         flow->first = malloc(FLOW_MAX / 8);
+        flow->awaited = malloc(FLOW_MAX / 8);
         flow->space = malloc(PAYLOAD_MAX);
         flow_open(flow, &rng);
         choose_pool(flow);

@@ -6,7 +6,8 @@
  * Every datagram is numbered, and its bytes follow from its number. When a socket is closed, sent =
  * received + dropped by the kernel, no datagram arrived twice, and none was altered. Segments that
  * truncation cut off are counted separately. So are socket buffers lost with a ring that was freed
- * without cancelling; the ring's buffers limit their number. Exit status: 0, 1, or 77 without
+ * without cancelling; the ring's buffers limit their number. What is received is answered, and
+ * accounted for on its way back: see answers.c. Exit status: 0, 1, or 77 without
  * io_uring. */
 #include "soak.h"
 
@@ -61,6 +62,10 @@ static void show_end(double seconds)
     printf("  buffers    dropped by the kernel %llu, lost with a freed ring %llu, "
            "read from the socket after a cancel %llu\n",
            SHOW(dropped), SHOW(lost), SHOW(drained));
+    printf("  answers    taken by the socket %llu, in %llu trains, came back %llu, dropped by the kernel %llu, "
+           "left as the socket was full %llu, pending errors of others %llu\n",
+           SHOW(answered), SHOW(answer_trains), SHOW(came_back), SHOW(answers_dropped), SHOW(unanswered),
+           SHOW(pending_errors));
     printf("  faults     rings %llu (freed without cancelling %llu, by another thread %llu), "
            "flows %llu, FINAL records %llu, holds %llu, pauses %llu\n",
            SHOW(rings), SHOW(abrupt), SHOW(other_thread), SHOW(flows), SHOW(finals), SHOW(holds),

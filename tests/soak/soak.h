@@ -3,6 +3,7 @@
  *   traffic.c   makes, sends and recognises numbered datagrams, and accounts for them at the end
  *   receiver.c  the owner of the ring: reaps, and injects faults
  *   rings.c     makes and arms the receiver's rings; receiver.h is its interface for receiver.c
+ *   answers.c   sends back what is received, and accounts for it
  *   others.c    the other threads: they release, wake, interrupt, and monitor for stalls
  *   soak.c      the program */
 #ifndef SOAK_H
@@ -120,6 +121,12 @@ struct flow {
     struct msghdr message;
     struct iovec part;
     uint8_t *space, name[64], control[256];
+
+    /* Answers: see answers.c. */
+    struct ringmsg_sender *answerer;
+    struct ringmsg_path back;
+    uint8_t *awaited; /* one bit per datagram: the socket took its answer, which has not come yet */
+    uint64_t answered, came_back;
 };
 
 extern struct flow flows[SOCKETS];
@@ -137,6 +144,13 @@ void flow_skip_truncated(struct flow *flow, uint32_t count);
 /* Checks the bytes of a datagram against its stamp. Returns 0 if it is too short to have one. */
 int check_datagram(const uint8_t *payload, uint32_t copied);
 void *send_all(void *);
+
+void answers_open(struct flow *flow);
+void answer_record(struct flow *flow, const struct ringmsg_record *record, const uint8_t *payload,
+                   const struct ringmsg_metadata *metadata);
+void send_all_answers(void);
+/* Checks the counts; `drops_of` tells what the kernel has dropped at a socket. */
+void answers_close(struct flow *flow, uint64_t (*drops_of)(int fd));
 
 /* --- the ring and its lock
  * ---------------------------------------------------------------------- */
@@ -173,6 +187,7 @@ void *monitor_all(void *);
 /* --- counters ------------------------------------------------------------------------------- */
 
 struct tally {
+    atomic_ullong answered, came_back, answers_dropped, unanswered, answer_trains, pending_errors;
     atomic_ullong sent, received, bytes, dropped, skipped, lost, drained, empty, segments, trains, truncated;
     atomic_ullong rings, flows, finals, icmp, signals, interrupted, wakes, holds, pauses, abrupt,
         other_thread, starvations, misses, overflows, rearms, stale, exited_armers, drain_checks;

@@ -268,6 +268,7 @@ void flow_open(struct flow *flow, struct rng *rng)
     length = sizeof address;
     getsockname(flow->sender, (struct sockaddr *)&address, &length);
     flow->port = ntohs(((struct sockaddr_in *)&address)->sin_port);
+    answers_open(flow);
     atomic_fetch_add(&tally.flows, 1);
     pthread_mutex_unlock(&flow->lock);
 }
@@ -329,6 +330,7 @@ static uint64_t missing_buffers(const struct flow *flow)
 void flow_close(struct flow *flow)
 {
     pthread_mutex_lock(&flow->lock);
+    answers_close(flow, kernel_drops);
     close(flow->sender);
     flow->sender = -1;
     drain_socket(flow);

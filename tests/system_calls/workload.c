@@ -27,7 +27,8 @@
         }                                                                          \
     } while (0)
 
-static int receiver, sender, local[2], local_sender;
+static int receiver, sender, local[2], local_sender, slow[2], answering, refused;
+static uint16_t port; /* of `receiver` */
 static struct iovec part;
 static struct msghdr message;
 static char payload[64];
@@ -43,9 +44,18 @@ static void make_sockets(void)
     CHECK(connect(sender, (struct sockaddr *)&address, length));
     CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, local));
     local_sender = local[1];
+    CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, slow));
+    port = ntohs(address.sin_port);
+    CHECK(answering = socket(AF_INET, SOCK_DGRAM, 0));
+    /* Nobody receives on this port, so an ICMP message comes back for each datagram. */
+    struct sockaddr_in6 nobody = {.sin6_family = AF_INET6, .sin6_port = htons(9)};
+    memcpy(&nobody.sin6_addr, &(struct in6_addr){{{[10] = 0xff, 0xff, 127, 0, 0, 1}}}, 16);
+    CHECK(refused = socket(AF_INET6, SOCK_DGRAM, 0));
+    CHECK(connect(refused, (struct sockaddr *)&nobody, sizeof nobody));
 }
 
-/* Sends a datagram to each socket every two milliseconds, the second one with a descriptor. */
+/* Sends a datagram to each socket every two milliseconds, the second one with a descriptor, and
+ * receives what has come to a third. */
 static void send_for_ever(void)
 {
     struct timespec pause = {0, 2000000};
@@ -61,6 +71,8 @@ static void send_for_ever(void)
     for (;; nanosleep(&pause, NULL)) {
         (void)!send(sender, payload, 32, 0);
         (void)!sendmsg(local_sender, &descriptor, MSG_DONTWAIT | MSG_NOSIGNAL);
+        while (recv(slow[1], payload, sizeof payload, MSG_DONTWAIT) >= 0)
+            ;
     }
 }
 
@@ -140,6 +152,7 @@ static void use_ring(uint32_t engine, uint32_t flags)
     CHECK(ringmsg_recvmsg_once(ring, once, receiver, 0, 0, 2));
     CHECK(ringmsg_recvmsg(ring, receiver, &message, 0, 0, 3));
     CHECK(ringmsg_recvmsg_multishot(ring, of_local, local[0], 0, 0, 4));
+    CHECK(ringmsg_writable(ring, local[0], 5));
     CHECK(ringmsg_submit(ring));
     reap(ring, 10);
     if (!(flags & RINGMSG_SETUP_DEFER_TASKRUN))
@@ -181,6 +194,70 @@ static void use_what_needs_no_ring(void)
         CHECK(n);
 }
 
+/* Sends `count` messages on `path`, in every form. */
+static void send_on(struct ringmsg_sender *from, const struct ringmsg_path *path, int count)
+{
+    struct ringmsg_message messages[8];
+    uint32_t lengths[8], indices[8];
+    int32_t results[8];
+    for (int i = 0; i < count; i++) {
+        messages[i] = (struct ringmsg_message){.payload = payload, .payload_length = 8, .path = path};
+        lengths[i] = 8;
+        indices[i] = path == NULL ? UINT32_MAX : 0;
+    }
+    CHECK(ringmsg_send(from, messages, (uint32_t)count, RINGMSG_SEND_WAIT));
+    for (int i = 0; i < count; i++) {
+        messages[i].payload = NULL;
+        messages[i].path = path == NULL ? (const void *)UINTPTR_MAX : NULL;
+    }
+    uint32_t paths = path != NULL;
+    CHECK(ringmsg_send_from(from, payload, sizeof payload, path, paths, messages, (uint32_t)count, RINGMSG_SEND_WAIT));
+    CHECK(ringmsg_send_columns(from, payload, sizeof payload, NULL, lengths, indices, path, paths, results,
+                               (uint32_t)count, RINGMSG_SEND_WAIT));
+}
+
+/* Replies, with transmit times and timestamps; and datagrams that an ICMP message refuses, whose
+ * errors are pending when the next ones are sent. */
+static void send_by_udp(void)
+{
+    struct ringmsg_sender_config config;
+    struct ringmsg_sender *from;
+    struct ringmsg_metadata asked = {.valid = RINGMSG_META_SOURCE, .family = AF_INET, .source_port = port};
+    struct ringmsg_path path = {0};
+    memcpy(asked.source, &(struct in_addr){htonl(INADDR_LOOPBACK)}, 4);
+    CHECK(ringmsg_path_reply(&path, &asked));
+    ringmsg_sender_config_init(&config);
+    config.transmit_clock = CLOCK_MONOTONIC;
+    config.flags = RINGMSG_SENDER_TIMESTAMPS;
+    CHECK(ringmsg_sender_new(answering, &config, &from));
+    send_on(from, &path, 8);
+    CHECK(ringmsg_sender_free(from));
+
+    CHECK(ringmsg_sender_new(refused, NULL, &from));
+    path = (struct ringmsg_path){.valid = RINGMSG_PATH_INTERFACE, .interface_index = 1};
+    for (int i = 0; i < 4; i++)
+        send_on(from, &path, 2);
+    struct ringmsg_message apart[2] = {{.payload = payload, .payload_length = 8},
+                                       {.payload = payload, .payload_length = 9}};
+    for (int i = 0; i < 4; i++)
+        CHECK(ringmsg_send(from, apart, 2, 0));
+    CHECK(ringmsg_sender_free(from));
+}
+
+static void use_senders(void)
+{
+    struct ringmsg_sender_stats stats = {.size = sizeof stats};
+    struct ringmsg_sender *from;
+    send_by_udp();
+    /* More than the queue of a local socket holds, so that it waits. */
+    CHECK(ringmsg_sender_new(slow[0], NULL, &from));
+    for (int i = 0; i < 100; i++)
+        send_on(from, NULL, 8);
+    CHECK(ringmsg_sender_stats(from, &stats));
+    CHECK(stats.would_block > 0 ? 0 : -1);
+    CHECK(ringmsg_sender_free(from));
+}
+
 int main(int argc, char **argv)
 {
     uint32_t engine = argc > 1 && strcmp(argv[1], "recvmmsg") == 0 ? RINGMSG_ENGINE_RECVMMSG : RINGMSG_ENGINE_IO_URING;
@@ -192,6 +269,12 @@ int main(int argc, char **argv)
     if (child == 0)
         send_for_ever();
     syscall(SYS_getppid);
+    if (argc > 1 && strcmp(argv[1], "senders") == 0) {
+        use_senders();
+        syscall(SYS_getppid);
+        kill(child, SIGKILL);
+        return 0;
+    }
     if (argc > 2)
         use_what_needs_no_ring();
     use_ring(engine, 0);

@@ -9,10 +9,14 @@ use crate::error::{Error, Result};
 use crate::sys::errno;
 use crate::sys::fd::OwnedFd;
 
-/// The events that make a socket worth receiving from. Edge-triggered: each arrival is reported
-/// once.
-const READABLE: i32 =
-    libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLERR | libc::EPOLLHUP | libc::EPOLLRDHUP | libc::EPOLLET;
+/// The events that make a socket worth receiving from. (Edge-triggered: each arrival is reported
+/// once.)
+pub(super) const READABLE: i32 =
+    libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLERR | libc::EPOLLHUP | libc::EPOLLRDHUP;
+/// The event of a socket that takes data again; and those that end waiting for it. An entry in the
+/// error queue (EPOLLERR) does not.
+pub(super) const WRITABLE: i32 = libc::EPOLLOUT;
+pub(super) const ENDS_WRITABLE: i32 = libc::EPOLLOUT | libc::EPOLLHUP;
 /// The data of an event that belongs to no socket.
 const WAKER: u64 = u64::MAX;
 /// How many events are fetched with one system call.
@@ -40,11 +44,11 @@ impl Events {
         self.count == EVENTS
     }
 
-    /// The numbers of the sockets among them.
-    pub(super) fn sockets(&self) -> impl Iterator<Item = u32> + '_ {
+    /// The numbers of the sockets among them, and what happened there.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = (u32, i32)> + '_ {
         // SAFETY: the kernel has written the first `count`.
-        let all = self.events[..self.count].iter().map(|event| unsafe { event.assume_init() }.u64);
-        all.filter(|&data| data != WAKER).map(|data| data as u32)
+        let all = self.events[..self.count].iter().map(|event| unsafe { event.assume_init() });
+        all.filter(|event| event.u64 != WAKER).map(|event| (event.u64 as u32, event.events as i32))
     }
 }
 
@@ -73,9 +77,15 @@ impl Epoll {
         Ok(())
     }
 
-    /// Adds the socket `fd`, whose events carry `number`. The first reports what it has already.
-    pub(super) fn add(&self, fd: RawFd, number: u32) -> Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, fd, READABLE, number.into())
+    /// Adds the socket `fd`, whose events carry `number`, with the events to report. The first
+    /// reports what it has already.
+    pub(super) fn add(&self, fd: RawFd, events: i32, number: u32) -> Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, events | libc::EPOLLET, number.into())
+    }
+
+    /// Has it report these events from now on, and those that it has already.
+    pub(super) fn change(&self, fd: RawFd, events: i32, number: u32) -> Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, events | libc::EPOLLET, number.into())
     }
 
     /// Removes the socket `fd`. That fails only if it is not in the list.

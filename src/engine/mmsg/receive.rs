@@ -2,6 +2,7 @@
 //! buffers for multishots, with the layout that io_uring would give them.
 
 use std::collections::VecDeque;
+use std::os::fd::RawFd;
 use std::ptr;
 
 use crate::engine::Receive;
@@ -21,7 +22,7 @@ const BATCH_FIRST: usize = 8;
 pub(super) struct Armed {
     /// Its socket's number in the interest list.
     pub socket: u32,
-    fd: i32,
+    fd: RawFd,
     /// A single-shot's.
     message: *mut libc::msghdr,
     /// For MSG_WAITALL: the parts that are still to be filled, and the bytes received so far.
@@ -85,6 +86,20 @@ impl Armed {
             ends_when_empty: receive.ends_when_empty,
             capacities,
         })
+    }
+
+    /// A request that waits until the socket `fd` takes data, and receives nothing.
+    pub(super) fn writer(fd: RawFd, socket: u32) -> Self {
+        Self {
+            socket,
+            fd,
+            message: ptr::null_mut(),
+            rest: None,
+            msg_flags: 0,
+            pool: None,
+            ends_when_empty: false,
+            capacities: Capacities { name: 0, control: 0 },
+        }
     }
 
     /// Where payloads start in this request's buffers.

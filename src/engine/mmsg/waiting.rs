@@ -108,8 +108,13 @@ impl Mmsg {
     /// own list is empty afterwards, so whatever comes next raises an edge.
     fn mark_readable(&self, state: &mut State, mut events: Events) {
         loop {
-            for socket in events.sockets() {
-                state.sockets.mark_readable(socket);
+            for (socket, what) in events.sockets() {
+                if what & epoll::READABLE != 0 {
+                    state.sockets.mark_readable(socket);
+                }
+                if what & epoll::ENDS_WRITABLE != 0 {
+                    self.end_writers(state, socket, what);
+                }
             }
             if !events.is_full() {
                 break;

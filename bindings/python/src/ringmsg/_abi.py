@@ -218,6 +218,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "pool_size": (c_size_t, (c_void_p,)),
     "recvmsg_once": (c_int, (c_void_p, c_void_p, c_int, c_int, c_uint32, c_uint64)),
     "recvmsg_multishot": (c_int, (c_void_p, c_void_p, c_int, c_int, c_uint32, c_uint64)),
+    "writable": (c_int, (c_void_p, c_int, c_uint64)),
     "cancel": (c_int, (c_void_p, c_uint64)),
     "submit": (c_int, (c_void_p,)),
     "wake": (c_int, (c_void_p,)),
