@@ -4,6 +4,8 @@
 #                         measures all receivers side by side, and rewrites docs/performance.md
 # make bench-list         lists the cells
 # make bench-report       rewrites docs/performance.md and its plots from benches/bench.json
+# make bench-linger [ROUNDS=9] [SECONDS=2] [CELLS='bursts closed-16']
+#                         measures the linger AUTO against fixed lingers, and prints a table
 # make bench-sending [ROUNDS=300]
 #                         measures sending alone, and an echo without its wake-ups, against loops
 #                         written by hand: the tables of docs/sending.md
@@ -46,25 +48,28 @@ CELLS ?=
 BENCH_SECONDS = $(if $(filter file default undefined,$(origin SECONDS)),0.5,$(SECONDS))
 BENCH_RUN = $(VENV)/bin/python benches/run.py
 
-.PHONY: bench bench-list bench-report
+.PHONY: bench bench-list bench-report bench-linger
 bench: bench-programs $(BENCH_DIR)/speed $(VENV)/.ready
 	$(BENCH_RUN) --rounds $(ROUNDS) --seconds $(BENCH_SECONDS) $(CELLS)
 
 bench-list: $(VENV)/.ready
 	@$(BENCH_RUN) --list
 
+bench-linger: $(BENCH_DIR)/receive_ringmsg
+	@python3 benches/linger.py --rounds $(if $(filter file,$(origin ROUNDS)),9,$(ROUNDS)) \
+	  --seconds $(if $(filter file default undefined,$(origin SECONDS)),2,$(SECONDS)) $(CELLS)
+
 bench-report: $(VENV)/.ready
 	@$(BENCH_RUN) --report-only
 
-# Part of `make test`: checks that the harness works and accounts for every datagram. Measures no
+# Part of `make proof`: checks that the harness works and accounts for every datagram. Measures no
 # speed.
 .PHONY: test-bench
-test: test-bench
 test-bench: tools $(addprefix $(BENCH_DIR)/receive_,sockets ringmsg quinn) $(VENV)/.ready
 	@if echo '#include <liburing.h>' | $(CC) -E -x c - >/dev/null 2>&1; then \
 	  $(MAKE) --no-print-directory $(BENCH_DIR)/receive_uring; \
 	 else echo "SKIPPED the rows of liburing: no liburing.h; apt-get install liburing-dev provides it"; fi
-	cd benches && $(abspath $(VENV))/bin/python -m mypy --strict *.py && $(abspath $(VENV))/bin/python -m pytest -q
+	cd benches && $(abspath $(VENV))/bin/python -m mypy --strict *.py && $(abspath $(VENV))/bin/python -m pytest -q -rs
 
 # Sending: two programs that compare CPU time within one thread.
 SENDING := $(addprefix $(BENCH_DIR)/,send_alone echo_alone)
@@ -77,7 +82,6 @@ bench-sending: SENDING_ROUNDS = $(if $(filter file,$(origin ROUNDS)),300,$(ROUND
 bench-sending: $(SENDING)
 	@for program in $(SENDING); do $$program $(SENDING_ROUNDS) || exit 1; done
 
-# Part of `make test`: that they run and every datagram arrives.
-test: test-bench-sending
+# Part of `make proof`: that they run and every datagram arrives.
 test-bench-sending: $(SENDING)
-	@for program in $(SENDING); do $$program 3 >/dev/null || exit 1; done
+	@for program in $(SENDING); do $$program 3 >/dev/null && echo "ok: $$program" || exit 1; done

@@ -16,17 +16,20 @@
 #define MIB (1 << 20)
 
 static const struct regime regimes[] = {
-    /* name, rate, sockets, chunk, burst, fill, stamp_each, receive_buffer, gro, echo */
-    {"drained-64", 0, 1, 64, 0, 4000, 0, 64 * MIB, false, false},
-    {"drained-gro", 0, 1, 8, 0, 400 * SEGMENTS, 0, 64 * MIB, true, false},
-    {"paced-10k", 10e3, 1, 1, 0, 0, 1, 4 * MIB, false, false},
-    {"paced-50k", 50e3, 1, 1, 0, 0, 1, 4 * MIB, false, false},
-    {"paced-200k", 200e3, 1, 1, 0, 0, 4, 4 * MIB, false, false},
-    {"bursts", 100e3, 1, 64, 1000, 0, 1, 4 * MIB, false, false},
-    {"saturated", 0, 1, 64, 0, 0, 16, 4 * MIB, false, false},
-    {"gro-1m", 1e6, 1, 1, 0, 0, 32, 16 * MIB, true, false},
-    {"sockets-100", 100e3, 100, 1, 0, 0, 1, 1 * MIB, false, false},
-    {"ping", 0, 1, 1, 0, 0, 1, 4 * MIB, false, true},
+    /* name, rate, sockets, chunk, burst, fill, stamp_each, receive_buffer, gro, echo, window */
+    {"drained-64", 0, 1, 64, 0, 4000, 0, 64 * MIB, false, false, 0},
+    {"drained-gro", 0, 1, 8, 0, 400 * SEGMENTS, 0, 64 * MIB, true, false, 0},
+    {"paced-10k", 10e3, 1, 1, 0, 0, 1, 4 * MIB, false, false, 0},
+    {"paced-50k", 50e3, 1, 1, 0, 0, 1, 4 * MIB, false, false, 0},
+    {"paced-200k", 200e3, 1, 1, 0, 0, 4, 4 * MIB, false, false, 0},
+    {"bursts", 100e3, 1, 64, 1000, 0, 1, 4 * MIB, false, false, 0},
+    {"saturated", 0, 1, 64, 0, 0, 16, 4 * MIB, false, false, 0},
+    {"gro-1m", 1e6, 1, 1, 0, 0, 32, 16 * MIB, true, false, 0},
+    {"sockets-100", 100e3, 100, 1, 0, 0, 1, 1 * MIB, false, false, 0},
+    {"ping", 0, 1, 1, 0, 0, 1, 4 * MIB, false, true, 0},
+    {"closed-1", 0, 1, 1, 0, 0, 1, 4 * MIB, false, true, 1},
+    {"closed-16", 0, 1, 1, 0, 0, 1, 4 * MIB, false, true, 16},
+    {"closed-256", 0, 1, 1, 0, 0, 1, 4 * MIB, false, true, 256},
 };
 
 /* The values that are read at the first and the last marker. */

@@ -51,6 +51,7 @@ struct regime {
     unsigned stamp_each; /* one datagram in this many carries the time; 0: none */
     int receive_buffer;  /* bytes; the kernel doubles them */
     bool gro, echo;
+    unsigned window;     /* with echo: requests under way; 0: one, with a rest after each answer */
 };
 
 /* The head of every payload. */

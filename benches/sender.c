@@ -177,10 +177,33 @@ static void ping(struct sender *s, int64_t ns)
     }
 }
 
+/* Keeps so many requests under way: each answer is followed by another request. */
+static void close_loop(struct sender *s, int64_t ns)
+{
+    const struct timeval patience = {.tv_usec = 200000};
+    uint8_t answer[SMALL];
+    const int buffer = 8 << 20; /* holds all answers */
+    setsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(s->fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof buffer);
+    unsigned under_way = s->regime->window;
+    for (unsigned i = 0; i < under_way; i++)
+        send_chunk(s, 1);
+    for (int64_t start = now(); under_way > 0;) {
+        if (recv(s->fd, answer, sizeof answer, 0) < 0)
+            fail("no answer to a request within 200 ms");
+        if (now() - start < ns)
+            send_chunk(s, 1);
+        else
+            under_way--;
+    }
+}
+
 static void send_for(struct sender *s, double seconds, pid_t receiver)
 {
     int64_t ns = (int64_t)(seconds * 1e9);
-    if (s->regime->echo)
+    if (s->regime->window > 0)
+        close_loop(s, ns);
+    else if (s->regime->echo)
         ping(s, ns);
     else if (s->regime->fill > 0)
         fill_and_drain(s, ns, receiver);

@@ -17,16 +17,17 @@ PKGCONFIG_DIR := $(CURDIR)/target/pkgconfig
 .PHONY: test-python bench-python test-sandboxed
 # The tests of the bindings pass in a container whose seccomp filter forbids io_uring.
 test-sandboxed: build/tests/without_io_uring build $(VENV)/.ready $(PKGCONFIG_DIR)/ringmsg.pc
-	cd $(PYTHON_DIR) && PYTHONPATH=src $(abspath $<) $(abspath $(VENV))/bin/python -m pytest -q
+	cd $(PYTHON_DIR) && PYTHONPATH=src $(abspath $<) $(abspath $(VENV))/bin/python -m pytest -q -rs
 	PKG_CONFIG_PATH=$(PKGCONFIG_DIR) LD_LIBRARY_PATH=$(PROFILE_DIR) RINGMSG_LIBRARY_DIR=$(PROFILE_DIR) \
-	RINGMSG_INCLUDE_DIR=$(CURDIR)/include $(abspath $<) sh bindings/go/test.sh short
+	RINGMSG_INCLUDE_DIR=$(CURDIR)/include GOFLAGS=-v $(abspath $<) sh bindings/go/test.sh short
 
 build/tests/without_io_uring: tests/sandbox/without_io_uring.c
 	@mkdir -p $(@D)
 	$(CC) -O2 -Wall -Wextra $< -o $@
 
+# Needs Python 3.10 or later with its module venv.
 test-python: build $(VENV)/.ready
-	cd $(PYTHON_DIR) && PYTHONPATH=src $(abspath $(VENV))/bin/python -m pytest -q
+	cd $(PYTHON_DIR) && PYTHONPATH=src $(abspath $(VENV))/bin/python -m pytest -q -rs $(PYTEST_ARGUMENTS)
 
 bench-python: build $(VENV)/.ready
 	for program in receive endpoints objects; do \
@@ -48,6 +49,7 @@ wheels: tools
 
 $(VENV)/.ready: $(PYTHON_DIR)/tests/requirements.txt
 	$(call need,$(PYTHON),apt-get install python3 python3-venv)
+	@echo "will download: the packages of $<, from PyPI into $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -q -r $<
 	touch $@
@@ -59,11 +61,20 @@ $(PKGCONFIG_DIR)/ringmsg.pc: bindings/bindings.mk Cargo.toml
 		"Version: $$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" \
 		'Libs: -L$(PROFILE_DIR) -lringmsg' 'Cflags: -I$(CURDIR)/include' > $@
 
-# Needs Go 1.24 or later, in the path or from PyPI in the project's .venv.
-.PHONY: test-go
+# Needs Go 1.24 or later, in the path or from PyPI in the project's .venv. GOFLAGS=-v: every test is
+# printed, so that tests/parts/run.sh can count them.
+GO_TESTS = PKG_CONFIG_PATH=$(PKGCONFIG_DIR) LD_LIBRARY_PATH=$(PROFILE_DIR) \
+	RINGMSG_LIBRARY_DIR=$(PROFILE_DIR) RINGMSG_INCLUDE_DIR=$(CURDIR)/include GOFLAGS=-v
+.PHONY: test-go test-go-short test-go-one
 test-go: build $(PKGCONFIG_DIR)/ringmsg.pc
-	PKG_CONFIG_PATH=$(PKGCONFIG_DIR) LD_LIBRARY_PATH=$(PROFILE_DIR) \
-	RINGMSG_LIBRARY_DIR=$(PROFILE_DIR) RINGMSG_INCLUDE_DIR=$(CURDIR)/include sh bindings/go/test.sh
+	$(GO_TESTS) sh bindings/go/test.sh
+
+# Part of `make test`: without the race detector, the static programs and quic-go.
+test-go-short: build $(PKGCONFIG_DIR)/ringmsg.pc
+	$(GO_TESTS) sh bindings/go/test.sh short
+
+test-go-one: build $(PKGCONFIG_DIR)/ringmsg.pc
+	cd bindings/go && $(GO_TESTS) go test -count=1 -run '^$(T)$$' . ./uring
 
 .PHONY: bench-go
 bench-go: build $(PKGCONFIG_DIR)/ringmsg.pc

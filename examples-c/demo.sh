@@ -22,7 +22,7 @@ run() {
     esac
 }
 
-"$programs/support" || exit 1
+"$programs/ringmsg" support || exit 1
 send=$programs/udp_send
 run "Trains over IPv4" "$programs/udp_receive" 127.0.0.1 0 "$send" -p 20
 run "Trains over IPv6" "$programs/udp_receive" ::1 0 "$send" -p 20

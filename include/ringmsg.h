@@ -95,8 +95,8 @@
 
 
 /*
- * Interrupt nobody for completions but let a kernel thread poll for submissions
- * (IORING_SETUP_SQPOLL). Excludes COOP_TASKRUN, TASKRUN_FLAG and DEFER_TASKRUN.
+ * A kernel thread polls for submissions and runs completions (IORING_SETUP_SQPOLL). Excludes
+ * COOP_TASKRUN, TASKRUN_FLAG and DEFER_TASKRUN.
  */
 #define RINGMSG_SETUP_SQPOLL (1u << 1)
 
@@ -166,14 +166,18 @@
 #define RINGMSG_FEATURE_MIN_WAIT (1u << 1)
 
 /*
- * For ringmsg_wait.linger_us: follow the arrival rate, within a bound of the caller: ORed with
+ * For ringmsg_wait.linger_us: as RINGMSG_LINGER_AUTO, with a bound of the caller: ORed with
  * microseconds, as in RINGMSG_LINGER_AUTO_WITHIN | 250.
  */
 #define RINGMSG_LINGER_AUTO_WITHIN (1u << 31)
 
 /*
- * For ringmsg_wait.linger_us: follow the arrival rate. Zero while few datagrams arrive; else as
- * long as a good batch takes, and at most 100 us.
+ * For ringmsg_wait.linger_us: the library chooses, from 0 to 100 us. In short trials, on the
+ * traffic that arrives, it compares the thread's CPU time per datagram with and without lingering,
+ * and takes what saves at least 5 %. It does not linger where that lowers the arrival rate, as
+ * clients do that wait for their answers, nor while datagrams arrive alone. Trials take place in
+ * reaps that may sleep, without a spin, and not while signals, wakes or changes of the reaping
+ * thread keep ending them. ringmsg_ring_stats() shows the choice and the trials.
  */
 #define RINGMSG_LINGER_AUTO 4294967295u
 
@@ -609,6 +613,19 @@ struct ringmsg_stats {
      * Pool buffers now offered to the kernel; counted likewise.
      */
     uint64_t buffers_published;
+    /*
+     * The linger that RINGMSG_LINGER_AUTO uses now outside of trials, in microseconds; 0 also
+     * while there is nothing to save. Ring only.
+     */
+    uint64_t linger_us;
+    /*
+     * How many trials AUTO has begun: short times in which it compares lingers. Ring only.
+     */
+    uint64_t linger_trials;
+    /*
+     * How long those that are over have lasted, in ns. Ring only.
+     */
+    uint64_t linger_trial_ns;
 };
 
 /*
@@ -854,7 +871,7 @@ struct ringmsg_wait {
     /*
      * How long to wait for a second record once there is reason to expect one, in
      * microseconds: an upper bound, at most 10 ms (RINGMSG_LINGER_MAX_US; more is -EINVAL).
-     * RINGMSG_LINGER_AUTO follows the arrival rate. Ignored by plain and COOP rings, where
+     * RINGMSG_LINGER_AUTO leaves it to the library. Ignored by plain and COOP rings, where
      * lingering wastes CPU.
      */
     uint32_t linger_us;
@@ -1149,9 +1166,9 @@ size_t ringmsg_last_error(char *buf,
                           size_t len);
 
 /*
- * ringmsg_query_support: tells what this kernel and this sandbox offer, by trying: engines,
- * setup flags, features, and the reason when io_uring is refused. Makes and frees some rings for
- * that, which takes about a millisecond, in a thread that has ended when the call returns.
+ * ringmsg_query_support: reports what this kernel and this sandbox offer, by trying: engines,
+ * setup flags, features, and the reason if io_uring is refused. It makes and frees some rings,
+ * which takes about a millisecond, in a thread that has ended when the call returns.
  *
  * Ownership: `out` is the caller's; its `size` must be set.
  * Threads: any.
@@ -1209,7 +1226,7 @@ int ringmsg_ring_new(const struct ringmsg_ring_config *config,
 int ringmsg_ring_enable(struct ringmsg_ring *ring);
 
 /*
- * ringmsg_ring_info: tells what was granted: engine, setup flags, features, entries, owner.
+ * ringmsg_ring_info: reports what was granted: engine, setup flags, features, entries, owner.
  * Flags that the library sets for itself are not shown. COOP_TASKRUN beside DEFER_TASKRUN adds
  * nothing and is not shown either.
  *
@@ -1221,10 +1238,9 @@ int ringmsg_ring_info(const struct ringmsg_ring *ring,
                       struct ringmsg_ring_info *info);
 
 /*
- * ringmsg_ring_fd: a descriptor for poll(2), epoll(7), asyncio, libuv: readable when a reap
- * would return something. Right for level- and edge-triggered loops that reap with timeout 0;
- * never read or write it. (The ring's own descriptor would not do: in DEFER mode it wakes
- * nobody.)
+ * ringmsg_ring_fd: a descriptor for poll(2), epoll(7), asyncio, libuv: readable when a reap would
+ * return something. It suits level-triggered and edge-triggered loops that reap with timeout 0. Do
+ * not read or write it. (The ring's own descriptor does not become readable in DEFER mode.)
  *
  * The first call in a process on a ring in DEFER mode starts a thread, and waits for its end: it
  * finds out how this kernel reports to an eventfd.
@@ -1257,11 +1273,10 @@ int ringmsg_request_stats(const struct ringmsg_ring *ring,
                           struct ringmsg_stats *stats);
 
 /*
- * ringmsg_ring_free: ends a ring: wakes a sleeping reap, which returns -ECANCELED, waits for
- * calls inside, cancels every request, and returns when the kernel uses no memory of it any
- * more: pools are unmapped, unclaimed descriptors closed, all records void, and every caller's
- * msghdr is the caller's again. From another thread than the owner of a bound ring this takes
- * 30 to 60 ms.
+ * ringmsg_ring_free: ends a ring: wakes a sleeping reap, which returns -ECANCELED, waits for calls
+ * inside, cancels every request, and returns when the kernel no longer uses its memory: pools are
+ * unmapped, unclaimed descriptors closed, all records void, and every caller's msghdr is the
+ * caller's again. From another thread than the owner of a bound ring this takes 30 to 60 ms.
  *
  * Ownership: the ring and its pools are gone, whatever is returned. Calls begun afterwards
  * are undefined. In a forked child it frees the child's copy, and nothing of the parent's.
@@ -1311,8 +1326,8 @@ int ringmsg_socket_disable(int fd,
 
 /*
  * ringmsg_pool_config_init: fills in the size and the defaults: 256 buffers for the longest
- * datagrams and GRO trains, 256 bytes of control messages, any source address. Pages that
- * nothing is written to cost nothing.
+ * datagrams and GRO trains, 256 bytes of control messages, any source address. Untouched pages use
+ * no memory.
  *
  * Threads: any.
  */
@@ -1456,10 +1471,10 @@ int ringmsg_recvmsg_once(struct ringmsg_ring *ring,
  * module, make it try once a millisecond. On stream and seqpacket sockets result 0 is the end, and
  * so is any error. Closing `fd` does not end it: ringmsg_cancel() does.
  *
- * On a socket that other rings or processes receive from, too, cancel before the thread
- * stops reaping: in plain and COOP mode and with SQPOLL the kernel receives for whatever is armed,
- * and what it gave to this ring, nobody else gets. In DEFER mode and on the recvmmsg engine
- * nothing is received but during a reap.
+ * On a socket that other rings or processes receive from, too, cancel before the thread stops
+ * reaping: in plain and COOP mode and with SQPOLL the kernel receives for whatever is armed, and
+ * no other receiver gets those datagrams. In DEFER mode and on the recvmmsg engine the kernel
+ * receives only during a reap.
  *
  * `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: MSG_ERRQUEUE,
  * MSG_CMSG_CLOEXEC, MSG_TRUNC; the latter two are added where they make sense, and not shown.
@@ -1502,8 +1517,8 @@ int ringmsg_submit(struct ringmsg_ring *ring);
 
 /*
  * ringmsg_wake: makes the current or, if there is none, the next reap return; makes ring_fd
- * readable. Several wakes before that count as one. During a linger it may come late by the
- * linger.
+ * readable. Several wakes before that count as one. A reap that lingers may return late by up to
+ * the linger time.
  *
  * Threads: any; also from a signal handler. Leaves no sentence for ringmsg_last_error().
  * Returns: 0; -EINVAL (NULL); -EPERM (after fork); -ECANCELED (being freed).
@@ -1618,8 +1633,8 @@ int ringmsg_receive(int fd,
  *
  * Ownership: the descriptors are the caller's.
  * Threads: any.
- * Returns: how many were written to `fds`, at most `capacity`; 0 when there are none (any
- * more); -EINVAL (NULL; the record is not held); -EPERM (after fork); -ECANCELED.
+ * Returns: how many were written to `fds`, at most `capacity`; 0 when none remain; -EINVAL
+ * (NULL; the record is not held); -EPERM (after fork); -ECANCELED.
  */
 int ringmsg_take_fds(struct ringmsg_ring *ring,
                      const struct ringmsg_record *record,
@@ -1778,7 +1793,7 @@ int ringmsg_send_columns(struct ringmsg_sender *sender,
                          uint32_t flags);
 
 /*
- * ringmsg_sender_stats: tells what the sender has done so far, also while another thread sends.
+ * ringmsg_sender_stats: reports what the sender has done so far, also while another thread sends.
  *
  * Ownership: `stats` is the caller's; its `size` must be set.
  * Threads: any.
@@ -1828,7 +1843,7 @@ RINGMSG_ASSERT_(sizeof(struct ringmsg_ring_info) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_support) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_pool_config) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_wait) == 24);
-RINGMSG_ASSERT_(sizeof(struct ringmsg_stats) == 144);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_stats) == 168);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_cmsg) == 16);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_path) == 64);
 RINGMSG_ASSERT_(offsetof(struct ringmsg_path, remote) == 8);

@@ -35,7 +35,7 @@ unshare --mount --pid --fork chroot "$root" /bin/sh -euc '
     for source in *.cpp; do g++ -std=c++20 -Wall -Werror "$source" -o "/tmp/${source%.cpp}_cpp" $(pkg-config --cflags --libs ringmsg); done
     gcc -static /packages/smoke.c -o /tmp/smoke_static -l:libringmsg.a $(pkg-config --static --libs-only-l ringmsg | sed s/-lringmsg//)
     cd /tmp
-    ./support
+    ringmsg support
     ./smoke_static
     ./single_shot >/dev/null
     ./udp_receive -n 0 127.0.0.1 0 ./udp_send -t 20

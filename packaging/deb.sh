@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes Debian packages in build/deb from what `make` has built: libringmsg0, libringmsg-dev and, if
-# the Python package exists, python3-ringmsg, which uses libringmsg0 and bundles no library.
+# Makes Debian packages in build/deb from what `make` has built, without debhelper: libringmsg0,
+# libringmsg-dev, ringmsg (the program) and, if the Python package exists, python3-ringmsg, which
+# uses libringmsg0 and bundles no library. dpkg-buildpackage makes the same ones: make check-debian.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -85,11 +86,21 @@ finish libringmsg0 "$architecture" libs "$(sed -n 's/^shlibs:Depends=//p' "$work
 into libringmsg-dev install-development install-documents
 mkdir -p "$work/libringmsg-dev/usr/share/doc/libringmsg-dev"
 cp -r examples-c "$work/libringmsg-dev/usr/share/doc/libringmsg-dev/examples"
+mkdir -p "$work/ringmsg/usr/share/man"
+mv "$work/libringmsg-dev/usr/share/man/man1" "$work/ringmsg/usr/share/man/"
 finish libringmsg-dev "$architecture" libdevel "libringmsg0 (= $debian_version), libc6-dev" \
     "receive messages with io_uring: headers, static library, manual" \
     "Files for building programs with libringmsg0: headers for C and C++20,
  pkg-config and CMake files, the static library, manual pages and examples." \
     $'Multi-Arch: same\n'
+
+# --- ringmsg ---------------------------------------------------------------------------------
+into ringmsg install-program
+finish ringmsg "$architecture" net "libringmsg0 (>= $version), libc6" \
+    "show what a UDP port receives and what is wrong with its socket" \
+    "ringmsg prints the datagrams that arrive at a port with their metadata, writes
+ capture files, says what a machine offers to libringmsg0, and finds out why a
+ socket loses datagrams."
 
 # --- python3-ringmsg -------------------------------------------------------------------------
 if [ -d bindings/python/src/ringmsg ]; then

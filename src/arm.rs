@@ -103,7 +103,7 @@ impl Ring {
         let socket = sockets.hold(args.fd)?;
         let admitted = fill_slot(slot, core, target, buffers, args, (socket, sockets.get(socket)));
         match admitted {
-            Ok(_) => self.note_service_thread(),
+            Ok(_) => _ = self.note_service_thread(),
             Err(_) => core.released_sockets.push(socket),
         }
         admitted.map(|()| slot)

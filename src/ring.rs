@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::gate::Gate;
 use crate::ids::{Generation, PoolId, SocketId};
 use crate::layout::{Layout, Train};
-use crate::linger::Arrivals;
+use crate::linger::policy::Policy;
 use crate::mode::{EngineKind, Setup};
 use crate::pool::{Buffers, FewestPublished, POOLS_MAX, Pool, PoolSet, Pools, VacantIds};
 use crate::probe;
@@ -82,7 +82,11 @@ pub(crate) struct Core {
 pub(crate) struct ReaperState {
     /// A train of which some datagrams are still to be handed out.
     pub train: Option<Train>,
-    pub arrivals: Arrivals,
+    /// Chooses the linger of reaps with AUTO; and what the running reap has to tell it.
+    pub policy: Policy,
+    pub taken: Taken,
+    /// The thread of the last reap.
+    pub reaping_thread: u64,
     /// Pools that the running pass has drawn from. Has room for all of them.
     pub touched: Vec<PoolId>,
     pub fewest_published: FewestPublished,
@@ -96,11 +100,21 @@ pub(crate) struct ReaperState {
     pub releases_sockets: bool,
 }
 
+/// What a reap has taken.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Taken {
+    /// When it last took something, by `now_ns`.
+    pub at_ns: u64,
+    pub datagrams: u64,
+}
+
 impl ReaperState {
     fn new() -> Result<Self> {
         Ok(Self {
             train: None,
-            arrivals: Arrivals::default(),
+            policy: Policy::new(),
+            taken: Taken::default(),
+            reaping_thread: 0,
             touched: try_vec(POOLS_MAX)?,
             fewest_published: FewestPublished::new()?,
             generation: Generation::default(),
@@ -286,6 +300,9 @@ impl Ring {
         stats.reaps = self.tallies.reaps.get();
         stats.wakes = self.tallies.wakes.get();
         stats.cq_overflows = self.tallies.cq_overflows.get();
+        stats.linger_us = self.tallies.linger_us.get();
+        stats.linger_trials = self.tallies.linger_trials.get();
+        stats.linger_trial_ns = self.tallies.linger_trial_ns.get();
         for buffers in self.pools.iter().filter_map(Pool::lock) {
             stats.buffers_held += u64::from(buffers.held);
             stats.buffers_published += u64::from(buffers.published);
@@ -295,6 +312,15 @@ impl Ring {
         stats.socket_drops += self.tallies.drops_of_closed.load(Ordering::Relaxed);
         self.close_released_sockets();
         stats
+    }
+
+    /// What the first few of the ring's sockets have dropped so far; None: another thread has their
+    /// lock. For a comparison that must not cost a system call for each of many sockets.
+    pub(crate) fn drops_of_first_sockets(&self, count: usize) -> Option<u64> {
+        let drops = self.sockets.try_lock()?.drops_of_first(count);
+        // Whoever has held that lock closes what others could not.
+        self.close_released_sockets();
+        Some(drops)
     }
 
     pub(crate) fn request_stats(&self, user_data: u64) -> Result<Stats> {
@@ -404,13 +430,14 @@ impl Ring {
 
     // --- threads -----------------------------------------------------------------------------
 
-    /// Notes the calling thread as the one that serves this ring.
+    /// Notes the calling thread as the one that serves this ring. Returns its number.
     #[inline]
-    pub(crate) fn note_service_thread(&self) {
+    pub(crate) fn note_service_thread(&self) -> u64 {
         let me = thread::current();
         if self.service_thread.load(Ordering::Relaxed) != me {
             self.service_thread.store(me, Ordering::Relaxed);
         }
+        me
     }
 
     #[inline]

@@ -192,6 +192,11 @@ impl Sockets {
 
     /// Drops of all sockets, each counted once: a system call for each.
     pub(crate) fn drops_so_far(&self) -> u64 {
-        self.sockets.iter().flatten().map(Socket::drops_so_far).sum()
+        self.drops_of_first(self.sockets.len())
+    }
+
+    /// Drops of so many of them.
+    pub(crate) fn drops_of_first(&self, count: usize) -> u64 {
+        self.sockets.iter().flatten().take(count).map(Socket::drops_so_far).sum()
     }
 }

@@ -1,5 +1,5 @@
 //! Counters. Those of requests are plain numbers under the ring's lock; those of the reaper are
-//! tallies that only it adds to.
+//! tallies that only it changes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -51,9 +51,16 @@ pub struct Stats {
     pub buffers_held: u64,
     /// Pool buffers now offered to the kernel; counted likewise.
     pub buffers_published: u64,
+    /// The linger that RINGMSG_LINGER_AUTO uses now outside of trials, in microseconds; 0 also
+    /// while there is nothing to save. Ring only.
+    pub linger_us: u64,
+    /// How many trials AUTO has begun: short times in which it compares lingers. Ring only.
+    pub linger_trials: u64,
+    /// How long those that are over have lasted, in ns. Ring only.
+    pub linger_trial_ns: u64,
 }
 
-const _: () = assert!(size_of::<Stats>() == 8 + 17 * 8);
+const _: () = assert!(size_of::<Stats>() == 8 + 20 * 8);
 
 impl Stats {
     /// Counts records that brought data.
@@ -79,7 +86,7 @@ impl Stats {
     }
 }
 
-/// A count to which one thread at a time adds, and which any thread may read.
+/// A count which one thread at a time changes, and which any thread may read.
 #[derive(Debug, Default)]
 // Relaxed, and no pair: a count orders nothing.
 pub(crate) struct Tally(AtomicU64);
@@ -89,6 +96,10 @@ impl Tally {
     #[inline]
     pub(crate) fn add(&self, count: u64) {
         self.0.store(self.0.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, count: u64) {
+        self.0.store(count, Ordering::Relaxed);
     }
 
     #[inline]
@@ -101,12 +112,15 @@ impl Tally {
     }
 }
 
-/// What a ring counts outside of its lock. Only the reaper adds to tallies.
+/// What a ring counts outside of its lock. Only the reaper changes tallies.
 #[derive(Debug, Default)]
 pub(crate) struct Tallies {
     pub reaps: Tally,
     pub wakes: Tally,
     pub cq_overflows: Tally,
+    pub linger_us: Tally,
+    pub linger_trials: Tally,
+    pub linger_trial_ns: Tally,
     /// Drops of sockets that the ring holds no more.
     pub drops_of_closed: AtomicU64,
 }

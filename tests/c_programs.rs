@@ -59,6 +59,7 @@ c_programs! {
     gro
     limits
     lingering
+    lingering_auto
     many_sockets
     memlock
     metadata

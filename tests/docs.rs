@@ -61,7 +61,8 @@ impl Document {
 }
 
 fn documents() -> Vec<Document> {
-    let mut paths = vec![root().join("README.md"), root().join("CHANGELOG.md")];
+    let front = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"];
+    let mut paths: Vec<PathBuf> = front.iter().map(|name| root().join(name)).collect();
     paths.extend(["python", "go"].map(|language| root().join("bindings").join(language).join("README.md")));
     let docs = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     paths.extend(docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
@@ -190,8 +191,14 @@ fn files_in_backticks_exist() {
 #[test]
 fn names_of_the_interface_exist() {
     // Names of the build and of the bindings, which the C interface does not have.
-    const OTHERS: [&str; 4] =
-        ["RINGMSG_TEST_ALLOW_SKIP", "RINGMSG_LIBRARY", "RINGMSG_UPDATE_HEADER", "ringmsg_static"];
+    const OTHERS: [&str; 6] = [
+        "RINGMSG_TEST_ALLOW_SKIP",
+        "RINGMSG_LIBRARY",
+        "RINGMSG_UPDATE_HEADER",
+        "RINGMSG_0",
+        "ringmsg_static",
+        "ringmsg_dep",
+    ];
     let header = std::fs::read_to_string(root().join("include/ringmsg.h")).unwrap();
     let known: BTreeSet<&str> = words(&header).collect();
     let mut missing = Vec::new();
@@ -223,4 +230,33 @@ fn scaling_is_computed_from_its_figures() {
     let computed = String::from_utf8(output.stdout).unwrap();
     assert!(computed.contains("| 100 | 96.15 M |"), "64 bytes at 100 Gbit/s are computed");
     assert!(computed == std::fs::read_to_string(document).unwrap(), "`make scaling` changes docs/scaling.md");
+}
+
+/// docs/figures.awk takes the figures in README.md from docs/performance.md: `make figures`.
+#[test]
+fn the_figures_in_the_readme_are_measured_cells() {
+    let readme = root().join("README.md");
+    let output = Command::new("awk")
+        .arg("-f")
+        .arg(root().join("docs/figures.awk"))
+        .args([&root().join("docs/performance.md"), &readme])
+        .output()
+        .expect("awk runs; `apt-get install mawk` provides it");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let computed = String::from_utf8(output.stdout).unwrap();
+    assert!(computed.contains("| ringmsg, AUTO | "), "the table has rows");
+    let text = std::fs::read_to_string(readme).unwrap();
+    assert!(computed == text, "`make figures` changes README.md");
+
+    // The ratios in the text below the table are in the documents that measured them.
+    let measured = ["performance.md", "sending.md", "scaling.md"]
+        .map(|name| std::fs::read_to_string(root().join("docs").join(name)).unwrap())
+        .concat();
+    let costs = text.split("## What it costs").nth(1).and_then(|rest| rest.split("## Two").next()).unwrap();
+    let costs = costs.split("<!-- end figures -->").nth(1).unwrap();
+    for figure in costs.split_whitespace().map(|word| word.trim_end_matches([',', ';', '.'])) {
+        if figure.starts_with(|c: char| c.is_ascii_digit()) {
+            assert!(measured.contains(figure), "README.md: {figure} is in no document of measurements");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Compiles the programs of examples-c and of the README against the shared and the static library,
+//! Compiles the programs of examples-c against the shared and the static library,
 //! runs each, and checks its output. They run one at a time, because some measure time.
 
 use std::io::{BufRead, BufReader, Read};
@@ -6,8 +6,7 @@ use std::net::UdpSocket;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 mod sandboxing;
@@ -20,7 +19,6 @@ const NAMES: &[&str] = &[
     "dns_responder",
     "modes",
     "single_shot",
-    "support",
     "timestamps",
     "udp_echo",
     "udp_receive",
@@ -78,6 +76,11 @@ fn programs() -> Programs {
             compile(Language::C("c11"), &[&source], &format!("examples-shared/{name}"));
             compile_static(Language::C("c11"), &[&source], &format!("examples-static/{name}"));
         }
+        // The demo prints what `ringmsg support` says.
+        let sources = toolchain::sources(&root().join("examples-c/ringmsg"));
+        let sources: Vec<&Path> = sources.iter().map(PathBuf::as_path).collect();
+        compile(Language::C("c11"), &sources, "examples-shared/ringmsg");
+        compile_static(Language::C("c11"), &sources, "examples-static/ringmsg");
     });
     let [shared, r#static] = ["examples-shared", "examples-static"].map(|folder| scratch().join(folder));
     Programs { shared, r#static, _alone: alone }
@@ -159,15 +162,6 @@ fn every_example_is_compiled_here() {
         .collect();
     found.sort();
     assert_eq!(found, NAMES);
-}
-
-#[test]
-fn support_names_the_mode() {
-    let programs = programs();
-    for variant in programs.variants() {
-        let said = run(variant, "support", &[]);
-        assert!(said.contains("AUTO takes") && said.contains("setup flags"), "{said}");
-    }
 }
 
 #[test]
@@ -386,50 +380,4 @@ fn shards_by_processor(variant: Variant<'_>) {
         }
         assert_eq!(totals.lines().skip(1).count(), processors.len(), "{said}");
     }
-}
-
-/// The README's program, unchanged, compiles and works.
-#[test]
-fn the_readmes_program_works() {
-    let _programs = programs();
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let snippet = readme.split("```c\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    assert!(snippet.lines().count() <= 45, "a quickstart is short");
-    let source = scratch().join("quickstart.c");
-    std::fs::write(&source, snippet).unwrap();
-    let program = compile(Language::C("c11"), &[&source], "quickstart");
-
-    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let source = client.local_addr().unwrap().port();
-    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut quickstart = Command::new(program);
-    quickstart.arg(port.to_string()).env("LD_LIBRARY_PATH", library_directory());
-    let (running, mut output) = start(quickstart);
-    // Datagrams sent before the program has bound its socket are lost, so the sender repeats them.
-    // If no output arrives, the end of the program ends the read below.
-    let seen = Arc::new(AtomicBool::new(false));
-    let pid = running.0.id() as libc::pid_t;
-    let sender = std::thread::spawn({
-        let seen = Arc::clone(&seen);
-        move || {
-            for _ in 0..200 {
-                if !seen.load(Ordering::Relaxed) {
-                    let _ = client.send_to(b"hello ring", ("127.0.0.1", port));
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-            }
-            drop(running);
-        }
-    });
-    let expected = format!("10 bytes from port {source}, ECN 0: hello ring");
-    assert_eq!(line(&mut output).trim_end(), expected);
-    // After Ctrl-Z and fg the loop continues.
-    for signal in [libc::SIGSTOP, libc::SIGCONT] {
-        // SAFETY: the program runs until its handle is dropped.
-        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    assert_eq!(line(&mut output).trim_end(), expected);
-    seen.store(true, Ordering::Relaxed);
-    sender.join().unwrap();
 }

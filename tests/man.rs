@@ -1,7 +1,7 @@
 //! The manual pages docs/man/*.3 are generated from include/ringmsg.h, and ringmsg.7 names nothing
 //! that the header does not declare.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::process::Command;
 
@@ -9,6 +9,10 @@ mod toolchain;
 use toolchain::root;
 
 const HEADER: &str = include_str!("../include/ringmsg.h");
+
+/// The date of the pages: that of the interface, and not of the build, so that they are
+/// reproducible.
+const DATE: &str = "2026-11-27";
 
 /// One page per group of functions: its name, the group's first function, and the prefixes of its
 /// constants.
@@ -100,8 +104,117 @@ fn text_line(page: &mut String, line: &str) {
     writeln!(page, "{guard}{}", roff(line)).unwrap();
 }
 
+const LABELS: [&str; 4] = ["Ownership:", "Threads:", "Returns:", "Ownership, Threads:"];
+
+/// Splits what follows `Returns:` off a function's text. It is a section of its own.
+fn split_returns(text: &[String]) -> (Vec<String>, Vec<String>) {
+    let Some(start) = text.iter().position(|line| line.starts_with("Returns:")) else {
+        return (text.to_vec(), Vec::new());
+    };
+    let is_label = |line: &&String| LABELS.iter().any(|label| line.starts_with(label));
+    let length = text[start + 1..].iter().take_while(|line| !is_label(line)).count();
+    let end = start + 1 + length;
+    let mut returns = text[start..end].to_vec();
+    returns[0] = returns[0]["Returns:".len()..].trim().to_owned();
+    ([&text[..start], &text[end..]].concat(), returns)
+}
+
+/// Reasons of errors that the header names without one, because they are the same everywhere.
+const REASONS: &[(&str, &str)] = &[
+    ("EBADF", "The descriptor is not open."),
+    ("EBADFD", "The ring was created with RINGMSG_SETUP_R_DISABLED, and nobody has enabled it."),
+    ("EBUSY", "Another thread is inside a call that one thread at a time may make."),
+    ("ECANCELED", "The ring is being freed."),
+    ("EINTR", "A signal arrived."),
+    ("EMFILE", "The process may open no more descriptors."),
+    ("ENFILE", "The system may open no more files."),
+    ("ENOSYS", "The kernel, or a sandbox, has no io_uring."),
+    ("EINVAL", "An argument is NULL or invalid, or a reserved field or an unknown flag is set."),
+    ("ENOMEM", "There is no memory."),
+    ("ENOTRECOVERABLE", "A bug inside the library poisoned the ring."),
+    ("ENOTSOCK", "The descriptor is no socket."),
+    ("EOWNERDEAD", "The thread that owns the ring has exited."),
+    ("EPERM", "The ring belongs to another thread, or to the parent of this forked process."),
+];
+
+/// The errors in a text, such as `-EBUSY (another thread is in reap)`, each with the reason that
+/// follows it in brackets, or else none. In `-EAGAIN, -EBUSY (reason)` both have the reason.
+fn errors_in(text: &str) -> Vec<(String, Option<String>)> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices("-E") {
+        let name: String = text[at + 1..].chars().take_while(char::is_ascii_uppercase).collect();
+        if name.len() < 3 {
+            continue;
+        }
+        let rest = text[at + 1 + name.len()..].trim_start();
+        let mut depth = 0;
+        let end = rest.char_indices().find(|&(_, character)| {
+            depth += i32::from(character == '(') - i32::from(character == ')');
+            depth == 0
+        });
+        let reason = rest.strip_prefix('(').zip(end).map(|(inner, (end, _))| inner[..end - 1].to_owned());
+        found.push((name, reason, rest.starts_with(", -E")));
+    }
+    for i in (1..found.len()).rev() {
+        if found[i - 1].2 && found[i - 1].1.is_none() {
+            found[i - 1].1 = found[i].1.clone();
+        }
+    }
+    found.into_iter().map(|(name, reason, _)| (name, reason)).collect()
+}
+
+/// The section ERRORS: every errno of the page's functions, with the reasons.
+fn errors(page: &mut String, returns: &[(&str, Vec<String>)]) {
+    let mut reasons: BTreeMap<String, Vec<(&str, Option<String>)>> = BTreeMap::new();
+    for (function, text) in returns {
+        for (name, reason) in errors_in(&text.join(" ")) {
+            reasons.entry(name).or_default().push((function, reason));
+        }
+    }
+    if reasons.is_empty() {
+        return;
+    }
+    page.push_str(".SH ERRORS\n");
+    for (name, found) in reasons {
+        writeln!(page, ".TP\n.B {name}").unwrap();
+        let known = REASONS.iter().find(|(other, _)| *other == name).map(|(_, reason)| *reason);
+        let mut texts: Vec<String> = Vec::new();
+        for (function, reason) in found {
+            let text = match (&reason, known) {
+                (Some(reason), _) => format!("`{function}`(): {reason}."),
+                (None, Some(known)) => known.to_owned(),
+                (None, None) => format!("`{function}`(): see RETURN VALUE."),
+            };
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+        // A function that does as another one, or to which the general reason applies.
+        let unexplained = |text: &String| text.ends_with("see RETURN VALUE.");
+        if !texts.iter().all(unexplained) {
+            texts.retain(|text| !unexplained(text));
+        }
+        // The general reason first.
+        texts.sort_by_key(|text| text.starts_with('`'));
+        for (i, text) in texts.iter().enumerate() {
+            page.push_str(if i > 0 { ".br\n" } else { "" });
+            text_line(page, text);
+        }
+    }
+}
+
+/// The section EXAMPLES: docs/man/examples has the code, which tests/snippets.rs compiles and runs.
+fn example(page: &mut String, name: &str) {
+    let path = root().join(format!("docs/man/examples/{name}.c"));
+    let text = std::fs::read_to_string(path).expect("every page has an example");
+    page.push_str(".SH EXAMPLES\n");
+    page.push_str("The code uses a bound UDP socket fd, a ring, a pool, a sender, and arrays of BATCH\n");
+    page.push_str("records, metadata, paths and messages.\n");
+    page.push_str("check() ends the program on an error.\n");
+    code(page, &text);
+}
+
 fn paragraphs(page: &mut String, text: &[String]) {
-    const LABELS: [&str; 4] = ["Ownership:", "Threads:", "Returns:", "Ownership, Threads:"];
     let mut pause = false;
     for line in text {
         if let Some(label) = LABELS.into_iter().find(|label| line.starts_with(label)) {
@@ -152,7 +265,7 @@ fn page(name: &str, functions: &[&Item], constants: &[&str], items: &[Item]) -> 
     let version = env!("CARGO_PKG_VERSION");
     let mut page = format!(
         ".\\\" Made from include/ringmsg.h: edit src/ there, then `make header man`.\n\
-         .\\\" names: {}\n.TH {name} 3 \"\" \"ringmsg {version}\" \"ringmsg\"\n.SH NAME\n{} \\- {}\n\
+         .\\\" names: {}\n.TH {name} 3 \"{DATE}\" \"ringmsg {version}\" \"ringmsg\"\n.SH NAME\n{} \\- {}\n\
          .SH SYNOPSIS\n.EX\n#include <ringmsg.h>\n",
         names.join(" "),
         names.join(", "),
@@ -163,14 +276,23 @@ fn page(name: &str, functions: &[&Item], constants: &[&str], items: &[Item]) -> 
         item.code.lines().for_each(|line| text_line(&mut page, line));
     }
     page.push_str(".EE\n.PP\nLink with\n.BR \\-lringmsg .\n.SH DESCRIPTION\n");
+    let mut returns: Vec<(&str, Vec<String>)> = Vec::new();
     for item in functions {
         let name = item.function().unwrap();
         writeln!(page, ".SS {name}()").unwrap();
         let mut text = item.text.clone();
         text[0] = text[0].replacen(&format!("{name}: "), "", 1);
         text[0] = text[0][..1].to_uppercase() + &text[0][1..];
+        let (text, returned) = split_returns(&text);
         paragraphs(&mut page, &text);
+        returns.push((name, returned));
     }
+    page.push_str(".SH RETURN VALUE\n");
+    for (name, text) in returns.iter().filter(|(_, text)| !text.is_empty()) {
+        writeln!(page, ".TP\n.BR {name} ()").unwrap();
+        paragraphs(&mut page, text);
+    }
+    errors(&mut page, &returns);
     let signatures: String = functions.iter().map(|item| item.code.as_str()).collect();
     let used = |item: &&Item| {
         item.structure().is_some_and(|name| {
@@ -198,12 +320,13 @@ fn page(name: &str, functions: &[&Item], constants: &[&str], items: &[Item]) -> 
             item.text.iter().filter(|line| !line.is_empty()).for_each(|line| text_line(&mut page, line));
         }
     }
+    example(&mut page, name);
     page.push_str(".SH SEE ALSO\n");
     let others = PAGES.iter().filter(|(other, _, _)| *other != name);
     for (other, _, _) in others {
         writeln!(page, ".BR {other} (3),").unwrap();
     }
-    page.push_str(".BR ringmsg (7)\n");
+    page.push_str(".BR recvmsg (2),\n.BR udp (7),\n.BR ringmsg (7)\n");
     page
 }
 
@@ -256,7 +379,7 @@ fn the_overview_names_only_existing_functions_and_constants() {
     let overview = std::fs::read_to_string(root().join("docs/man/ringmsg.7")).unwrap();
     let version = format!("\"ringmsg {}\"", env!("CARGO_PKG_VERSION"));
     assert!(
-        overview.starts_with(&format!(".TH ringmsg 7 \"\" {version}")),
+        overview.starts_with(&format!(".TH ringmsg 7 \"{DATE}\" {version}")),
         "ringmsg.7 is of another version"
     );
     let word = |character: char| !(character.is_alphanumeric() || character == '_');
@@ -283,6 +406,9 @@ fn the_overview_names_only_existing_functions_and_constants() {
 fn the_pages_are_valid_roff() {
     for entry in std::fs::read_dir(root().join("docs/man")).unwrap() {
         let path = entry.unwrap().path();
+        if path.is_dir() {
+            continue; // the examples
+        }
         match Command::new("groff").args(["-man", "-Tutf8", "-ww", "-z"]).arg(&path).output() {
             Ok(output) => assert!(
                 output.status.success() && output.stderr.is_empty(),
@@ -294,10 +420,7 @@ fn the_pages_are_valid_roff() {
         }
         if let Ok(output) = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&path).output() {
             let said = String::from_utf8_lossy(&output.stdout);
-            // The pages carry no date, so that they are reproducible.
-            let is_wrong = |line: &&str| !line.contains("missing date");
-            let wrong: Vec<&str> = said.lines().filter(is_wrong).collect();
-            assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+            assert!(said.is_empty(), "{said}");
         }
     }
 }

@@ -6,6 +6,8 @@
 #                         sends millions of datagrams, injects faults, accounts for every datagram
 # make flood              measures what a flood of empty datagrams costs
 # make cost               measures what a datagram and a train cost a loaded processor
+# make linger-table       simulates the linger AUTO on random machines: the table of
+#                         docs/lingering.md
 # make arming             measures how a mode affects the thread that armed a request
 # make scaling            recomputes the tables of docs/scaling.md from the figures in it
 # make fuzz SECONDS=30    replays fuzz/corpus, then runs the four fuzzers
@@ -68,14 +70,15 @@ cost arming: build | $(PROOF_DIR)
 	$(PROOF_CC) tests/cost/$@.c -o $(PROOF_DIR)/$@ $(PROOF_LINK)
 	$(WITH_LIBRARY) $(PROOF_DIR)/$@
 
-# Part of `make test`: checks that both programs build, and runs the first one.
+# Part of `make proof`: checks that both programs build, and runs the first one.
 .PHONY: test-cost
-test: test-cost
 test-cost: build | $(PROOF_DIR)
 	for program in cost arming; do \
 	  $(PROOF_CC) tests/cost/$$program.c -o $(PROOF_DIR)/$$program $(PROOF_LINK) || exit 1; \
+	  echo "ok: $$program builds"; \
 	done
 	$(WITH_LIBRARY) $(PROOF_DIR)/cost 1
+	@echo "ok: cost runs"
 
 scaling:
 	awk -f docs/scaling.awk docs/scaling.md > docs/scaling.md.new
@@ -95,6 +98,7 @@ FUZZERS = record control calls send
 # If cargo-fuzz is not installed, it is built into target/tools.
 CARGO_FUZZ := $(or $(shell command -v cargo-fuzz),target/tools/bin/cargo-fuzz)
 target/tools/bin/cargo-fuzz:
+	@echo "will download: cargo-fuzz, from crates.io, and build it into target/tools (minutes)"
 	$(CARGO) install cargo-fuzz --locked --root target/tools
 FUZZ = $(UNSTABLE) PATH="$(abspath target/tools/bin):$$PATH" $(CARGO) fuzz run
 
@@ -118,11 +122,13 @@ fuzz-minimise: tools $(CARGO_FUZZ)
 	  rm -rf fuzz/corpus/$$fuzzer && mv $(PROOF_DIR)/minimal fuzz/corpus/$$fuzzer || exit 1; \
 	done
 
-# Parts of `make test`. New inputs that the fuzzers find go to a folder of their own.
+# Parts of `make proof`. New inputs that the fuzzers find go to a folder of their own.
 .PHONY: test-soak test-fuzz
-test: test-soak test-fuzz
-test-soak:
-	$(MAKE) soak SECONDS=60 SEED=1
+test-soak: build | $(PROOF_DIR)
+	$(PROOF_CC) tests/soak/*.c -o $(PROOF_DIR)/soak $(PROOF_LINK)
+	@status=0; $(WITH_LIBRARY) $(PROOF_DIR)/soak 60 1 || status=$$?; \
+	  if [ $$status = 77 ]; then echo "SKIPPED soak: io_uring is unavailable"; exit 0; fi; \
+	  [ $$status = 0 ] && echo "ok: every datagram is accounted for"
 
 test-fuzz: tools $(CARGO_FUZZ)
 	for fuzzer in $(FUZZERS); do \
@@ -130,7 +136,7 @@ test-fuzz: tools $(CARGO_FUZZ)
 	  $(FUZZ) $$fuzzer $(PROOF_DIR)/corpus/$$fuzzer fuzz/corpus/$$fuzzer -- \
 	    -max_total_time=30 -max_len=400 -timeout=20 2>$(PROOF_DIR)/$$fuzzer.log || \
 	    { tail -n 60 $(PROOF_DIR)/$$fuzzer.log >&2; exit 1; }; \
-	  grep -E 'INITED|DONE' $(PROOF_DIR)/$$fuzzer.log; \
+	  grep -E 'INITED|DONE' $(PROOF_DIR)/$$fuzzer.log && echo "ok: $$fuzzer"; \
 	done
 
 .PHONY: check-memory check-valgrind check-sanitizers check-rust-sanitizer
@@ -169,6 +175,10 @@ $(ABI_STUB): include/ringmsg.h | $(PROOF_DIR)
 	@nm -D --defined-only $(PROFILE_DIR)/libringmsg.so | sed -n 's/.* T \(ringmsg_.*\)/\1/p' | sort | \
 	  diff $(PROOF_DIR)/abi.header - || { echo "the library does not export what the header declares" >&2; rm -f $@; exit 1; }
 
+.PHONY: linger-table
+linger-table: tools
+	$(CARGO) test --locked --test linger -- --ignored --nocapture table
+
 .PHONY: abi check-abi
 abi: build $(ABI_STUB)
 	$(call need,abidw,apt-get install abigail-tools)
@@ -179,10 +189,10 @@ check-abi: build $(ABI_STUB)
 	$(call need,abidiff,apt-get install abigail-tools)
 	@abidiff $(ABI_BASELINE) $(ABI_STUB) || \
 	  { echo "the C interface has changed; if that is intended: make abi, and commit $(ABI_BASELINE)" >&2; exit 1; }
+	@echo "ok: the C interface is that of $(ABI_BASELINE)"
 
 # Part of `make test` where the tool is installed.
 .PHONY: test-abi
-test: test-abi
 test-abi: build
 	@if command -v abidiff >/dev/null; then $(MAKE) --no-print-directory check-abi; \
 	 else echo "SKIPPED check-abi: no abidiff; apt-get install abigail-tools provides it"; fi
@@ -193,22 +203,22 @@ test-abi: build
 # `cargo deny check advisories`.
 CARGO_DENY := $(or $(shell command -v cargo-deny),target/tools/bin/cargo-deny)
 target/tools/bin/cargo-deny:
+	@echo "will download: cargo-deny, from crates.io, and build it into target/tools (minutes)"
 	$(CARGO) install cargo-deny --locked --root target/tools
 
 .PHONY: check-deny test-deny
 check-deny: tools $(CARGO_DENY)
 	$(CARGO_DENY) --offline check licenses bans sources
+	@echo "ok: deny.toml"
 
-test: test-deny
 test-deny: tools
 	@if [ -x "$(CARGO_DENY)" ]; then $(MAKE) --no-print-directory check-deny; \
 	 else echo "SKIPPED check-deny: no cargo-deny; make check-deny builds it"; fi
 
-# Part of `make test` if valgrind and liburing are installed. Takes about 10 s.
+# Part of `make proof` if valgrind and liburing are installed.
 INSTRUCTIONS := benches/instructions/count.sh $(PROFILE_DIR) $(PROOF_DIR)/instructions
 SENDING_INSTRUCTIONS := benches/instructions/sending.sh $(PROFILE_DIR) $(PROOF_DIR)/instructions
 .PHONY: instructions check-instructions
-test: check-instructions
 check-instructions: build
 	@CC="$(CC)" $(INSTRUCTIONS) check
 	@CC="$(CC)" $(SENDING_INSTRUCTIONS) check

@@ -78,5 +78,6 @@ awk '
             failed = 1
         } else if (now < then * 0.95 - 0.5)
             printf "instructions: %s costs only %.1f a record, not %.1f: make instructions keeps that\n", what, now, then
+        if (now <= then * 1.05 + 0.5) print "ok: " what
     }
     END { exit failed }' "$figures" "$build/figures.txt"

@@ -43,7 +43,7 @@ const (
 	ECNCongestion = uring.ECNCongestion
 )
 
-// LingerAuto, in [WithLinger], follows the arrival rate.
+// LingerAuto, in [WithLinger], lets the library find out what saves CPU time: at most 100 µs.
 const LingerAuto = uring.LingerAuto
 
 // LingerAutoWithin is LingerAuto with a bound of the caller's instead of 100 µs.

@@ -13,8 +13,8 @@ use crate::socket_options;
 use super::{Caller, known, null, versioned, with_ring, without_ring};
 
 /// ringmsg_pool_config_init: fills in the size and the defaults: 256 buffers for the longest
-/// datagrams and GRO trains, 256 bytes of control messages, any source address. Pages that
-/// nothing is written to cost nothing.
+/// datagrams and GRO trains, 256 bytes of control messages, any source address. Untouched pages use
+/// no memory.
 ///
 /// **Threads:** any.
 ///

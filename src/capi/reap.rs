@@ -252,8 +252,8 @@ pub unsafe extern "C" fn ringmsg_receive(
 ///
 /// **Ownership:** the descriptors are the caller's.
 /// **Threads:** any.
-/// **Returns:** how many were written to `fds`, at most `capacity`; 0 when there are none (any
-/// more); -EINVAL (NULL; the record is not held); -EPERM (after fork); -ECANCELED.
+/// **Returns:** how many were written to `fds`, at most `capacity`; 0 when none remain; -EINVAL
+/// (NULL; the record is not held); -EPERM (after fork); -ECANCELED.
 ///
 /// # Safety
 /// `record` is NULL or readable; `fds` is writable for `capacity` elements.

@@ -73,7 +73,7 @@ pub extern "C" fn ringmsg_ring_enable(ring: Option<NonNull<Ring>>) -> c_int {
     with_ring(known(ring), Caller::Anybody, |ring| ring.enable().map(|()| 0))
 }
 
-/// ringmsg_ring_info: tells what was granted: engine, setup flags, features, entries, owner.
+/// ringmsg_ring_info: reports what was granted: engine, setup flags, features, entries, owner.
 /// Flags that the library sets for itself are not shown. COOP_TASKRUN beside DEFER_TASKRUN adds
 /// nothing and is not shown either.
 ///
@@ -89,10 +89,9 @@ pub unsafe extern "C" fn ringmsg_ring_info(ring: Option<&Ring>, info: *mut RingI
     with_ring(ring, Caller::Anybody, |ring| unsafe { versioned::write(info, &ring.info()) }.map(|()| 0))
 }
 
-/// ringmsg_ring_fd: a descriptor for poll(2), epoll(7), asyncio, libuv: readable when a reap
-/// would return something. Right for level- and edge-triggered loops that reap with timeout 0;
-/// never read or write it. (The ring's own descriptor would not do: in DEFER mode it wakes
-/// nobody.)
+/// ringmsg_ring_fd: a descriptor for poll(2), epoll(7), asyncio, libuv: readable when a reap would
+/// return something. It suits level-triggered and edge-triggered loops that reap with timeout 0. Do
+/// not read or write it. (The ring's own descriptor does not become readable in DEFER mode.)
 ///
 /// The first call in a process on a ring in DEFER mode starts a thread, and waits for its end: it
 /// finds out how this kernel reports to an eventfd.
@@ -144,11 +143,10 @@ pub unsafe extern "C" fn ringmsg_request_stats(
     })
 }
 
-/// ringmsg_ring_free: ends a ring: wakes a sleeping reap, which returns -ECANCELED, waits for
-/// calls inside, cancels every request, and returns when the kernel uses no memory of it any
-/// more: pools are unmapped, unclaimed descriptors closed, all records void, and every caller's
-/// msghdr is the caller's again. From another thread than the owner of a bound ring this takes
-/// 30 to 60 ms.
+/// ringmsg_ring_free: ends a ring: wakes a sleeping reap, which returns -ECANCELED, waits for calls
+/// inside, cancels every request, and returns when the kernel no longer uses its memory: pools are
+/// unmapped, unclaimed descriptors closed, all records void, and every caller's msghdr is the
+/// caller's again. From another thread than the owner of a bound ring this takes 30 to 60 ms.
 ///
 /// **Ownership:** the ring and its pools are gone, whatever is returned. Calls begun afterwards
 /// are undefined. In a forked child it frees the child's copy, and nothing of the parent's.

@@ -270,7 +270,7 @@ pub unsafe extern "C" fn ringmsg_send_columns(
     })
 }
 
-/// ringmsg_sender_stats: tells what the sender has done so far, also while another thread sends.
+/// ringmsg_sender_stats: reports what the sender has done so far, also while another thread sends.
 ///
 /// **Ownership:** `stats` is the caller's; its `size` must be set.
 /// **Threads:** any.

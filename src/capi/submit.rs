@@ -106,10 +106,10 @@ pub extern "C" fn ringmsg_recvmsg_once(
 /// module, make it try once a millisecond. On stream and seqpacket sockets result 0 is the end, and
 /// so is any error. Closing `fd` does not end it: ringmsg_cancel() does.
 ///
-/// **On a socket that other rings or processes receive from, too,** cancel before the thread
-/// stops reaping: in plain and COOP mode and with SQPOLL the kernel receives for whatever is armed,
-/// and what it gave to this ring, nobody else gets. In DEFER mode and on the recvmmsg engine
-/// nothing is received but during a reap.
+/// **On a socket that other rings or processes receive from, too,** cancel before the thread stops
+/// reaping: in plain and COOP mode and with SQPOLL the kernel receives for whatever is armed, and
+/// no other receiver gets those datagrams. In DEFER mode and on the recvmmsg engine the kernel
+/// receives only during a reap.
 ///
 /// `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: MSG_ERRQUEUE,
 /// MSG_CMSG_CLOEXEC, MSG_TRUNC; the latter two are added where they make sense, and not shown.
@@ -161,8 +161,8 @@ pub extern "C" fn ringmsg_submit(ring: Option<NonNull<Ring>>) -> c_int {
 }
 
 /// ringmsg_wake: makes the current or, if there is none, the next reap return; makes ring_fd
-/// readable. Several wakes before that count as one. During a linger it may come late by the
-/// linger.
+/// readable. Several wakes before that count as one. A reap that lingers may return late by up to
+/// the linger time.
 ///
 /// **Threads:** any; also from a signal handler. Leaves no sentence for ringmsg_last_error().
 /// **Returns:** 0; -EINVAL (NULL); -EPERM (after fork); -ECANCELED (being freed).

@@ -73,9 +73,9 @@ pub unsafe extern "C" fn ringmsg_last_error(buf: *mut c_char, len: usize) -> usi
     error::with_last(|sentence| unsafe { copy_text(sentence, buf, len) })
 }
 
-/// ringmsg_query_support: tells what this kernel and this sandbox offer, by trying: engines,
-/// setup flags, features, and the reason when io_uring is refused. Makes and frees some rings for
-/// that, which takes about a millisecond, in a thread that has ended when the call returns.
+/// ringmsg_query_support: reports what this kernel and this sandbox offer, by trying: engines,
+/// setup flags, features, and the reason if io_uring is refused. It makes and frees some rings,
+/// which takes about a millisecond, in a thread that has ended when the call returns.
 ///
 /// **Ownership:** `out` is the caller's; its `size` must be set.
 /// **Threads:** any.

@@ -41,8 +41,7 @@ use receive::{Armed, Batch};
 const PASS_ENOUGH: u32 = 256;
 
 /// Running out of published buffers while there are others costs nothing here: see `receive_for`.
-/// So a pool cycles through few of them, which the caches hold; through as many as AUTO lingers
-/// for.
+/// So a pool cycles through few of them, which the caches hold.
 const WINDOW_MAX: u32 = 128;
 
 pub(crate) struct Mmsg {

@@ -15,7 +15,6 @@ use crate::scm_rights;
 impl CompletionPass<'_, '_> {
     /// A completion that filled no published buffer.
     pub(super) fn received(&mut self, slot: Slot, result: i32) {
-        self.completions += 1;
         match self.core.requests.get(slot).target {
             Target::Multishot { pool } => self.multishot_failed(slot, pool, result),
             Target::Once { pool, buffer } => self.once_done(slot, pool, buffer, result),

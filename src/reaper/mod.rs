@@ -8,12 +8,13 @@ use parking_lot::MutexGuard;
 use crate::config::Wait;
 use crate::engine::{Engine, Waited};
 use crate::error::{Error, Result, describe};
-use crate::ring::{ReaperState, Ring};
+use crate::ring::{ReaperState, Ring, Taken};
 use crate::sys::clock::now_ns;
 use crate::sys::signals::Blocked;
 
 mod completion;
 mod emit;
+mod linger;
 mod output;
 mod pass;
 mod ready;
@@ -56,10 +57,11 @@ impl Ring {
 impl<'a> Reaper<'a> {
     /// Fills `out` with records, waiting as `wait` says.
     pub(crate) fn reap(mut self, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
-        self.ring.note_service_thread();
+        let thread = self.ring.note_service_thread();
         self.ring.tallies.reaps.add_one();
         let fired = self.silence_ready_fd();
         let result = self.reap_silenced(out, wait);
+        self.note_reap(wait, thread);
         self.announce_ready_fd(fired);
         let releases_sockets = std::mem::take(&mut self.state.releases_sockets);
         let ring = self.ring;
@@ -123,9 +125,12 @@ impl<'a> Reaper<'a> {
     /// How the reap ends, if it does. Records win over every other outcome.
     fn outcome(&mut self, out: &mut Output<'_>, interrupted: bool) -> Option<Result<usize>> {
         let ring = self.ring;
-        if out.filled() == 0 && (interrupted || ring.wakeup.is_woken()) {
-            // Completions from before the wake may still be deferred.
-            self.take_deferred(out);
+        if interrupted || ring.wakeup.is_woken() {
+            if out.filled() == 0 {
+                // Completions from before the wake may still be deferred.
+                self.take_deferred(out);
+            }
+            self.state.policy.void();
         }
         if out.filled() > 0 {
             ring.wakeup.take_wake();
@@ -154,8 +159,9 @@ impl<'a> Reaper<'a> {
     fn take(&mut self, out: &mut Output<'_>) {
         if self.engine.ready() || self.ring.wakeup.has_work() {
             let now_ns = now_ns();
-            let completions = self.collect(out, now_ns);
-            self.state.arrivals.note(completions, now_ns);
+            let datagrams = self.collect(out, now_ns);
+            let taken = &mut self.state.taken;
+            *taken = Taken { at_ns: now_ns, datagrams: taken.datagrams + datagrams };
         }
     }
 
@@ -168,11 +174,13 @@ impl<'a> Reaper<'a> {
         }
     }
 
-    /// Runs a pass over the completions. Returns how many it took.
-    fn collect(&mut self, out: &mut Output<'_>, now_ns: u64) -> u32 {
+    /// Runs a pass over the completions. Returns how many datagrams it handed out.
+    fn collect(&mut self, out: &mut Output<'_>, now_ns: u64) -> u64 {
         let work = self.ring.wakeup.take_work();
         let mut core = self.ring.core();
-        CompletionPass::new(self.ring, self.engine, &mut core, &mut self.state, out, now_ns).run(work)
+        let before = core.stats.datagrams;
+        CompletionPass::new(self.ring, self.engine, &mut core, &mut self.state, out, now_ns).run(work);
+        core.stats.datagrams - before
     }
 
     /// Takes deferred work, without sleeping.

@@ -16,7 +16,6 @@ pub(super) struct CompletionPass<'a, 'o> {
     pub now_ns: u64,
     /// The pool of the last completion, kept locked: the next one is likely of the same.
     pub current_pool: Option<(PoolId, Locked<'a>)>,
-    pub completions: u32,
     /// A request ran out of buffers, and its pool has some by now.
     pub refilled: bool,
 }
@@ -30,14 +29,13 @@ impl<'a, 'o> CompletionPass<'a, 'o> {
         out: &'a mut Output<'o>,
         now_ns: u64,
     ) -> Self {
-        Self { ring, engine, core, state, out, now_ns, current_pool: None, completions: 0, refilled: false }
+        Self { ring, engine, core, state, out, now_ns, current_pool: None, refilled: false }
     }
 
     /// Makes records of what is there, as far as they fit, and re-arms what has ended. `work`:
-    /// there is something to do that no completion announces. Returns how many completions that
-    /// were.
+    /// there is something to do that no completion announces.
     #[inline]
-    pub(super) fn run(mut self, work: bool) -> u32 {
+    pub(super) fn run(mut self, work: bool) {
         self.state.stuck = false;
         self.continue_train();
         if work {
@@ -63,7 +61,6 @@ impl<'a, 'o> CompletionPass<'a, 'o> {
         if self.state.train.is_some() || self.core.requests.has_finals() {
             self.ring.wakeup.leave_work();
         }
-        self.completions
     }
 
     #[inline(never)]

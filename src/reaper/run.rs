@@ -84,7 +84,6 @@ impl CompletionPass<'_, '_> {
         let drawn = records + u32::from(special.is_some());
         pool.filled(drawn, bytes + special_bytes);
         pool.held += drawn;
-        self.completions += drawn;
         self.out.advance(records as usize);
         let looks_for_end = request.kind.is_local_stream() && special.is_none_or(|(.., more)| more);
         if let Some((split, record, metadata, more)) = special {

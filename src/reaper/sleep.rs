@@ -9,9 +9,7 @@
 use std::time::Duration;
 
 use super::{Output, Reaper};
-use crate::config::Wait;
 use crate::engine::{Sleep, Waited};
-use crate::linger::Linger;
 use crate::sys::clock::now_ns;
 use crate::sys::signals::Blocked;
 
@@ -68,14 +66,6 @@ impl Reaper<'_> {
             std::hint::spin_loop();
         }
         blocked.is_pending()
-    }
-
-    /// How long to linger for a batch.
-    pub(super) fn linger_us(&self, wait: &Wait) -> u32 {
-        if !self.engine.traits().lingers {
-            return 0;
-        }
-        Linger::of(wait.linger_us).us(self.state.arrivals.per_us())
     }
 
     /// Sleeps until there is reason to look.

@@ -113,7 +113,10 @@ PLACE(ringmsg_stats, errors, 112, 8);
 PLACE(ringmsg_stats, socket_drops, 120, 8);
 PLACE(ringmsg_stats, buffers_held, 128, 8);
 PLACE(ringmsg_stats, buffers_published, 136, 8);
-WHOLE(ringmsg_stats, 144);
+PLACE(ringmsg_stats, linger_us, 144, 8);
+PLACE(ringmsg_stats, linger_trials, 152, 8);
+PLACE(ringmsg_stats, linger_trial_ns, 160, 8);
+WHOLE(ringmsg_stats, 168);
 
 PLACE(ringmsg_pool_config, size, 0, 4);
 PLACE(ringmsg_pool_config, buffers, 4, 4);

@@ -24,9 +24,9 @@ static void null_pointers_are_refused(void)
     ringmsg_pool_config_init(&config);
     REFUSED(ringmsg_query_support(NULL), EINVAL);
     EQUAL(ringmsg_describe_support(NULL, 8), -EINVAL);
-    CHECK(OK(ringmsg_describe_support(NULL, 0)) > 0);
-    CHECK(ringmsg_last_error(NULL, 0) > 0);
-    CHECK(ringmsg_last_error(NULL, 8) > 0);
+    COMPARE(OK(ringmsg_describe_support(NULL, 0)), >, 0);
+    COMPARE(ringmsg_last_error(NULL, 0), >, 0);
+    COMPARE(ringmsg_last_error(NULL, 8), >, 0);
     REFUSED(ringmsg_ring_new(NULL, NULL), EINVAL);
     REFUSED(ringmsg_ring_enable(NULL), EINVAL);
     REFUSED(ringmsg_ring_info(NULL, &info), EINVAL);
@@ -40,11 +40,11 @@ static void null_pointers_are_refused(void)
     REFUSED(ringmsg_pool_new(NULL, &config, &pool), EINVAL);
     REFUSED(ringmsg_pool_new(fixture.ring, NULL, &pool), EINVAL);
     REFUSED(ringmsg_pool_new(fixture.ring, &config, NULL), EINVAL);
-    CHECK(pool == NULL);
+    SAME_POINTER(pool, NULL);
     REFUSED(ringmsg_pool_free(NULL), EINVAL);
-    CHECK(ringmsg_ring_pool(NULL, 0) == NULL);
+    SAME_POINTER(ringmsg_ring_pool(NULL, 0), NULL);
     EQUAL(ringmsg_pool_id(NULL), RINGMSG_POOL_NONE);
-    CHECK(ringmsg_pool_base(NULL) == NULL);
+    SAME_POINTER(ringmsg_pool_base(NULL), NULL);
     EQUAL(ringmsg_pool_size(NULL), 0);
     REFUSED(ringmsg_recvmsg(NULL, fixture.receiver, &message, 0, 0, 0), EINVAL);
     REFUSED(ringmsg_recvmsg(fixture.ring, fixture.receiver, NULL, 0, 0, 0), EINVAL);

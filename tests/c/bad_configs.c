@@ -9,7 +9,7 @@ static int new_ring_with(uint32_t flags)
     ringmsg_ring_config_init(&config);
     config.flags = flags;
     int got = ringmsg_ring_new(&config, &ring);
-    CHECK((got == 0) == (ring != NULL));
+    EQUAL(got == 0, ring != NULL);
     if (got == 0)
         OK(ringmsg_ring_free(ring));
     return got;
@@ -29,7 +29,7 @@ static void the_recvmmsg_engine_refuses_task_work_flags(void)
         config.flags = useless[i];
         REFUSED(ringmsg_ring_new(&config, &ring), EINVAL);
     }
-    CHECK(ring == NULL);
+    SAME_POINTER(ring, NULL);
     config.flags = RINGMSG_SETUP_AUTO | RINGMSG_SETUP_R_DISABLED | RINGMSG_SETUP_SINGLE_ISSUER;
     struct ringmsg_ring_info info = {.size = sizeof info};
     OK(ringmsg_ring_new(&config, &ring));
@@ -86,7 +86,7 @@ static void bad_ring_configs_are_refused(void)
     REFUSED(ringmsg_ring_new(&config, &ring), EINVAL);
     config.sq_thread_cpu = 100000;
     REFUSED(ringmsg_ring_new(&config, &ring), EINVAL);
-    CHECK(ring == NULL);
+    SAME_POINTER(ring, NULL);
 }
 
 static struct ringmsg_ring_info info_of(uint32_t flags, uint32_t sq, uint32_t cq)
@@ -173,7 +173,7 @@ static void bad_pool_configs_are_refused(void)
     config.buffers = 32768;
     config.payload_capacity = 1 << 17;
     REFUSED(ringmsg_pool_new(fixture.ring, &config, &pool), EINVAL);
-    CHECK(pool == NULL);
+    SAME_POINTER(pool, NULL);
     check_ring_still_works();
     tear_down();
 }

@@ -26,7 +26,7 @@ static void *call_everything(void *expected_error)
     REFUSED(ringmsg_submit(fixture.ring), error);
     REFUSED(ringmsg_reap(fixture.ring, &record, NULL, 1, &wait), error);
     REFUSED(ringmsg_next(fixture.ring, &to_release, 1, &record, NULL, 1, &wait), error);
-    CHECK(pool == NULL);
+    SAME_POINTER(pool, NULL);
     /* Any thread may make these calls. */
     EQUAL(stats_of(fixture.ring).buffers_held, 1);
     struct ringmsg_ring_info info = {.size = sizeof info};

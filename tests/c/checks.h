@@ -57,6 +57,31 @@ static void print_last_error(void)
                  #right, left_, right_);                                                       \
     } while (0)
 
+/* An integer is one of two. */
+#define ONE_OF(actual, first, second)                                                          \
+    do {                                                                                       \
+        long long actual_ = (long long)(actual), first_ = (first), second_ = (second);         \
+        if (actual_ != first_ && actual_ != second_)                                           \
+            FAIL("%s is %lld, neither %s = %lld nor %s = %lld", #actual, actual_, #first,      \
+                 first_, #second, second_);                                                    \
+    } while (0)
+
+/* Two pointers are equal: SAME_POINTER(pool, NULL). */
+#define SAME_POINTER(actual, expected)                                                         \
+    do {                                                                                       \
+        const void *actual_ = (const void *)(actual), *expected_ = (const void *)(expected);   \
+        if (actual_ != expected_)                                                              \
+            FAIL("%s is %p, not %s = %p", #actual, actual_, #expected, expected_);             \
+    } while (0)
+
+/* `text` contains `part`. */
+#define CONTAINS(text, part)                                                                   \
+    do {                                                                                       \
+        const char *text_ = (text), *part_ = (part);                                           \
+        if (strstr(text_, part_) == NULL)                                                      \
+            FAIL("%s is \"%s\", without \"%s\"", #text, text_, part_);                         \
+    } while (0)
+
 /* `flags` has at least one bit of `flag` set. */
 #define HAS_FLAG(flags, flag)                                                                  \
     do {                                                                                       \

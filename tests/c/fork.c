@@ -34,7 +34,7 @@ static void in_child(void (*body)(void))
         exit(0);
     }
     SYS(waitpid(child, &status, 0));
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    EQUAL(status, 0);
 }
 
 static void exchange_one(void)
@@ -73,10 +73,10 @@ static void is_refused_everything(void)
     REFUSED(ringmsg_next(fixture.ring, records, 1, records, NULL, CAPACITY, &wait), EPERM);
     REFUSED(ringmsg_release(fixture.ring, records, 1), EPERM);
     REFUSED(ringmsg_take_fds(fixture.ring, records, &fd, 1), EPERM);
-    CHECK(ringmsg_ring_pool(fixture.ring, 0) == NULL);
-    CHECK(ringmsg_pool_base(fixture.pool) == NULL);
+    SAME_POINTER(ringmsg_ring_pool(fixture.ring, 0), NULL);
+    SAME_POINTER(ringmsg_pool_base(fixture.pool), NULL);
     EQUAL(ringmsg_pool_size(fixture.pool), 0);
-    CHECK(pool == NULL);
+    SAME_POINTER(pool, NULL);
 }
 
 static void child_is_refused_and_frees(void)
@@ -111,7 +111,7 @@ static void child_uses_the_same_places(void)
 {
     uint8_t *mine = mmap(pool_at, pool_size, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-    CHECK(mine == pool_at); /* the pool was not inherited */
+    SAME_POINTER(mine, pool_at); /* the pool was not inherited */
     memset(mine, 1, pool_size);
     int mine_too[64];
     for (int i = 0; i < 64; i++)

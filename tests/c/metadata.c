@@ -114,7 +114,8 @@ static void check_recent(const struct ringmsg_metadata *m)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     int64_t age = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec - m->software_timestamp_ns;
-    CHECK(age >= 0 && age < 10000000000);
+    COMPARE(age, >=, 0);
+    COMPARE(age, <, 10000000000);
 }
 
 /* --- metadata of each datagram ----------------------------------------------------------- */
@@ -259,7 +260,8 @@ static void the_drop_counter_is_reported(void)
     char scratch[8];
     while (recv(receiver, scratch, sizeof scratch, MSG_DONTWAIT) == 4)
         queued++;
-    CHECK(queued > 0 && queued < sent);
+    COMPARE(queued, >, 0);
+    COMPARE(queued, <, sent);
     struct reception r = receive_from(receiver, 0);
     SYS(send(sender, "last", 4, 0));
     next_record(&r);

@@ -356,7 +356,8 @@ static void many_requests_are_submitted_with_one_entry(void)
     struct shape shape = {0, 16, 0, {4, 0, 0}};
     OK(ringmsg_ring_info(ring, &info));
     const int fits = (int)info.sq_entries;
-    CHECK(fits >= 8 && fits < MANY);
+    COMPARE(fits, >=, 8);
+    COMPARE(fits, <, MANY);
     uint64_t before = stats_of(ring).enters;
     for (int i = 0; i < MANY; i++) {
         if (i == fits) {

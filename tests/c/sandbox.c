@@ -64,7 +64,7 @@ static void check_refused(uint32_t flags, int error, const char *call)
     config.engine = RINGMSG_ENGINE_IO_URING;
     int descriptors = open_descriptors();
     EQUAL(ringmsg_ring_new(&config, &ring), -error);
-    CHECK(ring == NULL);
+    SAME_POINTER(ring, NULL);
     EQUAL(open_descriptors(), descriptors);
     ringmsg_last_error(why, sizeof why);
     if (strstr(why, call) != why || strstr(why, "seccomp filter") == NULL)

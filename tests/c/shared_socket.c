@@ -40,7 +40,7 @@ static void the_other_ring_gets_every_datagram(void)
     pthread_t thread;
     fixture.fd = bound_udp(AF_INET);
     fixture.sender = sender_to(fixture.fd);
-    CHECK(pthread_create(&thread, NULL, idle, NULL) == 0);
+    EQUAL(pthread_create(&thread, NULL, idle, NULL), 0);
     WAIT_UNTIL(fixture.is_idle);
     struct ringmsg_ring *ring = make_ring_on(fixture.fd);
     for (int i = 0; i < DATAGRAMS; i++) {
@@ -50,7 +50,7 @@ static void the_other_ring_gets_every_datagram(void)
         OK(ringmsg_release(ring, &record, 1));
     }
     fixture.is_over = 1;
-    CHECK(pthread_join(thread, NULL) == 0);
+    EQUAL(pthread_join(thread, NULL), 0);
     OK(ringmsg_ring_free(ring));
 }
 

@@ -22,7 +22,7 @@ static int give_ring_config(const void *input)
 {
     struct ringmsg_ring *ring = NULL;
     int got = ringmsg_ring_new(input, &ring);
-    CHECK((got == 0) == (ring != NULL));
+    EQUAL(got == 0, ring != NULL);
     OK(ringmsg_ring_free(ring));
     return got;
 }
@@ -31,7 +31,7 @@ static int give_pool_config(const void *input)
 {
     struct ringmsg_pool *pool = NULL;
     int got = ringmsg_pool_new(fixture.ring, input, &pool);
-    CHECK((got == 0) == (pool != NULL));
+    EQUAL(got == 0, pool != NULL);
     if (got == 0)
         OK(ringmsg_pool_free(pool));
     return got;

@@ -24,7 +24,7 @@ static void ends_cancelled(pthread_t thread)
 {
     void *result = NULL;
     pthread_join(thread, &result);
-    CHECK(result == PTHREAD_CANCELED);
+    SAME_POINTER(result, PTHREAD_CANCELED);
     struct ringmsg_ring_info info = {.size = sizeof info};
     OK(ringmsg_ring_info(fixture.ring, &info));
     if (info.owner_thread == 0) {

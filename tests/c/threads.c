@@ -71,7 +71,8 @@ static void check_all_three_receive(struct fixture *fixture)
         SYS(send(fixture->sender, "hello", 5, 0));
         struct ringmsg_record record = reap_one(fixture->ring);
         EQUAL(record.result, 5);
-        CHECK(record.user_data >= 1 && record.user_data <= 3);
+        COMPARE(record.user_data, >=, 1);
+        COMPARE(record.user_data, <=, 3);
         seen[record.user_data]++;
         EQUAL((record.flags & RINGMSG_RECORD_FINAL) != 0, record.user_data != 3);
         OK(ringmsg_release(fixture->ring, &record, 1));
@@ -305,7 +306,7 @@ static void *try_everything(void *argument)
     SAME_BYTES(&record, &untouched, sizeof record);
     ringmsg_pool_config_init(&config);
     REFUSED(ringmsg_pool_new(fixture->ring, &config, &pool), EPERM);
-    CHECK(pool == NULL);
+    SAME_POINTER(pool, NULL);
     REFUSED(ringmsg_pool_free(fixture->singles), EPERM);
     EQUAL(ringmsg_pool_size(fixture->singles) == 0, 0);
     EQUAL(stats_of(fixture->ring).buffers_held, 1);

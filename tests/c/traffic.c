@@ -37,7 +37,7 @@ static uint32_t check_datagram(const uint8_t *at, uint32_t length)
 {
     struct head head;
     if (length < sizeof head) {
-        CHECK(length == 0 || *at == 0x5a);
+        EQUAL(length == 0 ? 0x5a : *at, 0x5a);
         return UINT32_MAX;
     }
     memcpy(&head, at, sizeof head);
@@ -119,7 +119,7 @@ static void check_source(const struct ringmsg_record *record, const struct ringm
     struct sockaddr_in6 name;
     EQUAL(m->valid & RINGMSG_META_SOURCE, RINGMSG_META_SOURCE);
     EQUAL(m->family, family);
-    CHECK(m->source_port == traffic.ports[0] || m->source_port == traffic.ports[1]);
+    ONE_OF(m->source_port, traffic.ports[0], traffic.ports[1]);
     SAME_BYTES(m->source, family == AF_INET ? v4 : (const uint8_t *)&in6addr_loopback, 16);
     EQUAL(record->name_length, family == AF_INET ? sizeof(struct sockaddr_in) : sizeof name);
 }
@@ -297,7 +297,8 @@ static void most_datagrams_are_dropped_and_counted(void)
         struct ringmsg_stats stats = run(&small);
         COMPARE(stats.socket_drops, >, small.messages / 2);
         EQUAL(stats.datagrams, received);
-        CHECK(unnumbered > 0 && unnumbered < received);
+        COMPARE(unnumbered, >, 0);
+        COMPARE(unnumbered, <, received);
     }
 }
 
@@ -337,7 +338,8 @@ static void drops_are_counted_without_a_datagram_after_them(void)
     for (int i = 0; i < 1000; i++)
         SYS(send(sender, "queued or dropped", 17, 0));
     uint64_t drops = stats_of(ring).socket_drops;
-    CHECK(drops > 900 && drops < 1000);
+    COMPARE(drops, >, 900);
+    COMPARE(drops, <, 1000);
     for (int n = 1; n == 1; queued += n) {
         OK(ringmsg_release(ring, held, 1));
         n = reap_ms(ring, held, 1, 100);

@@ -65,7 +65,8 @@ static void zero_length(int family, uint32_t flags)
             EQUAL(record.msg_flags, 0);
             EQUAL(record.segments, 1);
             EQUAL(record.user_data, 9);
-            CHECK(record.name_length > 0 && record.control_length > 0);
+            COMPARE(record.name_length, >, 0);
+            COMPARE(record.control_length, >, 0);
             check_record(pool, &record, sender);
             OK(ringmsg_release(ring, &record, 1));
             REFUSED(ringmsg_release(ring, &record, 1), EINVAL);

@@ -35,14 +35,16 @@ if grep -rIl -e "$checkout" "$prefix"; then die "an installed file names the che
 for file in libringmsg.so libringmsg.so.0 libringmsg.a pkgconfig/ringmsg.pc; do
     [ -e "$libdir/$file" ] || die "$file is not installed"
 done
-for file in include/ringmsg.h include/ringmsg.hpp share/doc/ringmsg/LICENSE-MIT \
+for file in bin/ringmsg share/man/man1/ringmsg.1 include/ringmsg.h include/ringmsg.hpp share/doc/ringmsg/LICENSE-MIT \
     share/man/man7/ringmsg.7 share/man/man3/ringmsg_next.3; do
     [ -e "$prefix/$file" ] || die "$file is not installed"
 done
 version=$(pkg-config --modversion ringmsg)
 [ "$(readlink -f "$libdir/libringmsg.so")" = "$libdir/libringmsg.so.$version" ] || die "the links do not lead to .so.$version"
 readelf -d "$libdir/libringmsg.so" | grep -q 'soname: \[libringmsg.so.0\]' || die "the soname is wrong"
-exported=$(nm -D --defined-only "$libdir/libringmsg.so" | awk '{print $3}')
+versioned=$(nm -D --defined-only "$libdir/libringmsg.so" | awk '$2 == "T" {print $3}')
+if grep -v '@@RINGMSG_0$' <<<"$versioned"; then die "a symbol has no version, or another one"; fi
+exported=$(nm -D --defined-only "$libdir/libringmsg.so" | awk '$2 != "A" {sub(/@.*/, "", $3); print $3}')
 if grep -v '^ringmsg_' <<<"$exported"; then die "a foreign symbol is exported"; fi
 if nm -g --defined-only "$libdir/libringmsg.a" | awk 'NF == 3 {print $3}' | grep -v '^ringmsg_'; then
     die "the archive has foreign global symbols"
@@ -128,8 +130,13 @@ build c99 smoke.c probe $dynamic -Wl,-rpath,"$libdir"
     say "SKIPPED: the programs are built only: there is no io_uring here"
 }
 
+# The installed program, which finds the library as any program does.
+[ "$(LD_LIBRARY_PATH=$libdir "$prefix/bin/ringmsg" --version)" = "ringmsg $version" ] || die "ringmsg --version"
+if readelf -d "$prefix/bin/ringmsg" | grep -qE 'R(UN)?PATH'; then die "ringmsg has a run path"; fi
+say "ok: the program ringmsg"
+
 for standard in c99 c17 c++17 c++20; do variants $standard smoke.c; done
-for source in examples/{udp_send,support}.c; do variants gnu99 $source; done # other examples start udp_send
+variants gnu99 examples/udp_send.c # other examples start it
 for source in examples/*.c; do variants gnu17 "$source"; done
 for source in examples/*.cpp; do variants c++20 "$source"; done
 

@@ -134,5 +134,5 @@ fn entered(pid: libc::pid_t) -> Option<u64> {
     // SAFETY: the struct is writable, and of the size that is passed.
     unsafe { libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, pid, size, ptr::from_mut(&mut info)) };
     // SAFETY: the kernel has filled the part of the union that `op` says.
-    (info.op == libc::PTRACE_SYSCALL_INFO_ENTRY).then(|| unsafe { info.u.entry.nr })
+    if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY { Some(unsafe { info.u.entry.nr }) } else { None }
 }

@@ -53,6 +53,15 @@ pub fn scratch() -> PathBuf {
     scratch
 }
 
+/// The C files of a folder.
+pub fn sources(folder: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(folder).expect("the folder exists").map(|entry| entry.unwrap().path());
+    let mut sources: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "c")).collect();
+    sources.sort();
+    sources
+}
+
 /// A compiler with every warning as an error.
 pub fn compiler(language: Language) -> Command {
     let (variable, default, name, standard) = match language {

@@ -75,7 +75,8 @@ var functions = strings.NewReplacer(
 	"ringmsg_ring_enable()", "[Ring.Enable]",
 	"ringmsg_ring_new()", "[NewRing]", "ringmsg_recvmsg()", "[Ring.Recvmsg]",
 	"ringmsg_wait.linger_us", "[Wait].Linger",
-	"ringmsg_ring_fd()", "[Ring.FD]", "ringmsg_describe_support()", "[DescribeSupport]",
+	"ringmsg_ring_fd()", "[Ring.FD]", "ringmsg_ring_stats()", "[Ring.Stats]",
+	"ringmsg_describe_support()", "[DescribeSupport]",
 	"ringmsg_reap()", "[Ring.Reap]", "ringmsg_next()", "[Ring.Next]", "ringmsg_cancel()", "[Ring.Cancel]",
 )
 

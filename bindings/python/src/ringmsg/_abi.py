@@ -149,7 +149,7 @@ class Stats(Sized):
         for name in (
             "records datagrams payload_bytes reaps enters wakes rearms starvations window_misses "
             "cq_overflows truncated control_truncated zero_length errors socket_drops "
-            "buffers_held buffers_published"
+            "buffers_held buffers_published linger_us linger_trials linger_trial_ns"
         ).split()
     ]
 

@@ -36,6 +36,9 @@ class Stats(NamedTuple):
     socket_drops: int
     buffers_held: int
     buffers_published: int
+    linger_us: int
+    linger_trials: int
+    linger_trial_ns: int
 
 
 _PAYLOAD_OFFSET, _PAYLOAD_LENGTH = _layout.record("payload_offset"), _layout.record("payload_length")

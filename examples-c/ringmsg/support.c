@@ -1,8 +1,10 @@
-/* Prints what this kernel and this sandbox offer: the text for people, and the flags for
+/* ringmsg support: what this kernel and this sandbox offer: the text for people, and the flags for
  * programs. */
-#include "example.h"
+#include "tool.h"
 
-int main(void)
+#include <string.h>
+
+int support_command(int argc, char **argv)
 {
     static const struct {
         uint32_t bit;
@@ -17,6 +19,11 @@ int main(void)
     };
     char text[1024];
     struct ringmsg_support support = {.size = sizeof support};
+    if (argc > 1) {
+        FILE *out = strcmp(argv[1], "-h") == 0 ? stdout : stderr;
+        fprintf(out, "usage: ringmsg support\n");
+        return out == stdout ? FINE : USAGE;
+    }
     check("describe", ringmsg_describe_support(text, sizeof text));
     check("query", ringmsg_query_support(&support));
     printf("%s\n", text);
@@ -25,5 +32,5 @@ int main(void)
         if (support.setup_flags & flags[i].bit)
             printf(" %s", flags[i].name);
     printf("\n");
-    return 0;
+    return FINE;
 }

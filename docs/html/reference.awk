@@ -1,0 +1,41 @@
+# Turns include/ringmsg.h into a page: awk -f reference.awk ringmsg.h
+# A block of the header is a banner, or a comment and the declaration that follows it.
+BEGIN {
+    RS = ""
+    print "# Functions, structs and constants\n"
+    print "Generated from `ringmsg.h`, which is the contract.\n"
+}
+/^\/\* -+ \*\/\n/ {
+    split($0, line, "\n")
+    title = line[2]
+    gsub(/^\/\* | *\*\/$/, "", title)
+    print "## " title "\n"
+    next
+}
+!/^\/\*\n/ { next }
+{
+    end = index($0, "\n */\n")
+    if (end == 0) next
+    text = substr($0, 4, end - 4)
+    code = substr($0, end + 5)
+    name = name_of(code)
+    if (name == "") next
+    print "### " name "\n"
+    count = split(text, line, "\n")
+    for (i = 1; i <= count; i++) print prose(line[i])
+    print "\n```c\n" code "\n```\n"
+}
+function prose(line) {
+    sub(/^ \* ?/, "", line)
+    gsub(/&/, "\\&amp;", line)
+    gsub(/</, "\\&lt;", line)
+    if (match(line, /^(Ownership, Threads|Ownership|Threads|Returns):/))
+        line = "**" substr(line, 1, RLENGTH) "**" substr(line, RLENGTH + 1)
+    return line
+}
+function name_of(code,    word) {
+    if (match(code, /^#define RINGMSG_[A-Z0-9_]+/)) return substr(code, 9, RLENGTH - 8)
+    if (code ~ /^struct ringmsg_[a-z_]+( \{|;)/) { split(code, word, /[ ;]/); return "struct " word[2] }
+    if (match(code, /ringmsg_[a-z0-9_]+\(/)) return substr(code, RSTART, RLENGTH - 1) "()"
+    return ""
+}
