@@ -316,6 +316,23 @@
 #define RINGMSG_RECV_NO_REARM (1u << 2)
 
 /*
+ * For ringmsg_steering.by: the processor on which the kernel takes the datagram in, modulo the
+ * number of sockets.
+ */
+#define RINGMSG_STEER_CPU 0
+
+/*
+ * For ringmsg_steering.by: bytes of the payload.
+ */
+#define RINGMSG_STEER_PAYLOAD 1
+
+/*
+ * For ringmsg_steering.by: bytes of the destination connection id of QUIC packets, with long and
+ * short headers.
+ */
+#define RINGMSG_STEER_QUIC 2
+
+/*
  * remote, remote_port and remote_scope apply. Without it: the connected peer.
  */
 #define RINGMSG_PATH_REMOTE (1u << 0)
@@ -609,6 +626,32 @@ struct ringmsg_stats {
      * Pool buffers now offered to the kernel; counted likewise.
      */
     uint64_t buffers_published;
+};
+
+/*
+ * How ringmsg_socket_steer() selects a socket. Zero what is not used.
+ */
+struct ringmsg_steering {
+    /*
+     * sizeof(struct ringmsg_steering)
+     */
+    uint32_t size;
+    /*
+     * RINGMSG_STEER_*
+     */
+    uint32_t by;
+    /*
+     * Where the bytes begin, counted from the beginning of the payload or of the connection id.
+     */
+    uint32_t offset;
+    /*
+     * How many bytes, 1 to 4, read as one big-endian number.
+     */
+    uint32_t length;
+    /*
+     * 0
+     */
+    uint32_t reserved[12];
 };
 
 /*
@@ -1310,6 +1353,42 @@ int ringmsg_socket_disable(int fd,
                            uint32_t metadata);
 
 /*
+ * ringmsg_socket_steer: tells the kernel which socket of a SO_REUSEPORT group gets a datagram, for
+ * servers with one ring and one socket per processor. `fds` are all `count` sockets of the group, in
+ * the order in which they were bound. A datagram goes to the socket whose index in it is
+ *
+ * - RINGMSG_STEER_CPU: the processor on which the kernel takes the datagram in,
+ * - RINGMSG_STEER_PAYLOAD: the big-endian number of `length` bytes at `offset` of the payload,
+ * - RINGMSG_STEER_QUIC: the same of the destination connection id, in packets with long and with
+ *   short headers: a server writes the socket's index into the ids that it issues, and a connection
+ *   keeps its socket while its peer's address changes,
+ *
+ * modulo `count`. The kernel's hash of addresses and ports, which selects without steering, selects
+ * for datagrams that are too short for this, too. Multicast and broadcast go to every socket.
+ *
+ * The steering belongs to the group. It stays when the process ends and sockets remain, it replaces
+ * an earlier one, and setsockopt(SO_DETACH_REUSEPORT_BPF) on any socket of the group removes it.
+ * When a socket joins the group, call this again, or the new one gets nothing. When one is closed,
+ * the last one takes its index: call this again with that order. Until then the hash selects for
+ * the index that is gone. Sockets may be bound after this call, in the order given, if those
+ * before them are bound or the call names the first one to be.
+ *
+ * A GRO train goes whole to the socket of its first datagram. With RINGMSG_META_SEGMENT_SIZE,
+ * connections that share both addresses and ports may share trains.
+ *
+ * Ownership: both arrays are read during the call only.
+ * Threads: any.
+ * Returns: 0; -EINVAL (NULL, no socket, more than 65535, one twice; a bad struct; SO_REUSEPORT
+ * is off, or was off at bind(2); the sockets differ in family, address, port, interface or
+ * IPV6_V6ONLY, or a bound one follows an unbound one); -EISCONN (a connected socket); -EOPNOTSUPP
+ * (not UDP or UDP-Lite); -EBADF, -ENOTSOCK; -EPERM (SO_LOCK_FILTER); -ENOMEM. On failure the
+ * steering is left as it was.
+ */
+int ringmsg_socket_steer(const int *fds,
+                         uint32_t count,
+                         const struct ringmsg_steering *steering);
+
+/*
  * ringmsg_pool_config_init: fills in the size and the defaults: 256 buffers for the longest
  * datagrams and GRO trains, 256 bytes of control messages, any source address. Pages that
  * nothing is written to cost nothing.
@@ -1827,6 +1906,7 @@ RINGMSG_ASSERT_(sizeof(struct ringmsg_ring_config) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_ring_info) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_support) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_pool_config) == 64);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_steering) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_wait) == 24);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_stats) == 144);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_cmsg) == 16);

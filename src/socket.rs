@@ -34,6 +34,18 @@ pub(crate) fn type_of(fd: RawFd) -> Result<i32> {
     sockopt::get::<i32>(fd, libc::SOL_SOCKET, libc::SO_TYPE).map_err(|error| bad_descriptor(fd, &error))
 }
 
+/// The number of a socket, the same for each descriptor of it. The kernel never gives it twice.
+pub(crate) fn cookie(fd: RawFd) -> Result<u64> {
+    sockopt::get(fd, libc::SOL_SOCKET, libc::SO_COOKIE).map_err(|error| bad_descriptor(fd, &error))
+}
+
+pub(crate) fn is_connected(fd: RawFd) -> bool {
+    let mut name = [0u8; size_of::<libc::sockaddr_storage>()];
+    let mut length = name.len() as libc::socklen_t;
+    // SAFETY: `name` is writable for `length` bytes.
+    unsafe { libc::getpeername(fd, name.as_mut_ptr().cast(), &mut length) == 0 }
+}
+
 /// What a socket is. Read once, when it is armed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
@@ -138,8 +150,7 @@ impl Sockets {
     /// so the cookie tells whether the ring holds the socket already; the number `fd` may have
     /// been used again.
     pub(crate) fn hold(&mut self, fd: RawFd) -> Result<SocketId> {
-        let cookie =
-            sockopt::get::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).map_err(|e| bad_descriptor(fd, &e))?;
+        let cookie = cookie(fd)?;
         if let Some(&id) = self.by_cookie.get(&cookie) {
             self.get_mut(id).requests += 1;
             return Ok(id);

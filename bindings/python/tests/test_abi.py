@@ -27,6 +27,7 @@ STRUCTS = {
     "ring_info": _abi.RingInfo,
     "stats": _abi.Stats,
     "pool_config": _abi.PoolConfig,
+    "steering": _abi.Steering,
     "wait": _abi.Wait,
     "cmsg": _abi.Cmsg,
 }
