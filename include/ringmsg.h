@@ -1353,28 +1353,26 @@ int ringmsg_socket_disable(int fd,
                            uint32_t metadata);
 
 /*
- * ringmsg_socket_steer: tells the kernel which socket of a SO_REUSEPORT group gets a datagram, for
- * servers with one ring and one socket per processor. `fds` are all `count` sockets of the group, in
- * the order in which they were bound. A datagram goes to the socket whose index in it is
+ * ringmsg_socket_steer: makes the kernel select the socket of a SO_REUSEPORT group that gets a
+ * datagram, for servers with a ring and a socket for each processor. `fds` are all `count` sockets
+ * of the group, in the order of bind(2). With RINGMSG_STEER_CPU the index of the socket is the
+ * number of the processor that takes the datagram in, modulo `count`. With RINGMSG_STEER_PAYLOAD
+ * it is the big-endian number of `length` bytes at `offset` of the payload, and with
+ * RINGMSG_STEER_QUIC at `offset` of the destination connection id, modulo `count`.
  *
- * - RINGMSG_STEER_CPU: the processor on which the kernel takes the datagram in,
- * - RINGMSG_STEER_PAYLOAD: the big-endian number of `length` bytes at `offset` of the payload,
- * - RINGMSG_STEER_QUIC: the same of the destination connection id, in packets with long and with
- *   short headers: a server writes the socket's index into the ids that it issues, and a connection
- *   keeps its socket while its peer's address changes,
+ * A QUIC server writes the index of a socket into the connection ids that it issues. Then a
+ * connection keeps its socket while its peer's address changes. What has no such bytes goes where
+ * it would go without steering: the kernel's hash of addresses and ports selects. Multicast and
+ * broadcast go to every socket.
  *
- * modulo `count`. The kernel's hash of addresses and ports, which selects without steering, selects
- * for datagrams that are too short for this, too. Multicast and broadcast go to every socket.
+ * The group has one steering, and a second call replaces it. When a socket has joined the group,
+ * call this again: until then it gets nothing. When a socket is closed, the last one takes its
+ * index: call this again with that order; until then the hash selects for the index that is gone.
+ * The call may come before bind(2), for all sockets or for the last ones. setsockopt(2) with
+ * SO_DETACH_REUSEPORT_BPF on a socket of the group ends the steering.
  *
- * The steering belongs to the group. It stays when the process ends and sockets remain, it replaces
- * an earlier one, and setsockopt(SO_DETACH_REUSEPORT_BPF) on any socket of the group removes it.
- * When a socket joins the group, call this again, or the new one gets nothing. When one is closed,
- * the last one takes its index: call this again with that order. Until then the hash selects for
- * the index that is gone. Sockets may be bound after this call, in the order given, if those
- * before them are bound or the call names the first one to be.
- *
- * A GRO train goes whole to the socket of its first datagram. With RINGMSG_META_SEGMENT_SIZE,
- * connections that share both addresses and ports may share trains.
+ * A GRO train goes whole to the socket of its first datagram. So with RINGMSG_META_SEGMENT_SIZE
+ * connections that have both addresses and ports in common may meet in one socket.
  *
  * Ownership: both arrays are read during the call only.
  * Threads: any.

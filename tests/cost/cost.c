@@ -1,7 +1,7 @@
 /* Measures the CPU time that a datagram costs the processor that receives it under load, and that
  * its answer costs; docs/scaling.md computes with these figures. One thread, pinned to one
- * processor, sends a burst to itself over loopback, receives it, and answers it, repeatedly. A shard
- * whose network card interrupts its processor works like this.
+ * processor, sends a burst to itself over loopback, receives it, and answers it, repeatedly. A
+ * shard whose network card interrupts its processor works like this.
  *
  *   receive   ringmsg_next(), including the kernel, with metadata, every batch released
  *   send      sending the burst by send(2). On loopback this includes what the kernel does before a
