@@ -157,12 +157,12 @@ static void steering_selects_the_socket_of_a_group()
     const int from = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     connect(from, reinterpret_cast<const sockaddr *>(&group), sizeof group);
     ringmsg::socket_steer(fds, ringmsg::steering::by_payload(1, 1));
-    for (char shard : {1, 0, 1, 0}) {
-        const char payload[2] = {1, shard};
+    for (int shard : {1, 0, 1, 0}) {
+        const char payload[2] = {1, static_cast<char>(shard)};
         char received[2];
         CHECK(send(from, payload, sizeof payload, 0) == 2);
         CHECK(recv(fds[1 - shard], received, sizeof received, MSG_DONTWAIT) == -1);
-        CHECK(recv(fds[int{shard}], received, sizeof received, MSG_DONTWAIT) == 2);
+        CHECK(recv(fds[shard], received, sizeof received, MSG_DONTWAIT) == 2);
     }
     ringmsg::socket_steer(fds, ringmsg::steering::by_processor());
     std::error_code code;
