@@ -17,7 +17,7 @@ static int done(const char *what, int value)
     exit(1);
 }
 
-static struct ringmsg_path flows[PEERS_MAX];
+static struct ringmsg_path flows[CLIENTS_MAX];
 
 static void make_paths(const struct server *server)
 {
@@ -72,7 +72,7 @@ static void by_ringmsg(struct server *server, const struct variant *self)
                 .payload = payload,
                 .payload_length = record->payload_length,
                 .segment_size = record->segment_size,
-                .path = relay ? &flows[flow_of(payload) % PEERS_MAX] : &paths[i]};
+                .path = relay ? &flows[flow_of(payload) % CLIENTS_MAX] : &paths[i]};
         }
         if (n == 0)
             continue;

@@ -15,6 +15,7 @@
 #include <netinet/udp.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +31,7 @@
 #define UDP_GRO 104
 #endif
 
-enum { NOT_SUPPORTED = 77 /* exit status */, PEERS_MAX = 4096 };
+enum { NOT_SUPPORTED = 77 /* exit status */, CLIENTS_MAX = 4096 };
 
 /* The traffic of a cell. */
 struct traffic {
@@ -61,7 +62,7 @@ struct server {
     const struct traffic *traffic;
     int in, out;
     struct progress *progress;
-    struct sockaddr_in flows[PEERS_MAX]; /* where a relay sends, by question.peer */
+    struct sockaddr_in flows[CLIENTS_MAX]; /* where a relay sends, by question.peer */
 };
 
 /* One server: a function and its parameters. */
@@ -123,7 +124,7 @@ static inline uint32_t flow_of(const void *payload)
 static inline const struct sockaddr_in *
 destination(const struct server *server, const void *payload, const struct sockaddr_in *source)
 {
-    return server->traffic->relay ? &server->flows[flow_of(payload) % PEERS_MAX] : source;
+    return server->traffic->relay ? &server->flows[flow_of(payload) % CLIENTS_MAX] : source;
 }
 
 static inline void enable_gro(int fd)
