@@ -31,7 +31,7 @@
 #endif
 
 enum {
-    SOCKETS_MAX = 128,
+    SOCKETS_MAX = 10000,
     SEGMENT = 1200,      /* bytes of a datagram in a train */
     SEGMENTS = 32,       /* datagrams in a train */
     SMALL = 64,          /* bytes of a datagram outside trains */
@@ -51,6 +51,8 @@ struct regime {
     unsigned stamp_each; /* one datagram in this many carries the time; 0: none */
     int receive_buffer;  /* bytes; the kernel doubles them */
     bool gro, echo;
+    bool bare;           /* no control messages: payload and source only */
+    double warm_up;      /* seconds before counting starts; 0: a quarter of the run, 125 ms at most */
 };
 
 /* The head of every payload. */
