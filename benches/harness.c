@@ -36,7 +36,6 @@ struct reading {
     struct tally tally;
     int64_t cpu_ns;
     long waits, preemptions;
-    uint64_t drops;
 };
 
 static struct shared_page *shared_page;
@@ -72,19 +71,14 @@ uint64_t queued(const struct run *run, uint64_t *drops)
     return bytes;
 }
 
-/* What it takes to ask thousands of sockets for their drops is outside of what is counted. */
-static void read_all(const struct run *run, struct reading *reading, bool is_first)
+static void read_all(const struct run *run, struct reading *reading)
 {
     struct rusage usage;
-    if (is_first)
-        queued(run, &reading->drops);
     reading->cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     getrusage(RUSAGE_SELF, &usage);
     reading->waits = usage.ru_nvcsw;
     reading->preemptions = usage.ru_nivcsw;
     reading->tally = run->tally;
-    if (!is_first)
-        queued(run, &reading->drops);
 }
 
 static void handle_marker(struct run *run, uint64_t marker)
@@ -92,10 +86,10 @@ static void handle_marker(struct run *run, uint64_t marker)
     run->tally.markers++;
     if (marker == MARKER_START && !atomic_load(&shared_page->started)) {
         run->sample_count = 0;
-        read_all(run, &first, true);
+        read_all(run, &first);
         atomic_store(&shared_page->started, 1);
     } else if (marker == MARKER_END && !atomic_load(&shared_page->ended)) {
-        read_all(run, &last, false);
+        read_all(run, &last);
         run->stopped = true;
         atomic_store(&shared_page->ended, 1);
     }
@@ -136,11 +130,10 @@ static int open_socket(const struct regime *regime)
     return fd;
 }
 
-/* A ring has a duplicate of each socket. Root may go beyond the hard limit. */
 static void raise_descriptor_limit(void)
 {
-    struct rlimit limit = {4 * SOCKETS_MAX, 4 * SOCKETS_MAX};
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
@@ -172,7 +165,7 @@ static const char *find_fault(const struct run *run, uint64_t received)
     bool bare = run->regime->bare;
     uint64_t all = b.datagrams - a.datagrams, per_drop = run->regime->gro ? SEGMENTS : 1;
     uint64_t loopback = htonl(INADDR_LOOPBACK), bytes = received * (run->regime->gro ? SEGMENT : SMALL);
-    return shared_page->sent != received + (last.drops - first.drops) * per_drop ? "datagrams are missing"
+    return shared_page->sent != received + shared_page->drops * per_drop ? "datagrams are missing"
            : b.ports - a.ports != all * (uint16_t)shared_page->source_port       ? "source ports"
            : b.sources - a.sources != all * loopback                       ? "source addresses"
            : b.destinations - a.destinations != (bare ? 0 : all * loopback) ? "destinations"
@@ -195,7 +188,7 @@ static int report(struct run *run)
         "\"cpu_ns\": %.2f, \"cpu_share\": %.4f, \"waits\": %ld, \"preemptions\": %ld, \"batches\": %llu, "
         "\"per_wait\": %.2f",
         (unsigned long long)shared_page->sent, (unsigned long long)received,
-        (unsigned long long)(last.drops - first.drops), (unsigned long long)last.tally.dropped,
+        (unsigned long long)shared_page->drops, (unsigned long long)last.tally.dropped,
         (double)shared_page->elapsed_ns / 1e9, (double)(last.cpu_ns - first.cpu_ns) / each,
         (double)(last.cpu_ns - first.cpu_ns) / (double)shared_page->elapsed_ns, waits,
         last.preemptions - first.preemptions,
