@@ -62,8 +62,9 @@ def machine() -> dict[str, Any]:
         "memory": f"{memory:.0f} GiB",
         "kernel": f"Linux {release}",
         "compiler": compiler.splitlines()[0] if compiler else "unknown",
-        "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True,
-                                 text=True).stdout.strip() or "unknown",
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+        ).stdout.strip() or "unknown",
         "load average when it began": f"{os.getloadavg()[0]:.2f}",
     }
 
@@ -161,6 +162,7 @@ def report_all() -> None:
         finish(document)
         plots.draw(document, pages, name)
         report.write_page(pages / f"{name}.md", name, document)
+    plots.draw_all(documents, ROOT / "docs")
     report.rewrite(ROOT / "docs/performance.md", documents)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cells import BINDING_GOALS, GOALS, OURS, REGIME, ROW, BindingGoal, Goal
+from cells import BINDING_GOALS, GOALS, REGIME, ROW, BindingGoal, Goal, Regime
 
 Cells = dict[str, dict[str, dict[str, Any]]]
 INSTRUCTIONS = Path(__file__).resolve().parent / "instructions/figures.txt"
@@ -54,6 +54,28 @@ def best_peer(regime: str, cells: dict[str, dict[str, Any]], figure: str = "cpu_
     """The peer that counts and needs the least."""
     peers = [name for name in cells if name in ROW and counts(regime, cells, name) and measured(cells[name], figure)]
     return min(peers, key=lambda name: median(cells[name], figure), default=None)
+
+
+AHEAD, LEVEL = 0.97, 1.05  # a ratio up to the first is ahead of a peer, up to the second level with it
+
+
+@dataclass
+class Standing:
+    """This library's row with every default, beside the best peer that counts."""
+
+    ratio: float
+    mine: float
+    theirs: float
+    peer: str
+
+
+def standing(cells: Cells, regime: Regime) -> Standing | None:
+    """None where one of the two is not measured, or no peer counts."""
+    rows = cells.get(regime.name, {})
+    best, mine = best_peer(regime.name, rows), rows.get(regime.ours)
+    if best is None or mine is None or not measured(mine):
+        return None
+    return Standing(ratio(mine, rows[best]), median(mine, "cpu_ns"), median(rows[best], "cpu_ns"), best)
 
 
 def summarize(cells: Cells) -> None:
