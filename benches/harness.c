@@ -242,7 +242,7 @@ int main(int argc, char **argv)
     if (shared_page == MAP_FAILED || run.samples == MAP_FAILED)
         check("mmap", -1);
     pid_t receiver = getpid(), child = check("fork", fork());
-    alarm((unsigned)(seconds + run.regime->warm_up) + 20); /* ends a run that hangs */
+    alarm((unsigned)(seconds + run.regime->warm_up) + (run.regime->sockets > 1000 ? 50 : 20)); /* ends a run that hangs */
     if (child == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != receiver) /* the receiver was not supported, and has ended already */
