@@ -137,6 +137,8 @@ def measure_all(given: argparse.Namespace, document: dict[str, Any]) -> list[str
     if whole or "go" in given.cells:
         print("Go", file=sys.stderr)
         document["bindings"] |= bindings.go(2 * given.rounds + 1, given.programs / "speed")
+    if whole or c_cells:
+        document["machine"]["load average when it ended"] = f"{os.getloadavg()[1]:.2f}"
     return failed
 
 
