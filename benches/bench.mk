@@ -1,8 +1,8 @@
 # The benchmark. The Makefile includes this file, and docs/performance.md says what it measures.
 #
 # make bench [ROUNDS=5] [CELLS='paced-50k/ringmsg-auto ping'] [SECONDS=0.5]
-#                         measures all receivers and servers side by side, writes this machine's file
-#                         in benches/results, and rewrites docs/performance.md
+#                         measures all receivers and servers side by side, writes this machine's
+#                         file in benches/results, and rewrites docs/performance.md
 # make bench-list         lists the cells
 # make bench-report       rewrites docs/performance.md, docs/performance/ and their plots from
 #                         benches/results

@@ -16,7 +16,8 @@
 #define MIB (1 << 20)
 
 static const struct regime regimes[] = {
-    /* name, rate, sockets, chunk, burst, fill, stamp_each, receive_buffer, gro, echo, bare, warm_up */
+    /* name, rate, sockets, chunk, burst, fill, stamp_each, receive_buffer, gro, echo, bare,
+     * warm_up */
     {"drained-64", 0, 1, 64, 0, 4000, 0, 64 * MIB, false, false, false, 0},
     {"drained-gro", 0, 1, 8, 0, 400 * SEGMENTS, 0, 64 * MIB, true, false, false, 0},
     {"paced-10k", 10e3, 1, 1, 0, 0, 1, 4 * MIB, false, false, false, 0},

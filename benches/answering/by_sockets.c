@@ -1,5 +1,5 @@
-/* Servers on the socket calls, as they are usually written, and as an expert writes them, who groups
- * the answers of a batch by peer. */
+/* Servers on the socket calls, as they are usually written, and as an expert writes them, who
+ * groups the answers of a batch by peer. */
 #include "server.h"
 
 #include "../by_hand.h"

@@ -1,6 +1,6 @@
 /* A server on liburing, as its experts write it: a multishot recvmsg with provided buffers, and a
- * sendmsg SQE for each answer, out of the buffer that was received into. One kernel entry submits the
- * answers of a batch and waits for the next one. A send's completion gives its buffer back. */
+ * sendmsg SQE for each answer, out of the buffer that was received into. One kernel entry submits
+ * the answers of a batch and waits for the next one. A send's completion gives its buffer back. */
 #include "server.h"
 
 #include <liburing.h>

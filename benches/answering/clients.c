@@ -13,7 +13,7 @@ static void sleep_us(unsigned us)
     nanosleep(&time, NULL);
 }
 
-/* --- what is read of the kernel ---------------------------------------------------------------- */
+/* --- what is read of the kernel -------------------------------------------------------------- */
 
 struct reading {
     int64_t cpu_ns, softirq_ns, time_ns;
@@ -96,7 +96,7 @@ static uint64_t drops_of(int fd)
     return info[SK_MEMINFO_DROPS];
 }
 
-/* --- questions ---------------------------------------------------------------------------------- */
+/* --- questions ------------------------------------------------------------------------------- */
 
 /* One message: a datagram, or a train, from a peer's address. */
 struct outgoing {
@@ -167,7 +167,7 @@ static void send_questions(struct clients *c, unsigned datagrams)
     c->questions += datagrams;
 }
 
-/* --- answers ------------------------------------------------------------------------------------- */
+/* --- answers --------------------------------------------------------------------------------- */
 
 static void check_answer(struct clients *c, const uint8_t *payload, unsigned size, const struct msghdr *header, int64_t now)
 {
@@ -230,7 +230,7 @@ static void finish(struct clients *c)
         ;
 }
 
-/* --- the traffic ---------------------------------------------------------------------------------- */
+/* --- the traffic ----------------------------------------------------------------------------- */
 
 static bool is_stopped(pid_t pid)
 {
@@ -287,7 +287,7 @@ static void run_for(struct clients *c, double seconds)
         fill(c, ns);
 }
 
-/* --- results --------------------------------------------------------------------------------------- */
+/* --- results --------------------------------------------------------------------------------- */
 
 static int by_value(const void *a, const void *b)
 {
