@@ -9,6 +9,7 @@ const SOURCES: &[&str] = &[
     "src/record.rs",
     "src/request.rs",
     "src/stats.rs",
+    "src/socket_steer.rs",
     "src/ring.rs",
     "src/pool.rs",
     "src/sender/path.rs",

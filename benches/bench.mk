@@ -1,9 +1,11 @@
 # The benchmark. The Makefile includes this file, and docs/performance.md says what it measures.
 #
-# make bench [ROUNDS=7] [CELLS='paced-50k/ringmsg-auto ping'] [SECONDS=0.5]
-#                         measures all receivers side by side, and rewrites docs/performance.md
+# make bench [ROUNDS=5] [CELLS='paced-50k/ringmsg-auto ping'] [SECONDS=0.5]
+#                         measures all receivers and servers side by side, writes this machine's
+#                         file in benches/results, and rewrites docs/performance.md
 # make bench-list         lists the cells
-# make bench-report       rewrites docs/performance.md and its plots from benches/bench.json
+# make bench-report       rewrites docs/performance.md, docs/performance/ and their plots from
+#                         benches/results
 # make bench-linger [ROUNDS=9] [SECONDS=2] [CELLS='bursts closed-16']
 #                         measures the linger AUTO against fixed lingers, and prints a table
 # make bench-sending [ROUNDS=300]
@@ -14,18 +16,23 @@ BENCH_DIR := build/bench
 BENCH_CC = $(CC) -std=gnu11 -O2 -g -Wall -Wextra -Iinclude
 BENCH_COMMON := benches/harness.c benches/sender.c
 BENCH_HEADERS := benches/harness.h benches/sender.h
-BENCH_PROGRAMS := $(addprefix $(BENCH_DIR)/receive_,sockets uring ringmsg quinn)
+BENCH_PROGRAMS := $(foreach family,receive answer,$(addprefix $(BENCH_DIR)/$(family)_,sockets uring ringmsg quinn))
+ANSWERING := benches/answering/harness.c benches/answering/clients.c
 QUINN := $(BENCH_DIR)/quinn/release/libquinn_receiver.a
 
 $(BENCH_DIR)/receive_%: benches/receive_%.c $(BENCH_COMMON) $(BENCH_HEADERS)
 	@mkdir -p $(@D)
 	$(BENCH_CC) $(BENCH_COMMON) $< -o $@ $(BENCH_LINK)
 
-$(BENCH_DIR)/receive_uring: BENCH_LINK = -luring
-$(BENCH_DIR)/receive_ringmsg: BENCH_LINK = -L$(PROFILE_DIR) -lringmsg -Wl,-rpath,$(PROFILE_DIR)
-$(BENCH_DIR)/receive_ringmsg: include/ringmsg.h | build
-$(BENCH_DIR)/receive_quinn: BENCH_LINK = $(QUINN) -lpthread -ldl -lm
-$(BENCH_DIR)/receive_quinn: $(QUINN)
+$(BENCH_DIR)/answer_%: benches/answering/by_%.c $(ANSWERING) $(wildcard benches/answering/*.h) benches/by_hand.h
+	@mkdir -p $(@D)
+	$(BENCH_CC) $(ANSWERING) $< -o $@ $(BENCH_LINK)
+
+$(BENCH_DIR)/%_uring: BENCH_LINK = -luring
+$(BENCH_DIR)/%_ringmsg: BENCH_LINK = -L$(PROFILE_DIR) -lringmsg -Wl,-rpath,$(PROFILE_DIR)
+$(BENCH_DIR)/receive_ringmsg $(BENCH_DIR)/answer_ringmsg: include/ringmsg.h | build
+$(BENCH_DIR)/%_quinn: BENCH_LINK = $(QUINN) -lpthread -ldl -lm
+$(BENCH_DIR)/receive_quinn $(BENCH_DIR)/answer_quinn: $(QUINN)
 
 $(QUINN): benches/quinn/Cargo.toml benches/quinn/Cargo.lock benches/quinn/src/lib.rs
 	cd benches/quinn && $(CARGO) build --release --locked --target-dir $(abspath $(BENCH_DIR))/quinn
@@ -42,7 +49,7 @@ $(BENCH_DIR)/speed: $(wildcard bindings/go/*.go bindings/go/uring/* bindings/go/
 	  CGO_LDFLAGS=-Wl,-rpath,$(PROFILE_DIR) go build -buildvcs=false -o $(abspath $@) ./bench/speed; \
 	 else echo "no Go: its rows are not measured" >&2; fi
 
-ROUNDS ?= 7
+ROUNDS ?= 5
 CELLS ?=
 # Not the default of SECONDS, which is that of the proofs.
 BENCH_SECONDS = $(if $(filter file default undefined,$(origin SECONDS)),0.5,$(SECONDS))
@@ -65,9 +72,9 @@ bench-report: $(VENV)/.ready
 # Part of `make proof`: checks that the harness works and accounts for every datagram. Measures no
 # speed.
 .PHONY: test-bench
-test-bench: tools $(addprefix $(BENCH_DIR)/receive_,sockets ringmsg quinn) $(VENV)/.ready
+test-bench: tools $(filter-out %_uring,$(BENCH_PROGRAMS)) $(VENV)/.ready
 	@if echo '#include <liburing.h>' | $(CC) -E -x c - >/dev/null 2>&1; then \
-	  $(MAKE) --no-print-directory $(BENCH_DIR)/receive_uring; \
+	  $(MAKE) --no-print-directory $(BENCH_DIR)/receive_uring $(BENCH_DIR)/answer_uring; \
 	 else echo "SKIPPED the rows of liburing: no liburing.h; apt-get install liburing-dev provides it"; fi
 	cd benches && $(abspath $(VENV))/bin/python -m mypy --strict *.py && $(abspath $(VENV))/bin/python -m pytest -q -rs
 

@@ -1,19 +1,23 @@
-"""What is measured: receivers (rows), traffic (regimes), their combinations, and the goals."""
+"""What is measured: receivers and servers (rows), traffic (regimes), their combinations, and the
+goals. A family of rows and regimes has a harness of its own: "receive" takes datagrams in, "answer"
+answers them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 OURS = "ringmsg-auto"
+OURS_OF = {"receive": OURS, "answer": "ringmsg-answer-auto"}  # the row of a family that has every default
 
 
 @dataclass(frozen=True)
 class Row:
-    """A receiver: a variant of one of the C programs."""
+    """A receiver or server: a variant of one of the C programs."""
 
     name: str
     program: str
     title: str
+    family: str = "receive"
 
     @property
     def ours(self) -> bool:
@@ -22,13 +26,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Regime:
-    """Traffic, which harness.c defines under the same name."""
+    """Traffic, which the family's harness.c defines under the same name."""
 
     name: str
     title: str
     text: str
     longer: float = 1.0  # how much longer it runs, to have enough samples
     latency: bool = True  # whether latency is measured
+    family: str = "receive"
+
+    @property
+    def ours(self) -> str:
+        """The row of this library with every default."""
+        return OURS_OF[self.family]
 
 
 ROWS = [
@@ -37,6 +47,7 @@ ROWS = [
     Row("recvmmsg-8", "sockets", "recvmmsg(8)"),
     Row("recvmmsg-64", "sockets", "recvmmsg(64)"),
     Row("epoll-recvmsg", "sockets", "epoll + recvmsg"),
+    Row("epoll-recvfrom", "sockets", "epoll + recvfrom"),
     Row("epoll-recvmmsg-64", "sockets", "epoll + recvmmsg(64)"),
     Row("quinn-udp", "quinn", "epoll + quinn-udp"),
     Row("uring-plain", "uring", "liburing, plain"),
@@ -53,6 +64,16 @@ ROWS = [
     Row("ringmsg-100us", "ringmsg", "ringmsg, DEFER, linger 100 us"),
     Row("ringmsg-spin", "ringmsg", "ringmsg, AUTO, spinning"),
     Row("ringmsg-auto", "ringmsg", "ringmsg, AUTO"),
+    Row("answer-recvfrom-sendto", "sockets", "recvfrom + sendto", "answer"),
+    Row("answer-recvmmsg-64", "sockets", "recvmmsg(64) + sendmmsg", "answer"),
+    Row("answer-epoll-recvmmsg-64", "sockets", "epoll + recvmmsg(64) + sendmmsg", "answer"),
+    Row("answer-recvmmsg-64-grouped", "sockets", "recvmmsg(64), grouped", "answer"),
+    Row("answer-recvmmsg-512-grouped", "sockets", "recvmmsg(512), grouped", "answer"),
+    Row("answer-quinn-udp", "quinn", "epoll + quinn-udp", "answer"),
+    Row("answer-uring-sqes", "uring", "liburing, DEFER, send SQEs", "answer"),
+    Row("ringmsg-answer-recvmmsg", "ringmsg", "ringmsg, recvmmsg engine", "answer"),
+    Row("ringmsg-answer-0", "ringmsg", "ringmsg, DEFER, linger 0", "answer"),
+    Row("ringmsg-answer-auto", "ringmsg", "ringmsg, AUTO", "answer"),
 ]
 
 REGIMES = [
@@ -62,15 +83,34 @@ REGIMES = [
     Regime("bursts", "bursts", "1,000 at once, every 10 ms"),
     Regime("saturated", "saturated", "as many as the sender can send"),
     Regime("sockets-100", "100 sockets", "100,000 a second over 100 sockets in turn"),
+    Regime("sockets-1k", "1,000 sockets", "100,000 a second over 1,000 sockets in turn, payload and source only; counting "
+           "starts after a second"),
+    Regime("sockets-10k", "10,000 sockets", "the same over 10,000 sockets"),
     Regime("drained-64", "drained, 64 B", "4,000 queued while the receiver is stopped, then drained", latency=False),
     Regime("drained-gro", "drained, GRO", "400 trains of 32 x 1200 bytes queued, then drained", latency=False),
     Regime("gro-1m", "GRO, 1 M/s", "31,250 trains of 32 x 1200 bytes a second, evenly spaced"),
     Regime("ping", "ping-pong", "one datagram, answered, and 250 us of rest; latency is the round trip", longer=2),
+    Regime("echo-turn", "echo, peers in turn", "4,096 questions of 64 bytes from 128 peers in turn, queued while the "
+           "server is stopped, then answered", latency=False, family="answer"),
+    Regime("echo-row", "echo, in a row", "the same from 16 peers, 32 in a row each", latency=False, family="answer"),
+    Regime("echo-once", "echo, every peer once", "the same from 4,096 peers", latency=False, family="answer"),
+    Regime("relay-1200", "relay", "4,000 datagrams of 1200 bytes of 200 flows in turn, queued, then sent on to each flow's "
+           "far end", latency=False, family="answer"),
+    Regime("echo-trains", "echo, trains", "128 trains of 32 x 1200 bytes of 16 peers, queued, then answered, with GRO",
+           latency=False, family="answer"),
+    Regime("echo-50k", "echo, 50 k/s", "50,000 questions a second from 128 peers in turn; latency is the round trip",
+           family="answer"),
+    Regime("echo-200k", "echo, 200 k/s", "200,000 a second, or as many as the clients' processor can send and check",
+           family="answer"),
 ]
 
 SLEEPERS = {"recvmmsg-64-sleep-100us", "recvmmsg-64-sleep-1ms"}
 SPINNERS = {"recvmsg-spin", "ringmsg-spin"}
 ONE_SOCKET = {"recvmsg", "recvmmsg-8", "recvmmsg-64", "recvmmsg-64-sleep-100us", "recvmmsg-64-sleep-1ms"}
+MANY_SOCKETS = {"sockets-1k", "sockets-10k"}
+IN_MANY_SOCKETS = {
+    "epoll-recvfrom", "epoll-recvmmsg-64", "uring-defer", "ringmsg-recvmmsg-auto", "ringmsg-defer-0", "ringmsg-100us", OURS,
+}
 NOT_IN_PING = SLEEPERS | {"recvmmsg-8", "ringmsg-recvmmsg-100us", "epoll-recvmmsg-64-sleep-100us"}
 
 ROW = {row.name: row for row in ROWS}
@@ -80,6 +120,12 @@ REGIME = {regime.name: regime for regime in REGIMES}
 def is_measured_in(regime: Regime, row: Row) -> bool:
     """Whether the row is measured in the regime. Spinning is measured for latency only, and
     sleeping before a receive is pointless with a full queue."""
+    if row.family != regime.family:
+        return False
+    if regime.family == "answer":
+        return True
+    if regime.name in MANY_SOCKETS or row.name == "epoll-recvfrom":
+        return regime.name in MANY_SOCKETS and row.name in IN_MANY_SOCKETS
     if regime.name == "ping":
         return row.name not in NOT_IN_PING
     if row.name in SPINNERS:
@@ -108,14 +154,20 @@ def select(words: list[str]) -> list[tuple[Regime, Row]]:
 
 @dataclass(frozen=True)
 class Goal:
-    """A ratio to reach. `against` is a row, or "" for the best peer that counts in that cell."""
+    """A ratio to reach. `against` is a row, or several, of which the best is taken; empty: the best
+    peer that counts in that cell. `row` empty: this library's row with every default."""
 
     text: str
     regime: str
     limit: float
-    against: str = ""
-    row: str = OURS
+    against: str | tuple[str, ...] = ""
+    row: str = ""
     figure: str = "cpu_ns"
+
+
+HAND_GROUPED = ("answer-recvmmsg-64-grouped", "answer-recvmmsg-512-grouped")
+EPOLL_MANY = ("epoll-recvfrom", "epoll-recvmmsg-64")
+FIXED = ("ringmsg-defer-0", "ringmsg-100us")
 
 
 GOALS = [
@@ -131,6 +183,22 @@ GOALS = [
     Goal("drained GRO: CPU, to recvmsg", "drained-gro", 1.00, "recvmsg"),
     Goal("ping-pong: p99, to epoll + recvmsg", "ping", 1.00, "epoll-recvmsg", figure="p99"),
     Goal("ping-pong: p50 spinning, to epoll + recvmsg", "ping", 0.40, "epoll-recvmsg", "ringmsg-spin", "p50"),
+    Goal("1,000 sockets: CPU, to epoll", "sockets-1k", 1.00, EPOLL_MANY),
+    Goal("10,000 sockets: CPU, to epoll", "sockets-10k", 1.00, EPOLL_MANY),
+    Goal("1,000 sockets: CPU, to the best fixed linger", "sockets-1k", 1.05, FIXED),
+    Goal("10,000 sockets: CPU, to the best fixed linger", "sockets-10k", 1.05, FIXED),
+    Goal("echo, in turn: CPU, to recvmmsg(64) + sendmmsg", "echo-turn", 0.70, "answer-recvmmsg-64"),
+    Goal("echo, in turn: CPU, to the best grouped by hand", "echo-turn", 1.03, HAND_GROUPED),
+    Goal("echo, in a row: CPU, to recvmmsg(64) + sendmmsg", "echo-row", 0.42, "answer-recvmmsg-64"),
+    Goal("echo, in a row: CPU, to the best grouped by hand", "echo-row", 1.08, HAND_GROUPED),
+    Goal("echo, once: CPU, to recvmmsg(64) + sendmmsg", "echo-once", 1.02, "answer-recvmmsg-64"),
+    Goal("echo, once: CPU, to the best grouped by hand", "echo-once", 1.03, HAND_GROUPED),
+    Goal("relay: CPU, to recvmmsg(64) + sendmmsg", "relay-1200", 0.60, "answer-recvmmsg-64"),
+    Goal("relay: CPU, to the best grouped by hand", "relay-1200", 1.03, HAND_GROUPED),
+    Goal("echo, 50 k/s, linger 0: p99, to epoll + recvmmsg + sendmmsg", "echo-50k", 1.05, "answer-epoll-recvmmsg-64",
+         "ringmsg-answer-0", "p99"),
+    Goal("echo, 200 k/s, linger 0: p99, to epoll + recvmmsg + sendmmsg", "echo-200k", 1.05, "answer-epoll-recvmmsg-64",
+         "ringmsg-answer-0", "p99"),
 ]
 
 

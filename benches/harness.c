@@ -16,20 +16,23 @@
 #define MIB (1 << 20)
 
 static const struct regime regimes[] = {
-    /* name, rate, sockets, chunk, burst, fill, stamp_each, receive_buffer, gro, echo, window */
-    {"drained-64", 0, 1, 64, 0, 4000, 0, 64 * MIB, false, false, 0},
-    {"drained-gro", 0, 1, 8, 0, 400 * SEGMENTS, 0, 64 * MIB, true, false, 0},
-    {"paced-10k", 10e3, 1, 1, 0, 0, 1, 4 * MIB, false, false, 0},
-    {"paced-50k", 50e3, 1, 1, 0, 0, 1, 4 * MIB, false, false, 0},
-    {"paced-200k", 200e3, 1, 1, 0, 0, 4, 4 * MIB, false, false, 0},
-    {"bursts", 100e3, 1, 64, 1000, 0, 1, 4 * MIB, false, false, 0},
-    {"saturated", 0, 1, 64, 0, 0, 16, 4 * MIB, false, false, 0},
-    {"gro-1m", 1e6, 1, 1, 0, 0, 32, 16 * MIB, true, false, 0},
-    {"sockets-100", 100e3, 100, 1, 0, 0, 1, 1 * MIB, false, false, 0},
-    {"ping", 0, 1, 1, 0, 0, 1, 4 * MIB, false, true, 0},
-    {"closed-1", 0, 1, 1, 0, 0, 1, 4 * MIB, false, true, 1},
-    {"closed-16", 0, 1, 1, 0, 0, 1, 4 * MIB, false, true, 16},
-    {"closed-256", 0, 1, 1, 0, 0, 1, 4 * MIB, false, true, 256},
+    /* name, rate, sockets, chunk, burst, fill, stamp_each, receive_buffer, gro, echo, window,
+     * bare, warm_up */
+    {"drained-64", 0, 1, 64, 0, 4000, 0, 64 * MIB, false, false, 0, false, 0},
+    {"drained-gro", 0, 1, 8, 0, 400 * SEGMENTS, 0, 64 * MIB, true, false, 0, false, 0},
+    {"paced-10k", 10e3, 1, 1, 0, 0, 1, 4 * MIB, false, false, 0, false, 0},
+    {"paced-50k", 50e3, 1, 1, 0, 0, 1, 4 * MIB, false, false, 0, false, 0},
+    {"paced-200k", 200e3, 1, 1, 0, 0, 4, 4 * MIB, false, false, 0, false, 0},
+    {"bursts", 100e3, 1, 64, 1000, 0, 1, 4 * MIB, false, false, 0, false, 0},
+    {"saturated", 0, 1, 64, 0, 0, 16, 4 * MIB, false, false, 0, false, 0},
+    {"gro-1m", 1e6, 1, 1, 0, 0, 32, 16 * MIB, true, false, 0, false, 0},
+    {"sockets-100", 100e3, 100, 1, 0, 0, 1, 1 * MIB, false, false, 0, false, 0},
+    {"sockets-1k", 100e3, 1000, 1, 0, 0, 1, 1 * MIB, false, false, 0, true, 1},
+    {"sockets-10k", 100e3, 10000, 1, 0, 0, 1, 1 * MIB, false, false, 0, true, 1},
+    {"ping", 0, 1, 1, 0, 0, 1, 4 * MIB, false, true, 0, false, 0},
+    {"closed-1", 0, 1, 1, 0, 0, 1, 4 * MIB, false, true, 1, false, 0},
+    {"closed-16", 0, 1, 1, 0, 0, 1, 4 * MIB, false, true, 16, false, 0},
+    {"closed-256", 0, 1, 1, 0, 0, 1, 4 * MIB, false, true, 256, false, 0},
 };
 
 /* The values that are read at the first and the last marker. */
@@ -37,7 +40,6 @@ struct reading {
     struct tally tally;
     int64_t cpu_ns;
     long waits, preemptions;
-    uint64_t drops;
 };
 
 static struct shared_page *shared_page;
@@ -81,7 +83,6 @@ static void read_all(const struct run *run, struct reading *reading)
     reading->waits = usage.ru_nvcsw;
     reading->preemptions = usage.ru_nivcsw;
     reading->tally = run->tally;
-    queued(run, &reading->drops);
 }
 
 static void handle_marker(struct run *run, uint64_t marker)
@@ -120,15 +121,26 @@ static int open_socket(const struct regime *regime)
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = check("socket", socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)), on = 1;
     const int *size = &regime->receive_buffer;
-    check("IP_PKTINFO", setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on));
-    check("IP_RECVTOS", setsockopt(fd, IPPROTO_IP, IP_RECVTOS, &on, sizeof on));
-    check("SO_RXQ_OVFL", setsockopt(fd, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof on));
+    if (!regime->bare) {
+        check("IP_PKTINFO", setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on));
+        check("IP_RECVTOS", setsockopt(fd, IPPROTO_IP, IP_RECVTOS, &on, sizeof on));
+        check("SO_RXQ_OVFL", setsockopt(fd, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof on));
+    }
     if (regime->gro)
         check("UDP_GRO", setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on));
     if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, size, sizeof *size) != 0)
         check("SO_RCVBUF", setsockopt(fd, SOL_SOCKET, SO_RCVBUF, size, sizeof *size));
     check("bind", bind(fd, (struct sockaddr *)&address, sizeof address));
     return fd;
+}
+
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
 }
 
 static int by_value(const void *a, const void *b)
@@ -154,13 +166,14 @@ static void print_latency(const char *name, uint32_t *samples, size_t count)
 static const char *find_fault(const struct run *run, uint64_t received)
 {
     struct tally a = first.tally, b = last.tally;
+    bool bare = run->regime->bare;
     uint64_t all = b.datagrams - a.datagrams, per_drop = run->regime->gro ? SEGMENTS : 1;
     uint64_t loopback = htonl(INADDR_LOOPBACK), bytes = received * (run->regime->gro ? SEGMENT : SMALL);
-    return shared_page->sent != received + (last.drops - first.drops) * per_drop ? "datagrams are missing"
+    return shared_page->sent != received + shared_page->drops * per_drop ? "datagrams are missing"
            : b.ports - a.ports != all * (uint16_t)shared_page->source_port       ? "source ports"
            : b.sources - a.sources != all * loopback                       ? "source addresses"
-           : b.destinations - a.destinations != all * loopback             ? "destinations"
-           : b.classes - a.classes != all * TRAFFIC_CLASS                  ? "traffic classes"
+           : b.destinations - a.destinations != (bare ? 0 : all * loopback) ? "destinations"
+           : b.classes - a.classes != (bare ? 0 : all * TRAFFIC_CLASS)      ? "traffic classes"
            : b.bytes - a.bytes != bytes + (b.markers - a.markers) * SMALL      ? "lengths"
            : run->regime->gro && (b.trains - a.trains) * SEGMENTS != received ? "segment sizes"
            : run->regime->sockets == 1 && b.disorder != a.disorder         ? "order"
@@ -179,7 +192,7 @@ static int report(struct run *run)
         "\"cpu_ns\": %.2f, \"cpu_share\": %.4f, \"waits\": %ld, \"preemptions\": %ld, \"batches\": %llu, "
         "\"per_wait\": %.2f",
         (unsigned long long)shared_page->sent, (unsigned long long)received,
-        (unsigned long long)(last.drops - first.drops), (unsigned long long)last.tally.dropped,
+        (unsigned long long)shared_page->drops, (unsigned long long)last.tally.dropped,
         (double)shared_page->elapsed_ns / 1e9, (double)(last.cpu_ns - first.cpu_ns) / each,
         (double)(last.cpu_ns - first.cpu_ns) / (double)shared_page->elapsed_ns, waits,
         last.preemptions - first.preemptions,
@@ -224,6 +237,7 @@ int main(int argc, char **argv)
     }
     const struct variant *variant = find_variant(argv[1]);
     run.regime = find_regime(argv[2]);
+    raise_descriptor_limit();
     for (unsigned i = 0; i < run.regime->sockets; i++)
         run.fds[i] = open_socket(run.regime);
     shared_page = mmap(NULL, sizeof *shared_page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -232,7 +246,7 @@ int main(int argc, char **argv)
     if (shared_page == MAP_FAILED || run.samples == MAP_FAILED)
         check("mmap", -1);
     pid_t receiver = getpid(), child = check("fork", fork());
-    alarm((unsigned)seconds + 20); /* ends a run that hangs */
+    alarm((unsigned)(seconds + run.regime->warm_up) + (run.regime->sockets > 1000 ? 50 : 20)); /* ends a run that hangs */
     if (child == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != receiver) /* the receiver was not supported, and has ended already */

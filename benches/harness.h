@@ -31,7 +31,7 @@
 #endif
 
 enum {
-    SOCKETS_MAX = 128,
+    SOCKETS_MAX = 10000,
     SEGMENT = 1200,      /* bytes of a datagram in a train */
     SEGMENTS = 32,       /* datagrams in a train */
     SMALL = 64,          /* bytes of a datagram outside trains */
@@ -52,6 +52,8 @@ struct regime {
     int receive_buffer;  /* bytes; the kernel doubles them */
     bool gro, echo;
     unsigned window;     /* with echo: requests under way; 0: one, with a rest after each answer */
+    bool bare;           /* no control messages: payload and source only */
+    double warm_up;      /* seconds before counting starts; 0: a quarter of the run, 125 ms at most */
 };
 
 /* The head of every payload. */

@@ -22,7 +22,7 @@ Cell = tuple[Regime, Row]
 def run_once(programs: Path, regime: Regime, row: Row, seconds: float) -> dict[str, Any]:
     """Runs one cell once. Returns what the program printed, {"not_supported": why}, or {"error":
     why}."""
-    program = programs / f"receive_{row.program}"
+    program = programs / f"{row.family}_{row.program}"
     if not program.exists():
         return {"not_supported": f"{program.name} is not built"}
     command = [str(program), row.name, regime.name, f"{seconds * regime.longer:.4f}"]

@@ -1,4 +1,4 @@
-"""The plots of docs/performance.md, as SVG and PNG."""
+"""The plots of docs/performance.md and of the machines' pages, as SVG."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from cells import OURS, REGIMES, ROW, ROWS, Regime
-from summary import Cells, counts, measured, median, number
+from cells import OURS, OURS_OF, REGIMES, ROW, ROWS, Regime
+from summary import Cells, counts, measured, median, number, standing
 
 AUTO, OTHER_OURS, PEER, LATE = "#c2410c", "#fdba74", "#64748b", "#cbd5e1"
 FAMILY = {"sockets": "#475569", "epoll": "#0d9488", "quinn": "#7c3aed", "uring": "#2563eb"}
+MACHINES = ("#2563eb", "#c2410c", "#0d9488", "#7c3aed", "#475569")
+DEFAULTS = set(OURS_OF.values())
 INK, FAINT = "#1f2937", "#e5e7eb"
 STYLE: Any = {  # matplotlib changes its type between versions
     "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
@@ -33,7 +35,7 @@ STYLE: Any = {  # matplotlib changes its type between versions
 def colour(name: str, counting: bool = True) -> str:
     """The colour of a row: AUTO stands out, our other rows are similar, peers are grey, and paler
     where they do not count."""
-    if name == OURS:
+    if name in DEFAULTS:
         return AUTO
     return OTHER_OURS if ROW[name].ours else PEER if counting else LATE
 
@@ -87,12 +89,12 @@ def label_rows(axes: Axes, names: list[str]) -> None:
     for label, name in zip(axes.get_yticklabels(), names):
         if ROW[name].ours:
             label.set_color(AUTO)
-            label.set_fontweight("bold" if name == OURS else "normal")
+            label.set_fontweight("bold" if name in DEFAULTS else "normal")
 
 
-def cpu(cells: Cells) -> Figure | None:
-    """Bars for every receiver in every regime."""
-    regimes = [regime for regime in REGIMES if regime.name in cells and regime.name != "ping"]
+def cpu(cells: Cells, family: str) -> Figure | None:
+    """Bars for every row of a family in every regime."""
+    regimes = [regime for regime in REGIMES if regime.name in cells and regime.name != "ping" and regime.family == family]
     if not regimes:
         return None
     across = min(3, len(regimes))
@@ -113,7 +115,7 @@ def cpu(cells: Cells) -> Figure | None:
             axes.barh(y, middle, 0.72, color=colour(name, counts(regime.name, rows, name)))
             axes.plot([low, min(high, highest * 1.2)], [y, y], color=INK, linewidth=0.8)
             axes.text(max(middle, min(high, highest * 1.2)) + highest * 0.02, y, number(middle), va="center",
-                      fontsize=7.5, color=AUTO if name == OURS else INK, fontweight="bold" if name == OURS else "normal")
+                      fontsize=7.5, color=AUTO if name in DEFAULTS else INK, fontweight="bold" if name in DEFAULTS else "normal")
         axes.set_title(regime.title)
         axes.set_xlim(0, highest * 1.42)
         plain_numbers(axes)
@@ -141,7 +143,7 @@ def latency(cells: Cells) -> Figure | None:
             cell = cells[regime.name].get(name)
             if cell is None or not measured(cell, "p99"):
                 continue
-            shade = AUTO if name == OURS else OTHER_OURS if ROW[name].ours else PEER
+            shade = AUTO if name in DEFAULTS else OTHER_OURS if ROW[name].ours else PEER
             p50, p99, p999 = (median(cell, figure_name) for figure_name in ("p50", "p99", "p999"))
             axes.plot([p99, p999], [y, y], color=shade, linewidth=1)
             axes.plot([p50, p99], [y, y], color=shade, linewidth=4, solid_capstyle="butt")
@@ -223,16 +225,47 @@ def bindings(tables: dict[str, dict[str, dict[str, Any]]]) -> Figure | None:
     return figure
 
 
-def draw(document: dict[str, Any], folder: Path) -> None:
-    """Writes performance-NAME.svg and .png."""
+def side_by_side(documents: dict[str, dict[str, Any]]) -> Figure | None:
+    """The ratio to the best peer that counts, a point for each machine."""
+    regimes = [regime for regime in REGIMES if any(standing(document["cells"], regime) for document in documents.values())]
+    if not regimes:
+        return None
+    figure, axes = plt.subplots(figsize=(8.5, 0.27 * len(regimes) + 1.4), layout="constrained")
+    shapes = "osD^v<>"
+    for number, document in enumerate(documents.values()):
+        found = [(standing(document["cells"], regime), y) for y, regime in enumerate(reversed(regimes))]
+        points = [(place.ratio, y) for place, y in found if place is not None]
+        if points:
+            axes.plot(*zip(*points), shapes[number % len(shapes)], color=MACHINES[number % len(MACHINES)], markersize=7,
+                      markeredgecolor="white", label=str(document["machine"]["processor"]).split(",")[0])
+    axes.axvline(1, color=INK, linewidth=0.8)
+    axes.set_yticks(range(len(regimes)), [regime.title for regime in reversed(regimes)])
+    axes.set_xlim(left=0)
+    axes.set_xlabel("CPU time of ringmsg, AUTO, to the best peer that counts (left of 1: ahead)")
+    figure.legend(loc="outside upper center", frameon=False, ncols=2)
+    return figure
+
+
+def save(figure: Figure | None, path: Path) -> None:
+    """Writes a figure with a background of its own, so that pages with a dark background show it
+    unaltered."""
+    if figure is not None:
+        figure.savefig(path, metadata={"Date": None})
+        plt.close(figure)
+
+
+def draw(document: dict[str, Any], folder: Path, name: str) -> None:
+    """Writes a machine's plots: NAME-cpu.svg and so on."""
     cells: Cells = document["cells"]
     with plt.rc_context(STYLE):
-        figures = {"cpu": cpu(cells), "latency": latency(cells), "tradeoff": tradeoff(cells),
-                   "bindings": bindings(document["bindings"])}
-        for name, figure in figures.items():
-            if figure is None:
-                continue
-            # a background of its own, so that pages with a dark background show it unaltered
-            figure.savefig(folder / f"performance-{name}.svg", metadata={"Date": None})
-            figure.savefig(folder / f"performance-{name}.png", dpi=110)
-            plt.close(figure)
+        save(cpu(cells, "receive"), folder / f"{name}-cpu.svg")
+        save(cpu(cells, "answer"), folder / f"{name}-answering.svg")
+        save(latency(cells), folder / f"{name}-latency.svg")
+        save(tradeoff(cells), folder / f"{name}-tradeoff.svg")
+        save(bindings(document["bindings"]), folder / f"{name}-bindings.svg")
+
+
+def draw_all(documents: dict[str, dict[str, Any]], folder: Path) -> None:
+    """Writes the plot that shows all machines."""
+    with plt.rc_context(STYLE):
+        save(side_by_side(documents), folder / "performance-machines.svg")

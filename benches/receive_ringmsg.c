@@ -48,9 +48,12 @@ static void by_ringmsg(struct run *run, const struct variant *self)
     ringmsg_pool_config_init(&shape);
     done("pool", ringmsg_pool_config_for_socket(&shape, run->fds[0]));
     done("pool", ringmsg_pool_new(ring, &shape, &pool));
-    for (unsigned i = 0; i < run->regime->sockets; i++)
+    for (unsigned i = 0; i < run->regime->sockets; i++) {
         done("arm", ringmsg_recvmsg_multishot(ring, pool, run->fds[i], 0,
                                               run->regime->gro ? RINGMSG_RECV_SPLIT : 0, i));
+        if (run->regime->sockets > 1) /* the ring has its own reference */
+            close(run->fds[i]);
+    }
     const uint8_t *base = ringmsg_pool_base(pool);
     const struct ringmsg_wait wait = {.size = sizeof wait, .timeout_ns = -1, .spin_us = self->spin_us,
                                       .linger_us = self->sleep_us};

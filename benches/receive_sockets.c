@@ -4,7 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 
-enum { CONTROL = 128, BATCH_MAX = 64, EVENTS = 64 };
+enum { CONTROL = 128, BATCH_MAX = 64, EVENTS = 64, RECVFROM = 2 };
 
 /* What one receive call fills. It is initialised once; between calls only the lengths that the
  * kernel has changed are set again. */
@@ -22,7 +22,8 @@ static void set_up(const struct run *run, unsigned count)
         pieces[i] = (struct iovec){.iov_base = payloads + i * room, .iov_len = room};
         messages[i].msg_hdr = (struct msghdr){
             .msg_name = &names[i], .msg_namelen = sizeof names[i], .msg_iov = &pieces[i], .msg_iovlen = 1,
-            .msg_control = controls[i], .msg_controllen = CONTROL};
+            .msg_control = run->regime->bare ? NULL : controls[i],
+            .msg_controllen = run->regime->bare ? 0 : CONTROL};
     }
 }
 
@@ -35,7 +36,7 @@ static void take(struct run *run, unsigned i, uint32_t length)
         decode_message(message, &datagram);
     account_train(run, &datagram);
     header->msg_namelen = sizeof names[i];
-    header->msg_controllen = CONTROL;
+    header->msg_controllen = header->msg_control != NULL ? CONTROL : 0;
 }
 
 /* Receives one datagram. Returns whether there was one. */
@@ -49,6 +50,25 @@ static bool receive_one(struct run *run, int fd, int flags)
     }
     count_batch(run);
     take(run, 0, (uint32_t)length);
+    return true;
+}
+
+/* The same by recvfrom(2), which cannot tell more than payload and source. */
+static bool receive_from(struct run *run, int fd)
+{
+    struct sockaddr_in source;
+    socklen_t size = sizeof source;
+    ssize_t length =
+        recvfrom(fd, pieces[0].iov_base, pieces[0].iov_len, MSG_DONTWAIT, (struct sockaddr *)&source, &size);
+    if (length < 0) {
+        if (errno == EAGAIN || errno == EINTR)
+            return false;
+        check("recvfrom", length);
+    }
+    struct datagram datagram = {.payload = pieces[0].iov_base, .length = (uint32_t)length};
+    count_batch(run);
+    decode_source(&source, &datagram);
+    account(run, &datagram);
     return true;
 }
 
@@ -120,7 +140,10 @@ static void by_epoll(struct run *run, const struct variant *self)
         if (n < 0 && errno != EINTR)
             check("epoll_wait", n);
         for (int i = 0; i < n; i++)
-            if (self->batch == 1)
+            if (self->flags == RECVFROM)
+                while (receive_from(run, events[i].data.fd))
+                    ;
+            else if (self->batch == 1)
                 while (receive_one(run, events[i].data.fd, MSG_DONTWAIT))
                     ;
             else
@@ -140,6 +163,7 @@ const struct variant variants[] = {
     {"recvmmsg-64-sleep-1ms", by_recvmmsg, .batch = 64, .sleep_us = 1000},
     {"recvmsg-no-control", by_recvmsg, .batch = 1, .flags = 1}, /* for the test: decodes less than it must */
     {"epoll-recvmsg", by_epoll, .batch = 1},
+    {"epoll-recvfrom", by_epoll, .batch = 1, .flags = RECVFROM}, /* where nobody asks for control messages */
     {"epoll-recvmmsg-64", by_epoll, .batch = 64},
     {"epoll-recvmmsg-64-sleep-100us", by_epoll, .batch = 64, .sleep_us = 100},
     {NULL, NULL, 0, 0, 0, 0},

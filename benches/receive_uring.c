@@ -33,6 +33,8 @@ static void set_up(struct run *run, const struct variant *self)
     check_errno("register_ring_fd", io_uring_register_ring_fd(&ring));
     check_errno("register_files", io_uring_register_files(&ring, run->fds, run->regime->sockets));
 
+    if (run->regime->bare)
+        shape.msg_controllen = 0;
     /* Few enough to stay in the cache, and enough that the request is not starved. */
     count = run->regime->gro ? 64 : 256;
     room = run->regime->gro ? 65536 + 256 : 2048 + 256;

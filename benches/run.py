@@ -1,9 +1,10 @@
-"""Measures cells, and writes tables, bench.json, plots and docs/performance.md. See bench.mk.
+"""Measures cells, and writes tables, this machine's file in benches/results, plots and
+docs/performance.md. See bench.mk.
 
     python benches/run.py [CELL...] [--rounds 7] [--seconds 0.5]
 
 A CELL is "regime", "regime/receiver", "/receiver", "python" or "go". Without one every cell is
-measured. New figures of a cell replace its old ones in bench.json.
+measured. New figures of a cell replace this machine's old ones.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -26,6 +28,7 @@ import summary
 from cells import select
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benches/results"
 LANGUAGES = ("python", "go")
 
 
@@ -33,10 +36,10 @@ def arguments() -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cells", nargs="*", metavar="CELL")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="traffic of a cell in a round")
     parser.add_argument("--programs", type=Path, default=ROOT / "build/bench")
-    parser.add_argument("--json", type=Path, default=ROOT / "benches/bench.json")
+    parser.add_argument("--json", type=Path, help="the file of figures; else this machine's in benches/results")
     parser.add_argument("--no-report", action="store_true", help="leave docs/performance.md as it is")
     parser.add_argument("--report-only", action="store_true", help="measure nothing")
     parser.add_argument("--list", action="store_true", help="show the cells")
@@ -59,8 +62,24 @@ def machine() -> dict[str, Any]:
         "memory": f"{memory:.0f} GiB",
         "kernel": f"Linux {release}",
         "compiler": compiler.splitlines()[0] if compiler else "unknown",
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+        ).stdout.strip() or "unknown",
         "load average when it began": f"{os.getloadavg()[0]:.2f}",
     }
+
+
+def file_of(described: dict[str, Any]) -> Path:
+    """This machine's file, named after its processor. Another machine's is left alone: the next
+    number is taken."""
+    processor = str(described["processor"]).split(":")[0]
+    slug = re.sub("[^a-z0-9]+", "-", re.sub(r"\(r\)|\(tm\)|cores| in a virtual machine", "", processor.lower())).strip("-")
+    for number in range(1, 100):
+        path = RESULTS / (f"{slug}.json" if number == 1 else f"{slug}-no{number}.json")
+        known = read(path).get("machine")
+        if known is None or all(known[key] == described[key] for key in ("processor", "memory")):
+            return path
+    raise SystemExit(f"{RESULTS} has too many files of {slug}")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -118,7 +137,35 @@ def measure_all(given: argparse.Namespace, document: dict[str, Any]) -> list[str
     if whole or "go" in given.cells:
         print("Go", file=sys.stderr)
         document["bindings"] |= bindings.go(2 * given.rounds + 1, given.programs / "speed")
+    if whole or c_cells:
+        document["machine"]["load average when it ended"] = f"{os.getloadavg()[1]:.2f}"
     return failed
+
+
+def finish(document: dict[str, Any]) -> None:
+    """Adds what follows from the figures."""
+    summary.summarize(document["cells"])
+    document["goals"] = [
+        {"goal": verdict.text, "at_most": verdict.limit, "measured": verdict.figure, "reached": verdict.reached}
+        for verdict in summary.verdicts(document["cells"], document["bindings"])
+    ]
+
+
+def report_all() -> None:
+    """Rewrites docs/performance.md, and a page with plots for each machine."""
+    import plots  # matplotlib is slow to load, and only needed here
+
+    documents = {path.stem: read(path) for path in sorted(RESULTS.glob("*.json"))}
+    if not documents:
+        raise SystemExit("nothing is measured yet: make bench")
+    pages = ROOT / "docs/performance"
+    pages.mkdir(exist_ok=True)
+    for name, document in documents.items():
+        finish(document)
+        plots.draw(document, pages, name)
+        report.write_page(pages / f"{name}.md", name, document)
+    plots.draw_all(documents, ROOT / "docs")
+    report.rewrite(ROOT / "docs/performance.md", documents)
 
 
 def main() -> int:
@@ -128,22 +175,16 @@ def main() -> int:
     if given.list:
         print("\n".join(f"{regime.name}/{row.name}" for regime, row in select([])), "python", "go", sep="\n")
         return 0
-    document = read(given.json)
-    if given.report_only and not document["cells"]:
-        raise SystemExit("nothing is measured yet: make bench")
-    failed = [] if given.report_only else measure_all(given, document)
-    summary.summarize(document["cells"])
-    document["goals"] = [
-        {"goal": verdict.text, "at_most": verdict.limit, "measured": verdict.figure, "reached": verdict.reached}
-        for verdict in summary.verdicts(document["cells"], document["bindings"])
-    ]
-    write(given.json, document)
-    print(report.terminal(document["cells"], document["bindings"]))
+    failed: list[str] = []
+    if not given.report_only:
+        path = given.json or file_of(machine())
+        document = read(path)
+        failed = measure_all(given, document)
+        finish(document)
+        write(path, document)
+        print(report.terminal(document["cells"], document["bindings"]))
     if not given.no_report:
-        import plots  # matplotlib is slow to load, and only needed here
-
-        plots.draw(document, ROOT / "docs")
-        report.rewrite(ROOT / "docs/performance.md", document)
+        report_all()
     for line in failed:
         print(f"FAILED {line}", file=sys.stderr)
     return 1 if failed else 0

@@ -234,13 +234,19 @@ void send_traffic(const struct run *run, struct shared_page *shared_page, double
     sender = (struct sender){.run = run, .regime = run->regime, .shared_page = shared_page};
     pin(1);
     set_up(&sender);
-    send_for(&sender, seconds < 0.5 ? seconds / 4 : 0.125, receiver); /* warm-up */
+    double warm_up = seconds < 0.5 ? seconds / 4 : 0.125;
+    send_for(&sender, run->regime->warm_up > 0 ? run->regime->warm_up : warm_up, receiver);
     send_marker(&sender, MARKER_START, &shared_page->started);
     sleep_us(1000);
+    uint64_t before, after;
+    queued(run, &before); /* not by the receiver: it would count as its CPU time */
     sender.sent = 0;
     int64_t start = now();
     send_for(&sender, seconds, receiver);
     shared_page->elapsed_ns = now() - start;
     shared_page->sent = sender.sent;
+    wait_until_drained(&sender);
+    queued(run, &after);
+    shared_page->drops = after - before;
     send_marker(&sender, MARKER_END, &shared_page->ended);
 }

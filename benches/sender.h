@@ -7,6 +7,7 @@
 struct shared_page {
     atomic_uint started, ended;  /* the receiver has seen the marker */
     uint64_t sent;               /* datagrams between the markers */
+    uint64_t drops;              /* socket buffers dropped meanwhile */
     int64_t elapsed_ns;
     uint32_t source_port;        /* network byte order */
     uint64_t round_trips;

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cells import BINDING_GOALS, GOALS, OURS, REGIME, ROW, BindingGoal, Goal
+from cells import BINDING_GOALS, GOALS, REGIME, ROW, BindingGoal, Goal, Regime
 
 Cells = dict[str, dict[str, dict[str, Any]]]
 INSTRUCTIONS = Path(__file__).resolve().parent / "instructions/figures.txt"
@@ -42,7 +42,7 @@ def ratio(mine: dict[str, Any], theirs: dict[str, Any], figure: str = "cpu_ns") 
 def counts(regime: str, cells: dict[str, dict[str, Any]], name: str) -> bool:
     """Whether a peer counts in this CPU cell: its latency must not exceed ours by more than a
     tenth."""
-    ours, peer = cells.get(OURS), cells.get(name)
+    ours, peer = cells.get(REGIME[regime].ours), cells.get(name)
     if ROW[name].ours or not measured(peer) or peer is None or "error" in peer:
         return False
     if not REGIME[regime].latency or ours is None or not measured(ours, "p99") or not measured(peer, "p99"):
@@ -54,6 +54,28 @@ def best_peer(regime: str, cells: dict[str, dict[str, Any]], figure: str = "cpu_
     """The peer that counts and needs the least."""
     peers = [name for name in cells if name in ROW and counts(regime, cells, name) and measured(cells[name], figure)]
     return min(peers, key=lambda name: median(cells[name], figure), default=None)
+
+
+AHEAD, LEVEL = 0.97, 1.05  # a ratio up to the first is ahead of a peer, up to the second level with it
+
+
+@dataclass
+class Standing:
+    """This library's row with every default, beside the best peer that counts."""
+
+    ratio: float
+    mine: float
+    theirs: float
+    peer: str
+
+
+def standing(cells: Cells, regime: Regime) -> Standing | None:
+    """None where one of the two is not measured, or no peer counts."""
+    rows = cells.get(regime.name, {})
+    best, mine = best_peer(regime.name, rows), rows.get(regime.ours)
+    if best is None or mine is None or not measured(mine):
+        return None
+    return Standing(ratio(mine, rows[best]), median(mine, "cpu_ns"), median(rows[best], "cpu_ns"), best)
 
 
 def summarize(cells: Cells) -> None:
@@ -103,11 +125,19 @@ class Verdict:
         return f"missed by {self.figure - self.limit:.2f}"
 
 
+def best_of(names: str | tuple[str, ...], rows: dict[str, dict[str, Any]], figure: str) -> str | None:
+    """The row that needs the least; the one that is named, if it is one; None for no name."""
+    if isinstance(names, str):
+        return names or None
+    found = [name for name in names if measured(rows.get(name), figure)]
+    return min(found, key=lambda name: median(rows[name], figure), default=names[0])
+
+
 def judge(goal: Goal, cells: Cells) -> Verdict:
     """Judges one goal of the C rows."""
     rows = cells.get(goal.regime, {})
-    against = goal.against or best_peer(goal.regime, rows)
-    mine = rows.get(goal.row)
+    against = best_of(goal.against, rows, goal.figure) or best_peer(goal.regime, rows)
+    mine = rows.get(goal.row or REGIME[goal.regime].ours)
     theirs = rows.get(against) if against else None
     if against is None and measured(mine) and any(not ROW[name].ours and measured(rows[name]) for name in rows):
         return Verdict(goal.text, goal.limit, None, "every peer's p99 is more than 10 % above ours", alone=True)
@@ -137,9 +167,10 @@ def judge_drops(cells: Cells) -> Verdict:
     worst, detail = None, ""
     for regime, rows in cells.items():
         peers = [name for name in rows if not ROW[name].ours and measured(rows[name], "dropped")]
-        if not peers or not measured(rows.get(OURS), "dropped"):
+        ours = REGIME[regime].ours
+        if not peers or not measured(rows.get(ours), "dropped"):
             continue
-        mine = median(rows[OURS], "dropped")
+        mine = median(rows[ours], "dropped")
         best = min(peers, key=lambda name: median(rows[name], "dropped"))
         above = mine - median(rows[best], "dropped")
         if worst is None or above > worst:

@@ -9,7 +9,6 @@
  * datagram back. Prints every second, and at the end, what each shard has received and its CPU
  * time. */
 #include "example.h"
-#include <linux/filter.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -36,22 +35,17 @@ static int bind_shared(int fd, const struct sockaddr *address, socklen_t length)
     return bind(fd, address, length);
 }
 
-/* Without a program the kernel selects a socket by a hash of addresses and ports: all datagrams of
- * a sender go to the same socket, whichever processor handles them. This program returns the index
- * of the socket instead, in the order of bind: the processor modulo the number of sockets.
- *
- * The alternative is SO_INCOMING_CPU, set to its processor on each socket. It needs no program, but
- * the kernel searches the sockets for every datagram, and if none has that processor, the hash
- * decides. (From Linux 4.6 to 6.1 it had no effect among SO_REUSEPORT sockets.) */
-static void steer_by_processor(int fd, int sockets)
+/* Without steering the kernel selects a socket by a hash of addresses and ports: all datagrams of a
+ * sender go to the same socket, whichever processor handles them. With it a datagram goes to the
+ * socket whose index, in the order of bind, is the processor modulo the number of sockets. A QUIC
+ * server steers by RINGMSG_STEER_QUIC instead: docs/scaling.md. */
+static void steer_by_processor(void)
 {
-    struct sock_filter code[] = {
-        {BPF_LD | BPF_W | BPF_ABS, 0, 0, (uint32_t)(SKF_AD_OFF + SKF_AD_CPU)},
-        {BPF_ALU | BPF_MOD | BPF_K, 0, 0, (uint32_t)sockets},
-        {BPF_RET | BPF_A, 0, 0, 0},
-    };
-    struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
-    check_sys("steering", setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program));
+    struct ringmsg_steering steering = {.size = sizeof steering, .by = RINGMSG_STEER_CPU};
+    int fds[CPU_SETSIZE];
+    for (int i = 0; i < shard_count; i++)
+        fds[i] = shards[i].fd;
+    check("steering", ringmsg_socket_steer(fds, (uint32_t)shard_count, &steering));
 }
 
 /* Makes a shard for each processor that this process may use: the shard that the steering selects
@@ -140,7 +134,7 @@ int main(int argc, char **argv)
         snprintf(port, sizeof port, "%u", port_of(shards[i].fd));
     }
     /* Applies to all; earlier datagrams stay in their sockets. */
-    steer_by_processor(shards[0].fd, shard_count);
+    steer_by_processor();
     for (int i = 0; i < shard_count; i++)
         pthread_create(&shards[i].thread, NULL, receive, &shards[i]);
     pthread_barrier_wait(&barrier);

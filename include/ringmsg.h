@@ -325,6 +325,23 @@
 #define RINGMSG_RECV_NO_REARM (1u << 2)
 
 /*
+ * For ringmsg_steering.by: the processor on which the kernel takes the datagram in, modulo the
+ * number of sockets.
+ */
+#define RINGMSG_STEER_CPU 0
+
+/*
+ * For ringmsg_steering.by: bytes of the payload.
+ */
+#define RINGMSG_STEER_PAYLOAD 1
+
+/*
+ * For ringmsg_steering.by: bytes of the destination connection id of QUIC packets, with long and
+ * short headers.
+ */
+#define RINGMSG_STEER_QUIC 2
+
+/*
  * remote, remote_port and remote_scope apply. Without it: the connected peer.
  */
 #define RINGMSG_PATH_REMOTE (1u << 0)
@@ -631,6 +648,32 @@ struct ringmsg_stats {
      * How long those that are over have lasted, in ns. Ring only.
      */
     uint64_t linger_trial_ns;
+};
+
+/*
+ * How ringmsg_socket_steer() selects a socket. Zero what is not used.
+ */
+struct ringmsg_steering {
+    /*
+     * sizeof(struct ringmsg_steering)
+     */
+    uint32_t size;
+    /*
+     * RINGMSG_STEER_*
+     */
+    uint32_t by;
+    /*
+     * Where the bytes begin, counted from the beginning of the payload or of the connection id.
+     */
+    uint32_t offset;
+    /*
+     * How many bytes, 1 to 4, read as one big-endian number.
+     */
+    uint32_t length;
+    /*
+     * 0
+     */
+    uint32_t reserved[12];
 };
 
 /*
@@ -1330,6 +1373,40 @@ int ringmsg_socket_disable(int fd,
                            uint32_t metadata);
 
 /*
+ * ringmsg_socket_steer: makes the kernel select the socket of a SO_REUSEPORT group that gets a
+ * datagram, for servers with a ring and a socket for each processor. `fds` are all `count` sockets
+ * of the group, in the order of bind(2). With RINGMSG_STEER_CPU the index of the socket is the
+ * number of the processor that takes the datagram in, modulo `count`. With RINGMSG_STEER_PAYLOAD
+ * it is the big-endian number of `length` bytes at `offset` of the payload, and with
+ * RINGMSG_STEER_QUIC at `offset` of the destination connection id, modulo `count`.
+ *
+ * A QUIC server writes the index of a socket into the connection ids that it issues. Then a
+ * connection keeps its socket while its peer's address changes. What has no such bytes goes where
+ * it would go without steering: the kernel's hash of addresses and ports selects. Multicast and
+ * broadcast go to every socket.
+ *
+ * The group has one steering, and a second call replaces it. When a socket has joined the group,
+ * call this again: until then it gets nothing. When a socket is closed, the last one takes its
+ * index: call this again with that order; until then the hash selects for the index that is gone.
+ * The call may come before bind(2), for all sockets or for the last ones. setsockopt(2) with
+ * SO_DETACH_REUSEPORT_BPF on a socket of the group ends the steering.
+ *
+ * A GRO train goes whole to the socket of its first datagram. So with RINGMSG_META_SEGMENT_SIZE
+ * connections that have both addresses and ports in common may meet in one socket.
+ *
+ * Ownership: both arrays are read during the call only.
+ * Threads: any.
+ * Returns: 0; -EINVAL (NULL, no socket, more than 65535, one twice; a bad struct; SO_REUSEPORT
+ * is off, or was off at bind(2); the sockets differ in family, address, port, interface or
+ * IPV6_V6ONLY, or a bound one follows an unbound one); -EISCONN (a connected socket); -EOPNOTSUPP
+ * (not UDP or UDP-Lite); -EBADF, -ENOTSOCK; -EPERM (SO_LOCK_FILTER); -ENOMEM. On failure the
+ * steering is left as it was.
+ */
+int ringmsg_socket_steer(const int *fds,
+                         uint32_t count,
+                         const struct ringmsg_steering *steering);
+
+/*
  * ringmsg_pool_config_init: fills in the size and the defaults: 256 buffers for the longest
  * datagrams and GRO trains, 256 bytes of control messages, any source address. Untouched pages use
  * no memory.
@@ -1870,6 +1947,7 @@ RINGMSG_ASSERT_(sizeof(struct ringmsg_ring_config) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_ring_info) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_support) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_pool_config) == 64);
+RINGMSG_ASSERT_(sizeof(struct ringmsg_steering) == 64);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_wait) == 24);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_stats) == 168);
 RINGMSG_ASSERT_(sizeof(struct ringmsg_cmsg) == 16);

@@ -210,6 +210,37 @@ inline void socket_disable(int fd, std::uint32_t metadata, on_error fail = {})
     fail(ringmsg_socket_disable(fd, metadata));
 }
 
+/// How socket_steer() selects a socket.
+struct steering : ringmsg_steering {
+    /// By the processor that takes the datagram in.
+    static steering by_processor() noexcept { return {RINGMSG_STEER_CPU, 0, 0}; }
+
+    /// By the big-endian number of `length` bytes (1 to 4) at `offset` of the payload.
+    static steering by_payload(std::uint32_t offset, std::uint32_t length) noexcept
+    {
+        return {RINGMSG_STEER_PAYLOAD, offset, length};
+    }
+
+    /// By the same of the destination connection id of QUIC packets.
+    static steering by_quic_connection_id(std::uint32_t offset, std::uint32_t length) noexcept
+    {
+        return {RINGMSG_STEER_QUIC, offset, length};
+    }
+
+private:
+    steering(std::uint32_t by_, std::uint32_t offset_, std::uint32_t length_) noexcept
+        : ringmsg_steering{sizeof(ringmsg_steering), by_, offset_, length_, {}}
+    {
+    }
+};
+
+/// Selects which socket of a SO_REUSEPORT group gets a datagram. `fds` is the whole group, in the
+/// order of bind(2): see ringmsg_socket_steer().
+inline void socket_steer(std::span<const int> fds, const ringmsg_steering &how, on_error fail = {})
+{
+    fail(ringmsg_socket_steer(fds.data(), static_cast<std::uint32_t>(fds.size()), &how));
+}
+
 /// The configuration of a ring, with the defaults.
 struct ring_config : ringmsg_ring_config {
     ring_config() noexcept : ringmsg_ring_config{} { ringmsg_ring_config_init(this); }

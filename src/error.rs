@@ -156,6 +156,7 @@ pub(crate) fn text(errno: c_int) -> &'static CStr {
         libc::ECONNABORTED => c"connection aborted",
         libc::ECONNRESET => c"connection reset by peer",
         libc::ENOBUFS => c"no buffer available",
+        libc::EISCONN => c"connected",
         libc::ENOTCONN => c"not connected",
         libc::ESHUTDOWN => c"socket is shut down",
         libc::ETIMEDOUT => c"timed out",

@@ -60,6 +60,7 @@ mod scm_rights;
 mod slot_list;
 mod socket;
 mod socket_options;
+pub mod socket_steer;
 mod sys;
 mod teardown;
 mod wakeup;

@@ -40,10 +40,19 @@ pub(crate) fn is_unconnected_local(fd: RawFd) -> Result<bool> {
     if domain.map_err(|error| bad_descriptor(fd, &error))? != libc::AF_UNIX {
         return Ok(false);
     }
-    let mut family: libc::sa_family_t = 0;
-    let mut length = size_of_val(&family) as libc::socklen_t;
-    // SAFETY: `family` is writable for `length` bytes; the rest of the name is cut.
-    Ok(unsafe { libc::getpeername(fd, (&raw mut family).cast(), &mut length) } != 0)
+    Ok(!is_connected(fd))
+}
+
+/// The number of a socket, the same for each descriptor of it. The kernel never gives it twice.
+pub(crate) fn cookie(fd: RawFd) -> Result<u64> {
+    sockopt::get(fd, libc::SOL_SOCKET, libc::SO_COOKIE).map_err(|error| bad_descriptor(fd, &error))
+}
+
+pub(crate) fn is_connected(fd: RawFd) -> bool {
+    let mut name = [0u8; size_of::<libc::sockaddr_storage>()];
+    let mut length = name.len() as libc::socklen_t;
+    // SAFETY: `name` is writable for `length` bytes.
+    unsafe { libc::getpeername(fd, name.as_mut_ptr().cast(), &mut length) == 0 }
 }
 
 /// What a socket is. Read once, when it is armed.
@@ -150,8 +159,7 @@ impl Sockets {
     /// so the cookie tells whether the ring holds the socket already; the number `fd` may have
     /// been used again.
     pub(crate) fn hold(&mut self, fd: RawFd) -> Result<SocketId> {
-        let cookie =
-            sockopt::get::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).map_err(|e| bad_descriptor(fd, &e))?;
+        let cookie = cookie(fd)?;
         if let Some(&id) = self.by_cookie.get(&cookie) {
             self.get_mut(id).requests += 1;
             return Ok(id);

@@ -8,7 +8,7 @@ const LAYERS: &[&[&str]] = &[
     &["error", "ids"],
     &["sys", "slot_list", "config", "record"],
     &["control", "layout", "stats", "mode", "linger", "diagnosis", "socket"],
-    &["scm_rights", "socket_options", "gate", "wakeup", "sender"],
+    &["scm_rights", "socket_options", "socket_steer", "gate", "wakeup", "sender"],
     &["pool"],
     &["engine"],
     &["request", "probe"],

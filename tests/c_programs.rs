@@ -89,6 +89,8 @@ c_programs! {
     shared_socket
     signals
     socket_options
+    socket_steer
+    socket_steer_misuse
     starvation
     streams
     struct_sizes

@@ -19,7 +19,7 @@ const DATE: &str = "2026-11-27";
 const PAGES: &[(&str, &str, &[&str])] = &[
     ("ringmsg_support", "ringmsg_version", &["ENGINE", "FEATURE", "ABI"]),
     ("ringmsg_ring", "ringmsg_ring_config_init", &["SETUP"]),
-    ("ringmsg_pool", "ringmsg_socket_enable", &["META"]),
+    ("ringmsg_pool", "ringmsg_socket_enable", &["META", "STEER"]),
     ("ringmsg_recvmsg", "ringmsg_recvmsg", &["RECV"]),
     ("ringmsg_reap", "ringmsg_reap", &["RECORD", "LINGER", "POOL"]),
     ("ringmsg_control", "ringmsg_control_next", &[]),

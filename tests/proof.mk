@@ -5,11 +5,11 @@
 # make soak SECONDS=60 SEED=1 [MODE=defer]
 #                         sends millions of datagrams, injects faults, accounts for every datagram
 # make flood              measures what a flood of empty datagrams costs
-# make cost               measures what a datagram and a train cost a loaded processor
 # make linger-table       simulates the linger AUTO on random machines: the table of
 #                         docs/lingering.md
+# make cost               measures what a datagram, a train and an answer cost a loaded processor
 # make arming             measures how a mode affects the thread that armed a request
-# make scaling            recomputes the tables of docs/scaling.md from the figures in it
+# make scaling            measures as make cost does, and rewrites the tables of docs/scaling.md
 # make fuzz SECONDS=30    replays fuzz/corpus, then runs the four fuzzers
 # make fuzz-replay        replays fuzz/corpus
 # make fuzz-coverage      measures the lines of src that fuzz/corpus reaches, and rewrites the table
@@ -80,8 +80,11 @@ test-cost: build | $(PROOF_DIR)
 	$(WITH_LIBRARY) $(PROOF_DIR)/cost 1
 	@echo "ok: cost runs"
 
-scaling:
-	awk -f docs/scaling.awk docs/scaling.md > docs/scaling.md.new
+scaling: build | $(PROOF_DIR)
+	$(PROOF_CC) tests/cost/cost.c -o $(PROOF_DIR)/cost $(PROOF_LINK)
+	$(WITH_LIBRARY) $(PROOF_DIR)/cost 15 > $(PROOF_DIR)/costs
+	awk -f docs/scaling.awk -v costs=$(PROOF_DIR)/costs -v machine="$$(sh tests/cost/machine.sh)" \
+	  docs/scaling.md > docs/scaling.md.new
 	mv docs/scaling.md.new docs/scaling.md
 
 .PHONY: netns

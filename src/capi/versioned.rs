@@ -7,6 +7,7 @@
 use crate::config::{PoolConfig, RingConfig, RingInfo, Support, Wait};
 use crate::error::{Error, Result};
 use crate::sender::{SenderConfig, SenderStats};
+use crate::socket_steer::Steering;
 use crate::stats::Stats;
 
 /// A struct of plain integers that begins with `size: u32`.
@@ -42,6 +43,10 @@ unsafe impl VersionedStruct for Stats {
     const NAME: &'static str = "ringmsg_stats";
 }
 
+// SAFETY: as above, asserted in `socket_steer`.
+unsafe impl VersionedStruct for Steering {
+    const NAME: &'static str = "ringmsg_steering";
+}
 // SAFETY: as above, asserted in `sender::config`.
 unsafe impl VersionedStruct for SenderConfig {
     const NAME: &'static str = "ringmsg_sender_config";

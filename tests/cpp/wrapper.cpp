@@ -141,6 +141,39 @@ static void control_messages_and_truncation_are_visible()
     CHECK((batch[0].metadata()->valid & RINGMSG_META_DESTINATION) != 0);
 }
 
+static void steering_selects_the_socket_of_a_group()
+{
+    const sockaddr_in loopback{AF_INET, 0, {htonl(INADDR_LOOPBACK)}, {}};
+    sockaddr_in group = loopback;
+    socklen_t length = sizeof group;
+    int fds[2];
+    const int on = 1;
+    for (int &fd : fds) {
+        fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+        CHECK(bind(fd, reinterpret_cast<const sockaddr *>(&group), sizeof group) == 0);
+        getsockname(fd, reinterpret_cast<sockaddr *>(&group), &length);
+    }
+    const int from = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    connect(from, reinterpret_cast<const sockaddr *>(&group), sizeof group);
+    ringmsg::socket_steer(fds, ringmsg::steering::by_payload(1, 1));
+    for (int shard : {1, 0, 1, 0}) {
+        const char payload[2] = {1, static_cast<char>(shard)};
+        char received[2];
+        CHECK(send(from, payload, sizeof payload, 0) == 2);
+        CHECK(recv(fds[1 - shard], received, sizeof received, MSG_DONTWAIT) == -1);
+        CHECK(recv(fds[shard], received, sizeof received, MSG_DONTWAIT) == 2);
+    }
+    ringmsg::socket_steer(fds, ringmsg::steering::by_processor());
+    std::error_code code;
+    ringmsg::socket_steer(fds, ringmsg::steering::by_quic_connection_id(18, 4), code);
+    CHECK(code == std::errc::invalid_argument);
+    CHECK(error_of([] { ringmsg::socket_steer({}, ringmsg::steering::by_processor()); }).code().value() == EINVAL);
+    close(fds[0]);
+    close(fds[1]);
+    close(from);
+}
+
 static void errors_are_thrown_with_an_explanation()
 {
     ringmsg::ring ring(config());
@@ -524,6 +557,7 @@ int main()
         a_datagram_is_a_record();
         metadata_can_be_left_out();
         control_messages_and_truncation_are_visible();
+        steering_selects_the_socket_of_a_group();
         errors_are_thrown_with_an_explanation();
         errors_are_stored_in_an_error_code();
         a_batch_outlives_its_ring();

@@ -27,7 +27,7 @@
         }                                                                          \
     } while (0)
 
-static int receiver, sender, local[2], local_sender, slow[2], answering, refused;
+static int receiver, sender, shards[2], local[2], local_sender, slow[2], answering, refused;
 static uint16_t port; /* of `receiver` */
 static struct iovec part;
 static struct msghdr message;
@@ -42,6 +42,10 @@ static void make_sockets(void)
     CHECK(getsockname(receiver, (struct sockaddr *)&address, &length));
     CHECK(sender = socket(AF_INET, SOCK_DGRAM, 0));
     CHECK(connect(sender, (struct sockaddr *)&address, length));
+    for (int i = 0; i < 2; i++) {
+        CHECK(shards[i] = socket(AF_INET, SOCK_DGRAM, 0));
+        CHECK(setsockopt(shards[i], SOL_SOCKET, SO_REUSEPORT, &(int){1}, sizeof(int)));
+    }
     CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, local));
     local_sender = local[1];
     CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, slow));
@@ -169,6 +173,13 @@ static void use_ring(uint32_t engine, uint32_t flags)
     CHECK(ringmsg_ring_free(ring));
 }
 
+/* The sockets are unbound, which the kernel allows too. */
+static void steer_sockets(void)
+{
+    struct ringmsg_steering steering = {.size = sizeof steering, .by = RINGMSG_STEER_QUIC, .length = 2};
+    CHECK(ringmsg_socket_steer(shards, 2, &steering));
+}
+
 static void use_what_needs_no_ring(void)
 {
     char text[2048];
@@ -186,6 +197,7 @@ static void use_what_needs_no_ring(void)
     (void)ringmsg_last_error(text, sizeof text);
     CHECK(ringmsg_socket_enable(receiver, RINGMSG_META_DESTINATION | RINGMSG_META_SEGMENT_SIZE));
     (void)ringmsg_socket_disable(receiver, RINGMSG_META_SEGMENT_SIZE); /* -EAGAIN while datagrams are queued */
+    steer_sockets();
     ringmsg_pool_config_init(&layout);
     CHECK(ringmsg_pool_config_for_socket(&layout, receiver));
     layout.buffers = 4;

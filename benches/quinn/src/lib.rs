@@ -1,10 +1,11 @@
-//! quinn-udp's receive call with buffers for a whole batch, as quinn's endpoint uses it.
+//! quinn-udp's receive call with buffers for a whole batch, as quinn's endpoint uses it, and its send
+//! call.
 
 use std::io::{ErrorKind, IoSliceMut};
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{FromRawFd, RawFd};
 
-use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
 /// The fields of a datagram or train that the C side reads; struct quinn_datagram there.
 #[repr(C)]
@@ -86,4 +87,40 @@ pub unsafe extern "C" fn quinn_receive(receiver: *mut Receiver, index: usize, ou
 #[no_mangle]
 pub extern "C" fn quinn_batch() -> i32 {
     BATCH_SIZE as i32
+}
+
+/// Sends a datagram, or with a segment size a train, to an IPv4 address in network byte order.
+/// Returns 0, or -1 on an error.
+///
+/// # Safety `receiver` is from `quinn_new`; `contents` is readable for `length` bytes.
+#[no_mangle]
+pub unsafe extern "C" fn quinn_send(
+    receiver: *mut Receiver,
+    index: usize,
+    address: u32,
+    port: u16,
+    contents: *const u8,
+    length: usize,
+    segment: usize,
+) -> i32 {
+    let (socket, state) = unsafe { &(&(*receiver).sockets)[index] };
+    let transmit = Transmit {
+        destination: SocketAddr::from((Ipv4Addr::from(address.to_ne_bytes()), port)),
+        ecn: None,
+        contents: unsafe { std::slice::from_raw_parts(contents, length) },
+        segment_size: (segment > 0).then_some(segment),
+        src_ip: None,
+    };
+    match state.try_send(UdpSockRef::from(socket), &transmit) {
+        Ok(()) => 0,
+        Err(_) => -1,
+    }
+}
+
+/// The maximum number of datagrams in a train.
+///
+/// # Safety `receiver` is from `quinn_new`.
+#[no_mangle]
+pub unsafe extern "C" fn quinn_segments(receiver: *const Receiver, index: usize) -> usize {
+    unsafe { &(&(*receiver).sockets)[index] }.1.max_gso_segments()
 }

@@ -27,6 +27,7 @@ STRUCTS = {
     "ring_info": _abi.RingInfo,
     "stats": _abi.Stats,
     "pool_config": _abi.PoolConfig,
+    "steering": _abi.Steering,
     "wait": _abi.Wait,
     "cmsg": _abi.Cmsg,
 }
@@ -43,6 +44,9 @@ OTHERS = {
     "LINGER_AUTO_WITHIN": _abi.LINGER_AUTO_WITHIN,
     "LINGER_MAX_US": _abi.LINGER_MAX_US,
     "POOL_NONE": _abi.POOL_NONE,
+    "STEER_CPU": _abi.STEER_CPU,
+    "STEER_PAYLOAD": _abi.STEER_PAYLOAD,
+    "STEER_QUIC": _abi.STEER_QUIC,
     "ABI_VERSION": _abi.ABI_VERSION,
 }
 

@@ -33,6 +33,7 @@ var groups = []group{
 		"besides its payload. It mirrors RINGMSG_META_*."},
 	{"POOL_NONE", "PoolNone", "uint16", ""},
 	{"LINGER_", "linger", "uint32", ""},
+	{"STEER_", "steer", "uint32", ""},
 	{"ABI_VERSION", "abiVersion", "uint32", ""},
 }
 

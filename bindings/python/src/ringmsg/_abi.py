@@ -29,6 +29,9 @@ LINGER_AUTO = 0xFFFFFFFF
 LINGER_AUTO_WITHIN = 1 << 31
 LINGER_MAX_US = 10000
 POOL_NONE = 0xFFFF
+STEER_CPU = 0
+STEER_PAYLOAD = 1
+STEER_QUIC = 2
 
 
 class Record(ctypes.Structure):
@@ -168,6 +171,18 @@ class PoolConfig(Sized):
     ]
 
 
+class Steering(Sized):
+    """``struct ringmsg_steering``."""
+
+    _fields_ = [
+        ("size", c_uint32),
+        ("by", c_uint32),
+        ("offset", c_uint32),
+        ("length", c_uint32),
+        ("reserved", c_uint32 * 12),
+    ]
+
+
 class Wait(Sized):
     """``struct ringmsg_wait``."""
 
@@ -208,6 +223,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ring_free": (c_int, (c_void_p,)),
     "socket_disable": (c_int, (c_int, c_uint32)),
     "socket_enable": (c_int, (c_int, c_uint32)),
+    "socket_steer": (c_int, (c_void_p, c_uint32, c_void_p)),
     "pool_config_init": (None, (c_void_p,)),
     "pool_config_for_socket": (c_int, (c_void_p, c_int)),
     "pool_new": (c_int, (c_void_p, c_void_p, c_void_p)),
