@@ -88,10 +88,10 @@ func (p *parcel) add(path uint64, parts ...[]byte) *uring.SendMessage {
 			p.payloads = append(p.payloads, nil) // where it is in the arena is known when that is complete
 		}
 	}
-	p.messages = append(p.messages, uring.SendMessage{
-		PayloadOffset: uint64(offset), PayloadLength: uint32(length), PathIndex: path,
-	})
-	return &p.messages[len(p.messages)-1]
+	p.messages = append(p.messages, uring.SendMessage{})
+	m := &p.messages[len(p.messages)-1]
+	m.PayloadOffset, m.PayloadLength, m.PathIndex = uint64(offset), uint32(length), path
+	return m
 }
 
 // pinFrom has payloads in a list of their own from the message of this index on.

@@ -104,51 +104,51 @@ func (p *parcel) pathFor(m *ipv4.Message, isIPv4 bool) (index uint64, segment in
 	case at == p.last && len(m.OOB) == 0:
 		return uint64(len(p.paths) - 1), 0, nil
 	}
-	var path Path
-	if path, err = pathOf(at, isIPv4); err != nil {
+	p.paths = append(p.paths, Path{})
+	path := &p.paths[len(p.paths)-1]
+	if err := pathOf(path, at, isIPv4); err != nil {
 		return 0, 0, err
 	}
 	isAnswer := false
 	if p.last = at; len(m.OOB) > 0 {
 		p.last = nil
 		known := false
-		if segment, known = setControl(&path, m.OOB); !known {
+		if segment, known = setControl(path, m.OOB); !known {
 			return 0, 0, errUnknownControl
 		}
 	} else if table := p.conn.in.replies; table != nil {
 		var from local
-		if from, isAnswer = table.get(peerOn(&path)); isAnswer {
-			from.leaveOn(&path)
+		if from, isAnswer = table.get(peerOn(path)); isAnswer {
+			from.leaveOn(path)
 		}
 	}
-	p.paths = append(p.paths, path)
 	if p.conn.in.replies != nil {
 		p.answers = append(p.answers, isAnswer)
 	}
 	return uint64(len(p.paths) - 1), segment, nil
 }
 
-// pathOf returns the path to an address, in the socket's family.
-func pathOf(at *net.UDPAddr, isIPv4 bool) (Path, error) {
-	path := Path{Valid: uring.PathRemote, Family: uring.FamilyIPv6, RemotePort: uint16(at.Port)}
+// pathOf makes the path to an address, in the socket's family.
+func pathOf(path *Path, at *net.UDPAddr, isIPv4 bool) error {
+	path.Valid, path.Family, path.RemotePort = uring.PathRemote, uring.FamilyIPv6, uint16(at.Port)
 	if isIPv4 {
 		path.Family = uring.FamilyIPv4
 		if ip := at.IP.To4(); ip != nil {
 			copy(path.RemoteBytes[:], ip)
 		} else if len(at.IP) > 0 {
-			return path, &net.AddrError{Err: "non-IPv4 address", Addr: at.IP.String()}
+			return &net.AddrError{Err: "non-IPv4 address", Addr: at.IP.String()}
 		}
-		return path, nil
+		return nil
 	}
 	if ip := at.IP.To16(); ip == nil && len(at.IP) > 0 {
-		return path, &net.AddrError{Err: "non-IPv6 address", Addr: at.IP.String()}
+		return &net.AddrError{Err: "non-IPv6 address", Addr: at.IP.String()}
 	} else if ip != nil && !at.IP.Equal(net.IPv4zero) {
 		path.RemoteBytes = [16]byte(ip)
 	}
 	if at.Zone != "" {
 		path.RemoteScope = zone.Index(at.Zone)
 	}
-	return path, nil
+	return nil
 }
 
 func isToV4(path *Path) bool { return path.Family == uring.FamilyIPv4 || isMapped(&path.RemoteBytes) }
