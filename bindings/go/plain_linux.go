@@ -46,11 +46,12 @@ func (c *Conn) writePlain(messages []ipv4.Message, flags int) (int, error) {
 	w.isIPv4 = c.isIPv4()
 	err := c.raw.Write(w.attempt)
 	n := w.n
-	if err == nil {
-		err = w.err
-	}
-	if err == nil && w.errno != 0 {
+	switch {
+	case err != nil:
+	case w.errno != 0:
 		err = syscallError("sendmmsg", w.errno)
+	default:
+		err = w.err
 	}
 	w.conn, w.messages = nil, nil
 	clear(w.headers[:])

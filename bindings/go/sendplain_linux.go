@@ -2,6 +2,7 @@ package ringmsg
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
 	"syscall"
 
@@ -9,6 +10,9 @@ import (
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 )
+
+// refusalsMost is how many pending errors the socket may report before one is the message's own.
+const refusalsMost = 8
 
 // sendPlainly is sendBatch without the library: ungrouped, and with control messages made here.
 func (c *Conn) sendPlainly(messages []Message) (sent int, first error) {
@@ -25,17 +29,22 @@ func (c *Conn) sendPlainly(messages []Message) (sent int, first error) {
 			plain[i].Addr = net.UDPAddrFromAddrPort(m.Path.Remote())
 		}
 	}
-	for from := 0; from < len(plain); {
+	for from, refusals := 0, 0; from < len(plain); {
 		n, err := c.writePlain(plain[from:], 0)
 		for i := from; i < from+n; i++ {
 			if messages[i].N = plain[i].N; messages[i].N < len(messages[i].Payload) {
 				messages[i].Err = c.writeError(syscallError("sendmmsg", syscall.EMSGSIZE), plain[i].Addr)
 			}
 		}
-		if from += n; err != nil {
-			messages[from].Err = err
-			from++
+		if from += n; err == nil {
+			continue
 		}
+		if errors.Is(err, syscall.ECONNREFUSED) && refusals < refusalsMost {
+			refusals++ // an earlier datagram's error
+			continue
+		}
+		messages[from].Err, refusals = err, 0
+		from++
 	}
 	for i := range messages {
 		if messages[i].Err == nil {
