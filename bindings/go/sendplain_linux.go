@@ -43,6 +43,10 @@ func (c *Conn) sendPlainly(messages []Message) (sent int, first error) {
 			refusals++ // an earlier datagram's error
 			continue
 		}
+		var family *net.AddrError
+		if errors.As(err, &family) {
+			err = c.writeError(syscallError("sendmmsg", syscall.EAFNOSUPPORT), plain[from].Addr)
+		}
 		messages[from].Err, refusals = err, 0
 		from++
 	}
