@@ -63,6 +63,7 @@ c_programs! {
     memlock
     metadata
     msg_waitall
+    pool_memory
     receive
     recvmmsg_faults
     recvmsg

@@ -38,10 +38,10 @@ type SenderStats = uring.SenderStats
 // one has its result, the write deadline passes, or the Conn is closed. It returns how many were
 // sent; if not all, the error is that of the first which was not.
 //
-// Messages with equal path, length and mark leave as one train (UDP_SEGMENT), which costs a fraction
-// of single datagrams. Messages to one peer leave in order; among peers the order is free. An error
-// belongs to its message, and the others are sent all the same. An ICMP error that an earlier
-// datagram has caused is no message's error: [ConnStats].Sent counts it.
+// Messages with equal path, length and mark leave as one train (UDP_SEGMENT), which costs a
+// fraction of single datagrams. Messages to one peer leave in order; among peers the order is free.
+// An error belongs to its message, and the others are sent all the same. An ICMP error that an
+// earlier datagram has caused is no message's error: [ConnStats].Sent counts it.
 func (c *Conn) SendBatch(messages []Message) (int, error) {
 	if len(messages) == 0 {
 		return 0, nil

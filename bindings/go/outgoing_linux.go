@@ -10,8 +10,9 @@ import (
 
 // outgoing is what the batch writes of a Conn share.
 //
-// The library's sender takes one call at a time. Every call of it is made in the Conn's RawConn.Write,
-// and package net lets one writer in at a time. So no lock of our own is held while a writer sleeps.
+// The library's sender takes one call at a time. Every call of it is made in the Conn's
+// RawConn.Write, and package net lets one writer in at a time. So no lock of our own is held while
+// a writer sleeps.
 type outgoing struct {
 	sender  atomic.Pointer[uring.Sender] // made with the first batch
 	checked atomic.Bool                  // of the socket: it does not change what is sent, see groups

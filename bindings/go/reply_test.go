@@ -63,8 +63,8 @@ func TestRepliesLeaveFromTheAddressThatWasAsked(t *testing.T) {
 }
 
 // Answers may be what was received, the program's own, a mixture, empty, or too long to be copied;
-// nil sends nothing; a batch that is held can be answered later, also when its loop is over. Answers
-// to one client leave in order, as trains.
+// nil sends nothing; a batch that is held can be answered later, also when its loop is over.
+// Answers to one client leave in order, as trains.
 func TestRepliesOfEveryKind(t *testing.T) {
 	needRing(t)
 	for _, options := range [][]Option{nil, {WithUnlockedGoroutine()}} {

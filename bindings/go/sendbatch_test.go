@@ -221,7 +221,8 @@ func TestSendBatchWaitsForRoom(t *testing.T) {
 
 // A message in the middle that the kernel refuses, where later ones left in a train with earlier
 // ones: WriteBatch counts it among those that are over, with its error, and N says that it was not
-// sent. So who goes on behind them sends nothing twice. The last message's error is the next call's.
+// sent. So who goes on behind them sends nothing twice. The last message's error is the next
+// call's.
 func TestWriteBatchOverARefusedMessage(t *testing.T) {
 	if !testkit.Namespace(t, "link set lo up", "route add unreachable 10.9.9.9/32") {
 		return

@@ -60,8 +60,8 @@ func Version() string { return uring.Version() }
 func DescribeSupport() string { return uring.DescribeSupport() }
 
 // The rest of package uring had these names in version 0.1 before it became a package of its own.
-// They stay as aliases for this version, but for Message, which is [uring.Message] now: here it is a
-// message to send.
+// They stay as aliases for this version, but for Message, which is [uring.Message] now: here it is
+// a message to send.
 type (
 	Ring           = uring.Ring
 	RingConfig     = uring.RingConfig

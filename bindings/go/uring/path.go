@@ -18,8 +18,8 @@ func PathTo(remote netip.AddrPort) Path {
 	return p
 }
 
-// PathReply returns the path of an answer to a received datagram, as ringmsg_path_reply() does: back
-// to its source, from the address that was asked. Over IPv4, mapped or not, that is
+// PathReply returns the path of an answer to a received datagram, as ringmsg_path_reply() does:
+// back to its source, from the address that was asked. Over IPv4, mapped or not, that is
 // [Metadata.LocalV4], over IPv6 the destination, unless it is a multicast address; without them the
 // kernel chooses. The interface is set where an address means nothing without it: fe80::/10,
 // 169.254/16, multicast. The traffic class is not copied. It returns false if the metadata have no

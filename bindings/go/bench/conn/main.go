@@ -1,9 +1,10 @@
 //go:build linux
 
 // Conn measures what a ringmsg.Conn costs beside a *net.UDPConn, where both are used alike: reads
-// of datagrams that come alone or queue up, reads of trains, batch writes, an echo server, round trips, sockets that live for one
-// query, and a thousand sockets. Both take turns within every round, in the same process where that
-// is possible; a line shows the median of the rounds' ratios and their quartiles, beside the goal.
+// of datagrams that come alone or queue up, reads of trains, batch writes, an echo server, round
+// trips, sockets that live for one query, and a thousand sockets. Both take turns within every
+// round, in the same process where that is possible; a line shows the median of the rounds' ratios
+// and their quartiles, beside the goal.
 //
 //	go run ./bench/conn [-rounds 21] [-only reads,writes,latency,churn,scale,memlock]
 package main

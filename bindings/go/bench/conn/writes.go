@@ -34,7 +34,8 @@ func batches(kind string, udp *net.UDPConn) batchWriter {
 // batchSize is what x/net's users take.
 const batchSize = 64
 
-// writes measures the CPU time of a datagram that WriteBatch sends, with its delivery over loopback.
+// writes measures the CPU time of a datagram that WriteBatch sends, with its delivery over
+// loopback.
 func writes(rounds int) {
 	for _, size := range []int{100, 1200} {
 		written(fmt.Sprintf("WriteBatch(64) of %d B, 64 peers", size), rounds, size, 64, 1.05)
