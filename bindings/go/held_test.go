@@ -197,3 +197,38 @@ func TestABurstsMemoryIsGivenBack(t *testing.T) {
 		ok(t, conn.Close())
 	}
 }
+
+// A payload that the program keeps for longer than its batch, which it must not do, shows its old
+// bytes when the Conn is closed and everything is forgotten and collected. It does not kill the
+// process, and other loops do not write to it.
+func TestAPayloadKeptPastItsBatchIsNoFault(t *testing.T) {
+	needRing(t)
+	kept := func(content string, options ...Option) []byte {
+		conn, peer := listen(t, options...)
+		write(t, peer, content)
+		for batch, err := range conn.Batches(context.Background()) {
+			ok(t, err)
+			payload := batch.At(0).Payload()
+			batch.Release() // it was not held: no effect
+			held := batch.Hold()
+			held.Release() // void from here on
+			ok(t, conn.Close())
+			return payload
+		}
+		return nil
+	}
+	var payloads [][]byte
+	for i := range 6 {
+		options := []Option{WithUnlockedGoroutine()}[:i%2]
+		payloads = append(payloads, kept(fmt.Sprint("kept ", i), options...))
+		runtime.GC()
+	}
+	time.Sleep(100 * time.Millisecond) // a bound ring that another thread closes takes a while
+	for i := range 20 {
+		_ = kept(fmt.Sprint("other ", i))
+		runtime.GC()
+	}
+	for i, payload := range payloads {
+		equal(t, "payload", string(payload), fmt.Sprint("kept ", i))
+	}
+}

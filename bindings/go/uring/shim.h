@@ -90,7 +90,7 @@ static struct rm_result rm_take_fds(struct ringmsg_ring *ring, const void *recor
 static struct rm_result rm_socket_enable(int fd, uint32_t metadata) { return rm_explain(ringmsg_socket_enable(fd, metadata)); }
 static struct rm_result rm_pool_free(struct ringmsg_pool *pool) { return rm_explain(ringmsg_pool_free(pool)); }
 
-static struct rm_result rm_pool_new(struct ringmsg_ring *ring, const struct ringmsg_pool_config *given, struct ringmsg_pool **pool)
+static struct ringmsg_pool_config rm_pool_config(const struct ringmsg_pool_config *given)
 {
 	struct ringmsg_pool_config config;
 	ringmsg_pool_config_init(&config);
@@ -102,7 +102,25 @@ static struct rm_result rm_pool_new(struct ringmsg_ring *ring, const struct ring
 		config.control_capacity = given->control_capacity;
 	if (given->name_capacity != 0)
 		config.name_capacity = given->name_capacity;
-	return rm_explain(ringmsg_pool_new(ring, &config, pool));
+	return config;
+}
+
+static uint64_t rm_round_up(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
+
+// How much memory a pool takes.
+static uint64_t rm_pool_size(const struct ringmsg_pool_config *given)
+{
+	struct ringmsg_pool_config config = rm_pool_config(given);
+	uint64_t buffer = 16 + rm_round_up(config.name_capacity, 8) + rm_round_up(config.control_capacity, 8)
+		+ rm_round_up(config.payload_capacity, 8);
+	return rm_round_up(buffer, 64) * config.buffers;
+}
+
+static struct rm_result rm_pool_new(struct ringmsg_ring *ring, const struct ringmsg_pool_config *given, void *memory,
+	size_t length, struct ringmsg_pool **pool)
+{
+	struct ringmsg_pool_config config = rm_pool_config(given);
+	return rm_explain(ringmsg_pool_new_in(ring, &config, memory, length, pool));
 }
 
 static struct rm_result rm_pool_config_for_socket(struct ringmsg_pool_config *config, int fd)
