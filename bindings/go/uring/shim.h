@@ -155,6 +155,8 @@ static struct rm_result rm_sender_stats(struct ringmsg_sender *sender, struct ri
 	return rm_explain(ringmsg_sender_stats(sender, stats));
 }
 
+static int rm_path_reply(void *path, const void *metadata) { return ringmsg_path_reply(path, metadata); }
+
 // What sending returned. socket_errors counts the pending errors that the sender took off the
 // socket so far, and socket_error is the latest.
 struct rm_sent { struct rm_result result; int socket_error; uint64_t socket_errors; };
