@@ -47,7 +47,7 @@ static void check_whole(int i, const void *data, uint32_t length)
     EQUAL(record->generation, 0);
     EQUAL(record->segment, 0);
     EQUAL(record->segments, 1);
-    CHECK(memcmp(slab + record->payload_offset, data, length) == 0);
+    SAME_BYTES(slab + record->payload_offset, data, length);
 }
 
 static void an_empty_socket_is_eagain(void)
@@ -85,7 +85,7 @@ static void messages_lie_where_the_layout_puts_them(void)
         EQUAL(records[i].name_length, sizeof(struct sockaddr_in));
         EQUAL(records[i].control_length, 0);
         EQUAL(records[i].buffer, i);
-        CHECK(memcmp(slab + records[i].name_offset, &address, records[i].name_length) == 0);
+        SAME_BYTES(slab + records[i].name_offset, &address, records[i].name_length);
         EQUAL(metadata[i].valid, RINGMSG_META_SOURCE);
         EQUAL(metadata[i].family, AF_INET);
         EQUAL(metadata[i].source_port, ntohs(((struct sockaddr_in *)&address)->sin_port));
@@ -154,7 +154,7 @@ static void metadata_are_those_of_a_reap(void)
         EQUAL(receive(fd, 4, 0), 1);
         CHECK((metadata[0].valid & wanted) == wanted);
         EQUAL(metadata[0].traffic_class, 0x2e);
-        CHECK(memcmp(&metadata[0], &reaped, sizeof reaped) == 0);
+        SAME_BYTES(&metadata[0], &reaped, sizeof reaped);
         EQUAL(records[0].control_length, theirs.control_length);
         EQUAL(records[0].name_length, theirs.name_length);
         EQUAL(records[0].msg_flags, theirs.msg_flags);
@@ -199,7 +199,7 @@ static void check_train(int first, uint32_t total, uint32_t size)
         EQUAL(record->pool, RINGMSG_POOL_NONE);
         EQUAL(metadata[(uint32_t)first + i].segment_size, size);
         EQUAL(metadata[(uint32_t)first + i].valid & RINGMSG_META_SOURCE, RINGMSG_META_SOURCE);
-        CHECK(memcmp(slab + record->payload_offset, bytes + i * size, length) == 0);
+        SAME_BYTES(slab + record->payload_offset, bytes + i * size, length);
     }
 }
 
@@ -270,7 +270,7 @@ static void what_is_cut_says_so(void)
     EQUAL(records[0].payload_length, 104);
     EQUAL(records[0].wire_length, 1000);
     EQUAL(records[0].name_length, 16);
-    CHECK(records[0].control_length <= 32);
+    COMPARE(records[0].control_length, <=, 32);
     EQUAL(records[1].flags, RINGMSG_RECORD_CONTROL_TRUNCATED | RINGMSG_RECORD_NAME_TRUNCATED);
     EQUAL(metadata[0].valid & RINGMSG_META_SOURCE, 0);
     /* No room at all for names and control messages: nobody wanted them. */
@@ -414,7 +414,7 @@ static void unix_datagrams_have_names(void)
     EQUAL(receive(fd, 4, 0), 2);
     EQUAL(records[0].name_length, 0);
     EQUAL(records[1].name_length, length);
-    CHECK(memcmp(slab + records[1].name_offset, &from, length) == 0);
+    SAME_BYTES(slab + records[1].name_offset, &from, length);
     check_whole(1, "named", 5);
     close(fd), close(sender), close(nameless);
 }
