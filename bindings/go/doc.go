@@ -39,5 +39,6 @@
 //
 // Conns need Linux. Batches need cgo too, and the ringmsg library, which pkg-config finds; with the
 // build tag ringmsg_static it is linked into the program. Without cgo Batches end with
-// [errors.ErrUnsupported], and batch writes send datagram by datagram. Off Linux a Conn is a plain *net.UDPConn.
+// [errors.ErrUnsupported], and batch writes send datagram by datagram. Off Linux a Conn is a plain
+// *net.UDPConn.
 package ringmsg

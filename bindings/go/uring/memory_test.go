@@ -50,8 +50,8 @@ func isResident(t *testing.T, slice []byte) bool {
 // A slice of a pool that is closed, or collected, shows what it was for a while and zeros later:
 // the memory goes back to the system, and after a longer while to another pool.
 func TestSlicesOutliveTheirPool(t *testing.T) {
-	defer func(bytes, addresses time.Duration) { keepBytes, keepAddresses = bytes, addresses }(keepBytes, keepAddresses)
-	keepBytes, keepAddresses = time.Hour, time.Hour
+	defer keepFor(keepBytes, keepAddresses)
+	keepFor(time.Hour, time.Hour)
 	closed, collected := filledPool(t, "closed", true), filledPool(t, "collected", false)
 	before := len(keptNow())
 	for deadline := time.Now().Add(10 * time.Second); len(keptNow()) == before; time.Sleep(time.Millisecond) {
@@ -69,7 +69,7 @@ func TestSlicesOutliveTheirPool(t *testing.T) {
 	if !isResident(t, closed) {
 		t.Fatal("the memory is gone already")
 	}
-	keepBytes = 0
+	keepFor(0, time.Hour)
 	emptyKept()
 	if isResident(t, closed) || isResident(t, collected) {
 		t.Fatal("the memory is still there")
@@ -77,7 +77,7 @@ func TestSlicesOutliveTheirPool(t *testing.T) {
 	if closed[0] != 0 || collected[0] != 0 {
 		t.Fatalf("%q %q", closed, collected)
 	}
-	keepAddresses = 0
+	keepFor(0, 0)
 	oldest := keptNow()[0].bytes
 	if again := filledPool(t, "again", true); addressOf(again) != addressOf(oldest)+4096 {
 		t.Fatal("the oldest memory was not taken")
@@ -112,3 +112,9 @@ func TestARefusedPoolKeepsNothing(t *testing.T) {
 }
 
 func addressOf(slice []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(slice))) }
+
+func keepFor(bytes, addresses time.Duration) {
+	kept.Lock()
+	defer kept.Unlock()
+	keepBytes, keepAddresses = bytes, addresses
+}
