@@ -32,9 +32,16 @@ GOARCH=386 CGO_ENABLED=0 "$go" vet .
 # Not from the cache, which does not know what a sandbox forbids.
 "$go" test -count=1 -timeout 3m ./...
 [ "${1:-}" != short ] || exit 0
-"$go" test -timeout 3m -race ./...
-"$go" test -timeout 3m -tags ringmsg_gc ./uring
-CGO_ENABLED=0 "$go" test -timeout 3m .
+# At once: they sleep most of the time.
+"$go" test -timeout 3m -race ./... &
+race=$!
+"$go" test -timeout 3m -tags ringmsg_gc ./uring &
+collecting=$!
+CGO_ENABLED=0 "$go" test -timeout 3m . &
+without=$!
+for tests in $race $collecting $without; do
+	wait $tests
+done
 
 # The archive by its name: the programs must not need the shared library. Without debug information,
 # which takes the linker ten times as long.
