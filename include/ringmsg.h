@@ -1444,6 +1444,25 @@ int ringmsg_pool_new(struct ringmsg_ring *ring,
                      struct ringmsg_pool **pool);
 
 /*
+ * ringmsg_pool_new_in: makes a pool as ringmsg_pool_new() does, in the caller's memory: for huge
+ * pages, for memory that is shared, and for languages in which a slice of a payload may outlive
+ * its pool. It takes buffers x (16 bytes and the three capacities, each rounded up to 8; the sum
+ * rounded up to 64).
+ *
+ * Ownership: `memory` stays the caller's. It must stay mapped, and nothing else may write to
+ * it, until ringmsg_pool_free() or ringmsg_ring_free() has returned 0; neither of them unmaps it.
+ * What a forked child inherits is the caller's choice, too (MADV_DONTFORK).
+ * Threads: [owner]; before ringmsg_ring_enable() any.
+ * Returns: as ringmsg_pool_new(); also -EINVAL for memory that is not aligned to 64 bytes, or
+ * is too short.
+ */
+int ringmsg_pool_new_in(struct ringmsg_ring *ring,
+                        const struct ringmsg_pool_config *config,
+                        void *memory,
+                        size_t length,
+                        struct ringmsg_pool **pool);
+
+/*
  * ringmsg_pool_free: unmaps a pool that no request and no record refers to. Its handle stays
  * readable until the ring is freed, so that stale use meets an error.
  *

@@ -13,6 +13,7 @@
 //!
 //! So the order of locks is `reaper` (tried), `sockets`, `core`, a pool.
 
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use once_cell::sync::OnceCell;
@@ -365,21 +366,29 @@ impl Ring {
 
     // --- pools -------------------------------------------------------------------------------
 
-    pub(crate) fn new_pool(&self, config: &PoolConfig) -> Result<&Pool> {
+    /// `memory`: the caller's, for the buffers.
+    pub(crate) fn new_pool(&self, config: &PoolConfig, memory: Option<NonNull<[u8]>>) -> Result<&Pool> {
         let layout = Layout::new(config)?;
-        match self.add_pool(layout) {
+        if let Some(memory) = memory {
+            check_memory(memory, &layout)?;
+        }
+        match self.add_pool(layout, memory) {
             Err((error, true)) if error.errno() == libc::ENOMEM && self.change_engine()? => {
-                self.add_pool(layout).map_err(|(error, _)| error)
+                self.add_pool(layout, memory).map_err(|(error, _)| error)
             }
             added => added.map_err(|(error, _)| error),
         }
     }
 
     /// On failure also returns whether the engine refused the pool.
-    fn add_pool(&self, layout: Layout) -> std::result::Result<&Pool, (Error, bool)> {
+    fn add_pool(
+        &self,
+        layout: Layout,
+        memory: Option<NonNull<[u8]>>,
+    ) -> std::result::Result<&Pool, (Error, bool)> {
         let mut refused = false;
         let mut add = || {
-            let buffers = Buffers::new(layout, self.traits().window_max)?;
+            let buffers = Buffers::new(layout, memory, self.traits().window_max)?;
             let mut core = self.core();
             let owner = std::ptr::from_ref(self).cast();
             self.pools.add(&mut core.pool_ids, owner, buffers, |id, buffers| {
@@ -492,6 +501,24 @@ fn io_uring(config: &RingConfig) -> Result<Engine> {
         }
     }
     Err(refused.expect("there is at least one candidate"))
+}
+
+/// What the buffers are aligned to.
+const ALIGNMENT: usize = 64;
+
+/// Refuses memory of the caller's that cannot be a pool.
+fn check_memory(memory: NonNull<[u8]>, layout: &Layout) -> Result<()> {
+    let needed = layout.stride as usize * layout.buffers as usize;
+    if memory.cast::<u8>().addr().get() % ALIGNMENT != 0 {
+        return Err(Error::new(libc::EINVAL, "pool: memory is not aligned to 64 bytes"));
+    }
+    if memory.len() < needed {
+        return Err(Error::with(
+            libc::EINVAL,
+            format_args!("pool: its buffers take {needed} bytes of memory, not {}", memory.len()),
+        ));
+    }
+    Ok(())
 }
 
 fn register(engine: &Engine, id: PoolId, buffers: &Buffers) -> Result<()> {

@@ -65,6 +65,7 @@ c_programs! {
     memlock
     metadata
     msg_waitall
+    pool_memory
     receive
     recvmmsg_faults
     recvmsg

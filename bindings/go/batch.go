@@ -18,6 +18,8 @@ type Batch struct {
 	bytes    []byte // what the records' offsets count from
 	loop     *loop  // gets the buffers back; nil: there are none to give back
 	held     atomic.Bool
+	conn     *Conn
+	replies  []failedReply // of the last Reply
 }
 
 func newBatch(capacity int) *Batch {
@@ -48,7 +50,9 @@ func (b *Batch) All() iter.Seq2[int, Datagram] {
 // closed, and neither of them is referred to any more. Until then its buffers are out of
 // circulation: when all are, nothing is received ([ConnStats].Starved says so).
 func (b *Batch) Hold() *Batch {
-	held := &Batch{records: b.records, metadata: b.metadata, count: b.count, bytes: b.bytes, loop: b.loop}
+	held := &Batch{
+		records: b.records, metadata: b.metadata, count: b.count, bytes: b.bytes, loop: b.loop, conn: b.conn,
+	}
 	held.held.Store(true)
 	if held.loop != nil {
 		held.loop.hold(held)

@@ -112,7 +112,7 @@ func from(peer *net.UDPConn, address net.Addr) string {
 }
 
 // behaviours is the whole table.
-var behaviours = slices.Concat(readBehaviours, trainBehaviours, batchBehaviours)
+var behaviours = slices.Concat(readBehaviours, trainBehaviours, batchBehaviours, writeBehaviours)
 
 // Every behaviour looks the same whatever the conn is made of.
 func TestConnBehavesLikeUDPConn(t *testing.T) {

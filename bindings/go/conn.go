@@ -33,6 +33,7 @@ type Conn struct {
 	past     loopCounts
 
 	held heldCounts
+	out  outgoing
 }
 
 // Listen is [net.ListenUDP] for a Conn: network is "udp", "udp4" or "udp6".
@@ -101,7 +102,9 @@ func (c *Conn) Close() error {
 		running.stopForClose()
 	}
 	c.settle()
-	return c.udp.Close() // which words the error of a second call
+	err := c.udp.Close() // which words the error of a second call
+	c.out.close()
+	return err
 }
 
 // SetDeadline sets the read and the write deadline.

@@ -31,6 +31,7 @@ func (c *Conn) File() (*os.File, error) {
 	if err := c.shareReads(); err != nil {
 		return nil, err
 	}
+	defer c.out.recheck()
 	return c.udp.File()
 }
 

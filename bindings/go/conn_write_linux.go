@@ -89,9 +89,16 @@ func isSourceRefused(err error) bool {
 
 // WriteBatch is the method of [ipv4.PacketConn], and of [golang.org/x/net/ipv6.PacketConn], whose
 // messages are the same type: it sends one datagram for each message, to its Addr (nil on a
-// connected socket), and waits for room in the socket's buffer only for the first. It returns how
-// many were sent, which may be fewer; an error belongs to the first message. N is the number of
-// bytes sent.
+// connected socket). It returns how many messages are over, which may be fewer: then the program
+// gives the rest again. N is the number of bytes sent. An error without a count belongs to the
+// first message.
+//
+// Messages to one peer that have the same length and control messages leave as one train
+// (UDP_SEGMENT), also where messages to others are between them, which costs a fraction of single
+// datagrams. Order is kept among messages to one peer. For the first message it waits until the
+// socket's buffer has room, and goes on waiting only where later messages have been sent before
+// earlier ones. If it cannot send such an earlier message (a firewall, no route, the deadline), it
+// returns its error together with the count, and the message's N is 0.
 func (c *Conn) WriteBatch(messages []ipv4.Message, flags int) (int, error) {
 	if len(messages) == 0 {
 		return 0, nil

@@ -67,3 +67,8 @@ func isHidden(hidden []controlType, kind controlType) bool {
 	}
 	return false
 }
+
+// putHeader writes the header of a control message.
+func putHeader(to []byte, header *unix.Cmsghdr) {
+	copy(to, unsafe.Slice((*byte)(unsafe.Pointer(header)), unix.SizeofCmsghdr))
+}

@@ -25,6 +25,10 @@
 //		}
 //	}
 //
+// [Batch.Reply] answers a batch from the addresses that were asked, [Conn.SendBatch] sends messages
+// with paths, congestion marks and segment sizes of their own. Both, and WriteBatch, send what goes
+// to one peer as trains (UDP_SEGMENT), by one call into the library.
+//
 // [WithMetadata] asks for more about each datagram of a batch: congestion marks, the address it was
 // sent to, hop limits, timestamps.
 //
@@ -35,5 +39,6 @@
 //
 // Conns need Linux. Batches need cgo too, and the ringmsg library, which pkg-config finds; with the
 // build tag ringmsg_static it is linked into the program. Without cgo Batches end with
-// [errors.ErrUnsupported]. Off Linux a Conn is a plain *net.UDPConn.
+// [errors.ErrUnsupported], and batch writes send datagram by datagram. Off Linux a Conn is a plain
+// *net.UDPConn.
 package ringmsg

@@ -11,6 +11,8 @@ var ErrAnotherReader = errors.New(
 	"ringmsg: the Conn has another reader: either one loop over Batches, or other reads",
 )
 
+var errTooManyReplies = errors.New("ringmsg: more answers than datagrams in the batch")
+
 // readError words an error as package net does those of this socket's reads.
 func (c *Conn) readError(err error) error {
 	var made *net.OpError

@@ -1,9 +1,11 @@
 package ringmsg_test
 
 import (
+	"errors"
 	"fmt"
 	"log"
 	"net"
+	"syscall"
 
 	"github.com/ringmsg/ringmsg/bindings/go"
 	"golang.org/x/net/ipv4"
@@ -59,4 +61,34 @@ func send(to net.Addr, payloads ...string) {
 			log.Fatal(err)
 		}
 	}
+}
+
+func ExampleConn_SendBatch() {
+	conn, err := ringmsg.Listen("udp4", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	client, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	path := ringmsg.PathTo(client.LocalAddr().(*net.UDPAddr).AddrPort())
+	messages := []ringmsg.Message{
+		{Payload: []byte("one"), Path: path, ECN: ringmsg.ECNCapable0},
+		{Payload: []byte("two"), Path: path, ECN: ringmsg.ECNCapable0},
+		{Payload: []byte("nowhere")}, // the socket is not connected
+	}
+	sent, _ := conn.SendBatch(messages)
+	fmt.Println(sent, "sent;", errors.Is(messages[2].Err, syscall.EDESTADDRREQ))
+	buffer := make([]byte, 100)
+	for range sent {
+		n, err := client.Read(buffer)
+		fmt.Println(string(buffer[:n]), err)
+	}
+	// Output:
+	// 2 sent; true
+	// one <nil>
+	// two <nil>
 }

@@ -82,10 +82,10 @@ const (
 	// settleShared is how long the queue has to stay empty before somebody else reads the socket.
 	// Close does not wait: nearly always nobody else does.
 	settleShared = 500 * time.Microsecond
-	// Under a flood the queue never stays empty that long. So each failure halves the time, down to
-	// settleLeast, and in the end one look has to do.
-	settleLeast    = 30 * time.Microsecond
-	settleAttempts = 100
+	// Where datagrams come fast the queue never stays empty that long. So each failure halves the
+	// time, down to settleLeast, and under a flood the socket refuses datagrams for a moment.
+	settleLeast    = 60 * time.Microsecond
+	settleAttempts = 20
 )
 
 // switchGROOff switches UDP_GRO off without merging datagrams. The kernel hands a train that is
@@ -95,8 +95,8 @@ const (
 // messages, and leaves the option on.
 //
 // A train may be on its way into the queue, past the kernel's look at the option and not counted
-// yet. So it looks for as long as `settle`, half as long after each failure: under a flood no look
-// that lasts would ever end well.
+// yet. So it looks for as long as `settle`, half as long after each failure, and if that never ends
+// well it keeps datagrams away meanwhile.
 func (r *receiver) switchGROOff(fd, most int, settle time.Duration, use func(m *message)) {
 	for attempt := 0; ; attempt++ {
 		var emptied bool
@@ -106,13 +106,46 @@ func (r *receiver) switchGROOff(fd, most int, settle time.Duration, use func(m *
 		if unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 0) != nil || staysEmpty(fd, settle) {
 			return
 		}
-		if settle = max(settle/2, min(settle, settleLeast)); attempt > settleAttempts {
-			settle = 0
+		if settle > 0 && attempt > settleAttempts && r.switchOffUndisturbed(fd, use) {
+			return
 		}
+		settle = max(settle/2, min(settle, settleLeast))
 		if unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) != nil {
 			return
 		}
 	}
+}
+
+const membarrierGlobal = 1 // MEMBARRIER_CMD_GLOBAL, which package unix does not have
+
+// switchOffUndisturbed switches UDP_GRO off while the socket's filter drops what arrives, some
+// milliseconds long. It returns false if the socket has a filter already, or the kernel cannot tell
+// when no datagram is on its way any more: membarrier(2) waits for all that are, since the kernel
+// handles each of them in a critical section of RCU.
+func (r *receiver) switchOffUndisturbed(fd int, use func(m *message)) bool {
+	nobody := func() bool {
+		_, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0)
+		return errno == 0
+	}
+	var length uint32 // of a filter that the program has attached
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_GET_FILTER,
+		0, uintptr(unsafe.Pointer(&length)), 0)
+	if errno != 0 || length != 0 || !nobody() {
+		return false
+	}
+	drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
+	program := unix.SockFprog{Len: 1, Filter: &drop}
+	if unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program) != nil {
+		return false
+	}
+	defer func() { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0) }()
+	if unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) != nil || !nobody() {
+		return false
+	}
+	if _, emptied := r.readAll(fd, noLimit, use); !emptied {
+		return false
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 0) == nil && nobody()
 }
 
 // staysEmpty reports whether the receive queue holds nothing, now and for a while.

@@ -325,3 +325,26 @@ func TestNothingIsReadAheadOnASharedSocket(t *testing.T) {
 		equal(t, "read ahead", conn.Stats().Pending > 0, !share)
 	}
 }
+
+// While the socket's filter keeps datagrams away from it, UDP_GRO is switched off without a doubt;
+// a filter of the program's is left alone.
+func TestAFilterOfTheProgramsStays(t *testing.T) {
+	conn, peer := listen(t)
+	b := make([]byte, 100)
+	write(t, peer, "first")
+	_, err := conn.Read(b)
+	ok(t, err)
+	fd := descriptorOf(t, conn.udp)
+	accept := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 1 << 16}
+	program := unix.SockFprog{Len: 1, Filter: &accept}
+	ok(t, unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program))
+	unexpected := func(*message) { t.Error("a message") }
+	equal(t, "switched off beside a filter", conn.in.switchOffUndisturbed(fd, unexpected), false)
+	equal(t, "GRO", groOf(t, conn.udp), true)
+	ok(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0))
+	equal(t, "switched off", conn.in.switchOffUndisturbed(fd, unexpected), true)
+	equal(t, "GRO", groOf(t, conn.udp), false)
+	write(t, peer, "still heard")
+	_, err = conn.Read(b)
+	ok(t, err)
+}

@@ -3,15 +3,15 @@
 package ringmsg
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // firstPayload returns the payload of a batch that was held and is not released. Nothing else
@@ -119,24 +119,19 @@ func TestStarvationShowsInStats(t *testing.T) {
 	}
 }
 
-// resident returns how many KiB of the mapping at an address are in memory.
-func resident(t *testing.T, at uintptr) (kib int) {
+// resident returns how many KiB of some memory are in use.
+func resident(t *testing.T, memory []byte) (kib int) {
 	t.Helper()
-	text, err := os.ReadFile("/proc/self/smaps")
-	ok(t, err)
-	inside := false
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	for lines.Scan() {
-		var from, to uintptr
-		if n, _ := fmt.Sscanf(lines.Text(), "%x-%x", &from, &to); n == 2 {
-			inside = from <= at && at < to
-		} else if rest, found := strings.CutPrefix(lines.Text(), "Rss:"); found && inside {
-			fmt.Sscan(rest, &kib)
-			return kib
-		}
+	pages := make([]byte, (len(memory)+pageSize-1)/pageSize)
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE,
+		addressOf(memory), uintptr(len(memory)), uintptr(unsafe.Pointer(unsafe.SliceData(pages))))
+	if errno != 0 {
+		t.Fatal(errno)
 	}
-	t.Fatalf("no mapping at %x", at)
-	return 0
+	for _, page := range pages {
+		kib += int(page&1) * pageSize >> 10
+	}
+	return kib
 }
 
 // What a burst of trains has filled goes back to the system after a second of quiet, but for what
@@ -149,14 +144,14 @@ func TestABurstsMemoryIsGivenBack(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		var held []*Batch
-		var pool uintptr
+		var pool []byte
 		most, seen, quiet := 0, 0, make(chan struct{})
 		train := fill(1000*50, 7)
 		sendTrain(t, peer, train, 1000)
 		for batch, err := range conn.Batches(ctx) {
 			ok(t, err)
-			if pool == 0 {
-				pool = addressOf(conn.loop.pool.Bytes())
+			if pool == nil {
+				pool = conn.loop.pool.Bytes()
 			}
 			for _, d := range batch.All() {
 				if len(d.Payload()) == 4 { // sent when all was given back
@@ -195,5 +190,40 @@ func TestABurstsMemoryIsGivenBack(t *testing.T) {
 			batch.Release()
 		}
 		ok(t, conn.Close())
+	}
+}
+
+// A payload that the program keeps for longer than its batch, which it must not do, shows its old
+// bytes when the Conn is closed and everything is forgotten and collected. It does not kill the
+// process, and other loops do not write to it.
+func TestAPayloadKeptPastItsBatchIsNoFault(t *testing.T) {
+	needRing(t)
+	kept := func(content string, options ...Option) []byte {
+		conn, peer := listen(t, options...)
+		write(t, peer, content)
+		for batch, err := range conn.Batches(context.Background()) {
+			ok(t, err)
+			payload := batch.At(0).Payload()
+			batch.Release() // it was not held: no effect
+			held := batch.Hold()
+			held.Release() // void from here on
+			ok(t, conn.Close())
+			return payload
+		}
+		return nil
+	}
+	var payloads [][]byte
+	for i := range 6 {
+		options := []Option{WithUnlockedGoroutine()}[:i%2]
+		payloads = append(payloads, kept(fmt.Sprint("kept ", i), options...))
+		runtime.GC()
+	}
+	time.Sleep(100 * time.Millisecond) // a bound ring that another thread closes takes a while
+	for i := range 20 {
+		_ = kept(fmt.Sprint("other ", i))
+		runtime.GC()
+	}
+	for i, payload := range payloads {
+		equal(t, "payload", string(payload), fmt.Sprint("kept ", i))
 	}
 }

@@ -56,7 +56,7 @@ func newLoop(c *Conn, bound bool) (*loop, error) {
 		_ = ring.Close()
 		return nil, err
 	}
-	l.batch.loop, l.batch.bytes = l, l.pool.Bytes()
+	l.batch.loop, l.batch.bytes, l.batch.conn = l, l.pool.Bytes(), c
 	return l, nil
 }
 
@@ -69,7 +69,7 @@ func (l *loop) prepareSocket() (err error) {
 		in.hasRead = true
 		in.prepare(int(fd), l.conn)
 		metadata := o.metadata &^ uring.MetaSegmentSize // prepare's business
-		if in.replies != nil {
+		if in.replies != nil || l.conn.isWildcard() {
 			metadata |= uring.MetaDestination | uring.MetaLocalV4
 		}
 		err = in.switchOn(int(fd), func() error { return uring.EnableMetadata(int(fd), metadata) })
@@ -121,6 +121,7 @@ func (l *loop) cancel() error {
 // woken or its deadline has passed. What earlier readers left comes first.
 func (l *loop) next(deadline time.Time) (*Batch, error) {
 	if earlier := l.conn.in.takeBatch(l.conn.options.batchSize); earlier != nil {
+		earlier.conn = l.conn
 		return earlier, nil
 	}
 	if l.request == 0 {

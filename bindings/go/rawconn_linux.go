@@ -11,6 +11,7 @@ import (
 type rawConn struct{ conn *Conn }
 
 func (r *rawConn) Control(f func(fd uintptr)) error {
+	defer r.conn.out.recheck()
 	in := &r.conn.in
 	if !in.hasOwnOptions() {
 		return r.conn.raw.Control(f)
@@ -28,6 +29,7 @@ func (r *rawConn) Read(f func(fd uintptr) bool) error {
 		return ErrAnotherReader
 	}
 	defer c.leave()
+	defer c.out.recheck()
 	if c.in.isShared() {
 		return c.raw.Read(f)
 	}
@@ -37,7 +39,10 @@ func (r *rawConn) Read(f func(fd uintptr) bool) error {
 	})
 }
 
-func (r *rawConn) Write(f func(fd uintptr) bool) error { return r.conn.raw.Write(f) }
+func (r *rawConn) Write(f func(fd uintptr) bool) error {
+	defer r.conn.out.recheck()
+	return r.conn.raw.Write(f)
+}
 
 // share leaves UDP_GRO alone from now on, and switches it off if the Conn switched it on.
 func (r *receiver) share(fd int) {
@@ -66,11 +71,16 @@ func (c *Conn) shareReads() error {
 	return nil
 }
 
+// isWildcard reports whether the kernel has a choice of addresses to send from.
+func (c *Conn) isWildcard() bool {
+	at, isUDP := c.udp.LocalAddr().(*net.UDPAddr)
+	return isUDP && at.IP.IsUnspecified() && c.udp.RemoteAddr() == nil
+}
+
 // prepare does what a new Conn's options ask for.
 func (c *Conn) prepare() (err error) {
-	at, isUDP := c.udp.LocalAddr().(*net.UDPAddr)
-	if !c.options.replies || !isUDP || !at.IP.IsUnspecified() || c.udp.RemoteAddr() != nil {
-		return nil // the kernel has no choice of addresses
+	if !c.options.replies || !c.isWildcard() {
+		return nil
 	}
 	outer := c.raw.Control(func(fd uintptr) { err = c.in.prepareReplies(int(fd)) })
 	if outer != nil {

@@ -3,10 +3,12 @@
 package ringmsg
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"syscall"
 
+	"github.com/ringmsg/ringmsg/bindings/go/uring"
 	"golang.org/x/net/ipv4"
 )
 
@@ -86,3 +88,32 @@ func (c *Conn) WriteMsgUDPAddrPort(b, oob []byte, to netip.AddrPort) (n, oobn in
 func (c *Conn) WriteBatch(messages []ipv4.Message, flags int) (int, error) {
 	return ipv4.NewPacketConn(c.udp).WriteBatch(messages, flags)
 }
+
+type outgoing struct{}
+
+func (*outgoing) close()             {}
+func (*outgoing) recheck()           {}
+func (*outgoing) stats() SenderStats { return SenderStats{} }
+
+// sendBatch sends one message after the other. What only Linux can do is an error.
+func (c *Conn) sendBatch(messages []Message) (sent int, first error) {
+	for i := range messages {
+		m := &messages[i]
+		m.N, m.Err = 0, errors.ErrUnsupported
+		switch {
+		case m.SegmentSize > 0 && m.SegmentSize < len(m.Payload) || m.ECN != ECNNotCapable:
+		case m.Path == Path{}:
+			m.N, m.Err = c.udp.Write(m.Payload)
+		case m.Path.Valid == uring.PathRemote:
+			m.N, m.Err = c.udp.WriteToUDPAddrPort(m.Payload, m.Path.Remote())
+		}
+		if m.Err == nil {
+			sent++
+		} else if first == nil {
+			first = m.Err
+		}
+	}
+	return sent, first
+}
+
+func (c *Conn) reply(*Batch, [][]byte) (int, error) { return 0, errors.ErrUnsupported }

@@ -4,6 +4,7 @@ package ringmsg
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os/exec"
@@ -71,6 +72,18 @@ var replyWrites = map[string]func(c *Conn, answer string, to net.Addr) error{
 	},
 	"WriteBatch": func(c *Conn, answer string, to net.Addr) error {
 		_, err := c.WriteBatch([]ipv4.Message{{Buffers: [][]byte{[]byte(answer)}, Addr: to}}, 0)
+		return err
+	},
+	"WriteBatch of several": func(c *Conn, answer string, to net.Addr) error { // grouped by the library
+		m := ipv4.Message{Buffers: [][]byte{[]byte(answer)}, Addr: to}
+		nobody := ipv4.Message{Buffers: m.Buffers, Addr: at("127.0.0.1", 9)}
+		if to.(*net.UDPAddr).IP.To4() == nil {
+			nobody.Addr = at("::1", 9)
+		}
+		n, err := c.WriteBatch([]ipv4.Message{m, nobody}, 0)
+		if n != 2 && err == nil {
+			err = fmt.Errorf("%d sent", n)
+		}
 		return err
 	},
 }

@@ -20,6 +20,8 @@ type ConnStats struct {
 	Starvations uint64 // how often a loop over Batches had no buffer to receive into
 	Starved     bool   // it has none now: all are in batches that the program has
 
+	Sent SenderStats // by WriteBatch, SendBatch and Batch.Reply
+
 	GRO  bool  // the Conn has switched UDP_GRO on
 	Ring Stats // of the loop over Batches that runs now
 }
@@ -28,6 +30,7 @@ type ConnStats struct {
 func (c *Conn) Stats() ConnStats {
 	s := c.in.stats()
 	s.Dropped = c.socketDrops()
+	s.Sent = c.out.stats()
 	s.HeldBatches = int(c.held.batches.Load())
 	s.HeldDatagrams = int(c.held.datagrams.Load())
 	c.mu.Lock()

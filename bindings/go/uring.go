@@ -60,7 +60,8 @@ func Version() string { return uring.Version() }
 func DescribeSupport() string { return uring.DescribeSupport() }
 
 // The rest of package uring had these names in version 0.1 before it became a package of its own.
-// They stay as aliases for this version.
+// They stay as aliases for this version, but for Message, which is [uring.Message] now: here it is
+// a message to send.
 type (
 	Ring           = uring.Ring
 	RingConfig     = uring.RingConfig
@@ -68,7 +69,6 @@ type (
 	Pool           = uring.Pool
 	PoolConfig     = uring.PoolConfig
 	Wait           = uring.Wait
-	Message        = uring.Message
 	RecvFlags      = uring.RecvFlags
 	Stats          = uring.Stats
 	Support        = uring.Support

@@ -3,201 +3,183 @@ package ringmsg
 import (
 	"errors"
 	"net"
-	"sync"
 	"syscall"
-	"unsafe"
 
 	"github.com/ringmsg/ringmsg/bindings/go/internal/zone"
+	"github.com/ringmsg/ringmsg/bindings/go/uring"
 	"golang.org/x/net/ipv4"
-	"golang.org/x/sys/unix"
 )
 
-// batchWrite is one call of WriteBatch.
-type batchWrite struct {
-	conn     *Conn
-	messages []ipv4.Message
-	flags    int
-	n        int // of messages that are sent
-	errno    syscall.Errno
-	err      error
+// The longest payload of a datagram, over IPv4 and IPv6.
+const (
+	longestV4 = 65507
+	longestV6 = 65527
+)
 
-	attempt  func(fd uintptr) bool
-	headers  [writeMost]mmsghdr
-	names    [writeMost]unix.RawSockaddrInet6
-	places   []unix.Iovec
-	controls [writeMost][replyControl]byte
-	replies  [writeMost]bool // the message's source address is from the table of replies
-}
+// errUnknownControl is for messages whose control messages only the kernel understands.
+var errUnknownControl = errors.New("ringmsg: unknown control messages")
 
-// writeMost is how many messages one system call sends at most.
-const writeMost = 64
-
-var batchWrites = sync.Pool{New: func() any {
-	w := new(batchWrite)
-	w.attempt = w.send
-	return w
-}}
-
-func (c *Conn) writeBatch(messages []ipv4.Message, flags int) (int, error) {
-	w := batchWrites.Get().(*batchWrite)
-	w.conn, w.messages, w.flags, w.n, w.errno, w.err = c, messages, flags, 0, 0, nil
-	err := c.raw.Write(w.attempt)
-	n := w.n
-	if err == nil {
-		err = w.err
+// writeBatch sends in groups where a program sees no difference but in cost.
+func (c *Conn) writeBatch(messages []ipv4.Message, flags int) (total int, err error) {
+	if flags != 0 || len(messages) < 2 {
+		return c.writePlain(messages, flags)
 	}
-	if err == nil && w.errno != 0 {
-		err = syscallError("sendmmsg", w.errno)
-	}
-	w.conn, w.messages = nil, nil
-	clear(w.headers[:])
-	clear(w.places)
-	batchWrites.Put(w)
-	if n > 0 || err == nil {
-		return n, nil // the next call finds the error again
-	}
-	return 0, c.writeError(err, messages[0].Addr)
-}
-
-// writeError words an error as package net does those of this socket's writes.
-func (c *Conn) writeError(err error, to net.Addr) error {
-	var made *net.OpError
-	if errors.As(err, &made) {
-		err = made.Err
-	}
-	return &net.OpError{Op: "write", Net: c.network(), Source: c.udp.LocalAddr(), Addr: to, Err: err}
-}
-
-// send is what package net calls until it returns true, first at once and then whenever the socket
-// has room again.
-func (w *batchWrite) send(fd uintptr) bool {
-	for w.n < len(w.messages) {
-		count := w.prepare(w.messages[w.n:], w.conn.isIPv4())
-		if count == 0 {
-			return true // the first message is wrong: err says how
-		}
-		sent, errno := sendmmsg(int(fd), w.headers[:count], w.flags)
+	for isIPv4 := c.isIPv4(); total < len(messages); {
+		p := newParcel(c)
+		p.ownsErrors, p.doNotWait = true, total > 0
+		count, wrong := p.pack(messages[total:], isIPv4)
+		n, at, err := 0, 0, wrong
 		switch {
-		case errno == unix.EAGAIN:
-			return w.n > 0
-		case errno != 0 && w.replies[0] && isSourceRefused(errno):
-			w.conn.in.replies.removeAt(&w.names[0])
-		case errno != 0:
-			w.errno = errno
-			return true
-		default:
-			w.settle(sent) // where it sent fewer, the next call returns the error
-		}
-	}
-	return true
-}
-
-// settle writes the results of the messages that the kernel took.
-func (w *batchWrite) settle(sent int) {
-	for i := range sent {
-		m := &w.messages[w.n+i]
-		m.N, m.NN = int(w.headers[i].length), len(m.OOB)
-	}
-	w.n += sent
-}
-
-// prepare fills in headers for as many messages as one call sends, and returns how many they are.
-func (w *batchWrite) prepare(messages []ipv4.Message, isIPv4 bool) int {
-	messages = messages[:min(len(messages), writeMost)]
-	places := 0
-	for i := range messages {
-		places += len(messages[i].Buffers)
-	}
-	if cap(w.places) < places {
-		w.places = make([]unix.Iovec, places)
-	}
-	w.places = w.places[:0]
-	for i := range messages {
-		m, header := &messages[i], &w.headers[i].header
-		*header = unix.Msghdr{}
-		if m.Addr != nil {
-			length, err := encodeName(&w.names[i], m.Addr, isIPv4)
-			if err != nil {
-				w.err = err
-				return i
-			}
-			header.Name, header.Namelen = (*byte)(unsafe.Pointer(&w.names[i])), length
-		}
-		w.point(header, m.Buffers)
-		w.control(i, header, m)
-	}
-	return len(messages)
-}
-
-// point makes a header describe a payload.
-func (w *batchWrite) point(header *unix.Msghdr, buffers [][]byte) {
-	from := len(w.places)
-	for _, buffer := range buffers {
-		place := unix.Iovec{Base: unsafe.SliceData(buffer)}
-		place.SetLen(len(buffer))
-		w.places = append(w.places, place)
-	}
-	if len(buffers) > 0 {
-		header.Iov = &w.places[from]
-		header.SetIovlen(len(buffers))
-	}
-}
-
-// control adds the message's control messages or, where it has none, the address that its peer
-// asked.
-func (w *batchWrite) control(i int, header *unix.Msghdr, m *ipv4.Message) {
-	control := m.OOB
-	w.replies[i] = false
-	if table := w.conn.in.replies; table != nil && len(control) == 0 && header.Name != nil {
-		if p, ok := peerOf(&w.names[i]); ok {
-			if from, found := table.get(&p); found {
-				control, w.replies[i] = from.control(&w.controls[i]), true
+		case wrong == errUnknownControl:
+		case count > 0:
+			n, at, err = p.write(messages[total : total+count])
+		case total == 0: // a Conn that is closed, or whose deadline has passed, says that first
+			if outer := c.raw.Write(func(uintptr) bool { return true }); outer != nil {
+				err = outer
 			}
 		}
+		plainly := wrong == errUnknownControl || p.unavailable
+		p.release()
+		switch {
+		case plainly:
+			n, err = c.writePlain(messages[total:], 0)
+			if n == 0 && total > 0 {
+				err = nil
+			}
+			return total + n, err
+		case err != nil && (n > 0 || total == 0):
+			return total + n, c.writeError(err, messages[total+at].Addr)
+		case n < count || n == 0:
+			return total + n, nil // the next call finds the error again
+		}
+		total += n
 	}
-	if len(control) > 0 {
-		header.Control = unsafe.SliceData(control)
-		header.SetControllen(len(control))
-	}
+	return total, nil
 }
 
-// encodeName writes a socket address of the socket's family, and returns its length.
-func encodeName(name *unix.RawSockaddrInet6, to net.Addr, isIPv4 bool) (uint32, error) {
-	at, isUDP := to.(*net.UDPAddr)
-	if !isUDP || at == nil {
-		return 0, syscall.EINVAL
+// pack takes messages up to the first one that is wrong, or for which there is no room. It returns
+// how many it took, and what is wrong.
+func (p *parcel) pack(messages []ipv4.Message, isIPv4 bool) (int, error) {
+	connected := p.conn.udp.RemoteAddr() != nil
+	for i := range messages {
+		m := &messages[i]
+		if p.isFull() {
+			return i, nil
+		}
+		path, segment := uring.PathNone, 0
+		if m.Addr != nil || !connected {
+			var err error
+			if path, segment, err = p.pathFor(m, isIPv4); err != nil {
+				return i, err
+			}
+		} else if len(m.OOB) > 0 {
+			return i, errUnknownControl
+		}
+		length, longest := 0, longestV6
+		for _, part := range m.Buffers {
+			length += len(part)
+		}
+		if isIPv4 || path != uring.PathNone && isToV4(&p.paths[path]) {
+			longest = longestV4
+		}
+		if length > longest {
+			return i, syscallError("sendmmsg", syscall.EMSGSIZE)
+		}
+		p.add(path, m.Buffers...).SegmentSize = uint32(segment)
 	}
-	*name = unix.RawSockaddrInet6{Family: unix.AF_INET6}
-	setPort(name, at.Port)
+	return len(messages), nil
+}
+
+// pathFor returns the index of the message's path, and the segment size that its control messages
+// ask for.
+func (p *parcel) pathFor(m *ipv4.Message, isIPv4 bool) (index uint64, segment int, err error) {
+	at, isUDP := m.Addr.(*net.UDPAddr)
+	switch {
+	case m.Addr == nil:
+		return 0, 0, syscallError("sendmmsg", syscall.EDESTADDRREQ)
+	case !isUDP || at == nil:
+		return 0, 0, syscall.EINVAL
+	case at.Port == 0:
+		return 0, 0, syscallError("sendmmsg", syscall.EINVAL)
+	case at == p.last && len(m.OOB) == 0:
+		return uint64(len(p.paths) - 1), 0, nil
+	}
+	p.paths = append(p.paths, Path{})
+	path := &p.paths[len(p.paths)-1]
+	if err := pathOf(path, at, isIPv4); err != nil {
+		return 0, 0, err
+	}
+	isAnswer := false
+	if p.last = at; len(m.OOB) > 0 {
+		p.last = nil
+		known := false
+		if segment, known = setControl(path, m.OOB); !known {
+			return 0, 0, errUnknownControl
+		}
+	} else if table := p.conn.in.replies; table != nil {
+		var from local
+		if from, isAnswer = table.get(peerOn(path)); isAnswer {
+			from.leaveOn(path)
+		}
+	}
+	if p.conn.in.replies != nil {
+		p.answers = append(p.answers, isAnswer)
+	}
+	return uint64(len(p.paths) - 1), segment, nil
+}
+
+// pathOf makes the path to an address, in the socket's family.
+func pathOf(path *Path, at *net.UDPAddr, isIPv4 bool) error {
+	path.Valid, path.Family, path.RemotePort = uring.PathRemote, uring.FamilyIPv6, uint16(at.Port)
 	if isIPv4 {
-		ip := at.IP.To4()
-		if len(at.IP) == 0 {
-			ip = net.IPv4zero.To4()
+		path.Family = uring.FamilyIPv4
+		if ip := at.IP.To4(); ip != nil {
+			copy(path.RemoteBytes[:], ip)
+		} else if len(at.IP) > 0 {
+			return &net.AddrError{Err: "non-IPv4 address", Addr: at.IP.String()}
 		}
-		if ip == nil {
-			return 0, &net.AddrError{Err: "non-IPv4 address", Addr: at.IP.String()}
-		}
-		name.Family = unix.AF_INET
-		(*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr = [4]byte(ip)
-		return unix.SizeofSockaddrInet4, nil
+		return nil
 	}
-	ip := at.IP.To16()
-	if len(at.IP) == 0 || at.IP.Equal(net.IPv4zero) {
-		ip = net.IPv6zero
+	if ip := at.IP.To16(); ip == nil && len(at.IP) > 0 {
+		return &net.AddrError{Err: "non-IPv6 address", Addr: at.IP.String()}
+	} else if ip != nil && !at.IP.Equal(net.IPv4zero) {
+		path.RemoteBytes = [16]byte(ip)
 	}
-	if ip == nil {
-		return 0, &net.AddrError{Err: "non-IPv6 address", Addr: at.IP.String()}
+	if at.Zone != "" {
+		path.RemoteScope = zone.Index(at.Zone)
 	}
-	name.Addr, name.Scope_id = [16]byte(ip), zone.Index(at.Zone)
-	return unix.SizeofSockaddrInet6, nil
+	return nil
 }
 
-func sendmmsg(fd int, headers []mmsghdr, flags int) (int, syscall.Errno) {
-	for {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&headers[0])),
-			uintptr(len(headers)), uintptr(flags), 0, 0)
-		if errno != unix.EINTR {
-			return int(n), errno
+func isToV4(path *Path) bool { return path.Family == uring.FamilyIPv4 || isMapped(&path.RemoteBytes) }
+
+// write sends the parcel that consists of these messages. It returns how many are over: N says of
+// each of them how much was sent. An error belongs to message `at`: nothing was sent then, or later
+// messages were.
+func (p *parcel) write(messages []ipv4.Message) (n, at int, err error) {
+	outer := p.post()
+	switch {
+	case p.errno != 0:
+		return 0, 0, syscallError("sendmmsg", p.errno)
+	case p.err != nil:
+		return 0, 0, p.err
+	case !p.called || p.unavailable:
+		return 0, 0, outer
+	}
+	failed := -1
+	for i := range messages {
+		m, result := &messages[i], p.messages[i].Result
+		if m.N, m.NN = int(max(result, 0)), 0; result >= 0 {
+			m.NN, n = len(m.OOB), i+1
+		} else if failed < 0 {
+			failed = i
 		}
 	}
+	switch {
+	case failed < 0, n > 0 && failed >= n: // what comes behind n is for the next call
+		return n, 0, nil
+	case p.messages[failed].Result != -int32(syscall.EAGAIN):
+		return n, failed, syscallError("sendmmsg", syscall.Errno(-p.messages[failed].Result))
+	}
+	return n, failed, outer // the wait for room ended
 }

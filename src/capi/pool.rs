@@ -1,6 +1,6 @@
 //! Pools: making, knowing, and freeing them.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
 
 use crate::config::PoolConfig;
@@ -74,7 +74,43 @@ pub unsafe extern "C" fn ringmsg_pool_new(
         }
         // SAFETY: the caller's promise is passed on.
         let config = unsafe { versioned::read(config) }?;
-        let made = ring.new_pool(&config)?;
+        let made = ring.new_pool(&config, None)?;
+        // SAFETY: not NULL, and the caller promises it is writable.
+        unsafe { pool.write(std::ptr::from_ref(made).cast_mut()) };
+        Ok(0)
+    })
+}
+
+/// ringmsg_pool_new_in: makes a pool as ringmsg_pool_new() does, in the caller's memory: for huge
+/// pages, for memory that is shared, and for languages in which a slice of a payload may outlive
+/// its pool. It takes buffers x (16 bytes and the three capacities, each rounded up to 8; the sum
+/// rounded up to 64).
+///
+/// **Ownership:** `memory` stays the caller's. It must stay mapped, and nothing else may write to
+/// it, until ringmsg_pool_free() or ringmsg_ring_free() has returned 0; neither of them unmaps it.
+/// What a forked child inherits is the caller's choice, too (MADV_DONTFORK).
+/// **Threads:** [owner]; before ringmsg_ring_enable() any.
+/// **Returns:** as ringmsg_pool_new(); also -EINVAL for memory that is not aligned to 64 bytes, or
+/// is too short.
+///
+/// # Safety
+/// As for `ringmsg_pool_new`; `memory` is NULL, or as above for `length` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringmsg_pool_new_in(
+    ring: Option<NonNull<Ring>>,
+    config: *const PoolConfig,
+    memory: *mut c_void,
+    length: usize,
+    pool: *mut *mut Pool,
+) -> c_int {
+    with_ring(known(ring), Caller::Owner, |ring| {
+        let Some(memory) = NonNull::new(memory.cast::<u8>()) else { return Err(null("memory")) };
+        if pool.is_null() {
+            return Err(null("pool"));
+        }
+        // SAFETY: the caller's promise is passed on.
+        let config = unsafe { versioned::read(config) }?;
+        let made = ring.new_pool(&config, Some(NonNull::slice_from_raw_parts(memory, length)))?;
         // SAFETY: not NULL, and the caller promises it is writable.
         unsafe { pool.write(std::ptr::from_ref(made).cast_mut()) };
         Ok(0)

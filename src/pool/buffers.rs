@@ -60,14 +60,20 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// Maps the buffers. At most `window_max` of them will be published at a time.
-    pub(crate) fn new(layout: Layout, window_max: u32) -> Result<Box<Self>> {
+    /// Maps the buffers, unless the caller has memory for them. At most `window_max` of them will
+    /// be published at a time.
+    pub(crate) fn new(layout: Layout, memory: Option<NonNull<[u8]>>, window_max: u32) -> Result<Box<Self>> {
         let count = layout.buffers as usize;
+        let size = layout.stride as usize * count;
+        let memory = match memory {
+            None => Mapping::new(size)?,
+            Some(memory) => Mapping::borrowed(NonNull::slice_from_raw_parts(memory.cast(), size)),
+        };
         let mut free = try_vec(count)?;
         free.extend((0..layout.buffers).rev().map(|buffer| BufferId(buffer as u16)));
         try_box(Self {
             layout,
-            memory: Mapping::new(layout.stride as usize * count)?,
+            memory,
             ring: BufferRing::new(layout.buffers)?,
             holders: try_slice(count, Holders::default)?,
             free,

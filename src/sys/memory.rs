@@ -6,12 +6,13 @@ use std::ptr::NonNull;
 use super::fork;
 use crate::error::{Error, Result};
 
-/// One anonymous private mapping.
+/// One anonymous private mapping, or the caller's memory in place of one.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     size: usize,
     generation: u32,
+    is_borrowed: bool,
 }
 
 // SAFETY: a mapping is memory, not thread state; who may touch which bytes when is decided by
@@ -45,12 +46,18 @@ impl Mapping {
             ));
         }
         let base = NonNull::new(base.cast()).expect("mmap does not map the null page");
-        let mapping = Self { base, size, generation: fork::generation() };
+        let mapping = Self { base, size, generation: fork::generation(), is_borrowed: false };
         // SAFETY: the range is the mapping just made.
         if unsafe { libc::madvise(mapping.base.as_ptr().cast(), size, libc::MADV_DONTFORK) } != 0 {
             return Err(Error::last_os("madvise(MADV_DONTFORK)"));
         }
         Ok(mapping)
+    }
+
+    /// The caller's memory, which stays mapped.
+    pub(crate) fn borrowed(memory: NonNull<[u8]>) -> Self {
+        let (base, size) = (memory.cast(), memory.len());
+        Self { base, size, generation: fork::generation(), is_borrowed: true }
     }
 
     #[inline]
@@ -66,7 +73,7 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         // A forked child has nothing of ours at this address, and may have something else there.
-        if self.generation == fork::generation() {
+        if self.generation == fork::generation() && !self.is_borrowed {
             // SAFETY: the mapping is ours; its owner drops it when nothing refers to it.
             unsafe { libc::munmap(self.base.as_ptr().cast(), self.size) };
         }

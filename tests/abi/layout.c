@@ -274,6 +274,7 @@ TYPE(int, socket_steer, const int *, uint32_t, const struct ringmsg_steering *);
 TYPE(void, pool_config_init, struct ringmsg_pool_config *);
 TYPE(int, pool_config_for_socket, struct ringmsg_pool_config *, int);
 TYPE(int, pool_new, struct ringmsg_ring *, const struct ringmsg_pool_config *, struct ringmsg_pool **);
+TYPE(int, pool_new_in, struct ringmsg_ring *, const struct ringmsg_pool_config *, void *, size_t, struct ringmsg_pool **);
 TYPE(struct ringmsg_pool *, ring_pool, const struct ringmsg_ring *, uint16_t);
 TYPE(uint16_t, pool_id, const struct ringmsg_pool *);
 TYPE(const uint8_t *, pool_base, const struct ringmsg_pool *);

@@ -126,6 +126,57 @@ const (
 	MetaOffender Meta = 1 << 15
 )
 
+// PathFlags say which fields of a [Path] apply. They mirror RINGMSG_PATH_*.
+type PathFlags uint32
+
+const (
+	// remote, remote_port and remote_scope apply. Without it: the connected peer.
+	PathRemote PathFlags = 1 << 0
+	// local applies: the source address.
+	PathLocal PathFlags = 1 << 1
+	// interface_index applies: the interface to leave through.
+	PathInterface PathFlags = 1 << 2
+	// traffic_class applies.
+	PathTrafficClass PathFlags = 1 << 3
+	// hop_limit applies.
+	PathHopLimit PathFlags = 1 << 4
+	// flow_label applies.
+	PathFlowLabel PathFlags = 1 << 5
+)
+
+// MessageFlags are the flags of a [SendMessage]. They mirror RINGMSG_MESSAGE_*.
+type MessageFlags uint32
+
+const (
+	// Never in a train with other messages.
+	MessageAlone MessageFlags = 1 << 0
+	// Ask for a transmit timestamp. Implies [MessageAlone].
+	MessageTimestamp MessageFlags = 1 << 1
+	// The message's own traffic_class applies, not the path's.
+	MessageTrafficClass MessageFlags = 1 << 2
+)
+
+// SenderFlags are the flags of a [Sender]: [SenderConfig].Flags. They mirror RINGMSG_SENDER_*.
+type SenderFlags uint32
+
+const (
+	// Every message leaves as it is given: none are joined into trains.
+	SenderNoGrouping SenderFlags = 1 << 0
+	// Set the options that bring transmit timestamps back (SO_TIMESTAMPING with SOFTWARE, OPT_ID
+	// and OPT_TSONLY), beside those that are on already.
+	SenderTimestamps SenderFlags = 1 << 1
+)
+
+// SendFlags say how a [Sender] sends a batch. They mirror RINGMSG_SEND_*.
+type SendFlags uint32
+
+const (
+	// Wait for room in the socket's buffer instead of leaving messages with -EAGAIN.
+	SendWait SendFlags = 1 << 0
+	// Take only messages whose result is -EAGAIN.
+	SendResume SendFlags = 1 << 1
+)
+
 const (
 	// The `pool` of a record that belongs to no pool ([Ring.Recvmsg]).
 	PoolNone uint16 = 65535
@@ -289,4 +340,88 @@ type Stats struct {
 	BuffersHeld uint64
 	// Pool buffers now offered to the kernel; counted likewise.
 	BuffersPublished uint64
+}
+
+// Path is where a datagram goes, and how it leaves. It is struct ringmsg_path, byte for byte:
+// comparable, and compared as a whole when messages are grouped. The zero Path is that of the
+// connected peer. [PathTo] makes one for an address, [PathReply] one for an answer.
+type Path struct {
+	// RINGMSG_PATH_*: which of the following apply. Without [PathRemote] the datagram goes to the
+	// connected peer, with these settings.
+	Valid PathFlags
+	// AF_INET or AF_INET6, of both addresses. IPv4 on an IPv6 socket is AF_INET6, as
+	// ::ffff:a.b.c.d.
+	Family uint16
+	// Host byte order.
+	RemotePort uint16
+	// IPv4 in the first four bytes.
+	RemoteBytes [16]uint8
+	// The scope (interface index) of a link-local remote address.
+	RemoteScope uint32
+	// The interface to leave through.
+	InterfaceIndex uint32
+	// The source address; IPv4 in the first four bytes.
+	LocalBytes [16]uint8
+	// TOS byte or traffic class, ECN included. A message may have its own.
+	TrafficClass uint8
+	// TTL or hop limit.
+	HopLimit   uint8
+	reserved16 uint16
+	// IPv6 flow label, 20 bits, host byte order. IPv4 has none: ignored there.
+	FlowLabel uint32
+	reserved  [2]uint32
+}
+
+// SendMessage is one datagram to send, or one train of them. It is struct ringmsg_message, byte for
+// byte, as [Sender.SendFrom] takes it: without a pointer.
+type SendMessage struct {
+	// Where the payload starts, counted from the base.
+	PayloadOffset uint64
+	// Which of the paths it takes; [PathNone] for the connected peer's.
+	PathIndex uint64
+	// Bytes of payload.
+	PayloadLength uint32
+	// 0: one datagram, whatever the socket's own UDP_SEGMENT says; else datagrams of this size, of
+	// which the last may be shorter.
+	SegmentSize uint32
+	// RINGMSG_MESSAGE_*
+	Flags MessageFlags
+	// Out: payload bytes that the socket took, or -errno.
+	Result int32
+	// When to send it, in the sender's transmit clock (SO_TXTIME), ns; 0: now.
+	TransmitTimeNS uint64
+	// The caller's; not looked at.
+	UserData uint64
+	// With [MessageTimestamp]: comes back as error_data in the timestamp's metadata, where the
+	// kernel takes SCM_TS_OPT_ID (6.13). Elsewhere error_data is the socket's own count, which
+	// refused sends and other users of the socket advance.
+	TimestampID uint32
+	// With [MessageTrafficClass]: TOS byte or traffic class, ECN included.
+	TrafficClass uint8
+	reserved8    [3]uint8
+	reserved     uint64
+}
+
+// SenderStats counts what a sender has done so far: struct ringmsg_sender_stats without its head.
+type SenderStats struct {
+	// Messages that the socket took, whole or in part.
+	Messages uint64
+	// Datagrams that it took; a train counts its segments.
+	Datagrams uint64
+	// Payload bytes that it took.
+	PayloadBytes uint64
+	// System calls that sent: sendmmsg(2).
+	Calls uint64
+	// UDP_SEGMENT trains of two datagrams or more.
+	Trains uint64
+	// Messages that left in a train together with others.
+	Grouped uint64
+	// Trains that were refused, and whose datagrams were sent singly.
+	Fallbacks uint64
+	// How often the socket was full (-EAGAIN).
+	WouldBlock uint64
+	// Messages whose result is an error, other than -EAGAIN.
+	Errors uint64
+	// Pending errors of earlier datagrams that were taken off the socket.
+	SocketErrors uint64
 }

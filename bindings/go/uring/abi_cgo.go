@@ -14,15 +14,23 @@ import "unsafe"
 var only [1]struct{}
 
 var (
-	cRecord    C.struct_ringmsg_record
-	goRecord   Record
-	cMetadata  C.struct_ringmsg_metadata
-	goMetadata Metadata
-	cStats     C.struct_ringmsg_stats
-	goStats    Stats
+	cRecord       C.struct_ringmsg_record
+	goRecord      Record
+	cMetadata     C.struct_ringmsg_metadata
+	goMetadata    Metadata
+	cStats        C.struct_ringmsg_stats
+	goStats       Stats
+	cPath         C.struct_ringmsg_path
+	goPath        Path
+	cSendMessage  C.struct_ringmsg_message
+	goSendMessage SendMessage
+	cSenderStats  C.struct_ringmsg_sender_stats
+	goSenderStats SenderStats
 )
 
 const headStats = unsafe.Offsetof(cStats.records)
+
+const headSenderStats = unsafe.Offsetof(cSenderStats.messages)
 
 var _ = []struct{}{
 	only[unsafe.Offsetof(cRecord.user_data)-unsafe.Offsetof(goRecord.UserData)],
@@ -150,4 +158,75 @@ var _ = []struct{}{
 	only[unsafe.Offsetof(cStats.buffers_published)-headStats-unsafe.Offsetof(goStats.BuffersPublished)],
 	only[unsafe.Sizeof(cStats.buffers_published)-unsafe.Sizeof(goStats.BuffersPublished)],
 	only[unsafe.Sizeof(cStats)-headStats-unsafe.Sizeof(goStats)],
+	only[unsafe.Offsetof(cPath.valid)-unsafe.Offsetof(goPath.Valid)],
+	only[unsafe.Sizeof(cPath.valid)-unsafe.Sizeof(goPath.Valid)],
+	only[unsafe.Offsetof(cPath.family)-unsafe.Offsetof(goPath.Family)],
+	only[unsafe.Sizeof(cPath.family)-unsafe.Sizeof(goPath.Family)],
+	only[unsafe.Offsetof(cPath.remote_port)-unsafe.Offsetof(goPath.RemotePort)],
+	only[unsafe.Sizeof(cPath.remote_port)-unsafe.Sizeof(goPath.RemotePort)],
+	only[unsafe.Offsetof(cPath.remote)-unsafe.Offsetof(goPath.RemoteBytes)],
+	only[unsafe.Sizeof(cPath.remote)-unsafe.Sizeof(goPath.RemoteBytes)],
+	only[unsafe.Offsetof(cPath.remote_scope)-unsafe.Offsetof(goPath.RemoteScope)],
+	only[unsafe.Sizeof(cPath.remote_scope)-unsafe.Sizeof(goPath.RemoteScope)],
+	only[unsafe.Offsetof(cPath.interface_index)-unsafe.Offsetof(goPath.InterfaceIndex)],
+	only[unsafe.Sizeof(cPath.interface_index)-unsafe.Sizeof(goPath.InterfaceIndex)],
+	only[unsafe.Offsetof(cPath.local)-unsafe.Offsetof(goPath.LocalBytes)],
+	only[unsafe.Sizeof(cPath.local)-unsafe.Sizeof(goPath.LocalBytes)],
+	only[unsafe.Offsetof(cPath.traffic_class)-unsafe.Offsetof(goPath.TrafficClass)],
+	only[unsafe.Sizeof(cPath.traffic_class)-unsafe.Sizeof(goPath.TrafficClass)],
+	only[unsafe.Offsetof(cPath.hop_limit)-unsafe.Offsetof(goPath.HopLimit)],
+	only[unsafe.Sizeof(cPath.hop_limit)-unsafe.Sizeof(goPath.HopLimit)],
+	only[unsafe.Offsetof(cPath.reserved16)-unsafe.Offsetof(goPath.reserved16)],
+	only[unsafe.Sizeof(cPath.reserved16)-unsafe.Sizeof(goPath.reserved16)],
+	only[unsafe.Offsetof(cPath.flow_label)-unsafe.Offsetof(goPath.FlowLabel)],
+	only[unsafe.Sizeof(cPath.flow_label)-unsafe.Sizeof(goPath.FlowLabel)],
+	only[unsafe.Offsetof(cPath.reserved)-unsafe.Offsetof(goPath.reserved)],
+	only[unsafe.Sizeof(cPath.reserved)-unsafe.Sizeof(goPath.reserved)],
+	only[unsafe.Sizeof(cPath)-unsafe.Sizeof(goPath)],
+	only[unsafe.Offsetof(cSendMessage.payload)-unsafe.Offsetof(goSendMessage.PayloadOffset)],
+	only[unsafe.Sizeof(cSendMessage.payload)-unsafe.Sizeof(goSendMessage.PayloadOffset)],
+	only[unsafe.Offsetof(cSendMessage.path)-unsafe.Offsetof(goSendMessage.PathIndex)],
+	only[unsafe.Sizeof(cSendMessage.path)-unsafe.Sizeof(goSendMessage.PathIndex)],
+	only[unsafe.Offsetof(cSendMessage.payload_length)-unsafe.Offsetof(goSendMessage.PayloadLength)],
+	only[unsafe.Sizeof(cSendMessage.payload_length)-unsafe.Sizeof(goSendMessage.PayloadLength)],
+	only[unsafe.Offsetof(cSendMessage.segment_size)-unsafe.Offsetof(goSendMessage.SegmentSize)],
+	only[unsafe.Sizeof(cSendMessage.segment_size)-unsafe.Sizeof(goSendMessage.SegmentSize)],
+	only[unsafe.Offsetof(cSendMessage.flags)-unsafe.Offsetof(goSendMessage.Flags)],
+	only[unsafe.Sizeof(cSendMessage.flags)-unsafe.Sizeof(goSendMessage.Flags)],
+	only[unsafe.Offsetof(cSendMessage.result)-unsafe.Offsetof(goSendMessage.Result)],
+	only[unsafe.Sizeof(cSendMessage.result)-unsafe.Sizeof(goSendMessage.Result)],
+	only[unsafe.Offsetof(cSendMessage.transmit_time_ns)-unsafe.Offsetof(goSendMessage.TransmitTimeNS)],
+	only[unsafe.Sizeof(cSendMessage.transmit_time_ns)-unsafe.Sizeof(goSendMessage.TransmitTimeNS)],
+	only[unsafe.Offsetof(cSendMessage.user_data)-unsafe.Offsetof(goSendMessage.UserData)],
+	only[unsafe.Sizeof(cSendMessage.user_data)-unsafe.Sizeof(goSendMessage.UserData)],
+	only[unsafe.Offsetof(cSendMessage.timestamp_id)-unsafe.Offsetof(goSendMessage.TimestampID)],
+	only[unsafe.Sizeof(cSendMessage.timestamp_id)-unsafe.Sizeof(goSendMessage.TimestampID)],
+	only[unsafe.Offsetof(cSendMessage.traffic_class)-unsafe.Offsetof(goSendMessage.TrafficClass)],
+	only[unsafe.Sizeof(cSendMessage.traffic_class)-unsafe.Sizeof(goSendMessage.TrafficClass)],
+	only[unsafe.Offsetof(cSendMessage.reserved8)-unsafe.Offsetof(goSendMessage.reserved8)],
+	only[unsafe.Sizeof(cSendMessage.reserved8)-unsafe.Sizeof(goSendMessage.reserved8)],
+	only[unsafe.Offsetof(cSendMessage.reserved)-unsafe.Offsetof(goSendMessage.reserved)],
+	only[unsafe.Sizeof(cSendMessage.reserved)-unsafe.Sizeof(goSendMessage.reserved)],
+	only[unsafe.Sizeof(cSendMessage)-unsafe.Sizeof(goSendMessage)],
+	only[unsafe.Offsetof(cSenderStats.messages)-headSenderStats-unsafe.Offsetof(goSenderStats.Messages)],
+	only[unsafe.Sizeof(cSenderStats.messages)-unsafe.Sizeof(goSenderStats.Messages)],
+	only[unsafe.Offsetof(cSenderStats.datagrams)-headSenderStats-unsafe.Offsetof(goSenderStats.Datagrams)],
+	only[unsafe.Sizeof(cSenderStats.datagrams)-unsafe.Sizeof(goSenderStats.Datagrams)],
+	only[unsafe.Offsetof(cSenderStats.payload_bytes)-headSenderStats-unsafe.Offsetof(goSenderStats.PayloadBytes)],
+	only[unsafe.Sizeof(cSenderStats.payload_bytes)-unsafe.Sizeof(goSenderStats.PayloadBytes)],
+	only[unsafe.Offsetof(cSenderStats.calls)-headSenderStats-unsafe.Offsetof(goSenderStats.Calls)],
+	only[unsafe.Sizeof(cSenderStats.calls)-unsafe.Sizeof(goSenderStats.Calls)],
+	only[unsafe.Offsetof(cSenderStats.trains)-headSenderStats-unsafe.Offsetof(goSenderStats.Trains)],
+	only[unsafe.Sizeof(cSenderStats.trains)-unsafe.Sizeof(goSenderStats.Trains)],
+	only[unsafe.Offsetof(cSenderStats.grouped)-headSenderStats-unsafe.Offsetof(goSenderStats.Grouped)],
+	only[unsafe.Sizeof(cSenderStats.grouped)-unsafe.Sizeof(goSenderStats.Grouped)],
+	only[unsafe.Offsetof(cSenderStats.fallbacks)-headSenderStats-unsafe.Offsetof(goSenderStats.Fallbacks)],
+	only[unsafe.Sizeof(cSenderStats.fallbacks)-unsafe.Sizeof(goSenderStats.Fallbacks)],
+	only[unsafe.Offsetof(cSenderStats.would_block)-headSenderStats-unsafe.Offsetof(goSenderStats.WouldBlock)],
+	only[unsafe.Sizeof(cSenderStats.would_block)-unsafe.Sizeof(goSenderStats.WouldBlock)],
+	only[unsafe.Offsetof(cSenderStats.errors)-headSenderStats-unsafe.Offsetof(goSenderStats.Errors)],
+	only[unsafe.Sizeof(cSenderStats.errors)-unsafe.Sizeof(goSenderStats.Errors)],
+	only[unsafe.Offsetof(cSenderStats.socket_errors)-headSenderStats-unsafe.Offsetof(goSenderStats.SocketErrors)],
+	only[unsafe.Sizeof(cSenderStats.socket_errors)-unsafe.Sizeof(goSenderStats.SocketErrors)],
+	only[unsafe.Sizeof(cSenderStats)-headSenderStats-unsafe.Sizeof(goSenderStats)],
 }

@@ -12,12 +12,15 @@ import (
 )
 
 // Pool is the buffers of a ring: one mapping at one address for its life, which ends with
-// [Pool.Close] or with its ring.
+// [Pool.Close] or with its ring. A slice of it that the program keeps for longer is no fault: it
+// shows what the pool held for some ten seconds, then zeros, and after a minute perhaps the data of
+// another pool.
 type Pool struct {
 	ring   *Ring
 	handle *C.struct_ringmsg_pool
 	id     uint16
 	bytes  []byte
+	memory []byte // the whole mapping
 }
 
 // PoolConfigForSocket sizes a pool for the options that are on for fd: never too little space
@@ -54,18 +57,29 @@ func (r *Ring) NewPool(config PoolConfig) (*Pool, error) {
 		control_capacity: C.uint32_t(config.ControlCapacity),
 		name_capacity:    C.uint32_t(config.NameCapacity),
 	}
-	pool := &Pool{ring: r}
-	if err := failure("pool_new", C.rm_pool_new(r.handle, &given, &pool.handle)); err != nil {
+	size := uint64(C.rm_pool_size(&given))
+	if size >= 1<<32 {
+		return nil, &Error{Op: "pool_new", Errno: syscall.EINVAL, Reason: "pool: it would take 4 GiB or more"}
+	}
+	memory, err := newMemory(int(size))
+	if err != nil {
+		return nil, &Error{Op: "pool_new", Errno: err.(syscall.Errno), Reason: "pool: " + err.Error()}
+	}
+	pool := &Pool{ring: r, memory: memory}
+	err = failure("pool_new", C.rm_pool_new(
+		r.handle, &given, unsafe.Pointer(&memory[0]), C.size_t(len(memory)), &pool.handle,
+	))
+	if err != nil {
+		dropMemory(memory)
 		return nil, err
 	}
+	r.memory.add(memory)
 	pool.id = uint16(C.ringmsg_pool_id(pool.handle))
-	pool.bytes = unsafe.Slice(
-		(*byte)(unsafe.Pointer(C.ringmsg_pool_base(pool.handle))), int(C.ringmsg_pool_size(pool.handle)),
-	)
+	pool.bytes = memory[:C.ringmsg_pool_size(pool.handle)]
 	return pool, nil
 }
 
-// Close unmaps a pool that no request and no record refers to; EBUSY otherwise.
+// Close ends a pool that no request and no record refers to; EBUSY otherwise.
 func (p *Pool) Close() error {
 	if err := p.ring.enter(); err != nil {
 		return err
@@ -73,7 +87,8 @@ func (p *Pool) Close() error {
 	defer p.ring.leave()
 	err := failure("pool_free", C.rm_pool_free(p.handle))
 	if err == nil {
-		p.bytes = nil
+		p.ring.memory.freed(p.memory)
+		p.bytes, p.memory = nil, nil
 	}
 	runtime.KeepAlive(p)
 	return err
@@ -83,7 +98,7 @@ func (p *Pool) Close() error {
 func (p *Pool) ID() uint16 { return p.id }
 
 // Bytes returns the pool's memory, where the offsets in records count from. Read the slices of
-// records you hold; nothing else is stable. It is gone when the pool or its ring is closed.
+// records you hold; nothing else is stable.
 func (p *Pool) Bytes() []byte { return p.bytes }
 
 // Payload returns a record's payload, in place: valid until the record is released.

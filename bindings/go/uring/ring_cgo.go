@@ -31,6 +31,7 @@ type Ring struct {
 	safety runtime.Cleanup
 
 	messages messages // of Recvmsg
+	memory   *ringMemory
 }
 
 // failure makes an error of a negative result, and frees its sentence.
@@ -70,10 +71,13 @@ func NewRing(config *RingConfig) (*Ring, error) {
 	if err := failure("ring_new", C.rm_new(&given, &handle)); err != nil {
 		return nil, err
 	}
-	ring := &Ring{handle: handle}
-	ring.safety = runtime.AddCleanup(
-		ring, func(handle *C.struct_ringmsg_ring) { C.ringmsg_ring_free(handle) }, handle,
-	)
+	memory := &ringMemory{}
+	ring := &Ring{handle: handle, memory: memory}
+	ring.safety = runtime.AddCleanup(ring, func(handle *C.struct_ringmsg_ring) {
+		if C.ringmsg_ring_free(handle) == 0 {
+			memory.allFreed()
+		}
+	}, handle)
 	return ring, nil
 }
 
@@ -98,7 +102,7 @@ func (r *Ring) leave() {
 }
 
 // Close ends the ring: a sleeping Reap returns [net.ErrClosed], requests are cancelled, pools
-// unmapped, and all records are void. Any goroutine may call it; from another thread than the
+// end, and all records are void. Any goroutine may call it; from another thread than the
 // owner of a bound ring it takes 30 to 60 ms.
 func (r *Ring) Close() error {
 	if r.closed.Swap(true) {
@@ -110,8 +114,9 @@ func (r *Ring) Close() error {
 	r.safety.Stop()
 	err := failure("ring_free", C.rm_free(r.handle))
 	r.handle = nil
-	if err == nil {
+	if err == nil { // else the kernel may still write to the memory
 		r.messages.unpinAll()
+		r.memory.allFreed()
 	}
 	runtime.KeepAlive(r)
 	return err

@@ -4,6 +4,7 @@
 #ifndef RINGMSG_GO_SHIM_H
 #define RINGMSG_GO_SHIM_H
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -89,7 +90,7 @@ static struct rm_result rm_take_fds(struct ringmsg_ring *ring, const void *recor
 static struct rm_result rm_socket_enable(int fd, uint32_t metadata) { return rm_explain(ringmsg_socket_enable(fd, metadata)); }
 static struct rm_result rm_pool_free(struct ringmsg_pool *pool) { return rm_explain(ringmsg_pool_free(pool)); }
 
-static struct rm_result rm_pool_new(struct ringmsg_ring *ring, const struct ringmsg_pool_config *given, struct ringmsg_pool **pool)
+static struct ringmsg_pool_config rm_pool_config(const struct ringmsg_pool_config *given)
 {
 	struct ringmsg_pool_config config;
 	ringmsg_pool_config_init(&config);
@@ -101,7 +102,25 @@ static struct rm_result rm_pool_new(struct ringmsg_ring *ring, const struct ring
 		config.control_capacity = given->control_capacity;
 	if (given->name_capacity != 0)
 		config.name_capacity = given->name_capacity;
-	return rm_explain(ringmsg_pool_new(ring, &config, pool));
+	return config;
+}
+
+static uint64_t rm_round_up(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
+
+// How much memory a pool takes.
+static uint64_t rm_pool_size(const struct ringmsg_pool_config *given)
+{
+	struct ringmsg_pool_config config = rm_pool_config(given);
+	uint64_t buffer = 16 + rm_round_up(config.name_capacity, 8) + rm_round_up(config.control_capacity, 8)
+		+ rm_round_up(config.payload_capacity, 8);
+	return rm_round_up(buffer, 64) * config.buffers;
+}
+
+static struct rm_result rm_pool_new(struct ringmsg_ring *ring, const struct ringmsg_pool_config *given, void *memory,
+	size_t length, struct ringmsg_pool **pool)
+{
+	struct ringmsg_pool_config config = rm_pool_config(given);
+	return rm_explain(ringmsg_pool_new_in(ring, &config, memory, length, pool));
 }
 
 static struct rm_result rm_pool_config_for_socket(struct ringmsg_pool_config *config, int fd)
@@ -114,6 +133,55 @@ static struct rm_result rm_recvmsg(struct ringmsg_ring *ring, int fd, struct msg
 	uint32_t flags, uint64_t user_data)
 {
 	return rm_explain(ringmsg_recvmsg(ring, fd, msg, msg_flags, flags, user_data));
+}
+
+static struct rm_result rm_sender_new(int fd, uint32_t batch, uint32_t flags, int transmit_clock,
+	struct ringmsg_sender **sender)
+{
+	struct ringmsg_sender_config config;
+	ringmsg_sender_config_init(&config);
+	config.flags = flags;
+	config.transmit_clock = transmit_clock;
+	if (batch != 0)
+		config.batch = batch;
+	return rm_explain(ringmsg_sender_new(fd, &config, sender));
+}
+
+static struct rm_result rm_sender_free(struct ringmsg_sender *sender) { return rm_explain(ringmsg_sender_free(sender)); }
+
+static struct rm_result rm_sender_stats(struct ringmsg_sender *sender, struct ringmsg_sender_stats *stats)
+{
+	stats->size = sizeof *stats;
+	return rm_explain(ringmsg_sender_stats(sender, stats));
+}
+
+static int rm_path_reply(void *path, const void *metadata) { return ringmsg_path_reply(path, metadata); }
+
+// What sending returned. socket_errors counts the pending errors that the sender took off the
+// socket so far, and socket_error is the latest.
+struct rm_sent { struct rm_result result; int socket_error; uint64_t socket_errors; };
+
+static struct rm_sent rm_sent(struct ringmsg_sender *sender, int value)
+{
+	struct rm_sent sent = {{value, NULL}, 0, 0};
+	struct ringmsg_sender_stats stats = {.size = sizeof stats};
+	if (value != -EAGAIN && value != -EINTR)
+		sent.result = rm_explain(value);
+	ringmsg_sender_stats(sender, &stats);
+	sent.socket_errors = stats.socket_errors;
+	sent.socket_error = stats.last_socket_error;
+	return sent;
+}
+
+static struct rm_sent rm_send_from(struct ringmsg_sender *sender, const void *base, size_t base_length,
+	const void *paths, uint32_t path_count, void *messages, uint32_t count, uint32_t flags)
+{
+	return rm_sent(sender, ringmsg_send_from(sender, base, base_length, paths, path_count, messages, count, flags));
+}
+
+static struct rm_sent rm_send(struct ringmsg_sender *sender, struct ringmsg_message *messages, uint32_t count, uint32_t flags)
+{
+	return rm_sent(sender, ringmsg_send(sender, messages, count, flags));
 }
 
 static struct rm_result rm_control_next(const void *control, size_t length, struct ringmsg_cmsg *cursor)

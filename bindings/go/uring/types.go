@@ -54,6 +54,13 @@ type PoolConfig struct {
 	NameCapacity    int
 }
 
+// SenderConfig configures a sender. The zero value means the defaults.
+type SenderConfig struct {
+	Batch         int // messages that are grouped at once; 0: 1024
+	Flags         SenderFlags
+	TransmitClock int // of transmit times: CLOCK_MONOTONIC for fq, CLOCK_TAI for etf; 0: there are none
+}
+
 // Support says what a kernel and a sandbox offer.
 type Support struct {
 	Engines         uint32 // bit n is set when the Engine of that number works here

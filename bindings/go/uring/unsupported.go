@@ -2,7 +2,10 @@
 
 package uring
 
-import "errors"
+import (
+	"errors"
+	"syscall"
+)
 
 var unsupported = errors.ErrUnsupported
 
@@ -78,3 +81,15 @@ func (*Pool) Control(*Record) []byte { return nil }
 func (*Pool) ID() uint16             { return PoolNone }
 func (*Pool) Name(*Record) []byte    { return nil }
 func (*Pool) Payload(*Record) []byte { return nil }
+
+// Sender sends batches of messages on one socket.
+type Sender struct{}
+
+// NewSender makes a sender.
+func NewSender(int, *SenderConfig) (*Sender, error) { return nil, unsupported }
+
+func (*Sender) Send([][]byte, []Path, []SendMessage, SendFlags) (int, error)   { return 0, unsupported }
+func (*Sender) SendFrom([]byte, []Path, []SendMessage, SendFlags) (int, error) { return 0, unsupported }
+func (*Sender) TakeSocketError() syscall.Errno                                 { return 0 }
+func (*Sender) Stats() (SenderStats, error)                                    { return SenderStats{}, unsupported }
+func (*Sender) Close() error                                                   { return unsupported }

@@ -1,11 +1,12 @@
 //go:build linux
 
 // Conn measures what a ringmsg.Conn costs beside a *net.UDPConn, where both are used alike: reads
-// of datagrams that come alone or queue up, reads of trains, round trips, sockets that live for one
-// query, and a thousand sockets. Both take turns within every round, in the same process where that
-// is possible; a line shows the median of the rounds' ratios and their quartiles, beside the goal.
+// of datagrams that come alone or queue up, reads of trains, batch writes, an echo server, round
+// trips, sockets that live for one query, and a thousand sockets. Both take turns within every
+// round, in the same process where that is possible; a line shows the median of the rounds' ratios
+// and their quartiles, beside the goal.
 //
-//	go run ./bench/conn [-rounds 21] [-only reads,latency,churn,scale,memlock]
+//	go run ./bench/conn [-rounds 21] [-only reads,writes,latency,churn,scale,memlock]
 package main
 
 import (
@@ -117,7 +118,7 @@ func compare(name, unit string, rounds int, goal float64, measure func(kind stri
 
 func main() {
 	rounds := flag.Int("rounds", 21, "rounds of each measurement")
-	only := flag.String("only", "reads,latency,churn,scale,memlock", "which measurements")
+	only := flag.String("only", "reads,writes,latency,churn,scale,memlock", "which measurements")
 	file := flag.String("json", "", "write the ratios of every round to this file")
 	role := flag.String("role", "", "used by the program itself")
 	kind := flag.String("kind", "net", "used by the program itself")
@@ -126,6 +127,9 @@ func main() {
 	switch *role {
 	case "serve":
 		serve()
+		return
+	case "echo":
+		echoServer(*kind)
 		return
 	case "ping":
 		pingAll(strings.Split(*to, ","))
@@ -141,6 +145,8 @@ func main() {
 		switch each {
 		case "reads":
 			reads(*rounds)
+		case "writes":
+			writes(*rounds)
 		case "latency":
 			latency(*rounds)
 		case "churn":

@@ -31,6 +31,14 @@ var groups = []group{
 		"RecordFlags are the flags of a [Record]. They mirror RINGMSG_RECORD_*."},
 	{"META_", "Meta", "Meta", "Meta is a set of the things that can be known about a datagram " +
 		"besides its payload. It mirrors RINGMSG_META_*."},
+	{"PATH_", "Path", "PathFlags",
+		"PathFlags say which fields of a [Path] apply. They mirror RINGMSG_PATH_*."},
+	{"MESSAGE_", "Message", "MessageFlags",
+		"MessageFlags are the flags of a [SendMessage]. They mirror RINGMSG_MESSAGE_*."},
+	{"SENDER_", "Sender", "SenderFlags",
+		"SenderFlags are the flags of a [Sender]: [SenderConfig].Flags. They mirror RINGMSG_SENDER_*."},
+	{"SEND_", "Send", "SendFlags",
+		"SendFlags say how a [Sender] sends a batch. They mirror RINGMSG_SEND_*."},
 	{"POOL_NONE", "PoolNone", "uint16", ""},
 	{"LINGER_", "linger", "uint32", ""},
 	{"STEER_", "steer", "uint32", ""},
@@ -44,6 +52,7 @@ type structure struct {
 	skip          []string          // fields that Go does not have: a head that the shim fills in
 	rename        map[string]string // fields whose Go name is not the C name in Go's spelling
 	types         map[string]string // fields with a type of their own
+	abouts        map[string]string // fields whose comment is not the header's
 }
 
 var structures = []structure{
@@ -68,6 +77,32 @@ var structures = []structure{
 		about: "Stats counts what a ring, or one request, has done so far: struct ringmsg_stats without its head.",
 		skip:  []string{"size", "reserved"},
 	},
+	{
+		cName: "ringmsg_path", goName: "Path",
+		about: "Path is where a datagram goes, and how it leaves. It is struct ringmsg_path, byte for byte:\n" +
+			"comparable, and compared as a whole when messages are grouped. The zero Path is that of the\n" +
+			"connected peer. [PathTo] makes one for an address, [PathReply] one for an answer.",
+		rename: map[string]string{"remote": "RemoteBytes", "local": "LocalBytes"},
+		types:  map[string]string{"valid": "PathFlags"},
+	},
+	{
+		cName: "ringmsg_message", goName: "SendMessage",
+		about: "SendMessage is one datagram to send, or one train of them. It is struct ringmsg_message, byte\n" +
+			"for byte, as [Sender.SendFrom] takes it: without a pointer.",
+		rename: map[string]string{"payload": "PayloadOffset", "path": "PathIndex"},
+		types: map[string]string{
+			"payload": "uint64", "path": "uint64", "flags": "MessageFlags",
+		},
+		abouts: map[string]string{
+			"payload": "Where the payload starts, counted from the base.",
+			"path":    "Which of the paths it takes; [PathNone] for the connected peer's.",
+		},
+	},
+	{
+		cName: "ringmsg_sender_stats", goName: "SenderStats",
+		about: "SenderStats counts what a sender has done so far: struct ringmsg_sender_stats without its head.",
+		skip:  []string{"size", "last_socket_error"},
+	},
 }
 
 // functions are named in the header's comments; Go's documentation names their methods.
@@ -83,7 +118,7 @@ var functions = strings.NewReplacer(
 
 // words that Go spells in its own way.
 var words = map[string]string{
-	"SQPOLL": "SQPoll", "IO": "IO", "URING": "URing", "V4": "V4", "US": "US", "NS": "NS", "CQ": "CQ", "R": "",
+	"SQPOLL": "SQPoll", "IO": "IO", "URING": "URing", "V4": "V4", "US": "US", "NS": "NS", "CQ": "CQ", "R": "", "ID": "ID",
 }
 
 func camel(name string) (camel string) {
@@ -104,7 +139,7 @@ var (
 	defines = regexp.MustCompile(
 		`(?m)((?:^/\*\n(?: \*.*\n)+? \*/\n)?)^#define RINGMSG_([A-Z0-9_]+) (\(?[0-9xa-fu <]+\)?)$`,
 	)
-	fields  = regexp.MustCompile(`(?:/\*([^/]*)\*/\s*)?([a-z0-9_]+) ([a-z0-9_]+)((?:\[[0-9]+\])?);`)
+	fields  = regexp.MustCompile(`(?:/\*([^/]*)\*/\s*)?((?:const struct |const )?[a-z0-9_]+) \*?([a-z0-9_]+)((?:\[[0-9]+\])?);`)
 	mention = regexp.MustCompile(`RINGMSG_([A-Z0-9_]+[A-Z0-9])`)
 )
 
@@ -197,6 +232,9 @@ func (s *structure) declare(out, check *bytes.Buffer, header string) error {
 			continue
 		}
 		name, goType := s.rename[cName], s.types[cName]
+		if own, has := s.abouts[cName]; has {
+			about = own
+		}
 		switch {
 		case name != "":
 		case strings.HasPrefix(cName, "reserved"):

@@ -14,13 +14,22 @@ import (
 const inNamespace = "RINGMSG_TEST_IN_NAMESPACE"
 
 // Namespace runs a test in a network of its own, in a child process, and returns true in the child:
-// there the test goes on. The commands are arguments of ip(8), such as "link set lo up".
+// there the test goes on. The commands are arguments of ip(8), such as "link set lo up", or begin
+// with tc.
 func Namespace(t *testing.T, commands ...string) bool {
 	t.Helper()
 	if os.Getenv(inNamespace) != "" {
 		for _, command := range commands {
-			if out, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput(); err != nil {
-				t.Fatalf("ip %s: %v\n%s", command, err, out)
+			words := strings.Fields("ip " + command)
+			if words[1] == "tc" {
+				words = words[1:]
+			}
+			out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
+			if err != nil && words[0] == "tc" && strings.Contains(string(out), "unknown") {
+				t.Skipf("this kernel cannot do it: %s\n%s", command, out)
+			}
+			if err != nil {
+				t.Fatalf("%s: %v\n%s", command, err, out)
 			}
 		}
 		for _, command := range commands {

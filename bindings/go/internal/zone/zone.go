@@ -10,12 +10,20 @@ import (
 	"time"
 )
 
-// cache remembers interface names for a minute, as package net does: each question to the kernel
-// costs several system calls.
+// cache remembers interface names and indexes for a minute, as package net does: each question to
+// the kernel costs several system calls.
 var cache struct {
 	sync.Mutex
-	names map[uint32]string
-	since time.Time
+	names   map[uint32]string
+	indexes map[string]uint32
+	since   time.Time
+}
+
+// refresh forgets what is too old. The lock is held.
+func refresh() {
+	if cache.names == nil || time.Since(cache.since) > lifetime {
+		cache.names, cache.indexes, cache.since = map[uint32]string{}, map[string]uint32{}, time.Now()
+	}
 }
 
 const lifetime = time.Minute
@@ -35,9 +43,7 @@ func Name(index uint32) string {
 	}
 	cache.Lock()
 	defer cache.Unlock()
-	if cache.names == nil || time.Since(cache.since) > lifetime {
-		cache.names, cache.since = map[uint32]string{}, time.Now()
-	}
+	refresh()
 	if name, known := cache.names[index]; known {
 		return name
 	}
@@ -54,7 +60,14 @@ func Index(name string) uint32 {
 	if name == "" {
 		return 0
 	}
+	cache.Lock()
+	defer cache.Unlock()
+	refresh()
+	if index, known := cache.indexes[name]; known {
+		return index
+	}
 	if known, err := net.InterfaceByName(name); err == nil {
+		cache.indexes[name] = uint32(known.Index)
 		return uint32(known.Index)
 	}
 	index, _ := strconv.ParseUint(name, 10, 32)

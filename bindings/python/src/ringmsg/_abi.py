@@ -227,6 +227,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "pool_config_init": (None, (c_void_p,)),
     "pool_config_for_socket": (c_int, (c_void_p, c_int)),
     "pool_new": (c_int, (c_void_p, c_void_p, c_void_p)),
+    "pool_new_in": (c_int, (c_void_p, c_void_p, c_void_p, c_size_t, c_void_p)),
     "pool_free": (c_int, (c_void_p,)),
     "ring_pool": (c_void_p, (c_void_p, c_uint16)),
     "pool_id": (c_uint16, (c_void_p,)),
