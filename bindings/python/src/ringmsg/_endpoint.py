@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import select
 import socket
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 from . import _options
 from ._burst import MESSAGES, PAYLOAD, PAYLOAD_UNIX, Burst, burst_of, split
 from ._flow import Sending
+from ._gather import Gatherer
 
 # Datagrams handed to the protocol in one turn of the loop, so that others get theirs.
 TURN = 64
@@ -28,6 +30,8 @@ _LOOK_EVERY = 4
 _LOOK_NS = 160_000
 _ENOUGH = 4
 _PATIENCE_MAX = 64
+# How long a hand-over keeps what its callbacks send, if they take long.
+_GATHER_NS = 500_000
 _UDP_GRO = (17, 104)
 _CONTROL = 512  # room for the segment size of a train behind everything that may precede it
 
@@ -63,10 +67,13 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
                 extra[name] = None
         super().__init__(loop, extra, address)
         self._sock_fd = sock.fileno()
+        self._process = os.getpid()
         self._family = sock.family
         is_udp = self._family in (socket.AF_INET, socket.AF_INET6) and sock.proto in (0, socket.IPPROTO_UDP)
         if self._family == socket.AF_UNIX:
             self.max_size = PAYLOAD_UNIX
+        if is_udp:
+            self._gatherer = Gatherer(loop, self._sock_fd, self._family, self._connected)
         self._paused = False
         self._burst: Burst | None = None
         self._looked_at = 0
@@ -106,12 +113,15 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         state = " closing" if self._closing else ""
         reading = "polling" if self.is_reading() else "idle"
         writing = "polling" if self._buffer else "idle"
-        size = self.get_write_buffer_size()
-        return f"<{name}{state} fd={self._sock_fd} read={reading} write=<{writing}, bufsize={size}>>"
+        return (
+            f"<{name}{state} fd={self._sock_fd} read={reading} write=<{writing}, bufsize={self._buffer_size}>>"
+        )
 
     def __del__(self) -> None:
         if self._sock is not None:
             warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=1)
+            if self._process == os.getpid():
+                self._flush()  # the loop was closed before its next turn
             self._sock.close()
 
     # --- reading: alone ----------------------------------------------------------------------
@@ -138,7 +148,14 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         self._until_look -= 1
         if not self._until_look:
             self._look_at_clock()
-        self._protocol.datagram_received(data, addr)
+        # As _hand_one() does it, which would be a call more.
+        self._in_callback = True
+        try:
+            self._protocol.datagram_received(data, addr)
+        finally:
+            self._in_callback = False
+            if self._gathers:
+                self._stop_gathering()
 
     def _read_failed(self, error: OSError) -> None:
         """recv failed: the socket had an error, or another process had taken the datagram."""
@@ -186,7 +203,13 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         self._until_look -= 1
         if not self._until_look:
             self._look_at_clock()
-        self._protocol.datagram_received(data, addr)
+        self._in_callback = True
+        try:
+            self._protocol.datagram_received(data, addr)
+        finally:
+            self._in_callback = False
+            if self._gathers:
+                self._stop_gathering()
 
     def _read_message(self) -> None:
         self._receive_alone(self._recvmsg)
@@ -259,12 +282,18 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
             self._handing_over = False
             return
         self._handing_over = True
+        if self._pending_data.__length_hint__() > 1:
+            self._gathers = True
+        else:
+            self._in_callback = True
         try:
             turn = itertools.islice(pairs, TURN)
             while self._deliver(turn):
                 pass
         finally:
-            self._handing_over = False
+            self._handing_over = self._in_callback = False
+            if self._gathers:
+                self._stop_gathering()
             if self._pending is not None and self._pending_data.__length_hint__() == 0:
                 self._pending = None
             elif self._pending is not None and not self._paused:
@@ -273,12 +302,20 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
     def _deliver(self, pairs: Any) -> bool:
         """Hands datagrams to the protocol that is set now. True: another was set."""
         self._interrupted = False
-        protocol = self._protocol
+        protocol, gatherer = self._protocol, self._gatherer
+        flush_after = 0
         for data, addr in pairs:
             if data.__class__ is bytes:
                 protocol.datagram_received(data, addr)
             else:
                 protocol.error_received(data)
+            if gatherer is not None and gatherer.data:
+                # Callbacks that take long do not keep what the earlier ones sent.
+                now = time.monotonic_ns()
+                flush_after = flush_after or now + _GATHER_NS
+                if now > flush_after:
+                    self._flush()
+                    flush_after = 0
             if self._interrupted:
                 return not (self._closing or self._paused)
         return False
@@ -323,9 +360,14 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         self._remove_reader(self._read_fd)
 
     def _call_connection_lost(self, error: BaseException | None) -> None:
+        self._stop_gathering()
         try:
             self._protocol.connection_lost(error)
         finally:
+            if self._gatherer is not None:
+                self._flush()
+                self._gatherer.close()
+                self._gatherer = None
             if self._gro_is_ours:
                 _options.switch_gro_off(self._sock)
             if self._epoll is not None:

@@ -47,11 +47,15 @@ class Table:
         """Whether it should be emptied before the next path is added."""
         return len(self.known) >= _MOST
 
+    def clear(self) -> None:
+        """Empties the table: indices that were returned before are void."""
+        self.known.clear()
+
     def reserve(self, count: int) -> None:
         """Makes room for so many new paths. The table may be emptied for that: indices that were
         returned before are void."""
         if self.known and len(self.known) + count > _MOST:
-            self.known.clear()
+            self.clear()
         needed = len(self.known) + count
         if needed > len(self._paths):
             self._grow(max(needed, 2 * len(self._paths)))

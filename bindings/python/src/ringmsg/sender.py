@@ -84,7 +84,7 @@ def _exclusive(
     interrupted between taking it and being ready to give it back.)"""
 
     @functools.wraps(method)
-    def call(self: _Self, *arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+    def call(self: _Self, /, *arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
         if self._lock.locked():
             raise OSError(
                 errno.EBUSY, "another call is in progress on this sender: each thread needs its own"
