@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import os
 import select
@@ -19,6 +20,8 @@ from . import _options
 from ._burst import MESSAGES, PAYLOAD, PAYLOAD_UNIX, Burst, burst_of, split
 from ._flow import Sending
 from ._gather import Gatherer
+from ._replies import Replies, is_wildcard, remembered
+from .flags import Meta
 
 # Datagrams handed to the protocol in one turn of the loop, so that others get theirs.
 TURN = 64
@@ -58,6 +61,7 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         *,
         shared: bool = False,
         gro: bool = True,
+        reply_from_destination: bool = False,
     ) -> None:
         extra: dict[str, Any] = {"socket": TransportSocket(sock), "peername": None}
         for name, ask in (("sockname", sock.getsockname), ("peername", sock.getpeername)):
@@ -87,6 +91,11 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
             self._read_alone = _READ_INTO
         elif shared:
             self._read_alone = _READ_MESSAGE
+        if reply_from_destination and self._gatherer is not None and is_wildcard(extra["sockname"]):
+            # Which address was asked is in the metadata, which only the burst's call reads.
+            _options.socket_enable(sock, Meta.DESTINATION)
+            self._replies = self._gatherer.replies = Replies()
+            self._read_alone = DatagramTransport._read_burst
         self._read_other: Callable[[DatagramTransport], None] | None = self._read_alone
         # Datagrams that were received and not handed over; whether _hand_over is scheduled or runs.
         self._pending: Any = None
@@ -113,9 +122,7 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         state = " closing" if self._closing else ""
         reading = "polling" if self.is_reading() else "idle"
         writing = "polling" if self._buffer else "idle"
-        return (
-            f"<{name}{state} fd={self._sock_fd} read={reading} write=<{writing}, bufsize={self._buffer_size}>>"
-        )
+        return f"<{name}{state} fd={self._sock_fd} read={reading} write=<{writing}, bufsize={self._buffer_size}>>"
 
     def __del__(self) -> None:
         if self._sock is not None:
@@ -241,8 +248,10 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
             return  # _hand_over is scheduled
         if self._burst is None:
             self._burst = burst_of(self._loop)
+        replies = self._replies
+        slab = None if replies is None else self._burst.with_metadata()
         try:
-            data, sources = self._burst.receive(self._sock_fd, self._family)
+            data, sources = self._burst.receive(self._sock_fd, self._family, slab)
         except OSError as error:
             if isinstance(error, BlockingIOError):
                 self._end_bursts()
@@ -255,7 +264,13 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
             self._patience = 1
             if self._may_use_gro and count >= MESSAGES // 8 and _is_from_one_peer(data, sources):
                 self._switch_gro_on()
-        self._take(data, sources)
+        if replies is None or slab is None or self._gatherer is None:
+            self._take(data, sources)
+            return
+        answers = replies.of_metadata(slab, count)
+        self._take(
+            data, sources, functools.partial(remembered, replies=answers, remember=self._gatherer.remember)
+        )
 
     def _end_bursts(self) -> None:
         self._patience = min(2 * self._patience, _PATIENCE_MAX)
@@ -265,12 +280,14 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         self._may_use_gro = False
         if _options.switch_gro_on(self._sock):
             self._gro_is_ours = True
-            self._read_alone = _READ_MESSAGE
+            if self._replies is None:
+                self._read_alone = _READ_MESSAGE
 
-    def _take(self, data: list[Any], sources: list[Any]) -> None:
+    def _take(self, data: list[Any], sources: list[Any], wrap: Callable[[Any], Any] | None = None) -> None:
         # How many are left only a list's own iterator knows.
         self._pending_data = iter(data)
-        self._pending = zip(self._pending_data, sources)
+        pairs = zip(self._pending_data, sources)
+        self._pending = pairs if wrap is None else wrap(pairs)
         self._hand_over()
 
     def _hand_over(self) -> None:

@@ -13,8 +13,9 @@ import socket
 import time
 from typing import Any
 
-from ._gather import Gatherer
+from ._gather import MOST, Gatherer
 from ._outgoing import UNSENT
+from ._replies import GONE, Replies
 
 _HIGH_WATER = 64 * 1024
 # What asyncio counts for each datagram that waits, so that empty ones count too; since 3.12.
@@ -24,8 +25,6 @@ _HEADER_SIZE: int = getattr(asyncio.selector_events._SelectorDatagramTransport, 
 _SOON_NS = 100_000
 _ENOUGH = 4
 _PATIENCE_MAX = 64
-# Waiting datagrams that are given to the socket in one call.
-_AT_ONCE = 512
 _log = logging.getLogger("asyncio")
 
 
@@ -34,6 +33,7 @@ class Sending(asyncio.Transport):
 
     _sock: Any
     _sock_fd: int
+    _family: int
     _protocol: Any
 
     def __init__(self, loop: asyncio.AbstractEventLoop, extra: dict[str, Any], address: Any) -> None:
@@ -50,6 +50,7 @@ class Sending(asyncio.Transport):
         # gathered; whether they are until the turn of the loop ends; whether a callback of one
         # datagram runs; when one was sent at once outside a callback.
         self._gatherer: Gatherer | None = None
+        self._replies: Replies | None = None
         self._gathers = self._turn_ends = self._in_callback = False
         self._sent_at = 0
         self._send_reasons, self._send_patience = 0, 1
@@ -80,6 +81,16 @@ class Sending(asyncio.Transport):
         """Sends now, or as soon as the socket takes it. While a burst is handed over, and from the
         second datagram on in one turn of the loop, datagrams are gathered: they leave together at
         the end of that."""
+        gatherer = self._gatherer
+        if self._gathers and gatherer is not None and data.__class__ is bytes and addr.__class__ is tuple:
+            # The usual case of what follows, which asks all that the rest asks.
+            index = gatherer.known.get(addr)
+            if index is not None and not self._buffer and not self._conn_lost:
+                gatherer.data.append(data)
+                gatherer.indices.append(index)
+                if len(gatherer.data) >= MOST:
+                    self._flush()
+                return
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if self._address:
@@ -90,8 +101,8 @@ class Sending(asyncio.Transport):
             if self._sock is None:
                 _log.warning("sendto() on a transport that was closed")
                 return
-            if addr is not None and self._sock.family != socket.AF_UNIX:
-                _check_numeric(self._sock.family, addr)
+            if addr is not None and self._family != socket.AF_UNIX:
+                _check_numeric(self._family, addr)
         if self._conn_lost and self._address:
             if self._conn_lost >= asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
                 _log.warning("socket.send() raised exception.")
@@ -99,12 +110,12 @@ class Sending(asyncio.Transport):
             return
         if self._buffer:
             self._wait_for_room(data, addr)
-        elif self._gatherer is None or not (self._gathers or self._follows_another(self._gatherer)):
+        elif gatherer is None or not (self._gathers or self._follows_another(gatherer)):
             self._send_now(data, addr)
-        elif not self._gatherer.takes(addr):
+        elif not gatherer.takes(addr):
             self._flush()
             self._send_now(data, addr)
-        elif self._gatherer.add(data, addr):
+        elif gatherer.add(data, addr):
             self._flush()
 
     def _send_now(self, data: Any, addr: Any) -> None:
@@ -124,17 +135,26 @@ class Sending(asyncio.Transport):
         try:
             if self._connected:
                 self._sock.send(data)
-            else:
+            elif self._replies is None or (reply := self._replies.get(addr)) is None:
                 self._sock.sendto(data, addr)
+            else:
+                self._sock.sendmsg([data], reply.control, 0, addr)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
+            if self._is_without_source(addr, error.errno):
+                return self._send(data, addr)
             self._protocol.error_received(error)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
             self._fatal_error(error, "Fatal write error on datagram transport")
         return True
+
+    def _is_without_source(self, addr: Any, number: int | None) -> bool:
+        """Whether a send may have failed because the address that the peer asked is no longer ours:
+        then it is forgotten, and the kernel chooses."""
+        return number in GONE and self._gatherer is not None and self._gatherer.forget(addr)
 
     # --- gathering ---------------------------------------------------------------------------
 
@@ -181,22 +201,38 @@ class Sending(asyncio.Transport):
         gatherer = self._gatherer
         if gatherer is None or not gatherer.data:
             return
-        data, addresses = gatherer.take()
-        results = gatherer.send(data, addresses) if len(data) > 1 else None
+        data, indices = gatherer.take()
+        results = gatherer.send(data, indices) if len(data) > 1 else None
         if results is None:
-            for one, address in zip(data, addresses):
-                self._send_now(one, address)
+            for one, index in zip(data, indices):
+                self._send_now(one, gatherer.addresses[index])
             return
+        if gatherer.replies is not None:
+            self._send_without_source(gatherer, data, indices, results)
         self._report_errors(gatherer, results)
         if UNSENT in results:
-            for one, address, result in zip(data, addresses, results):
+            for one, index, result in zip(data, indices, results):
                 if result == UNSENT and not self._conn_lost:
-                    self._wait_for_room(one, address)
+                    self._wait_for_room(one, gatherer.addresses[index])
+
+    def _send_without_source(
+        self, gatherer: Gatherer, data: list[bytes], indices: list[int], results: list[int]
+    ) -> None:
+        """Sends again what may have failed because the address that its peer asked is gone."""
+        peers: set[Any] = set()
+        for at, (one, index, result) in enumerate(zip(data, indices, results)):
+            peer = gatherer.addresses[index]
+            if -result in GONE and (peer in peers or gatherer.forget(peer)):
+                peers.add(peer)
+                results[at] = len(one)
+                self._send_now(one, peer)
 
     def _report_errors(self, gatherer: Gatherer, results: list[int]) -> None:
         """Hands the errors of a batch to the protocol. What it raises goes to the loop's handler, so
         that it hears of the others."""
-        numbers = [-result for result in results if result < 0 and result != UNSENT] if min(results) < 0 else []
+        numbers = (
+            [-result for result in results if result < 0 and result != UNSENT] if min(results) < 0 else []
+        )
         if number := gatherer.error_of_earlier():
             numbers.append(number)
         for number in numbers:
@@ -227,9 +263,10 @@ class Sending(asyncio.Transport):
         """Sends what waits, as much as can go in one call. False: the socket is full again."""
         gatherer, results = self._gatherer, None
         if gatherer is not None and len(self._buffer) > 1:
-            pairs = list(itertools.islice(self._buffer, _AT_ONCE))
+            pairs = list(itertools.islice(self._buffer, MOST))
             if all(gatherer.takes(addr) for _, addr in pairs):
-                results = gatherer.send([data for data, _ in pairs], [addr for _, addr in pairs])
+                indices = [gatherer.known[addr] for _, addr in pairs]
+                results = gatherer.send([data for data, _ in pairs], indices)
         if gatherer is not None and results is not None:
             left = [pair for pair, result in zip(pairs, results) if result == UNSENT]
             for data, _ in pairs:

@@ -11,10 +11,10 @@ from typing import Any
 
 from . import _paths
 from ._outgoing import Columns, Handle, unsent, words
+from ._replies import Replies, Reply
 
-# Gathered datagrams are sent when they count this many bytes, of which each has so many more.
-_MOST_BYTES = 256 * 1024
-_EACH = 512
+# So many datagrams are gathered at most.
+MOST = 512
 # A sender has a descriptor of its own. So many endpoints of a loop have one at a time.
 _MOST_SENDERS = 64
 
@@ -25,28 +25,48 @@ class Gatherer:
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, family: int, connected: bool) -> None:
         self.turns = turns_of(loop)
         self.data: list[bytes] = []
+        self.indices: list[int] = []
+        """Where each goes: the place of its address in ``addresses``."""
+        self.known: dict[Any, int] = {}
+        """The latest place of each address."""
         self.addresses: list[Any] = []
-        self._size = 0
+        self.replies: Replies | None = None
         self._fd, self._family, self._connected = fd, family, connected
         self._paths: _paths.Table | None = None
-        self._known: dict[Any, int] = {}
         self._handle: Handle | None = None
         self._socket_errors = 0
 
+    def remember(self, peer: Any, reply: Reply | None) -> None:
+        """The peer has asked one of our addresses."""
+        if self.replies is not None and self.replies.remember(peer, reply):
+            self.known.pop(peer, None)
+
+    def forget(self, peer: Any) -> bool:
+        """Sending from the address that the peer asked has failed. Whether there was one."""
+        if self.replies is None or not self.replies.forget(peer):
+            return False
+        self.known.pop(peer, None)
+        return True
+
     def takes(self, address: Any) -> bool:
         """Whether datagrams to that address can be gathered: a numeric one of the right form."""
-        if self._connected:
-            return True
         try:
-            return address in self._known or self._learn(address)
+            return address in self.known or self._learn(address)
         except TypeError:  # not hashable
             return False
 
     def _learn(self, address: Any) -> bool:
+        if self._connected:
+            # The socket's peer, whatever the address says: asyncio ignores it.
+            if len(self.known) >= _paths.MOST:
+                return False
+            self._add(address)
+            return True
         if not isinstance(address, tuple) or address[2:3] not in ((), (0,)):
             return False  # a flow label, which the socket's own call treats as the socket's options say
+        reply = None if self.replies is None else self.replies.get(address)
         try:
-            path = _paths.to(self._family, address)
+            path = _paths.to(self._family, address) if reply is None else reply.path
         except (TypeError, ValueError, OSError):
             return False
         if self._paths is None:
@@ -54,25 +74,29 @@ class Gatherer:
         if self._paths.is_full():
             if self.data:
                 return False
-            self._paths.clear()
-        self._known = self._paths.known
-        self._paths.add(address, path)
+            for table in (self._paths, self.known, self.addresses):
+                table.clear()
+        self._paths.append(path)
+        self._add(address)
         return True
+
+    def _add(self, address: Any) -> None:
+        self.known[address] = len(self.addresses)
+        self.addresses.append(address)
 
     def add(self, data: Any, address: Any) -> bool:
         """Keeps a datagram that ``takes`` admits. True: it is time to send."""
         self.data.append(data if data.__class__ is bytes else bytes(data))
-        self.addresses.append(address)
-        self._size += len(data) + _EACH
-        return self._size >= _MOST_BYTES
+        self.indices.append(self.known[address])
+        return len(self.data) >= MOST
 
-    def take(self) -> tuple[list[bytes], list[Any]]:
+    def take(self) -> tuple[list[bytes], list[int]]:
         """What was gathered; then there is nothing."""
-        gathered = self.data, self.addresses
-        self.data, self.addresses, self._size = [], [], 0
+        gathered = self.data, self.indices
+        self.data, self.indices = [], []
         return gathered
 
-    def send(self, data: list[bytes], addresses: list[Any]) -> list[int] | None:
+    def send(self, data: list[bytes], indices: list[int]) -> list[int] | None:
         """Sends what ``takes`` has admitted; returns the results. None: this process has no sender to
         spare, send them one by one."""
         handle = self._handle
@@ -82,14 +106,10 @@ class Gatherer:
             except OSError:
                 return None
             self._socket_errors = 0
-        table, path_index = self._paths, None
-        if not self._connected:
-            known = self._known
-            path_index = words([known[address] for address in addresses])
-        joined = b"".join(data)
-        batch = Columns(
-            joined, len(joined), None, words(list(map(len, data))), path_index, unsent(len(data))
-        )
+        joined, table = b"".join(data), self._paths
+        path_index = None if table is None else words(indices)
+        lengths = words(list(map(len, data)))
+        batch = Columns(joined, len(joined), None, lengths, path_index, unsent(len(data)))
         paths, count = (0, 0) if table is None else (table.address, table.count)
         try:
             handle.send(batch, paths, count, wait=False, resume=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 from . import _abi, _layout
@@ -16,7 +17,7 @@ from .flags import PathFlag
 NONE = 0xFFFFFFFF
 NOWHERE = 0xFFFFFFFE
 # A table is emptied before it would have more paths than this.
-_MOST = 4096
+MOST = 4096
 _PATH, _ = _layout.until(_abi.Path, "reserved")
 _METADATA = _abi.Metadata
 # What the path of an answer depends on, as two parts: valid to destination, and local_v4.
@@ -35,58 +36,65 @@ class Table:
     def __init__(self) -> None:
         self.known: dict[Any, int] = {}
         """The index of each path, by what it was made from."""
+        self.count = 0
+        """How many paths there are."""
         self._paths: Any = (_abi.Path * 16)()
         self.address = ctypes.addressof(self._paths)
 
-    @property
-    def count(self) -> int:
-        """How many paths there are."""
-        return len(self.known)
-
     def is_full(self) -> bool:
         """Whether it should be emptied before the next path is added."""
-        return len(self.known) >= _MOST
+        return self.count >= MOST
 
     def clear(self) -> None:
         """Empties the table: indices that were returned before are void."""
         self.known.clear()
+        self.count = 0
 
     def reserve(self, count: int) -> None:
         """Makes room for so many new paths. The table may be emptied for that: indices that were
         returned before are void."""
-        if self.known and len(self.known) + count > _MOST:
+        if self.count + count > MOST:
             self.clear()
-        needed = len(self.known) + count
+        needed = self.count + count
         if needed > len(self._paths):
             self._grow(max(needed, 2 * len(self._paths)))
 
     def _grow(self, capacity: int) -> None:
         paths = (_abi.Path * capacity)()
-        ctypes.memmove(paths, self._paths, len(self.known) * _abi.PATH_SIZE)
+        ctypes.memmove(paths, self._paths, self.count * _abi.PATH_SIZE)
         self._paths = paths
         self.address = ctypes.addressof(paths)
 
     def add(self, key: Any, path: bytes) -> int:
+        """Adds a path, to be found again by this key."""
+        index = self.known[key] = self.append(path)
+        return index
+
+    def append(self, path: bytes) -> int:
         """Adds a path."""
-        index = len(self.known)
+        index = self.count
         if index == len(self._paths):
             self._grow(2 * index)
         ctypes.memmove(self.address + index * _abi.PATH_SIZE, path, _abi.PATH_SIZE)
-        self.known[key] = index
+        self.count += 1
         return index
 
     def of_metadata(self, metadata: memoryview, address: int, count: int) -> list[int]:
         """The paths of answers to the first datagrams that these metadata describe."""
-        rows = _ROWS.iter_unpack(metadata[: count * _abi.METADATA_SIZE])
         known = self.known
         indices = []
-        for position, row in enumerate(rows):
+        for position, row in enumerate(rows(metadata, count)):
             index = known.get(row)
             if index is None:
                 path = reply(address + position * _abi.METADATA_SIZE)
                 index = NOWHERE if path is None else self.add(row, path)
             indices.append(index)
         return indices
+
+
+def rows(metadata: memoryview, count: int) -> Iterator[tuple[Any, ...]]:
+    """Of each datagram's metadata, what the path of its answer depends on."""
+    return _ROWS.iter_unpack(metadata[: count * _abi.METADATA_SIZE])
 
 
 def reply(metadata: int) -> bytes | None:
