@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-import os
 import select
 import socket
 import sys
@@ -71,7 +70,6 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
                 extra[name] = None
         super().__init__(loop, extra, address)
         self._sock_fd = sock.fileno()
-        self._process = os.getpid()
         self._family = sock.family
         is_udp = self._family in (socket.AF_INET, socket.AF_INET6) and sock.proto in (0, socket.IPPROTO_UDP)
         if self._family == socket.AF_UNIX:
@@ -127,8 +125,6 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
     def __del__(self) -> None:
         if self._sock is not None:
             warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=1)
-            if self._process == os.getpid():
-                self._flush()  # the loop was closed before its next turn
             self._sock.close()
 
     # --- reading: alone ----------------------------------------------------------------------

@@ -177,22 +177,22 @@ def turns_of(loop: asyncio.AbstractEventLoop) -> Turns:
         turns = Turns()
         with contextlib.suppress(AttributeError):  # a loop that takes no attributes
             loop._ringmsg_turns = turns  # type: ignore[attr-defined]
-            if isinstance(loop, asyncio.BaseEventLoop):
-                _end_turn_before_stop(loop, turns)
+            _end_turn_before(loop, "close", turns)
+            if isinstance(loop, asyncio.BaseEventLoop):  # libuv's stops after the next turn
+                _end_turn_before(loop, "stop", turns)
     return turns
 
 
-def _end_turn_before_stop(loop: asyncio.AbstractEventLoop, turns: Turns) -> None:
-    """A loop that stops has no next turn: ``loop.stop()`` sends what was gathered. (libuv's stops
-    after the next turn.)"""
-    replaced = vars(loop).get("stop")
-    own, loop_again = type(loop).stop, weakref.ref(loop)
+def _end_turn_before(loop: asyncio.AbstractEventLoop, method: str, turns: Turns) -> None:
+    """A loop that stops, or is closed, has no next turn: the method sends what was gathered first."""
+    replaced = vars(loop).get(method)
+    own, loop_again = getattr(type(loop), method), weakref.ref(loop)
 
-    def stop() -> None:
+    def end_turn_first() -> None:
         turns.end()
         if replaced is not None:
             replaced()
         elif (that := loop_again()) is not None:
             own(that)
 
-    loop.stop = stop  # type: ignore[method-assign]
+    setattr(loop, method, end_turn_first)
