@@ -296,8 +296,7 @@ def test_a_loop_is_garbage_when_it_is_closed(loop_kind: str) -> None:
     """What is put before its stop() and close() keeps nothing, and calls what others put there."""
     loop = LOOPS[loop_kind]()
     closed = []
-    own = type(loop).close
-    loop.close = lambda: closed.append(own(loop))  # type: ignore[method-assign]
+    loop.close = lambda own=loop.close: closed.append(own())  # type: ignore[method-assign]
     transport, protocol = loop.run_until_complete(endpoint())
     transport.close()
     loop.run_until_complete(protocol.lost)

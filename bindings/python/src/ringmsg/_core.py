@@ -255,7 +255,8 @@ class Core:
         """How many answers the socket took, and the errors of the others."""
         if self.new_sender is None:
             raise ValueError(
-                "a Ring's batch may come from several sockets: use ringmsg.Sender(sock).reply(batch, payloads)"
+                "a Ring's batch may come from several sockets: "
+                "use ringmsg.Sender(sock).reply(batch, payloads)"
             )
         given = list(payloads)  # a generator may take its time, or answer other batches
         with self.replying:

@@ -120,7 +120,8 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         state = " closing" if self._closing else ""
         reading = "polling" if self.is_reading() else "idle"
         writing = "polling" if self._buffer else "idle"
-        return f"<{name}{state} fd={self._sock_fd} read={reading} write=<{writing}, bufsize={self._buffer_size}>>"
+        write = f"<{writing}, bufsize={self._buffer_size}>"
+        return f"<{name}{state} fd={self._sock_fd} read={reading} write={write}>"
 
     def __del__(self) -> None:
         if self._sock is not None:
