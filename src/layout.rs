@@ -104,6 +104,11 @@ impl Layout {
         (HEADER, self.control_at, self.payload_at)
     }
 
+    /// From the first byte of control messages to the end of the payload.
+    pub fn room_for_control(&self) -> usize {
+        (self.length() - self.control_at) as usize
+    }
+
     /// The buffer's length as the kernel is told: without the padding of the stride.
     pub fn length(&self) -> u32 {
         self.parts().2 + self.payload_capacity
@@ -163,7 +168,8 @@ impl Layout {
     pub fn whole_record(&self, start: u32, header: Header, result: u32) -> Option<Record> {
         let payload = result.wrapping_sub(self.payload_at);
         // An empty payload wraps around, and is too long then.
-        if (payload ^ header.payload) | header.flags != 0 || payload.wrapping_sub(1) >= self.payload_capacity {
+        if (payload ^ header.payload) | header.flags != 0 || payload.wrapping_sub(1) >= self.payload_capacity
+        {
             return None;
         }
         let Header { name, control, .. } = header;

@@ -69,4 +69,29 @@ fuzz_target!(|bytes: &[u8]| {
     let mut cleared_again = slice.to_vec();
     control::segment_size_and_clear(&mut cleared_again);
     assert_eq!(cleared, cleared_again);
+
+    // A row of control messages that was learned from a message reads the next ones like the walk,
+    // whatever the data are, or says that they are not of this row.
+    let mut row = control::Row::NONE;
+    row.learn(name, &cleared, cleared.len() + 31);
+    for change in 0..=cleared.len() {
+        let mut area = [&cleared[..], &[0xa5; 31]].concat();
+        if let Some(byte) = change.checked_sub(1) {
+            area[byte] ^= 1 << (byte % 8);
+        }
+        if !row.has_lengths(name.len() as u32, cleared.len() as u32) || !row.is_of(&area[..row.looks_at()]) {
+            continue;
+        }
+        let mut by_row = Metadata::NONE;
+        row.decode(name, &area, &mut by_row);
+        let size = row.segment_size(&area);
+        let control = &mut area[..cleared.len()];
+        let as_received = control.to_vec();
+        let mut by_walk = Metadata::NONE;
+        control::decode_name(name, &mut by_walk);
+        control::decode_and_clear(control, &mut by_walk);
+        assert_eq!(control, as_received, "the row's padding is zero");
+        assert_eq!(by_row, by_walk);
+        assert_eq!(size, control::segment_size_and_clear(control));
+    }
 });

@@ -2,20 +2,51 @@
 //! the same places. A message is compared with the row as a whole instead of being walked through,
 //! and its data are read where the row has them. Pure; no unsafe; fuzzed.
 
-use super::{AF_INET, AF_INET6, HEADER, Message, SCM_PIDFD, align, decode, decode_name, message_at, take};
+use super::{AF_INET, AF_INET6, Message, SCM_PIDFD, align, decode, decode_name, message_at, take};
 use crate::record::*;
 
-/// The most control messages in a row.
-const MESSAGES: usize = 6;
+/// What is compared at once, bytes.
+const CHUNK: usize = 32;
+const WORDS: usize = CHUNK / 8;
+type Words = [u64; WORDS];
+/// The control messages of a row are at most so many chunks.
+const CHUNKS: usize = 8;
 /// A pool whose messages have different rows learns the latest one only now and then.
 const MISSES: u32 = 16;
 
-/// One message of a row: where it is, its header, and where its data end.
+/// What `CHUNK` bytes of control messages are in every message with a row.
 #[derive(Debug, Clone, Copy)]
-struct Place {
-    at: u16,
-    data_end: u16,
-    header: [u8; HEADER],
+struct Expected {
+    /// Headers and padding; 0 where the data are.
+    bytes: Words,
+    /// The bits that are the same in every message.
+    fixed: Words,
+}
+
+impl Expected {
+    const ANYTHING: Self = Self { bytes: [0; WORDS], fixed: [0; WORDS] };
+
+    fn new(bytes: &[u8], fixed: &[u8]) -> Option<Self> {
+        Some(Self { bytes: words(bytes)?, fixed: words(fixed)? })
+    }
+
+    /// Adds to `differences` where `found` differs.
+    #[inline(always)]
+    fn compare(&self, found: Words, differences: &mut Words) {
+        for (i, difference) in differences.iter_mut().enumerate() {
+            *difference |= (found[i] ^ self.bytes[i]) & self.fixed[i];
+        }
+    }
+}
+
+/// A chunk as numbers.
+#[inline(always)]
+fn words(bytes: &[u8]) -> Option<Words> {
+    let mut words = [0; WORDS];
+    for (i, word) in words.iter_mut().enumerate() {
+        *word = u64::from_ne_bytes(take(bytes, 8 * i)?);
+    }
+    Some(words)
 }
 
 /// Where the data of usual control messages are. 0: there is no such message.
@@ -71,11 +102,9 @@ impl Usual {
 pub struct Row {
     /// Of the name and of the control messages.
     lengths: u64,
-    places: [Place; MESSAGES],
-    messages: usize,
-    /// Every message so far had this row. Then nothing was ever written to its padding: it is as
-    /// zero as it was mapped.
-    is_only: bool,
+    /// The control messages, and what follows up to a whole chunk, which may be anything.
+    expected: [Expected; CHUNKS],
+    chunks: usize,
     /// Where the segment size is; 0: the row has none.
     segment_size_at: u16,
     /// What the messages are, if all are usual, and no two tell the same.
@@ -90,9 +119,8 @@ impl Row {
     /// The row of no message.
     pub const NONE: Self = Self {
         lengths: u64::MAX,
-        places: [Place { at: 0, data_end: 0, header: [0; HEADER] }; MESSAGES],
-        messages: 0,
-        is_only: false,
+        expected: [Expected::ANYTHING; CHUNKS],
+        chunks: 0,
         segment_size_at: 0,
         usual: None,
         valid: 0,
@@ -106,25 +134,23 @@ impl Row {
         self.lengths == lengths(name, control)
     }
 
-    /// Whether a message that `has_lengths` has this row: then `segment_size` and `decode` read it,
-    /// and there is nothing in its padding.
+    /// How many bytes of control messages, and of what follows them, `is_of` looks at.
     #[inline(always)]
-    pub fn is_of(&self, control: &[u8]) -> bool {
-        for place in &self.places[..self.messages] {
-            let at = usize::from(place.at);
-            if control.get(at..at + HEADER) != Some(&place.header[..]) {
-                return false;
-            }
-        }
-        self.is_only || self.padding_is_zero(control)
+    pub fn looks_at(&self) -> usize {
+        self.chunks * CHUNK
     }
 
-    #[inline(never)]
-    fn padding_is_zero(&self, control: &[u8]) -> bool {
-        self.places[..self.messages].iter().all(|place| {
-            let end = usize::from(place.data_end);
-            control[end..align(end).min(control.len())].iter().all(|&byte| byte == 0)
-        })
+    /// Whether a message that `has_lengths` has this row, and zeros in its padding: then
+    /// `segment_size` and `decode` read it. (The kernel does not write to the padding, so that it
+    /// may hold bytes of an earlier message.) `area` starts with the control messages.
+    #[inline(always)]
+    pub fn is_of(&self, area: &[u8]) -> bool {
+        let mut differences = [0; WORDS];
+        for (found, expected) in area.chunks_exact(CHUNK).zip(&self.expected[..self.chunks]) {
+            let Some(found) = words(found) else { return false };
+            expected.compare(found, &mut differences);
+        }
+        differences == [0; WORDS]
     }
 
     /// Whether a message with this row is a train, which has a segment size.
@@ -196,7 +222,8 @@ impl Row {
             (out.segment_size > 0).then_some(())?;
         }
         if usual.timestamp != 0 {
-            out.software_timestamp_ns = super::time::<i64>(control.get(usize::from(usual.timestamp)..)?, 0, 1)?;
+            out.software_timestamp_ns =
+                super::time::<i64>(control.get(usize::from(usual.timestamp)..)?, 0, 1)?;
         }
         Some(())
     }
@@ -219,20 +246,19 @@ impl Row {
         Some(())
     }
 
-    /// Remembers the row of a message that had another one, if it can be.
+    /// Remembers the row of a message that had another one, if it can be. From the first byte of
+    /// control messages on, `room` bytes can be looked at in every message.
     #[inline(never)]
-    pub fn learn(&mut self, name: &[u8], control: &[u8]) {
-        let is_first = self.misses == 0 && self.lengths == u64::MAX;
+    pub fn learn(&mut self, name: &[u8], control: &[u8], room: usize) {
         if self.lengths == u64::MAX || self.misses % MISSES == 0 {
-            *self = Self { misses: self.misses, ..Self::of(name, control).unwrap_or(Self::NONE) };
+            *self = Self { misses: self.misses, ..Self::of(name, control, room).unwrap_or(Self::NONE) };
         }
-        self.is_only = is_first;
         self.misses = self.misses.wrapping_add(1).max(1);
     }
 
     /// The row of a message. None for one that cannot be remembered: it is too long, malformed,
     /// cut, or brings descriptors.
-    fn of(name: &[u8], control: &[u8]) -> Option<Self> {
+    fn of(name: &[u8], control: &[u8], room: usize) -> Option<Self> {
         let mut metadata = Metadata::NONE;
         decode_name(name, &mut metadata);
         decode(control, &mut metadata).ok()?;
@@ -243,15 +269,14 @@ impl Row {
             ..Self::NONE
         };
         let mut usual = Some(Usual::default());
+        let (mut bytes, mut fixed) = ([0; CHUNK * CHUNKS], [0; CHUNK * CHUNKS]);
+        bytes.get_mut(..control.len())?.copy_from_slice(control);
+        fixed[..control.len()].fill(u8::MAX);
         let mut at = 0;
         while let Some(message) = message_at(control, at).ok()? {
             let data_end = message.offset + message.length;
-            *row.places.get_mut(row.messages)? = Place {
-                at: at.try_into().ok()?,
-                data_end: data_end.try_into().ok()?,
-                header: *control[at..].first_chunk()?,
-            };
-            row.messages += 1;
+            fixed[message.offset..data_end].fill(0);
+            bytes[data_end..align(data_end).min(control.len())].fill(0);
             match (message.level, message.kind, message.length) {
                 (libc::SOL_SOCKET, libc::SCM_RIGHTS | SCM_PIDFD, _) => return None,
                 (libc::SOL_UDP, libc::UDP_GRO, 4) if row.segment_size_at == 0 => {
@@ -266,7 +291,13 @@ impl Row {
             usual = usual.and_then(|usual| usual.with(&message, row.family));
             at = message.end();
         }
+        row.chunks = control.len().div_ceil(CHUNK);
+        for (chunk, (bytes, fixed)) in
+            row.expected.iter_mut().zip(bytes.chunks(CHUNK).zip(fixed.chunks(CHUNK)))
+        {
+            *chunk = Expected::new(bytes, fixed)?;
+        }
         row.usual = usual;
-        Some(row)
+        (row.looks_at() <= room).then_some(row)
     }
 }

@@ -200,7 +200,7 @@ mod rows {
             7 => (AF_INET, fill(&[(libc::SOL_SOCKET, libc::SCM_RIGHTS, 8), v4[0]])),
             8 => (AF_INET, fill(&[(libc::SOL_IP, libc::IP_PKTINFO, 7)])), // cut
             9 => (AF_INET, fill(&[(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, 48)])),
-            10 => (AF_INET, fill(&[v4[0]; 7])),
+            10 => (AF_INET, fill(&[v4[0]; 9])), // too long
             11 => (libc::AF_UNIX as u16, fill(&[drops])),
             _ => (AF_INET, Vec::new()),
         };
@@ -219,11 +219,8 @@ mod rows {
     fn write(area: &mut [u8], messages: &[(i32, i32, Vec<u8>)]) -> usize {
         let mut at = 0;
         for (level, kind, data) in messages {
-            let header = [
-                &(HEADER + data.len()).to_ne_bytes()[..],
-                &level.to_ne_bytes()[..],
-                &kind.to_ne_bytes()[..],
-            ];
+            let header =
+                [&(HEADER + data.len()).to_ne_bytes()[..], &level.to_ne_bytes()[..], &kind.to_ne_bytes()[..]];
             let whole = [&header.concat()[..], &data[..]].concat();
             area[at..at + whole.len()].copy_from_slice(&whole);
             at = align(at + whole.len());
@@ -231,23 +228,27 @@ mod rows {
         at
     }
 
-    /// What a reap does with a message. Returns whether the row was used.
-    fn read(row: &mut Row, name: &[u8], control: &mut [u8]) -> (bool, u32, Metadata) {
+    /// What a reap does with a message, whose control messages are the first `used` bytes of an
+    /// area. Returns whether the row was used.
+    fn read(row: &mut Row, name: &[u8], area: &mut [u8], used: usize) -> (bool, u32, Metadata) {
         let mut metadata = Metadata::NONE;
-        if row.has_lengths(name.len() as u32, control.len() as u32) && row.is_of(control) {
+        let is_of = row.has_lengths(name.len() as u32, used as u32) && row.is_of(&area[..row.looks_at()]);
+        let room = area.len();
+        let control = &mut area[..used];
+        if is_of {
             row.decode(name, control, &mut metadata);
             return (true, row.segment_size(control), metadata);
         }
         decode_name(name, &mut metadata);
         let size = segment_size_and_clear(&mut control.to_vec());
         decode_and_clear(control, &mut metadata);
-        row.learn(name, control);
+        row.learn(name, control, room);
         (false, size, metadata)
     }
 
     fn check(kinds: impl Fn(&mut Random) -> u64, messages: u32, seed: u64) -> u32 {
         let mut random = Random(seed);
-        let mut areas = [[0u8; 256]; 3];
+        let mut areas = [[0u8; 320]; 3];
         let mut row = Row::NONE;
         let mut by_row = 0;
         for _ in 0..messages {
@@ -259,7 +260,7 @@ mod rows {
             decode_name(&name, &mut expected);
             decode(&area[..used], &mut expected).unwrap();
             let expected_size = segment_size_and_clear(&mut area[..used].to_vec());
-            let (is_by_row, size, metadata) = read(&mut row, &name, &mut area[..used]);
+            let (is_by_row, size, metadata) = read(&mut row, &name, area, used);
             assert_eq!((size, metadata), (expected_size, expected), "kind {kind}, by row: {is_by_row}");
             for message in super::super::messages(&area[..used]).map(Result::unwrap) {
                 let end = message.offset + message.length;
@@ -293,6 +294,21 @@ mod rows {
         }
     }
 
+    /// The last chunk may reach beyond the control messages, but never beyond the buffer.
+    #[test]
+    fn a_row_that_looks_beyond_the_buffer_is_not_remembered() {
+        let mut random = Random(1);
+        let mut area = [0; 256];
+        let (name, sent) = (name(AF_INET, &mut random), message(11, &mut random).1);
+        let used = write(&mut area, &sent);
+        assert_eq!(used % 32, 24);
+        for (room, is_remembered) in [(used, false), (used + 7, false), (used + 8, true)] {
+            let mut row = Row::NONE;
+            row.learn(&name, &area[..used], room);
+            assert_eq!(row.has_lengths(name.len() as u32, used as u32), is_remembered, "{room}");
+        }
+    }
+
     #[test]
     fn a_row_is_learned_again_after_a_change() {
         let mut random = Random(1);
@@ -301,7 +317,7 @@ mod rows {
         let mut take = |row: &mut Row, kind| {
             let (name, sent) = (name(AF_INET, &mut random), message(kind, &mut random).1);
             let used = write(&mut area, &sent);
-            read(row, &name, &mut area[..used]).0
+            read(row, &name, &mut area, used).0
         };
         assert!(!take(&mut row, 0) && take(&mut row, 0));
         let misses = (0..100).take_while(|_| !take(&mut row, 1)).count();

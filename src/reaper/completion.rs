@@ -240,8 +240,10 @@ impl Deposit<'_> {
             return None;
         }
         let record = layout.whole_record(start, header, self.result as u32)?;
-        // SAFETY: the lengths are those of a message that was in this pool before.
-        let (name, control) = unsafe { slices(pool.base(), &record) };
+        let compared = Record { control_length: row.looks_at() as u32, ..record };
+        // SAFETY: the lengths are those of a message that was in this pool before; what the row
+        // looks at behind the control messages is in the buffer.
+        let (name, control) = unsafe { slices(pool.base(), &compared) };
         if !row.is_of(control) {
             return None;
         }
@@ -265,7 +267,7 @@ impl Deposit<'_> {
         read_control(pool, &mut record, metadata);
         // SAFETY: as in `read_control`.
         let (name, control) = unsafe { slices(pool.base(), &record) };
-        pool.row.learn(name, control);
+        pool.row.learn(name, control, pool.layout.room_for_control());
         record
     }
 

@@ -48,7 +48,9 @@ impl CompletionPass<'_, '_> {
         let mut special = None;
         let mut next = Some(first);
         let other = loop {
-            let Some(completion) = next.and_then(|next| run.take_plain(&first, next, ready)) else { break None };
+            let Some(completion) = next.and_then(|next| run.take_plain(&first, next, ready)) else {
+                break None;
+            };
             let Some(buffer) = completion.buffer_like(&first) else { break Some(completion) };
             let deposit = run.deposit(completion.result, buffer);
             run.generation = deposit.generation;
