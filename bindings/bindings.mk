@@ -30,7 +30,7 @@ test-python: build $(VENV)/.ready
 	cd $(PYTHON_DIR) && PYTHONPATH=src $(abspath $(VENV))/bin/python -m pytest -q -rs $(PYTEST_ARGUMENTS)
 
 bench-python: build $(VENV)/.ready
-	for program in receive endpoints objects; do \
+	for program in receive endpoints objects sending; do \
 	  PYTHONPATH=$(PYTHON_DIR)/src $(VENV)/bin/python $(PYTHON_DIR)/benchmarks/$$program.py || exit 1; done
 
 # Not part of `make test`: they download their clients. `make test-clients-go` runs one of them alone.

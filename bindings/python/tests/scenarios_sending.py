@@ -69,6 +69,7 @@ async def sending_to_a_host_name(create: Create, log: list[Any]) -> None:
         port = there.getsockname()[1]
         for host in ("localhost", "127.0.0.1", "::1", "<broadcast>", "127.0.0.1"):
             attempt(log, transport.sendto, b"name", (host, port))
+            await settle()
     transport.close()
     await protocol.lost
 

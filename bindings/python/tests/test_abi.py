@@ -30,6 +30,10 @@ STRUCTS = {
     "steering": _abi.Steering,
     "wait": _abi.Wait,
     "cmsg": _abi.Cmsg,
+    "path": _abi.Path,
+    "sender_config": _abi.SenderConfig,
+    "message": _abi.Message,
+    "sender_stats": _abi.SenderStats,
 }
 ENUMS: dict[str, type[enum.IntEnum] | type[enum.IntFlag]] = {
     "SETUP": flags.Setup,
@@ -38,6 +42,10 @@ ENUMS: dict[str, type[enum.IntEnum] | type[enum.IntFlag]] = {
     "RECORD": flags.RecordFlag,
     "RECV": flags.RecvFlag,
     "META": flags.Meta,
+    "PATH": flags.PathFlag,
+    "MESSAGE": flags.MessageFlag,
+    "SENDER": flags.SenderFlag,
+    "SEND": flags.SendFlag,
 }
 OTHERS = {
     "LINGER_AUTO": _abi.LINGER_AUTO,

@@ -20,6 +20,7 @@ from .errors import strerror
 from .flags import Engine, Feature, Meta, RecordFlag, RecvFlag, Setup
 from .receiver import DEFAULT_METADATA, Receiver
 from .ring import Pool, Ring, RingInfo
+from .sender import Message, Sender, SenderStats
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ __all__ = [
     "Datagram",
     "Engine",
     "Feature",
+    "Message",
     "Meta",
     "Pool",
     "QueuedError",
@@ -37,6 +39,8 @@ __all__ = [
     "RecvFlag",
     "Ring",
     "RingInfo",
+    "Sender",
+    "SenderStats",
     "Setup",
     "Stats",
     "Support",

@@ -201,8 +201,72 @@ class Cmsg(ctypes.Structure):
     _fields_ = [("level", c_int32), ("type", c_int32), ("offset", c_uint32), ("length", c_uint32)]
 
 
+class Path(ctypes.Structure):
+    """``struct ringmsg_path``."""
+
+    _fields_ = [
+        ("valid", c_uint32),
+        ("family", c_uint16),
+        ("remote_port", c_uint16),
+        ("remote", c_uint8 * 16),
+        ("remote_scope", c_uint32),
+        ("interface_index", c_uint32),
+        ("local", c_uint8 * 16),
+        ("traffic_class", c_uint8),
+        ("hop_limit", c_uint8),
+        ("reserved16", c_uint16),
+        ("flow_label", c_uint32),
+        ("reserved", c_uint32 * 2),
+    ]
+
+
+class SenderConfig(Sized):
+    """``struct ringmsg_sender_config``."""
+
+    _fields_ = [
+        ("size", c_uint32),
+        ("batch", c_uint32),
+        ("flags", c_uint32),
+        ("transmit_clock", c_int32),
+        ("reserved", c_uint32 * 12),
+    ]
+
+
+class Message(ctypes.Structure):
+    """``struct ringmsg_message``, as ``ringmsg_send_from`` reads it: ``payload`` is an offset and
+    ``path`` an index."""
+
+    _fields_ = [
+        ("payload", c_uint64),
+        ("path", c_uint64),
+        ("payload_length", c_uint32),
+        ("segment_size", c_uint32),
+        ("flags", c_uint32),
+        ("result", c_int32),
+        ("transmit_time_ns", c_uint64),
+        ("user_data", c_uint64),
+        ("timestamp_id", c_uint32),
+        ("traffic_class", c_uint8),
+        ("reserved8", c_uint8 * 3),
+        ("reserved", c_uint64),
+    ]
+
+
+class SenderStats(Sized):
+    """``struct ringmsg_sender_stats``."""
+
+    _fields_ = [("size", c_uint32), ("last_socket_error", c_int32)] + [
+        (name, c_uint64)
+        for name in (
+            "messages datagrams payload_bytes calls trains grouped fallbacks would_block errors socket_errors"
+        ).split()
+    ]
+
+
 RECORD_SIZE = ctypes.sizeof(Record)
 METADATA_SIZE = ctypes.sizeof(Metadata)
+PATH_SIZE = ctypes.sizeof(Path)
+MESSAGE_SIZE = ctypes.sizeof(Message)
 
 _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "version": (c_char_p, ()),
@@ -246,6 +310,21 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "take_fds": (c_int, (c_void_p, c_void_p, c_void_p, c_uint32)),
     "control_next": (c_int, (c_void_p, c_size_t, c_void_p)),
     "control_decode": (c_int, (c_void_p, c_size_t, c_void_p)),
+    "path_reply": (c_int, (c_void_p, c_void_p)),
+    "sender_config_init": (None, (c_void_p,)),
+    "sender_new": (c_int, (c_int, c_void_p, c_void_p)),
+    "send": (c_int, (c_void_p, c_void_p, c_uint32, c_uint32)),
+    "send_from": (
+        c_int,
+        (c_void_p, c_void_p, c_size_t, c_void_p, c_uint32, c_void_p, c_uint32, c_uint32),
+    ),
+    "send_columns": (
+        c_int,
+        (c_void_p, c_void_p, c_size_t, c_void_p, c_void_p, c_void_p, c_void_p, c_uint32)
+        + (c_void_p, c_uint32, c_uint32),
+    ),
+    "sender_stats": (c_int, (c_void_p, c_void_p)),
+    "sender_free": (c_int, (c_void_p,)),
 }
 
 

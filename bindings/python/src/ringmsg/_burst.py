@@ -64,7 +64,7 @@ class Burst:
         self._address = ctypes.addressof(self.memory)
         # No metadata: the source is all that is needed, and the names have it.
         self._slab = Slab(_RECORDS, False)
-        self._buffers = _BUFFER.column(self._slab.records_view)
+        self._metadata_slab: Slab | None = None
         # Family, port and address of each sockaddr_in as one number.
         self._names4: Any = self._view.cast("Q")[_HEADER // 8 :: _STRIDE // 8]
         self._cache4 = _addresses.NameCache4()
@@ -82,11 +82,17 @@ class Burst:
         self._ip, self._other = ctypes.addressof(ip), ctypes.addressof(other)
         self._receive = lib.receive
 
-    def receive(self, fd: int, family: int) -> tuple[list[Any], list[Any]]:
+    def with_metadata(self) -> Slab:
+        """The slab that ``receive`` fills on demand."""
+        if self._metadata_slab is None:
+            self._metadata_slab = Slab(_RECORDS, True)
+        return self._metadata_slab
+
+    def receive(self, fd: int, family: int, slab: Slab | None = None) -> tuple[list[Any], list[Any]]:
         """The datagrams that the socket holds, of at most MESSAGES messages, with their sources.
         GRO trains are split. An OSError takes a datagram's place where one came between them; it is
         raised if nothing else came: EAGAIN, or the socket's own error."""
-        slab = self._slab
+        slab = self._slab if slab is None else slab
         is_ip = family in (socket.AF_INET, socket.AF_INET6)
         count: int = self._receive(
             fd,
@@ -94,7 +100,7 @@ class Burst:
             _SIZE,
             self._ip if is_ip else self._other,
             slab.records_address,
-            None,
+            slab.metadata_address,
             _RECORDS,
             _SPLIT,
         )
@@ -111,14 +117,14 @@ class Burst:
             spans = zip(slab.payload_offsets[:count].tolist(), lengths)
             data = [memory[start : start + length] for start, length in spans]
         if not is_ip:
-            sources = self._names_of_records(count)
+            sources = self._names_of_records(slab, count)
         elif one_each:
             sources = self._names(family, count)
         else:
-            buffers = self._buffers[:count].tolist()
+            buffers = _BUFFER.column(slab.records_view)[:count].tolist()
             sources = list(map(self._names(family, max(buffers) + 1).__getitem__, buffers))
         if not all(lengths):
-            self._mark_errors(data)
+            self._mark_errors(slab, data)
         return data, sources
 
     def _names(self, family: int, count: int) -> list[Any]:
@@ -129,9 +135,9 @@ class Burst:
         starts = range(_HEADER, count * _STRIDE, _STRIDE)
         return [self._source(memory[start : start + _SOCKADDR_IN6]) for start in starts]
 
-    def _names_of_records(self, count: int) -> list[Any]:
+    def _names_of_records(self, slab: Slab, count: int) -> list[Any]:
         memory = self.memory
-        spans = _NAMES.iter_unpack(self._slab.records_view[: count * _abi.RECORD_SIZE])
+        spans = _NAMES.iter_unpack(slab.records_view[: count * _abi.RECORD_SIZE])
         return [self._source(memory[start : start + length]) for start, length in spans]
 
     def _source(self, name: bytes) -> Any:
@@ -142,9 +148,9 @@ class Burst:
             source = self._known[name] = _addresses.from_sockaddr(name)
         return source
 
-    def _mark_errors(self, data: list[Any]) -> None:
+    def _mark_errors(self, slab: Slab, data: list[Any]) -> None:
         """Puts errors, which have no data, into the places of their records."""
-        view = self._slab.records_view
+        view = slab.records_view
         for position, payload in enumerate(data):
             if not payload and (result := _RESULT.read(view, position)) < 0:
                 data[position] = OSError(-result, os.strerror(-result))

@@ -9,11 +9,15 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _abi, _layout, errors
 from ._abi import lib
+
+if TYPE_CHECKING:
+    from .batch import Batch
+    from .sender import Sender
 
 
 class Stats(NamedTuple):
@@ -154,6 +158,10 @@ class Core:
         self.starvations: int = 0
         self.buffers: int = 0
         self.warned: bool = False
+        # Batches are answered by this sender, made when it is first needed; None: see reply().
+        self.new_sender: Callable[[], Sender] | None = None
+        self.sender: Sender | None = None
+        self.replying: threading.Lock = threading.Lock()
 
     def call(self, function: Any, *arguments: Any) -> int:
         """A call that does not sleep. Raises OSError."""
@@ -244,6 +252,23 @@ class Core:
                 stacklevel=_caller_level(),
             )
 
+    # --- answers -----------------------------------------------------------------------------
+
+    def reply(self, batch: Batch, payloads: Iterable[Any], wait: bool) -> tuple[int, dict[int, OSError]]:
+        """How many answers the socket took, and the errors of the others."""
+        if self.new_sender is None:
+            raise ValueError(
+                "a Ring's batch may come from several sockets: "
+                "use ringmsg.Sender(sock).reply(batch, payloads)"
+            )
+        given = list(payloads)  # a generator may take its time, or answer other batches
+        with self.replying:
+            if self.closing:
+                raise errors.closed("the ring")
+            if self.sender is None:
+                self.sender = self.new_sender()
+            return self.sender.reply(batch, given, wait=wait), self.sender.errors
+
     # --- the end -----------------------------------------------------------------------------
 
     def in_child(self) -> bool:
@@ -254,6 +279,8 @@ class Core:
         reap."""
         with self.lock:
             self.closing = True
+            if self.sender is not None:
+                self.sender.close()
             if self.pins and not self.in_child():
                 return
             handle, self.handle = self.handle, None
@@ -261,5 +288,6 @@ class Core:
             errors.check(lib.ring_free(handle))
 
     def forked(self) -> None:
-        """In a child: another thread may have held the lock."""
+        """In a child: another thread may have held the locks."""
         self.lock = threading.RLock()
+        self.replying = threading.Lock()

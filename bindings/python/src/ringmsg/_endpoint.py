@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import select
 import socket
@@ -17,6 +18,9 @@ from typing import Any
 from . import _options
 from ._burst import MESSAGES, PAYLOAD, PAYLOAD_UNIX, Burst, burst_of, split
 from ._flow import Sending
+from ._gather import Gatherer
+from ._replies import Replies, is_wildcard, remembered
+from .flags import Meta
 
 # Datagrams handed to the protocol in one turn of the loop, so that others get theirs.
 TURN = 64
@@ -28,6 +32,8 @@ _LOOK_EVERY = 4
 _LOOK_NS = 160_000
 _ENOUGH = 4
 _PATIENCE_MAX = 64
+# How long a hand-over keeps what its callbacks send, if they take long.
+_GATHER_NS = 500_000
 _UDP_GRO = (17, 104)
 _CONTROL = 512  # room for the segment size of a train behind everything that may precede it
 
@@ -54,6 +60,7 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         *,
         shared: bool = False,
         gro: bool = True,
+        reply_from_destination: bool = False,
     ) -> None:
         extra: dict[str, Any] = {"socket": TransportSocket(sock), "peername": None}
         for name, ask in (("sockname", sock.getsockname), ("peername", sock.getpeername)):
@@ -67,6 +74,8 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         is_udp = self._family in (socket.AF_INET, socket.AF_INET6) and sock.proto in (0, socket.IPPROTO_UDP)
         if self._family == socket.AF_UNIX:
             self.max_size = PAYLOAD_UNIX
+        if is_udp:
+            self._gatherer = Gatherer(loop, self._sock_fd, self._family, self._connected)
         self._paused = False
         self._burst: Burst | None = None
         self._looked_at = 0
@@ -80,6 +89,11 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
             self._read_alone = _READ_INTO
         elif shared:
             self._read_alone = _READ_MESSAGE
+        if reply_from_destination and self._gatherer is not None and is_wildcard(extra["sockname"]):
+            # Which address was asked is in the metadata, which only the burst's call reads.
+            _options.socket_enable(sock, Meta.DESTINATION)
+            self._replies = self._gatherer.replies = Replies()
+            self._read_alone = DatagramTransport._read_burst
         self._read_other: Callable[[DatagramTransport], None] | None = self._read_alone
         # Datagrams that were received and not handed over; whether _hand_over is scheduled or runs.
         self._pending: Any = None
@@ -106,8 +120,8 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         state = " closing" if self._closing else ""
         reading = "polling" if self.is_reading() else "idle"
         writing = "polling" if self._buffer else "idle"
-        size = self.get_write_buffer_size()
-        return f"<{name}{state} fd={self._sock_fd} read={reading} write=<{writing}, bufsize={size}>>"
+        write = f"<{writing}, bufsize={self._buffer_size}>"
+        return f"<{name}{state} fd={self._sock_fd} read={reading} write={write}>"
 
     def __del__(self) -> None:
         if self._sock is not None:
@@ -138,7 +152,14 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         self._until_look -= 1
         if not self._until_look:
             self._look_at_clock()
-        self._protocol.datagram_received(data, addr)
+        # As _hand_one() does it, which would be a call more.
+        self._in_callback = True
+        try:
+            self._protocol.datagram_received(data, addr)
+        finally:
+            self._in_callback = False
+            if self._gathers:
+                self._stop_gathering()
 
     def _read_failed(self, error: OSError) -> None:
         """recv failed: the socket had an error, or another process had taken the datagram."""
@@ -186,7 +207,13 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         self._until_look -= 1
         if not self._until_look:
             self._look_at_clock()
-        self._protocol.datagram_received(data, addr)
+        self._in_callback = True
+        try:
+            self._protocol.datagram_received(data, addr)
+        finally:
+            self._in_callback = False
+            if self._gathers:
+                self._stop_gathering()
 
     def _read_message(self) -> None:
         self._receive_alone(self._recvmsg)
@@ -218,8 +245,10 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
             return  # _hand_over is scheduled
         if self._burst is None:
             self._burst = burst_of(self._loop)
+        replies = self._replies
+        slab = None if replies is None else self._burst.with_metadata()
         try:
-            data, sources = self._burst.receive(self._sock_fd, self._family)
+            data, sources = self._burst.receive(self._sock_fd, self._family, slab)
         except OSError as error:
             if isinstance(error, BlockingIOError):
                 self._end_bursts()
@@ -232,7 +261,13 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
             self._patience = 1
             if self._may_use_gro and count >= MESSAGES // 8 and _is_from_one_peer(data, sources):
                 self._switch_gro_on()
-        self._take(data, sources)
+        if replies is None or slab is None or self._gatherer is None:
+            self._take(data, sources)
+            return
+        answers = replies.of_metadata(slab, count)
+        self._take(
+            data, sources, functools.partial(remembered, replies=answers, remember=self._gatherer.remember)
+        )
 
     def _end_bursts(self) -> None:
         self._patience = min(2 * self._patience, _PATIENCE_MAX)
@@ -242,12 +277,14 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         self._may_use_gro = False
         if _options.switch_gro_on(self._sock):
             self._gro_is_ours = True
-            self._read_alone = _READ_MESSAGE
+            if self._replies is None:
+                self._read_alone = _READ_MESSAGE
 
-    def _take(self, data: list[Any], sources: list[Any]) -> None:
+    def _take(self, data: list[Any], sources: list[Any], wrap: Callable[[Any], Any] | None = None) -> None:
         # How many are left only a list's own iterator knows.
         self._pending_data = iter(data)
-        self._pending = zip(self._pending_data, sources)
+        pairs = zip(self._pending_data, sources)
+        self._pending = pairs if wrap is None else wrap(pairs)
         self._hand_over()
 
     def _hand_over(self) -> None:
@@ -259,12 +296,18 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
             self._handing_over = False
             return
         self._handing_over = True
+        if self._pending_data.__length_hint__() > 1:
+            self._gathers = True
+        else:
+            self._in_callback = True
         try:
             turn = itertools.islice(pairs, TURN)
             while self._deliver(turn):
                 pass
         finally:
-            self._handing_over = False
+            self._handing_over = self._in_callback = False
+            if self._gathers:
+                self._stop_gathering()
             if self._pending is not None and self._pending_data.__length_hint__() == 0:
                 self._pending = None
             elif self._pending is not None and not self._paused:
@@ -273,12 +316,20 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
     def _deliver(self, pairs: Any) -> bool:
         """Hands datagrams to the protocol that is set now. True: another was set."""
         self._interrupted = False
-        protocol = self._protocol
+        protocol, gatherer = self._protocol, self._gatherer
+        flush_after = 0
         for data, addr in pairs:
             if data.__class__ is bytes:
                 protocol.datagram_received(data, addr)
             else:
                 protocol.error_received(data)
+            if gatherer is not None and gatherer.data:
+                # Callbacks that take long do not keep what the earlier ones sent.
+                now = time.monotonic_ns()
+                flush_after = flush_after or now + _GATHER_NS
+                if now > flush_after:
+                    self._flush()
+                    flush_after = 0
             if self._interrupted:
                 return not (self._closing or self._paused)
         return False
@@ -323,9 +374,14 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         self._remove_reader(self._read_fd)
 
     def _call_connection_lost(self, error: BaseException | None) -> None:
+        self._stop_gathering()
         try:
             self._protocol.connection_lost(error)
         finally:
+            if self._gatherer is not None:
+                self._flush()
+                self._gatherer.close()
+                self._gatherer = None
             if self._gro_is_ours:
                 _options.switch_gro_off(self._sock)
             if self._epoll is not None:

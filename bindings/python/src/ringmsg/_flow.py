@@ -6,13 +6,25 @@ import asyncio
 import asyncio.constants
 import asyncio.selector_events
 import collections
+import itertools
 import logging
+import os
 import socket
+import time
 from typing import Any
+
+from ._gather import MOST, Gatherer
+from ._outgoing import UNSENT
+from ._replies import GONE, Replies
 
 _HIGH_WATER = 64 * 1024
 # What asyncio counts for each datagram that waits, so that empty ones count too; since 3.12.
 _HEADER_SIZE: int = getattr(asyncio.selector_events._SelectorDatagramTransport, "_header_size", 0)  # type: ignore[attr-defined]
+# Datagrams of one turn of the loop follow each other that fast. A turn that gathers ENOUGH of them was
+# worth it.
+_SOON_NS = 100_000
+_ENOUGH = 4
+_PATIENCE_MAX = 64
 _log = logging.getLogger("asyncio")
 
 
@@ -21,6 +33,7 @@ class Sending(asyncio.Transport):
 
     _sock: Any
     _sock_fd: int
+    _family: int
     _protocol: Any
 
     def __init__(self, loop: asyncio.AbstractEventLoop, extra: dict[str, Any], address: Any) -> None:
@@ -33,6 +46,14 @@ class Sending(asyncio.Transport):
         self._buffer_size = 0
         self._protocol_paused = self._closing = False
         self._conn_lost = 0
+        # None: this kind of socket sends each datagram at once. Otherwise: whether datagrams are being
+        # gathered; whether they are until the turn of the loop ends; whether a callback of one
+        # datagram runs; when one was sent at once outside a callback.
+        self._gatherer: Gatherer | None = None
+        self._replies: Replies | None = None
+        self._gathers = self._turn_ends = self._in_callback = False
+        self._sent_at = 0
+        self._send_reasons, self._send_patience = 0, 1
         self._low_water, self._high_water = _HIGH_WATER // 4, _HIGH_WATER
         # Other loops are libuv's, which stops watching a descriptor that has an error.
         self._has_selector = hasattr(loop, "_add_reader")
@@ -57,7 +78,19 @@ class Sending(asyncio.Transport):
     # --- sending -----------------------------------------------------------------------------
 
     def sendto(self, data: Any, addr: Any = None) -> None:
-        """Sends now, or as soon as the socket takes it."""
+        """Sends now, or as soon as the socket takes it. While a burst is handed over, and from the
+        second datagram on in one turn of the loop, datagrams are gathered: they leave together at
+        the end of that."""
+        gatherer = self._gatherer
+        if self._gathers and gatherer is not None and data.__class__ is bytes and addr.__class__ is tuple:
+            # The usual case of what follows, which asks all that the rest asks.
+            index = gatherer.known.get(addr)
+            if index is not None and not self._buffer and not self._conn_lost:
+                gatherer.data.append(data)
+                gatherer.indices.append(index)
+                if len(gatherer.data) >= MOST:
+                    self._flush()
+                return
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if self._address:
@@ -68,16 +101,29 @@ class Sending(asyncio.Transport):
             if self._sock is None:
                 _log.warning("sendto() on a transport that was closed")
                 return
-            if addr is not None and self._sock.family != socket.AF_UNIX:
-                _check_numeric(self._sock.family, addr)
+            if addr is not None and self._family != socket.AF_UNIX:
+                _check_numeric(self._family, addr)
         if self._conn_lost and self._address:
             if self._conn_lost >= asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
                 _log.warning("socket.send() raised exception.")
             self._conn_lost += 1
             return
+        if self._buffer:
+            self._wait_for_room(data, addr)
+        elif gatherer is None or not (self._gathers or self._follows_another(gatherer)):
+            self._send_now(data, addr)
+        elif not gatherer.takes(addr):
+            self._flush()
+            self._send_now(data, addr)
+        elif gatherer.add(data, addr):
+            self._flush()
+
+    def _send_now(self, data: Any, addr: Any) -> None:
+        if self._buffer or not self._send(data, addr):
+            self._wait_for_room(data, addr)
+
+    def _wait_for_room(self, data: Any, addr: Any) -> None:
         if not self._buffer:
-            if self._send(data, addr):
-                return
             self._add_writer(self._sock_fd, self._sendto_ready)
         self._buffer.append((bytes(data), addr))
         self._buffer_size += len(data) + _HEADER_SIZE
@@ -89,11 +135,15 @@ class Sending(asyncio.Transport):
         try:
             if self._connected:
                 self._sock.send(data)
-            else:
+            elif self._replies is None or (reply := self._replies.get(addr)) is None:
                 self._sock.sendto(data, addr)
+            else:
+                self._sock.sendmsg([data], reply.control, 0, addr)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
+            if self._is_without_source(addr, error.errno):
+                return self._send(data, addr)
             self._protocol.error_received(error)
         except (SystemExit, KeyboardInterrupt):
             raise
@@ -101,14 +151,102 @@ class Sending(asyncio.Transport):
             self._fatal_error(error, "Fatal write error on datagram transport")
         return True
 
+    def _is_without_source(self, addr: Any, number: int | None) -> bool:
+        """Whether a send may have failed because the address that the peer asked is no longer ours:
+        then it is forgotten, and the kernel chooses."""
+        return number in GONE and self._gatherer is not None and self._gatherer.forget(addr)
+
+    # --- gathering ---------------------------------------------------------------------------
+
+    def _follows_another(self, gatherer: Gatherer) -> bool:
+        """Whether the datagram is to be gathered although the transport does not gather yet. What a
+        callback sends first goes at once, and the rest is gathered until it returns. Elsewhere nothing
+        tells where a turn of the loop begins but time: a datagram that comes within SOON_NS of the
+        last has probably the same turn. Where that gathers too few, twice as many reasons are needed
+        for the next try: a wrong guess costs a turn of the loop."""
+        if self._in_callback:
+            self._gathers = True
+            return False
+        now = time.monotonic_ns()
+        if now - self._sent_at > _SOON_NS:
+            self._sent_at = now
+            return False
+        self._sent_at = now
+        self._send_reasons += 1
+        if self._send_reasons < self._send_patience:
+            return False
+        self._send_reasons = 0
+        self._gathers = self._turn_ends = gatherer.turns.at_end(self._loop, self._end_turn)
+        return self._gathers
+
+    def _end_turn(self) -> None:
+        """The turn of the loop is over."""
+        self._turn_ends = False
+        gatherer = self._gatherer
+        if gatherer is not None:
+            gathered = len(gatherer.data)
+            if gathered >= _ENOUGH:
+                self._send_patience = 1
+            elif gathered < 2:
+                self._send_patience = min(2 * self._send_patience, _PATIENCE_MAX)
+            self._stop_gathering()
+
+    def _stop_gathering(self) -> None:
+        """The callback, the hand-over or the turn is over: sends what was gathered."""
+        self._gathers = self._turn_ends
+        self._flush()
+
+    def _flush(self) -> None:
+        """Sends what was gathered, as one batch."""
+        gatherer = self._gatherer
+        if gatherer is None or not gatherer.data:
+            return
+        data, indices = gatherer.take()
+        results = gatherer.send(data, indices) if len(data) > 1 else None
+        if results is None:
+            for one, index in zip(data, indices):
+                self._send_now(one, gatherer.addresses[index])
+            return
+        if gatherer.replies is not None:
+            self._send_without_source(gatherer, data, indices, results)
+        self._report_errors(gatherer, results)
+        if UNSENT in results:
+            for one, index, result in zip(data, indices, results):
+                if result == UNSENT and not self._conn_lost:
+                    self._wait_for_room(one, gatherer.addresses[index])
+
+    def _send_without_source(
+        self, gatherer: Gatherer, data: list[bytes], indices: list[int], results: list[int]
+    ) -> None:
+        """Sends again what may have failed because the address that its peer asked is gone."""
+        peers: set[Any] = set()
+        for at, (one, index, result) in enumerate(zip(data, indices, results)):
+            peer = gatherer.addresses[index]
+            if -result in GONE and (peer in peers or gatherer.forget(peer)):
+                peers.add(peer)
+                results[at] = len(one)
+                self._send_now(one, peer)
+
+    def _report_errors(self, gatherer: Gatherer, results: list[int]) -> None:
+        """Hands the errors of a batch to the protocol. What it raises goes to the loop's handler, so
+        that it hears of the others."""
+        numbers = (
+            [-result for result in results if result < 0 and result != UNSENT] if min(results) < 0 else []
+        )
+        if number := gatherer.error_of_earlier():
+            numbers.append(number)
+        for number in numbers:
+            try:
+                self._protocol.error_received(OSError(number, os.strerror(number)))
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self._report("protocol.error_received() failed", error)
+
     def _sendto_ready(self) -> None:
         """The socket has room again."""
         while self._buffer:
-            data, addr = self._buffer.popleft()
-            self._buffer_size -= len(data) + _HEADER_SIZE
-            if not self._send(data, addr):
-                self._buffer.appendleft((data, addr))
-                self._buffer_size += len(data) + _HEADER_SIZE
+            if not self._send_waiting():
                 break
             if self._conn_lost:
                 return
@@ -121,10 +259,37 @@ class Sending(asyncio.Transport):
             self._remove_writer(self._sock_fd)
             self._add_writer(self._sock_fd, self._sendto_ready)
 
+    def _send_waiting(self) -> bool:
+        """Sends what waits, as much as can go in one call. False: the socket is full again."""
+        gatherer, results = self._gatherer, None
+        if gatherer is not None and len(self._buffer) > 1:
+            pairs = list(itertools.islice(self._buffer, MOST))
+            if all(gatherer.takes(addr) for _, addr in pairs):
+                indices = [gatherer.known[addr] for _, addr in pairs]
+                results = gatherer.send([data for data, _ in pairs], indices)
+        if gatherer is not None and results is not None:
+            left = [pair for pair, result in zip(pairs, results) if result == UNSENT]
+            for data, _ in pairs:
+                self._buffer_size -= len(data) + _HEADER_SIZE
+                self._buffer.popleft()
+            for pair in reversed(left):
+                self._buffer_size += len(pair[0]) + _HEADER_SIZE
+                self._buffer.appendleft(pair)
+            self._report_errors(gatherer, results)
+            return not left
+        data, addr = self._buffer.popleft()
+        self._buffer_size -= len(data) + _HEADER_SIZE
+        if self._send(data, addr):
+            return True
+        self._buffer.appendleft((data, addr))
+        self._buffer_size += len(data) + _HEADER_SIZE
+        return False
+
     # --- flow control ------------------------------------------------------------------------
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that wait to be sent."""
+        """Bytes that wait to be sent. What was gathered is sent first."""
+        self._flush()
         return self._buffer_size
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
@@ -170,6 +335,7 @@ class Sending(asyncio.Transport):
         """Stops receiving; sends what waits; then calls connection_lost(None)."""
         if self._closing:
             return
+        self._flush()
         self._stop_reading()
         if not self._buffer:
             self._conn_lost += 1
@@ -177,7 +343,7 @@ class Sending(asyncio.Transport):
             self._loop.call_soon(self._call_connection_lost, None)
 
     def abort(self) -> None:
-        """Closes at once; what waits to be sent is thrown away."""
+        """Closes at once; what waits for room in the socket is thrown away."""
         self._force_close(None)
 
     def _report(self, message: str, error: BaseException) -> None:
@@ -195,6 +361,7 @@ class Sending(asyncio.Transport):
     def _force_close(self, error: BaseException | None) -> None:
         if self._conn_lost:
             return
+        self._flush()
         if self._buffer:
             self._buffer.clear()
             self._buffer_size = 0

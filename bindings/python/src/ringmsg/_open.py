@@ -14,8 +14,11 @@ class Opener:
     addresses, families, arguments and errors is asyncio's own, under every loop; the transport is
     ours."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, has_socket: bool, gro: bool) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, has_socket: bool, gro: bool, reply_from_destination: bool
+    ) -> None:
         self._loop, self._has_socket, self._gro = loop, has_socket, gro
+        self._reply_from_destination = reply_from_destination
         self._debug = loop.get_debug()
         self.getaddrinfo = loop.getaddrinfo
         self.sock_connect = loop.sock_connect
@@ -38,7 +41,14 @@ class Opener:
     ) -> DatagramTransport:
         try:
             return DatagramTransport(
-                self._loop, sock, protocol, address, waiter, shared=self._has_socket, gro=self._gro
+                self._loop,
+                sock,
+                protocol,
+                address,
+                waiter,
+                shared=self._has_socket,
+                gro=self._gro,
+                reply_from_destination=self._reply_from_destination,
             )
         except BaseException:
             if not self._has_socket:

@@ -39,12 +39,17 @@ async def create_datagram_endpoint(
     sock: Any = None,
     loop: asyncio.AbstractEventLoop | None = None,
     gro: bool = True,
+    reply_from_destination: bool = False,
 ) -> tuple[DatagramTransport, _Protocol]:
     """``loop.create_datagram_endpoint``, with a transport that receives bursts in one call.
 
     Protocols run unchanged: ``datagram_received`` gets ``bytes`` and the address, at most 64 times
     in one turn of the loop. ``gro=False`` leaves UDP_GRO as it is: for sockets that are shared with
     programs that read them by a plain ``recv``, which cannot distinguish a train from a datagram.
+
+    ``reply_from_destination=True``: on a socket that is bound to the wildcard address, what is sent to
+    a peer leaves from the address that this peer last asked, as its own firewall, and a connected
+    socket, demand. Elsewhere it changes nothing.
     """
     loop = loop or asyncio.get_running_loop()
     more: dict[str, Any] = {}
@@ -53,7 +58,7 @@ async def create_datagram_endpoint(
             more["reuse_address"] = reuse_address  # which some versions of asyncio know
         else:
             _check_reuse_address(reuse_address)
-    opener = Opener(loop, sock is not None, gro)
+    opener = Opener(loop, sock is not None, gro, reply_from_destination)
     transport: DatagramTransport
     protocol: _Protocol
     transport, protocol = await opener.open(
@@ -86,11 +91,15 @@ def _check_reuse_address(value: bool | None) -> None:
     )
 
 
-def install(loop: asyncio.AbstractEventLoop | None = None, *, gro: bool = True) -> None:
+def install(
+    loop: asyncio.AbstractEventLoop | None = None, *, gro: bool = True, reply_from_destination: bool = False
+) -> None:
     """From now on ``loop.create_datagram_endpoint`` is this module's, for code that calls the
     loop's method. ``uninstall()`` undoes it."""
     loop = loop or asyncio.get_running_loop()
-    stand_in = functools.partial(create_datagram_endpoint, loop=loop, gro=gro)
+    stand_in = functools.partial(
+        create_datagram_endpoint, loop=loop, gro=gro, reply_from_destination=reply_from_destination
+    )
     loop.create_datagram_endpoint = stand_in  # type: ignore[method-assign]
 
 

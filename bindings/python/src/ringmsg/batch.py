@@ -6,7 +6,7 @@ import collections
 import ctypes
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from . import _abi, _addresses, _layout, _owned
@@ -28,6 +28,7 @@ _VALID = _layout.metadata("valid")
 _PAYLOAD = _layout.record("payload_offset"), _layout.record("payload_length")
 _CONTROL = _layout.record("control_offset"), _layout.record("control_length")
 _NAME = _layout.record("name_offset"), _layout.record("name_length")
+_DESTINATIONS = Meta.DESTINATION | Meta.LOCAL_V4
 
 # How often a discarded batch is handed out again.
 _MOST_LOSSES = 8
@@ -52,6 +53,7 @@ class Batch(Sequence[Datagram]):
         "__weakref__",
         "_addresses",
         "_release_pending",
+        "_reply_errors",
         "_core",
         "_count",
         "_exporters",
@@ -84,6 +86,7 @@ class Batch(Sequence[Datagram]):
         self._exporters: dict[int, Any] = {}
         self._roots: dict[int, memoryview] = {}
         self._views: list[memoryview] = []
+        self._reply_errors: dict[int, OSError] = {}
 
     # --- what is in it -----------------------------------------------------------------------
 
@@ -124,6 +127,26 @@ class Batch(Sequence[Datagram]):
 
     def _datagram(self, at: int) -> Datagram:
         return Datagram((self._part(at, _PAYLOAD), self._source_of(at), self, at))
+
+    # --- answers -------------------------------------------------------------------------------
+
+    def reply(self, payloads: Iterable[Any], *, wait: bool = False) -> int:
+        """Answers the datagrams, each from the address that was asked: ``payloads`` has one for each,
+        in order, None for no answer. They leave as one batch, those to one peer as trains. Returns
+        how many the socket took; ``reply_errors`` has the others. ``wait``: for room in the socket's
+        buffer, instead of leaving answers with BlockingIOError.
+
+        On a socket that is bound to the wildcard address the receiver needs ``Meta.DESTINATION`` for
+        that: ValueError without. Any thread; answers of several threads leave one batch after the
+        other. ``Sender.reply`` does the same with a sender of your own."""
+        self._check()
+        sent, self._reply_errors = self._core.reply(self, payloads, wait)
+        return sent
+
+    @property
+    def reply_errors(self) -> dict[int, OSError]:
+        """What the last ``reply()`` could not send, by the datagram's place in the batch."""
+        return self._reply_errors
 
     # --- copies --------------------------------------------------------------------------------
 
@@ -351,6 +374,11 @@ class Batch(Sequence[Datagram]):
     def _drop_last(self) -> None:
         """Hides the last record, which only says that the request is over."""
         self._count -= 1
+
+    def _lacks_destinations(self) -> bool:
+        """Whether there is a datagram of which nothing tells the address that was asked."""
+        valid = _VALID.column(self._slab.metadata_view)[: self._count].tolist()
+        return any(bits & Meta.SOURCE and not bits & _DESTINATIONS for bits in valid)
 
     def _take_fds(self, position: int) -> list[int]:
         self._check()

@@ -72,3 +72,36 @@ class Meta(enum.IntFlag):
     LOCAL_V4 = 1 << 13
     PRIORITY = 1 << 14
     OFFENDER = 1 << 15
+
+
+class PathFlag(enum.IntFlag):
+    """``RINGMSG_PATH_*``: which fields of a path apply."""
+
+    REMOTE = 1 << 0
+    LOCAL = 1 << 1
+    INTERFACE = 1 << 2
+    TRAFFIC_CLASS = 1 << 3
+    HOP_LIMIT = 1 << 4
+    FLOW_LABEL = 1 << 5
+
+
+class MessageFlag(enum.IntFlag):
+    """``RINGMSG_MESSAGE_*``: how a message is to leave."""
+
+    ALONE = 1 << 0
+    TIMESTAMP = 1 << 1
+    TRAFFIC_CLASS = 1 << 2
+
+
+class SenderFlag(enum.IntFlag):
+    """``RINGMSG_SENDER_*``: how a sender works."""
+
+    NO_GROUPING = 1 << 0
+    TIMESTAMPS = 1 << 1
+
+
+class SendFlag(enum.IntFlag):
+    """``RINGMSG_SEND_*``: what one call of a sender does."""
+
+    WAIT = 1 << 0
+    RESUME = 1 << 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import socket
 import struct
@@ -16,6 +17,7 @@ from .batch import Batch
 from .datagram import Datagram
 from .flags import Meta, RecordFlag, RecvFlag
 from .ring import Ring
+from .sender import Sender
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -75,6 +77,7 @@ class Receiver(Ring):
                 self.close()
             self._restore_socket()
             raise
+        self._core.new_sender = functools.partial(Sender, self._socket)
         if self._with_metadata:
             self._addresses = _addresses.cache_for(self._socket.family)
 
