@@ -6,8 +6,8 @@ package uring
 type SetupFlags uint32
 
 const (
-	// Interrupt nobody for completions but let a kernel thread poll for submissions
-	// (IORING_SETUP_SQPOLL). Excludes COOP_TASKRUN, TASKRUN_FLAG and DEFER_TASKRUN.
+	// A kernel thread polls for submissions and runs completions (IORING_SETUP_SQPOLL). Excludes
+	// COOP_TASKRUN, TASKRUN_FLAG and DEFER_TASKRUN.
 	SetupSQPoll SetupFlags = 1 << 1
 	// Create the ring disabled: [Ring.Enable] makes its caller the owner (IORING_SETUP_R_DISABLED).
 	SetupDisabled SetupFlags = 1 << 6
@@ -83,6 +83,8 @@ const (
 	RecordSegment RecordFlags = 1 << 4
 	// The source address was cut: the name capacity was too small.
 	RecordNameTruncated RecordFlags = 1 << 5
+	// The descriptor of a ringmsg_writable() takes data again. The record carries no data.
+	RecordWritable RecordFlags = 1 << 6
 )
 
 // Meta is a set of the things that can be known about a datagram besides its payload. It mirrors
@@ -178,19 +180,34 @@ const (
 )
 
 const (
-	// The `pool` of a record that belongs to no pool ([Ring.Recvmsg]).
+	// The `pool` of a record that belongs to no pool ([Ring.Recvmsg], ringmsg_writable()).
 	PoolNone uint16 = 65535
 )
 
 const (
-	// For [Wait].Linger: follow the arrival rate, within a bound of the caller: ORed with
+	// For [Wait].Linger: as RINGMSG_LINGER_AUTO, with a bound of the caller: ORed with
 	// microseconds, as in RINGMSG_LINGER_AUTO_WITHIN | 250.
 	lingerAutoWithin uint32 = 1 << 31
-	// For [Wait].Linger: follow the arrival rate. Zero while few datagrams arrive; else as long as
-	// a good batch takes, and at most 100 us.
+	// For [Wait].Linger: the library chooses, from 0 to 100 us. In short trials, on the traffic
+	// that arrives, it compares the thread's CPU time per datagram with and without lingering, and
+	// takes what saves at least 5 %. It does not linger where that lowers the arrival rate, as
+	// clients do that wait for their answers, nor while datagrams arrive alone. Trials take place
+	// in reaps that may sleep, without a spin, and not while signals, wakes or changes of the
+	// reaping thread keep ending them. [Ring.Stats] shows the choice and the trials.
 	lingerAuto uint32 = 4294967295
 	// The longest linger, in microseconds. More is -EINVAL.
 	lingerMaxUS uint32 = 10000
+)
+
+const (
+	// For ringmsg_steering.by: the processor on which the kernel takes the datagram in, modulo the
+	// number of sockets.
+	steerCpu uint32 = 0
+	// For ringmsg_steering.by: bytes of the payload.
+	steerPayload uint32 = 1
+	// For ringmsg_steering.by: bytes of the destination connection id of QUIC packets, with long
+	// and short headers.
+	steerQuic uint32 = 2
 )
 
 const (
@@ -226,7 +243,7 @@ type Record struct {
 	MsgFlags uint32
 	// GRO segment size in bytes; 0: not a train.
 	SegmentSize uint32
-	// The pool's id; [PoolNone] for [Ring.Recvmsg].
+	// The pool's id; [PoolNone] for [Ring.Recvmsg] and ringmsg_writable().
 	Pool uint16
 	// The buffer's number within its pool.
 	Buffer uint16
@@ -340,6 +357,13 @@ type Stats struct {
 	BuffersHeld uint64
 	// Pool buffers now offered to the kernel; counted likewise.
 	BuffersPublished uint64
+	// The linger that RINGMSG_LINGER_AUTO uses now outside of trials, in microseconds; 0 also while
+	// there is nothing to save. Ring only.
+	LingerUS uint64
+	// How many trials AUTO has begun: short times in which it compares lingers. Ring only.
+	LingerTrials uint64
+	// How long those that are over have lasted, in ns. Ring only.
+	LingerTrialNS uint64
 }
 
 // Path is where a datagram goes, and how it leaves. It is struct ringmsg_path, byte for byte:
