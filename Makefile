@@ -6,7 +6,7 @@
 # make proof              runs what takes longer: soak, fuzzers, instruction counts, race detector
 # make demo               runs a receiver against a sender, and accounts for every datagram
 # make examples           builds the examples and the program ringmsg into build/examples
-# make figures            copies measured cells from docs/performance.md into README.md
+# make figures            copies measured cells from a page of docs/performance into README.md
 # make header             generates include/ringmsg.h from src/, and docs/man from the header
 # make lint               checks formatting, clippy and rustdoc
 # make clean              removes everything that was built
@@ -114,7 +114,7 @@ test-rust-programs test-examples:
 
 .PHONY: figures
 figures:
-	awk -f docs/figures.awk docs/performance.md README.md > README.md.new
+	awk -f docs/figures.awk docs/performance/intel-xeon-processor-2.md README.md > README.md.new
 	mv README.md.new README.md
 
 header:

@@ -1,13 +1,12 @@
-# Rewrites the table of figures in README.md from the measured cells of docs/performance.md:
-#   awk -f docs/figures.awk docs/performance.md README.md
+# Rewrites the table of figures in README.md from the measured cells of a machine's page:
+#   awk -f docs/figures.awk docs/performance/MACHINE.md README.md
 # `make figures` does that, and a test compares.
 BEGIN {
     FS = " *[|] *"
     rows = split("recvmsg;recvmmsg(64);liburing, DEFER;ringmsg, AUTO", row, ";")
     columns = split("10 k/s;50 k/s;200 k/s;saturated;drained, 64 B;drained, GRO", column, ";")
 }
-FNR == NR && /^<!-- overview -->/ { inside = 1 }
-FNR == NR && /^<!-- end overview -->/ { inside = 0 }
+FNR == NR && /^## / { inside = /^## CPU time in every regime/ }
 FNR == NR && inside && /^[|] ns per datagram/ {
     for (i = 3; i < NF; i++) place[$i] = i
 }

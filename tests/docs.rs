@@ -232,14 +232,15 @@ fn scaling_is_computed_from_its_figures() {
     assert!(computed == std::fs::read_to_string(document).unwrap(), "`make scaling` changes docs/scaling.md");
 }
 
-/// docs/figures.awk takes the figures in README.md from docs/performance.md: `make figures`.
+/// docs/figures.awk takes the figures in README.md from the page that README.md names: `make
+/// figures`.
 #[test]
 fn the_figures_in_the_readme_are_measured_cells() {
     let readme = root().join("README.md");
     let output = Command::new("awk")
         .arg("-f")
         .arg(root().join("docs/figures.awk"))
-        .args([&root().join("docs/performance.md"), &readme])
+        .args([&root().join("docs/performance/intel-xeon-processor-2.md"), &readme])
         .output()
         .expect("awk runs; `apt-get install mawk` provides it");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

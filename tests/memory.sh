@@ -33,8 +33,8 @@ run() {
         cc $flags -fsanitize=address,undefined -fno-sanitize-recover=undefined \
             "tests/c/$name.c" -o "$out/$name" -L"$library" -lringmsg -lpthread
         # The quarantine is off, so that freed memory is returned at once: some tests check what is
-        # resident. No alternate signal stack: gcc 12's runtime reports itself where it takes the one
-        # of a thread that was cancelled.
+        # resident. No alternate signal stack: gcc 12's runtime reports itself where it takes the
+        # one of a thread that was cancelled.
         ASAN_OPTIONS=use_sigaltstack=0:quarantine_size_mb=0:thread_local_quarantine_size_kb=0 \
             LD_LIBRARY_PATH=$library "$out/$name" ${MODE:-}
         ;;

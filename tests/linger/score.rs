@@ -1,6 +1,6 @@
 //! How the policy fares in a case, and what it may cost.
 
-use ringmsg::linger::policy::{Policy, Report};
+use ringmsg::linger::policy::Policy;
 use ringmsg::linger::rules::Rules;
 use ringmsg::linger::trial::Reading;
 
@@ -44,7 +44,6 @@ pub struct Score {
     pub readings: f64,
     /// The share of the time that it spent on trials.
     pub trials: f64,
-    pub report: Report,
     /// For each candidate that was compared often: the log ratio of its price to that without
     /// linger, as the policy found it and as it is.
     pub prices: [Option<(f64, f64)>; 3],
@@ -71,7 +70,6 @@ pub fn score<R: Rules>(case: &Case, fixed: &[Run; 4], seconds: f64) -> Score {
         rate: run.rate() / fixed[0].rate(),
         readings: run.readings_ns / run.cpu_ns,
         trials: report.trial_ns as f64 / run.wall_ns,
-        report,
         prices,
     }
 }

@@ -50,12 +50,13 @@ pub fn print() {
         (Kind::Switching, "another rate every 0.1 to 1 s"),
         (Kind::Sockets, "many sockets"),
         (Kind::OneProcessor, "one processor"),
+        (Kind::Disturbed, "other programs beside it"),
         (Kind::Near, "closed loop, one client process"),
         (Kind::Far, "closed loop, clients beyond a network"),
         (Kind::NearOneProcessor, "closed loop, one processor"),
     ];
     for (kind, name) in kinds {
-        print_row(name, &each(kind, CASES, |case| row(case)));
+        print_row(name, &each(kind, CASES, row));
     }
 }
 

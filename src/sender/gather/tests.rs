@@ -83,8 +83,8 @@ impl Source for Vec<Sample> {
     }
 }
 
-/// The path lives as long as the process, and stays reachable, so that a leak checker finds only what
-/// the library loses.
+/// The path lives as long as the process, and stays reachable, so that a leak checker finds only
+/// what the library loses.
 fn keep(path: Path) -> &'static Path {
     static KEPT: std::sync::Mutex<Vec<&'static Path>> = std::sync::Mutex::new(Vec::new());
     let path: &'static Path = Box::leak(Box::new(path));

@@ -20,8 +20,8 @@ from ._replies import GONE, Replies
 _HIGH_WATER = 64 * 1024
 # What asyncio counts for each datagram that waits, so that empty ones count too; since 3.12.
 _HEADER_SIZE: int = getattr(asyncio.selector_events._SelectorDatagramTransport, "_header_size", 0)  # type: ignore[attr-defined]
-# Datagrams of one turn of the loop follow each other that fast. A turn that gathers ENOUGH of them was
-# worth it.
+# Datagrams of one turn of the loop follow each other that fast. A turn that gathers ENOUGH of them
+# was worth it.
 _SOON_NS = 100_000
 _ENOUGH = 4
 _PATIENCE_MAX = 64
@@ -46,9 +46,9 @@ class Sending(asyncio.Transport):
         self._buffer_size = 0
         self._protocol_paused = self._closing = False
         self._conn_lost = 0
-        # None: this kind of socket sends each datagram at once. Otherwise: whether datagrams are being
-        # gathered; whether they are until the turn of the loop ends; whether a callback of one
-        # datagram runs; when one was sent at once outside a callback.
+        # None: this kind of socket sends each datagram at once. Otherwise: whether datagrams are
+        # being gathered; whether they are until the turn of the loop ends; whether a callback of
+        # one datagram runs; when one was sent at once outside a callback.
         self._gatherer: Gatherer | None = None
         self._replies: Replies | None = None
         self._gathers = self._turn_ends = self._in_callback = False
