@@ -66,10 +66,10 @@ fn outcomes(threads: [&[Op]; 2]) -> BTreeSet<[u8; REGISTERS]> {
     let (mut left, mut ends) = (vec![start], BTreeSet::new());
     while let Some(state) = left.pop() {
         let mut is_end = true;
-        for thread in 0..2 {
-            if let Some(&op) = threads[thread].get(state.next[thread]) {
+        for (thread, ops) in threads.iter().enumerate() {
+            if let Some(&op) = ops.get(state.next[thread]) {
                 is_end = false;
-                left.extend(steps(&state, thread, op, threads[thread].len()));
+                left.extend(steps(&state, thread, op, ops.len()));
             }
         }
         if is_end {
