@@ -73,7 +73,7 @@ long syscall(long number, ...)
         given[i] = va_arg(list, long);
     va_end(list);
     if (next == NULL)
-        next = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+        *(void **)&next = dlsym(RTLD_NEXT, "syscall"); /* as in dlsym(3) */
     if (number == SYS_io_uring_enter && given[2] > 0 && (given[3] & IORING_ENTER_EXT_ARG) != 0)
         note_enter((uint32_t)given[2], (const void *)given[4]);
     if (number == SYS_epoll_pwait2)
@@ -96,7 +96,7 @@ int clock_gettime(clockid_t clock, struct timespec *time)
 {
     static int (*next)(clockid_t, struct timespec *);
     if (next == NULL)
-        next = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+        *(void **)&next = dlsym(RTLD_NEXT, "clock_gettime");
     if (clock != CLOCK_THREAD_CPUTIME_ID)
         return next(clock, time);
     uint64_t ns = atomic_load(&cpu_ns);

@@ -43,6 +43,7 @@ class RecordFlag(enum.IntFlag):
     CONTROL_TRUNCATED = 1 << 3
     SEGMENT = 1 << 4
     NAME_TRUNCATED = 1 << 5
+    WRITABLE = 1 << 6
 
 
 class RecvFlag(enum.IntFlag):
