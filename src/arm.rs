@@ -1,6 +1,5 @@
 //! Arming and cancelling requests: the control plane's half of a request's life.
 
-use crate::engine::Token;
 use crate::error::{Error, Result};
 use crate::ids::{BufferId, Slot, SocketId};
 use crate::pool::{Buffers, Pool};
@@ -213,7 +212,7 @@ impl Ring {
     /// Has the kernel cancel an armed request. If the kernel cannot take that now, the next pass
     /// tries again.
     pub(crate) fn send_cancellation(&self, core: &mut Core, slot: Slot, then: Then) {
-        let sent = self.engine().cancel(Token::Receive(slot)).is_ok();
+        let sent = self.engine().cancel(slot).is_ok();
         core.requests.get_mut(slot).cancellation = match sent {
             true => Cancellation::Sent(then),
             false => Cancellation::Wanted(then),

@@ -8,7 +8,7 @@
 use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 
-use crate::engine::{Completion, Engine, Sleep, Token};
+use crate::engine::{Completion, Engine, Sleep, Token, Waited};
 use crate::error::{Error, Result};
 use crate::ids::{BufferId, Slot};
 use crate::layout::Header;
@@ -102,17 +102,21 @@ impl Teardown<'_> {
         if self.is_idle() {
             return true;
         }
-        if self.engine.cancel_all().and_then(|()| self.engine.flush()).is_err() {
-            return false;
-        }
         let deadline = Instant::now() + CALLS;
+        let mut waited = Waited::TimedOut;
         loop {
+            // Again after a while: the kernel does not find a request whose task work is queued.
+            if waited == Waited::TimedOut
+                && self.engine.cancel_all().and_then(|()| self.engine.flush()).is_err()
+            {
+                return false;
+            }
             self.take_completions();
             // Dropped completions never come: the kernel ends those requests with the ring.
             if self.is_idle() || self.engine.dropped() || Instant::now() > deadline {
                 return self.is_idle();
             }
-            self.engine.wait(Sleep::for_one(Some(Duration::from_millis(100))));
+            waited = self.engine.wait(Sleep::for_one(Some(Duration::from_millis(10))));
         }
     }
 
@@ -124,7 +128,7 @@ impl Teardown<'_> {
                 Token::Wakeup => self.wakeup_polled = completion.more(),
                 Token::Pause(slot) => self.core.requests.set_state(slot, State::Over),
                 Token::Receive(slot) => self.received(slot, completion),
-                Token::Cancel => {}
+                Token::Cancel(_) | Token::CancelAll => {}
             }
         }
     }

@@ -99,6 +99,7 @@ c_programs! {
     threads
     traffic
     truncation
+    unread_errors
     waiting
     window
     writable

@@ -168,13 +168,11 @@ impl Mmsg {
         Ok(())
     }
 
-    pub(crate) fn cancel(&self, token: Token) -> Result<()> {
-        if let Token::Receive(slot) = token {
-            let mut state = self.state.lock();
-            if let Some(armed) = state.armed.get(slot.index()).and_then(Option::as_ref) {
-                let result = armed.cancelled();
-                self.end(&mut state, slot, result);
-            }
+    pub(crate) fn cancel(&self, slot: Slot) -> Result<()> {
+        let mut state = self.state.lock();
+        if let Some(armed) = state.armed.get(slot.index()).and_then(Option::as_ref) {
+            let result = armed.cancelled();
+            self.end(&mut state, slot, result);
         }
         Ok(())
     }

@@ -26,8 +26,11 @@ pub(crate) enum Token {
     Receive(Slot),
     /// The pause of the request in this slot is over.
     Pause(Slot),
-    /// A cancellation was carried out. The request's own completion says how it ended.
-    Cancel,
+    /// A cancellation of the request in this slot was carried out. The request's own completion
+    /// says how it ended.
+    Cancel(Slot),
+    /// The same for all requests.
+    CancelAll,
     /// The wake-up descriptor became readable.
     Wakeup,
 }
@@ -37,7 +40,8 @@ impl Token {
         match self {
             Token::Receive(slot) => slot.0 as u64,
             Token::Pause(slot) => 1 << 32 | slot.0 as u64,
-            Token::Cancel => 2 << 32,
+            Token::Cancel(slot) => 2 << 32 | slot.0 as u64,
+            Token::CancelAll => 4 << 32,
             Token::Wakeup => 3 << 32,
         }
     }
@@ -48,7 +52,8 @@ impl Token {
         match word >> 32 {
             0 => Token::Receive(slot),
             1 => Token::Pause(slot),
-            2 => Token::Cancel,
+            2 => Token::Cancel(slot),
+            4 => Token::CancelAll,
             _ => Token::Wakeup,
         }
     }
@@ -279,9 +284,9 @@ impl Engine {
         }
     }
 
-    /// Queues the cancellation of the operation that `token` names.
-    pub(crate) fn cancel(&self, token: Token) -> Result<()> {
-        either!(self, engine => engine.cancel(token))
+    /// Queues the cancellation of the request in `slot`.
+    pub(crate) fn cancel(&self, slot: Slot) -> Result<()> {
+        either!(self, engine => engine.cancel(slot))
     }
 
     /// Queues the cancellation of everything. For the ring's end.
@@ -453,7 +458,9 @@ mod tests {
 
     #[test]
     fn tokens_survive_the_trip_through_the_kernel() {
-        for token in [Receive(Slot(0)), Receive(Slot(u32::MAX)), Pause(Slot(7)), Cancel, Wakeup] {
+        for token in
+            [Receive(Slot(0)), Receive(Slot(u32::MAX)), Pause(Slot(7)), Cancel(Slot(9)), CancelAll, Wakeup]
+        {
             assert_eq!(super::Token::unpack(token.pack()), token);
         }
     }

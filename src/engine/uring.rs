@@ -172,13 +172,14 @@ impl Uring {
         self.push(&entry.user_data(Token::Receive(slot).pack()))
     }
 
-    pub(crate) fn cancel(&self, token: Token) -> Result<()> {
-        self.push(&opcode::AsyncCancel::new(token.pack()).build().user_data(Token::Cancel.pack()))
+    pub(crate) fn cancel(&self, slot: Slot) -> Result<()> {
+        let entry = opcode::AsyncCancel::new(Token::Receive(slot).pack()).build();
+        self.push(&entry.user_data(Token::Cancel(slot).pack()))
     }
 
     pub(crate) fn cancel_all(&self) -> Result<()> {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
-        self.push(&entry.user_data(Token::Cancel.pack()))
+        self.push(&entry.user_data(Token::CancelAll.pack()))
     }
 
     pub(crate) fn poll_wakeup(&self, fd: RawFd) -> Result<()> {

@@ -16,7 +16,11 @@ use crate::scm_rights;
 impl CompletionPass<'_, '_> {
     /// A completion that filled no published buffer.
     pub(super) fn received(&mut self, slot: Slot, completion: &Completion) {
-        let result = completion.result;
+        // A worker thread of the kernel that is cancelled in a system call reports -EINTR.
+        let result = match completion.result {
+            error if error == -libc::EINTR => -libc::ECANCELED,
+            result => result,
+        };
         self.state.since_entry = self.state.since_entry.saturating_add(1);
         match self.core.requests.get(slot).target {
             Target::Multishot { pool } => self.multishot_failed(slot, pool, result),

@@ -92,7 +92,8 @@ impl<'a, 'o> CompletionPass<'a, 'o> {
             Token::Receive(slot) => self.received(slot, &completion),
             Token::Pause(slot) => self.pause_ended(slot),
             Token::Wakeup => self.state.wakeup_polled = completion.more(),
-            Token::Cancel => {}
+            Token::Cancel(slot) => self.cancellation_done(slot, completion.result),
+            Token::CancelAll => {}
         }
         None
     }

@@ -89,6 +89,19 @@ impl CompletionPass<'_, '_> {
         }
     }
 
+    /// Sends a cancellation again that found nothing although the kernel has the request. The
+    /// kernel does not find a request whose task work is queued; with an unread error queue, task
+    /// work tries a receive 128 times, and a worker thread then waits for data.
+    #[inline(never)]
+    pub(super) fn cancellation_done(&mut self, slot: Slot, result: i32) {
+        let request = self.core.requests.get(slot);
+        if let (State::Armed, Cancellation::Sent(then)) = (request.state(), request.cancellation) {
+            if result == -libc::ENOENT {
+                self.ring.send_cancellation(self.core, slot, then);
+            }
+        }
+    }
+
     fn rearm_waiting(&mut self, slot: Slot) {
         if let Target::Multishot { pool: id } = self.core.requests.get(slot).target {
             let pool = current_pool(&mut self.current_pool, self.ring, &mut self.state.touched, id);
