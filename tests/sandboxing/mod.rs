@@ -103,7 +103,7 @@ pub fn filter_example(command: &mut Command, engines: &[&str]) {
 
 /// Runs `command` to its end, and returns the numbers of the system calls that its threads made
 /// between one call of getppid(2) and the next. (Not those of its children.) An error where
-/// ptrace(2) is not to be had.
+/// ptrace(2) is unavailable.
 pub fn traced_between_getppids(command: &mut Command, getppid: u32) -> io::Result<BTreeSet<u32>> {
     let ask_to_be_traced = || {
         // SAFETY: no pointers.

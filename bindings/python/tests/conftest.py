@@ -21,7 +21,7 @@ def needs_an_owner(ring: ringmsg.Ring) -> None:
     """For tests of what only a bound ring does: the recvmmsg engine binds none."""
     if ring.info.engine is ringmsg.Engine.RECVMMSG:
         ring.close()
-        pytest.skip("io_uring is not to be had here, and only its DEFER mode binds a ring to a thread")
+        pytest.skip("io_uring is unavailable here, and only its DEFER mode binds a ring to a thread")
 
 
 @pytest.fixture(params=MODES)
