@@ -57,6 +57,7 @@ c_programs! {
     free_during_calls
     freeing
     gro
+    hot_trains
     large_batches
     limits
     lingering

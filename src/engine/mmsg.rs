@@ -120,6 +120,7 @@ impl Mmsg {
             flags_pending: false,
             exact: true,
             loses_stream_end: false,
+            defers_refill: false,
             window_max: WINDOW_MAX,
         }
     }

@@ -192,6 +192,9 @@ pub(crate) struct Traits {
     pub exact: bool,
     /// The end of a local stream may not be reported.
     pub loses_stream_end: bool,
+    /// Published buffers are drawn from during a reap only, and a request that finds none says so:
+    /// what a batch has emptied need not be refilled before the batch is released.
+    pub defers_refill: bool,
     /// More published buffers of one pool than this are of no use.
     pub window_max: u32,
 }

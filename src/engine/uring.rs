@@ -116,6 +116,7 @@ impl Uring {
             // The kernel may have set its flag for work that is done by now.
             exact: false,
             loses_stream_end: true,
+            defers_refill: self.setup.defer(),
             window_max: u32::MAX,
         }
     }

@@ -225,14 +225,22 @@ impl Buffers {
         true
     }
 
-    /// Refills the window, and narrows one that has long been wide enough.
+    /// Whether the next buffers to publish are those that are held: others are not in the cache.
+    pub(crate) fn prefers_release(&self) -> bool {
+        self.held > 0 && self.window.is_bound_by_memory()
+    }
+
+    /// Refills the window, and narrows one that has long been wide enough. `defers_refill`: a
+    /// release may do the first.
     #[inline]
-    pub(crate) fn end_of_reap(&mut self, now_ns: u64) {
+    pub(crate) fn end_of_reap(&mut self, now_ns: u64, defers_refill: bool) {
         self.touched = false;
         let batch = self.filled.wrapping_sub(self.filled_at_end_of_reap);
         self.filled_at_end_of_reap = self.filled;
         self.window.note(batch, std::mem::take(&mut self.filled_bytes), now_ns);
-        self.fill_window();
+        if batch == 0 || !defers_refill || !self.prefers_release() {
+            self.fill_window();
+        }
     }
 
     /// The completion queue was seen empty after the refill.

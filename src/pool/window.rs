@@ -6,17 +6,23 @@
 //! proves too narrow, halves after a second without a miss, and never spans more memory than a
 //! cache holds: with GRO trains every buffer of it is 38 KB. (Measured, drained trains, ns a
 //! datagram: 16 buffers 115, 8 buffers 104, 4 buffers 102.)
+//!
+//! Where memory bounds the window, the buffers of a batch are the only hot ones. So the window is
+//! refilled once the batch is released, and not with other buffers while it is held.
 
 const START: u32 = 64;
 /// Memory never confines it to fewer.
 const LEAST: u32 = 8;
-/// A part of a second-level cache. The caller's own memory needs the rest.
-const HOT_BYTES: u32 = 256 << 10;
+/// Where the machine does not say how large its second-level cache is, bytes.
+const CACHE_BYTES: u32 = 1 << 20;
 const REST_NS: u64 = 1_000_000_000;
 
 #[derive(Debug)]
 pub(crate) struct Window {
     most: u32,
+    /// A quarter of the second-level cache, bytes: what a batch has filled and what the next one
+    /// will fill share it with the memory of the caller and of the sockets.
+    hot_bytes: u32,
     size: u32,
     /// The largest batch since the window last changed.
     batch: u32,
@@ -28,7 +34,12 @@ pub(crate) struct Window {
 impl Window {
     /// A window that is never wider than `most`.
     pub(crate) fn new(most: u32) -> Self {
-        Self { most, size: START.min(most), batch: 0, changed_ns: 0, mean_bytes: 0 }
+        Self::in_cache(most, cache_bytes())
+    }
+
+    fn in_cache(most: u32, cache_bytes: u32) -> Self {
+        let hot_bytes = cache_bytes / 4;
+        Self { most, hot_bytes, size: START.min(most), batch: 0, changed_ns: 0, mean_bytes: 0 }
     }
 
     #[inline]
@@ -38,7 +49,13 @@ impl Window {
 
     /// The widest window whose memory a cache holds.
     fn bound(&self) -> u32 {
-        (HOT_BYTES / self.mean_bytes.max(1)).max(LEAST).min(self.most)
+        (self.hot_bytes / self.mean_bytes.max(1)).max(LEAST).min(self.most)
+    }
+
+    /// Whether the buffers are so full that memory bounds the window.
+    #[inline]
+    pub(crate) fn is_bound_by_memory(&self) -> bool {
+        self.bound() < START.min(self.most)
     }
 
     /// It was too narrow.
@@ -71,6 +88,13 @@ impl Window {
     }
 }
 
+/// The size of the second-level cache.
+fn cache_bytes() -> u32 {
+    // SAFETY: no pointers.
+    let bytes = unsafe { libc::sysconf(libc::_SC_LEVEL2_CACHE_SIZE) };
+    u32::try_from(bytes).ok().filter(|&bytes| bytes > 0).unwrap_or(CACHE_BYTES)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,11 +123,16 @@ mod tests {
 
     #[test]
     fn long_trains_confine_it_to_what_a_cache_holds() {
-        let mut window = Window::new(256);
+        let mut window = Window::in_cache(256, 1 << 20);
+        assert!(!window.is_bound_by_memory());
         window.note(10, 10 * 38_400, 1);
         assert_eq!(window.size(), LEAST);
         window.missed(2);
         assert_eq!(window.size(), LEAST);
+        assert!(window.is_bound_by_memory());
+        let mut large = Window::in_cache(256, 4 << 20);
+        large.note(10, 10 * 38_400, 1);
+        assert_eq!(large.size(), 27);
         (0..40).for_each(|now_ns| window.note(10, 10 * 9_000, now_ns));
         window.missed(3);
         assert!((16..=32).contains(&window.size()));

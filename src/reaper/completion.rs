@@ -64,9 +64,12 @@ impl CompletionPass<'_, '_> {
         // way.
         let must_be_pools = request.kind.never_reports_enobufs();
         if errno == libc::ENOBUFS && (must_be_pools || self.pool(pool_id).is_exhausted()) {
-            let missed = self.pool(pool_id).widen_window(now_ns);
+            let defers_refill = self.engine.traits().defers_refill;
+            let pool = self.pool(pool_id);
             // A release may have come before this completion was looked at.
-            let refilled = self.pool(pool_id).has_buffers();
+            let refilled = pool.has_buffers();
+            let waits_for_release = refilled && defers_refill && pool.prefers_release();
+            let missed = waits_for_release || pool.widen_window(now_ns);
             for stats in [&mut self.core.requests.get_mut(slot).stats, &mut self.core.stats] {
                 stats.window_misses += u64::from(missed);
                 stats.starvations += u64::from(!missed);
@@ -74,8 +77,14 @@ impl CompletionPass<'_, '_> {
             if is_cancelled || reports_ends {
                 return self.fail(slot, if is_cancelled { libc::ECANCELED } else { errno }, true);
             }
-            // Armed at the end of the pass: others may have run out too, and be first in turn.
-            self.refilled |= refilled;
+            if waits_for_release {
+                // The next reap arms it if no release has.
+                self.ring.pools_to_look_after.insert(pool_id);
+                self.ring.wakeup.leave_work();
+            } else {
+                // Armed at the end of the pass: others may have run out too, and be first in turn.
+                self.refilled |= refilled;
+            }
             return self.starve(slot);
         }
         let verdict = self.core.requests.get_mut(slot).failed(errno, now_ns);

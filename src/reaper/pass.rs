@@ -116,7 +116,7 @@ impl<'a, 'o> CompletionPass<'a, 'o> {
         while let Some(id) = self.state.touched.pop() {
             let (now_ns, engine) = (self.now_ns, self.engine);
             let pool = current_pool(&mut self.current_pool, self.ring, &mut self.state.touched, id);
-            pool.end_of_reap(now_ns);
+            pool.end_of_reap(now_ns, engine.traits().defers_refill);
             // After the refill: a completion that is there by now may have missed it.
             if !engine.ready() && !engine.overflowed() {
                 pool.note_caught_up();
