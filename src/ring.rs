@@ -13,7 +13,6 @@
 //!
 //! So the order of locks is `reaper` (tried), `sockets`, `core`, a pool.
 
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use once_cell::sync::OnceCell;
@@ -24,17 +23,20 @@ use crate::engine::{Engine, Traits};
 use crate::error::{Error, Result};
 use crate::gate::Gate;
 use crate::ids::{Generation, PoolId, SocketId};
-use crate::layout::{Layout, Train};
+use crate::layout::Train;
 use crate::linger::policy::Policy;
-use crate::mode::{EngineKind, Setup};
-use crate::pool::{Buffers, FewestPublished, POOLS_MAX, Pool, PoolSet, Pools, VacantIds};
+use crate::mode::Setup;
+use crate::pool::{FewestPublished, POOLS_MAX, Pool, PoolSet, Pools, VacantIds};
 use crate::probe;
 use crate::request::Requests;
 use crate::socket::{Socket, Sockets};
 use crate::stats::{Stats, Tallies};
-use crate::sys::memory::{try_box, try_reserve_one, try_vec};
+use crate::sys::memory::{try_box, try_vec};
 use crate::sys::thread::{self, Owner};
 use crate::wakeup::Wakeup;
+
+mod counters;
+mod pools;
 
 /// One io_uring with its pools and requests. Opaque to C.
 ///
@@ -257,28 +259,6 @@ impl Ring {
         !self.enabled.load(Ordering::Acquire) || self.gate.check_owner().is_ok()
     }
 
-    pub(crate) fn info(&self) -> RingInfo {
-        let (sq_entries, cq_entries) = self.engine().entries();
-        let setup = self.engine().setup();
-        let is_uring = setup.engine == EngineKind::IoUring;
-        let mut features = 0;
-        if self.engine().has_multishot() {
-            features |= RINGMSG_FEATURE_MULTISHOT;
-        }
-        if is_uring && self.traits().min_wait {
-            features |= RINGMSG_FEATURE_MIN_WAIT;
-        }
-        RingInfo {
-            engine: if is_uring { RINGMSG_ENGINE_IO_URING } else { RINGMSG_ENGINE_RECVMMSG },
-            flags: setup.flags,
-            features,
-            sq_entries,
-            cq_entries,
-            owner_thread: self.gate.owner().map_or(0, Owner::tid),
-            ..RingInfo::default()
-        }
-    }
-
     /// The descriptor that is readable when a reap would return something.
     pub(crate) fn fd(&self) -> Result<i32> {
         let may_register = self.may_register();
@@ -294,150 +274,6 @@ impl Ring {
     /// Whether a reap would find something to do right now, besides deferred work.
     pub(crate) fn has_something(&self) -> bool {
         self.engine().ready() || self.wakeup.has_work() || self.wakeup.is_woken() || self.engine().dropped()
-    }
-
-    // --- counters ----------------------------------------------------------------------------
-
-    pub(crate) fn stats(&self) -> Stats {
-        let mut stats = self.core().stats;
-        stats.enters = self.engine().enters();
-        stats.reaps = self.tallies.reaps.get();
-        stats.wakes = self.tallies.wakes.get();
-        stats.cq_overflows = self.tallies.cq_overflows.get();
-        stats.linger_us = self.tallies.linger_us.get();
-        stats.linger_trials = self.tallies.linger_trials.get();
-        stats.linger_trial_ns = self.tallies.linger_trial_ns.get();
-        for buffers in self.pools.iter().filter_map(Pool::lock) {
-            stats.buffers_held += u64::from(buffers.held);
-            stats.buffers_published += u64::from(buffers.published);
-        }
-        // A system call for each socket, under a lock for which no reap waits.
-        stats.socket_drops = self.sockets.lock().drops_so_far();
-        stats.socket_drops += self.tallies.drops_of_closed.load(Ordering::Relaxed);
-        self.close_released_sockets();
-        stats
-    }
-
-    /// What the first few of the ring's sockets have dropped so far; None: another thread has their
-    /// lock. For a comparison that must not cost a system call for each of many sockets.
-    pub(crate) fn drops_of_first_sockets(&self, count: usize) -> Option<u64> {
-        let drops = self.sockets.try_lock()?.drops_of_first(count);
-        // Whoever has held that lock closes what others could not.
-        self.close_released_sockets();
-        Some(drops)
-    }
-
-    pub(crate) fn request_stats(&self, user_data: u64) -> Result<Stats> {
-        let stats = self.sum_of_requests(user_data, &self.sockets.lock());
-        self.close_released_sockets();
-        stats
-    }
-
-    fn sum_of_requests(&self, user_data: u64, sockets: &Sockets) -> Result<Stats> {
-        let mut stats = Stats::default();
-        let (mut drops, mut pools) = (Vec::new(), Vec::new());
-        {
-            let core = self.core();
-            for request in core.requests.with_user_data(user_data).map(|slot| core.requests.get(slot)) {
-                stats.add_request(&request.stats);
-                try_reserve_one(&mut drops)?;
-                drops.push((request.socket, request.drops_before));
-                try_reserve_one(&mut pools)?;
-                pools.extend(request.target.pool().map(|pool| pool.0));
-            }
-        }
-        if drops.is_empty() {
-            return Err(Error::with(
-                libc::ENOENT,
-                format_args!("stats: no request with user_data {user_data}"),
-            ));
-        }
-        for (socket, before) in drops {
-            stats.socket_drops += u64::from(sockets.get(socket).drops().wrapping_sub(before));
-        }
-        pools.sort_unstable();
-        pools.dedup();
-        for buffers in pools.into_iter().filter_map(|id| self.pools.get(PoolId(id))).filter_map(Pool::lock) {
-            stats.buffers_held += u64::from(buffers.held);
-            stats.buffers_published += u64::from(buffers.published);
-        }
-        Ok(stats)
-    }
-
-    // --- pools -------------------------------------------------------------------------------
-
-    /// `memory`: the caller's, for the buffers.
-    pub(crate) fn new_pool(&self, config: &PoolConfig, memory: Option<NonNull<[u8]>>) -> Result<&Pool> {
-        let layout = Layout::new(config)?;
-        if let Some(memory) = memory {
-            check_memory(memory, &layout)?;
-        }
-        match self.add_pool(layout, memory) {
-            Err((error, true)) if error.errno() == libc::ENOMEM && self.change_engine()? => {
-                self.add_pool(layout, memory).map_err(|(error, _)| error)
-            }
-            added => added.map_err(|(error, _)| error),
-        }
-    }
-
-    /// On failure also returns whether the engine refused the pool.
-    fn add_pool(
-        &self,
-        layout: Layout,
-        memory: Option<NonNull<[u8]>>,
-    ) -> std::result::Result<&Pool, (Error, bool)> {
-        let mut refused = false;
-        let mut add = || {
-            let buffers = Buffers::new(layout, memory, self.traits().window_max)?;
-            let mut core = self.core();
-            let owner = std::ptr::from_ref(self).cast();
-            self.pools.add(&mut core.pool_ids, owner, buffers, |id, buffers| {
-                let registered = register(self.engine(), id, buffers);
-                refused = registered.is_err();
-                registered
-            })
-        };
-        add().map_err(|error| (error, refused))
-    }
-
-    /// Goes on with the recvmmsg engine where io_uring has no memory for a pool (RLIMIT_MEMLOCK),
-    /// as long as nobody can have noticed which engine it is: the program left the choice to the
-    /// library, nothing was armed, no thread is in reap, and ring_fd was not asked for. The former
-    /// engine stays, idle, until the ring is freed. False: it cannot be changed.
-    fn change_engine(&self) -> Result<bool> {
-        let Some(setup) = self.engines.alternative else { return Ok(false) };
-        let Some(mut reaper) = self.reaper.try_lock() else { return Ok(false) };
-        let core = self.core();
-        let is_used = core.requests.slots() > 0 || self.wakeup.ready_fd().is_some();
-        if is_used || self.engines.second.get().is_some() {
-            return Ok(false);
-        }
-        let second = Engine::new(setup)?;
-        for pool in self.pools.iter() {
-            if let Some(buffers) = pool.lock() {
-                register(&second, pool.id(), &buffers)?;
-            }
-        }
-        for pool in self.pools.iter().filter(|pool| pool.lock().is_some()) {
-            // Its memory must not be pinned by an engine that is not used.
-            let _ = self.engines.first.unregister_pool(pool.id());
-        }
-        reaper.wakeup_polled = false;
-        self.gate.set_bound(setup.bound());
-        Ok(self.engines.second.set(second).is_ok())
-    }
-
-    pub(crate) fn free_pool(&self, pool: &Pool) -> Result<()> {
-        let mut core = self.core();
-        self.pools.remove(&mut core.pool_ids, pool, |id| self.engine().unregister_pool(id))
-    }
-
-    /// Refuses a pool of another ring, and one that is freed.
-    pub(crate) fn check_pool(&self, pool: &Pool) -> Result<()> {
-        if !std::ptr::eq(pool.owner(), std::ptr::from_ref(self).cast()) {
-            return Err(Error::new(libc::EINVAL, "pool: it belongs to another ring"));
-        }
-        pool.lock_existing().map(drop)
     }
 
     // --- threads -----------------------------------------------------------------------------
@@ -501,28 +337,6 @@ fn io_uring(config: &RingConfig) -> Result<Engine> {
         }
     }
     Err(refused.expect("there is at least one candidate"))
-}
-
-/// What the buffers are aligned to.
-const ALIGNMENT: usize = 64;
-
-/// Refuses memory of the caller's that cannot be a pool.
-fn check_memory(memory: NonNull<[u8]>, layout: &Layout) -> Result<()> {
-    let needed = layout.stride as usize * layout.buffers as usize;
-    if memory.cast::<u8>().addr().get() % ALIGNMENT != 0 {
-        return Err(Error::new(libc::EINVAL, "pool: memory is not aligned to 64 bytes"));
-    }
-    if memory.len() < needed {
-        return Err(Error::with(
-            libc::EINVAL,
-            format_args!("pool: its buffers take {needed} bytes of memory, not {}", memory.len()),
-        ));
-    }
-    Ok(())
-}
-
-fn register(engine: &Engine, id: PoolId, buffers: &Buffers) -> Result<()> {
-    engine.register_pool(id, buffers.ring_entries(), buffers.layout.buffers as u16)
 }
 
 /// Whether AUTO is to take the other engine: an administrator, a filter or a security module
