@@ -17,13 +17,13 @@ import json
 import os
 import platform
 import socket
-import statistics
 import struct
 import time
 from collections.abc import Callable
 from typing import Any
 
 import uvloop
+from table import show
 
 import ringmsg
 import ringmsg.aio
@@ -138,19 +138,6 @@ async def measure_setup(kinds: list[str], rounds: int) -> dict[str, list[float]]
     return rows
 
 
-def show(case: str, rows: dict[str, list[float]], results: dict[str, Any]) -> None:
-    """ns, and the ratios of our row to the others."""
-    ours = rows[OURS]
-    for kind, values in rows.items():
-        ratios = sorted(mine / theirs for mine, theirs in zip(ours, values))
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        print(
-            f"{case:14}{kind:22}{statistics.median(values):8.0f} ns"
-            f"   ringmsg is {middle:.2f} ({low:.2f}-{high:.2f})"
-        )
-        results.setdefault(case, {})[kind] = {"ns": values, "ratio": middle, "quartiles": [low, high]}
-
-
 def main() -> None:
     """Prints the tables of both loops."""
     parser = argparse.ArgumentParser()
@@ -170,10 +157,10 @@ def main() -> None:
         for case, count in CASES:
             if case.startswith(given.case):
                 rows = loop.run_until_complete(measure(case, count, kinds, given.rounds))
-                show(case, rows, results.setdefault(name, {}))
+                show(case, rows, OURS, results.setdefault(name, {}))
         if "set-up".startswith(given.case):
             rows = loop.run_until_complete(measure_setup([kinds[0], OURS], given.rounds))
-            show("set-up", rows, results.setdefault(name, {}))
+            show("set-up", rows, OURS, results.setdefault(name, {}))
         loop.close()
     if given.json:
         with open(given.json, "w") as file:

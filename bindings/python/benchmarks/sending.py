@@ -15,12 +15,12 @@ import asyncio
 import json
 import platform
 import socket
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
 import uvloop
+from table import show
 
 import ringmsg
 import ringmsg.aio
@@ -125,19 +125,6 @@ async def measure(case: str, kinds: list[str], rounds: int) -> dict[str, list[fl
     return rows
 
 
-def show(case: str, rows: dict[str, list[float]], results: dict[str, Any]) -> None:
-    """ns, and the ratio of our row to the other."""
-    ours = rows[OURS]
-    for kind, values in rows.items():
-        ratios = sorted(mine / theirs for mine, theirs in zip(ours, values))
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        print(
-            f"{case:10}{kind:16}{statistics.median(values):8.0f} ns"
-            f"   ringmsg is {middle:.2f} ({low:.2f}-{high:.2f})"
-        )
-        results.setdefault(case, {})[kind] = {"ns": values, "ratio": middle, "quartiles": [low, high]}
-
-
 def main() -> None:
     """Prints the tables of both loops."""
     parser = argparse.ArgumentParser()
@@ -157,7 +144,7 @@ def main() -> None:
         for case in CASES:
             if case.startswith(given.case):
                 rows = loop.run_until_complete(measure(case, [f"{name}'s own", OURS], given.rounds))
-                show(case, rows, results.setdefault(name, {}))
+                show(case, rows, OURS, results.setdefault(name, {}))
         loop.close()
     if given.json:
         with open(given.json, "w") as file:
