@@ -335,11 +335,10 @@ impl Mmsg {
             return true;
         }
         let mut over = false;
-        let (ends_when_empty, payload_at) = (armed.ends_when_empty, armed.payload_at());
         let mut completions = self.queue.pushing();
-        let received = state.batch.receive(armed, consumer, self.queue.room(), |result, buffer| {
-            over |= ends_when_empty && result as u32 == payload_at;
-            completions.push(&Completion::data(slot, result, buffer, !over));
+        let received = state.batch.receive(armed, consumer, self.queue.room(), |result, buffer, ends| {
+            over = ends;
+            completions.push(&Completion::data(slot, result, buffer, !ends));
         });
         drop(completions);
         self.enters.add(received.calls);

@@ -126,6 +126,41 @@ static void with_no_rearm_an_empty_datagram_is_final(void)
     OK(ringmsg_ring_free(ring));
 }
 
+/* Without space for payloads every datagram looks empty in its buffer, but only an empty one may
+ * end a request with NO_REARM (or one on a connection): behind the end nothing may follow. */
+static void datagrams_without_space_for_payloads_are_truncated(void)
+{
+    enum { DATAGRAMS = 20 };
+    for (uint32_t flags = 0; flags <= RINGMSG_RECV_NO_REARM; flags += RINGMSG_RECV_NO_REARM) {
+        struct ringmsg_ring *ring = make_ring();
+        int receiver = bound_udp(AF_INET), sender = sender_to(receiver);
+        struct ringmsg_pool *pool = patterned_pool(ring, 64, 0, 64, 128);
+        OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, flags, 9));
+        for (int i = 0; i < DATAGRAMS; i++)
+            SYS(send(sender, "abc", 3, 0));
+        for (int i = 0; i < DATAGRAMS; i++) {
+            struct ringmsg_record record = reap_one(ring);
+            EQUAL(record.payload_length, 0);
+            EQUAL(record.wire_length, 3);
+            CHECK(record.flags & RINGMSG_RECORD_TRUNCATED);
+            check_record(pool, &record, sender);
+            if (record.flags & RINGMSG_RECORD_FINAL) {
+                EQUAL(flags, RINGMSG_RECV_NO_REARM);
+                OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, flags, 9));
+            }
+            OK(ringmsg_release(ring, &record, 1));
+        }
+        reap_nothing(ring, 5);
+        EQUAL(stats_of(ring).datagrams, DATAGRAMS);
+        COMPARE(stats_of(ring).buffers_published, <=, 64);
+        OK(ringmsg_cancel(ring, 9));
+        struct ringmsg_record record = reap_one(ring);
+        EQUAL(record.result, -ECANCELED);
+        reap_nothing(ring, 5);
+        OK(ringmsg_ring_free(ring));
+    }
+}
+
 /* --- truncation -------------------------------------------------------------------------- */
 
 struct truncation {
@@ -248,6 +283,7 @@ static void a_reused_buffer_shows_only_the_new_datagram(void)
 }
 
 TESTS(TEST(empty_datagrams_are_records_and_leak_no_buffer),
+      TEST(datagrams_without_space_for_payloads_are_truncated),
       TEST(empty_datagrams_hold_their_buffers),
       TEST(with_no_rearm_an_empty_datagram_is_final),
       TEST(each_part_is_truncated_and_flagged_separately),

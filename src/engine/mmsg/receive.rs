@@ -102,11 +102,6 @@ impl Armed {
         }
     }
 
-    /// Where payloads start in this request's buffers.
-    pub(super) fn payload_at(&self) -> u32 {
-        self.capacities.payload_at()
-    }
-
     /// The result when it is cancelled: bytes that it has taken off a stream are not lost.
     pub(super) fn cancelled(&self) -> i32 {
         let done = self.rest.as_ref().map_or(0, |(_, done)| *done);
@@ -232,13 +227,14 @@ impl Batch {
     }
 
     /// Fills published buffers with what the socket has, at most BATCH and `room` of them. Calls
-    /// `done` for each with the length of its content and its number.
+    /// `done` for each with the length of its content, its number, and whether it ends the request:
+    /// then it is the last one.
     pub(super) fn receive(
         &mut self,
         armed: &Armed,
         consumer: &mut Consumer,
         room: u32,
-        mut done: impl FnMut(i32, BufferId),
+        mut done: impl FnMut(i32, BufferId, bool),
     ) -> Received {
         let mut received = Received { calls: 0, drained: false, error: 0 };
         let mut left = BATCH.min(room as usize);
@@ -256,10 +252,10 @@ impl Batch {
                 }
                 Ok(count) => {
                     let messages = &self.messages[self.first..][..count];
-                    let mut empty = false;
+                    let mut over = false;
                     for (message, buffer) in messages.iter().zip(consumer.ahead(0, count)) {
-                        empty = message.msg_len == 0;
-                        done(finish(message, armed.capacities, buffer), buffer.buffer);
+                        over = armed.ends_when_empty && message.msg_len == 0;
+                        done(finish(message, armed.capacities, buffer), buffer.buffer, over);
                     }
                     consumer.take(count as u16);
                     self.first += count;
@@ -267,7 +263,7 @@ impl Batch {
                     left -= count;
                     received.drained = count < batch;
                     self.expected = (self.expected + 2 * count).div_ceil(2).clamp(BATCH_FIRST, BATCH);
-                    if armed.ends_when_empty && empty {
+                    if over {
                         return received;
                     }
                     batch = most;
