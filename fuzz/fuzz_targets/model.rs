@@ -288,8 +288,10 @@ impl Model {
         if variant == 8 {
             // SAFETY: the ring is live.
             let armed = unsafe { ringmsg_writable(self.ring, sockets.sender(flags as u8), user_data) };
-            assert_eq!(armed, 0);
-            self.requests.entry(user_data).or_default().push(NO_POOL);
+            match armed {
+                0 => self.requests.entry(user_data).or_default().push(NO_POOL),
+                _ => assert_refused(armed, &[]),
+            }
             return;
         }
         if self.pools.is_empty() {
