@@ -4,10 +4,12 @@ package ringmsg
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"syscall"
 	"testing"
@@ -27,6 +29,9 @@ type packetConn interface {
 	WriteToUDP([]byte, *net.UDPAddr) (int, error)
 	WriteToUDPAddrPort([]byte, netip.AddrPort) (int, error)
 	WriteMsgUDP(b, oob []byte, to *net.UDPAddr) (int, int, error)
+	WriteMsgUDPAddrPort(b, oob []byte, to netip.AddrPort) (int, int, error)
+	SetReadBuffer(int) error
+	SetWriteBuffer(int) error
 	SyscallConn() (syscall.RawConn, error)
 	File() (*os.File, error)
 }
@@ -82,9 +87,15 @@ func (o *outcome) fail(err error) {
 	if errors.As(err, &call) {
 		described += " " + call.Syscall
 	}
-	o.add(described)
+	o.add(described, words(err))
 	o.kind(err)
 }
+
+// ports are port numbers that the kernel chose: those of one run are not those of another.
+var ports = regexp.MustCompile(`:[0-9]{4,5}\b`)
+
+// words returns an error's text without the port numbers.
+func words(err error) string { return ports.ReplaceAllString(fmt.Sprint(err), ":port") }
 
 // kind is what errors.Is and errors.As find: x/net words its errors in its own way.
 func (o *outcome) kind(err error) {
@@ -112,7 +123,9 @@ func from(peer *net.UDPConn, address net.Addr) string {
 }
 
 // behaviours is the whole table.
-var behaviours = slices.Concat(readBehaviours, trainBehaviours, batchBehaviours, writeBehaviours)
+var behaviours = slices.Concat(
+	readBehaviours, trainBehaviours, batchBehaviours, writeBehaviours, socketBehaviours,
+)
 
 // Every behaviour looks the same whatever the conn is made of.
 func TestConnBehavesLikeUDPConn(t *testing.T) {

@@ -28,9 +28,7 @@ func (c *Conn) Write(b []byte) (int, error) { return c.udp.Write(b) }
 // File returns a duplicate of the socket. Others may read it as any socket: UDP_GRO goes off, and
 // stays off; what has to be read for that goes to the Conn's own reads.
 func (c *Conn) File() (*os.File, error) {
-	if err := c.shareReads(); err != nil {
-		return nil, err
-	}
+	c.shareReads()
 	defer c.out.recheck()
 	return c.udp.File()
 }

@@ -58,17 +58,17 @@ func (r *receiver) isShared() bool {
 	return r.shared
 }
 
-// shareReads is share for a duplicate of the socket.
-func (c *Conn) shareReads() error {
-	if err := c.raw.Control(func(fd uintptr) { c.in.share(int(fd)) }); err != nil {
-		return err
+// shareReads is share for a duplicate of the socket. It does nothing on a closed Conn, of which
+// package net makes no duplicate.
+func (c *Conn) shareReads() {
+	if c.raw.Control(func(fd uintptr) { c.in.share(int(fd)) }) != nil {
+		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.loop != nil {
 		c.loop.wake() // something may be pending
 	}
-	return nil
 }
 
 // isWildcard reports whether the kernel has a choice of addresses to send from.

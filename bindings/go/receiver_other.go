@@ -21,7 +21,7 @@ type (
 
 func (c *Conn) prepare() error    { return nil }
 func (c *Conn) settle()           {}
-func (c *Conn) shareReads() error { return nil }
+func (c *Conn) shareReads() {}
 
 func (*receiver) stats() ConnStats  { return ConnStats{} }
 func (c *Conn) socketDrops() uint64 { return 0 }
