@@ -144,7 +144,7 @@ func writeToNowhere(t *testing.T, conn packetConn, peer *net.UDPConn, seen *outc
 // changeDeadlines has readers and changing deadlines at once: every datagram is read, and every
 // failed read has met its deadline.
 func changeDeadlines(t *testing.T, conn packetConn, peer *net.UDPConn, seen *outcome) {
-	const readers, datagrams = 4, 300
+	const readers, datagrams = 4, 100
 	var got, others atomic.Int64
 	var wait sync.WaitGroup
 	stop := make(chan struct{})

@@ -19,9 +19,9 @@ type (
 	read     struct{}
 )
 
-func (c *Conn) prepare() error    { return nil }
-func (c *Conn) settle()           {}
-func (c *Conn) shareReads() {}
+func (c *Conn) prepare() error { return nil }
+func (c *Conn) settle()        {}
+func (c *Conn) shareReads()    {}
 
 func (*receiver) stats() ConnStats  { return ConnStats{} }
 func (c *Conn) socketDrops() uint64 { return 0 }
