@@ -114,7 +114,8 @@ func writeToNowhere(t *testing.T, conn packetConn, peer *net.UDPConn, seen *outc
 	seen.fail(err)
 	for _, to := range []net.Addr{
 		nil, (*net.UDPAddr)(nil), &net.IPAddr{IP: net.IPv4(127, 0, 0, 1)}, &net.UnixAddr{Name: "x"},
-		&net.UDPAddr{}, &net.UDPAddr{IP: net.IP{1, 2}, Port: 9999}, &net.UDPAddr{IP: net.IPv6loopback, Zone: "none"},
+		&net.UDPAddr{}, &net.UDPAddr{IP: net.IP{1, 2}, Port: 9999},
+		&net.UDPAddr{IP: net.IPv6loopback, Zone: "none"},
 	} {
 		n, err := conn.WriteTo(b, to)
 		seen.add(n)

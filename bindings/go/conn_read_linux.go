@@ -14,54 +14,67 @@ func (c *Conn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return c.udp.Read(b) // which receives nothing
 	}
-	n, _, _, _, err := c.read("read", b, nil)
-	return n, err
+	r, err := c.read("read", b, nil)
+	if err != nil {
+		return 0, err
+	}
+	n := r.n
+	c.finish(r)
+	return n, nil
 }
 
 // ReadFrom is [net.UDPConn.ReadFrom].
 func (c *Conn) ReadFrom(b []byte) (int, net.Addr, error) {
-	n, _, _, from, err := c.read("recvfrom", b, nil)
-	if err != nil {
-		return n, nil, err
+	n, from, err := c.ReadFromUDP(b)
+	if from == nil {
+		return n, nil, err // not a net.Addr that holds nil
 	}
-	return n, udpAddr(&from), nil
+	return n, from, err
 }
 
 // ReadFromUDP is [net.UDPConn.ReadFromUDP].
 func (c *Conn) ReadFromUDP(b []byte) (int, *net.UDPAddr, error) {
-	n, _, _, from, err := c.read("recvfrom", b, nil)
+	r, err := c.read("recvfrom", b, nil)
 	if err != nil {
-		return n, nil, err
+		return 0, nil, err
 	}
-	return n, udpAddr(&from), nil
+	n, from := r.n, udpAddr(&r.from)
+	c.finish(r)
+	return n, from, nil
 }
 
 // ReadFromUDPAddrPort is [net.UDPConn.ReadFromUDPAddrPort]. It does not allocate.
 func (c *Conn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
-	n, _, _, from, err := c.read("recvfrom", b, nil)
+	r, err := c.read("recvfrom", b, nil)
 	if err != nil {
-		return n, netip.AddrPort{}, err
+		return 0, netip.AddrPort{}, err
 	}
-	return n, addrPort(&from), nil
+	n, from := r.n, addrPort(&r.from)
+	c.finish(r)
+	return n, from, nil
 }
 
 // ReadMsgUDP is [net.UDPConn.ReadMsgUDP]. The control messages are those of options that the
 // program switched on, not the Conn; they are cut only between messages.
 func (c *Conn) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, from *net.UDPAddr, err error) {
-	n, oobn, flags, name, err := c.read("recvmsg", b, oob)
+	r, err := c.read("recvmsg", b, oob)
 	if err != nil {
-		return n, oobn, flags, nil, err
+		return 0, 0, 0, nil, err
 	}
-	return n, oobn, flags, udpAddr(&name), nil
+	n, oobn, flags, from = r.n, r.oobn, r.msgFlags, udpAddr(&r.from)
+	c.finish(r)
+	return n, oobn, flags, from, nil
 }
 
 // ReadMsgUDPAddrPort is [net.UDPConn.ReadMsgUDPAddrPort], with control messages as in ReadMsgUDP.
 func (c *Conn) ReadMsgUDPAddrPort(b, oob []byte) (n, oobn, flags int, from netip.AddrPort, err error) {
-	n, oobn, flags, name, err := c.read("recvmsg", b, oob)
+	r, err := c.read("recvmsg", b, oob)
 	if err != nil {
-		return n, oobn, flags, netip.AddrPort{}, err
+		return 0, 0, 0, netip.AddrPort{}, err
 	}
-	return n, oobn, flags, addrPort(&name), nil
+	n, oobn, flags, from = r.n, r.oobn, r.msgFlags, addrPort(&r.from)
+	c.finish(r)
+	return n, oobn, flags, from, nil
 }
 
 // ReadBatch is the method of [ipv4.PacketConn], and of [golang.org/x/net/ipv6.PacketConn], whose

@@ -31,31 +31,34 @@ func newRead(c *Conn) *read {
 	return r
 }
 
-// read reads the next datagram; call names the system call in errors, as package net does.
-func (c *Conn) read(call string, b, oob []byte) (
-	n, oobn, msgFlags int, from unix.RawSockaddrInet6, err error,
-) {
+// read reads the next datagram; call names the system call in errors, as package net does. Without
+// an error the caller takes from the read what it returns, and then calls finish.
+func (c *Conn) read(call string, b, oob []byte) (*read, error) {
 	if !c.enter() {
-		return 0, 0, 0, from, c.readError(ErrAnotherReader)
+		return nil, c.readError(ErrAnotherReader)
 	}
 	r := c.lastRead.Swap(nil)
 	if r == nil {
 		r = newRead(c)
 	}
 	r.b, r.oob, r.slept, r.errno = b, oob, false, 0
-	err = c.raw.Read(r.attempt)
-	if err == nil && r.errno != 0 {
-		err = syscallError(call, r.errno)
+	err := c.raw.Read(r.attempt)
+	r.b, r.oob = nil, nil
+	if err == nil && r.errno == 0 {
+		return r, nil
 	}
 	if err == nil {
-		n, oobn, msgFlags, from = r.n, r.oobn, r.msgFlags, r.from
-	} else {
-		err = c.readError(err)
+		err = syscallError(call, r.errno)
 	}
-	r.b, r.oob = nil, nil
+	err = c.readError(err)
+	c.finish(r)
+	return nil, err
+}
+
+// finish ends a read.
+func (c *Conn) finish(r *read) {
 	c.lastRead.Store(r)
 	c.leave()
-	return n, oobn, msgFlags, from, err
 }
 
 // receive is what package net calls until it returns true, first at once and then whenever the
@@ -78,7 +81,7 @@ func (r *read) next(in *receiver, fd int) bool {
 		r.takeFrom(in, m)
 		return true
 	}
-	if !r.slept {
+	if in.gro == groUntouched && !r.slept {
 		in.prepare(fd, r.conn)
 	}
 	if r.readsAhead(in) {
@@ -101,6 +104,10 @@ func (r *read) one(in *receiver, fd int) bool {
 		return r.fail(errno)
 	}
 	in.counts.calls++
+	if r.header.Controllen == 0 && in.replies == nil {
+		r.alone(in, m, head, n)
+		return true
+	}
 	m.received(&r.header, n)
 	in.note(m)
 	r.describe(in, m, m.firstLength())
@@ -112,6 +119,19 @@ func (r *read) one(in *receiver, fd int) bool {
 	m.name = r.from
 	in.keep(m)
 	return true
+}
+
+// alone settles a datagram that came without control messages, so that it is no train.
+func (r *read) alone(in *receiver, m *message, head []byte, length int) {
+	in.noteAlone(length)
+	r.oobn, r.msgFlags = 0, int(r.header.Flags)
+	r.n = length
+	if length > len(head) { // the part of b that was left to the message, or more than b has room for
+		if r.n = len(head) + copy(r.b[len(head):], m.payload[len(head):length]); r.n < length {
+			r.msgFlags |= msgTrunc
+		}
+	}
+	m.release()
 }
 
 // fail settles a receive that brought nothing: only the lack of data has the reader sleep.

@@ -36,15 +36,21 @@ type readCounts struct {
 
 // note counts a message that was received, and remembers whether it was a train.
 func (r *receiver) note(m *message) {
-	r.counts.bytes += uint64(m.length)
 	if m.segment < m.length {
 		r.segment, r.parts = m.segment, m.datagrams()
 		r.counts.trains++
 		r.counts.datagrams += uint64(r.parts)
+		r.counts.bytes += uint64(m.length)
 		return
 	}
+	r.noteAlone(m.length)
+}
+
+// noteAlone is note for a datagram that is no train.
+func (r *receiver) noteAlone(length int) {
+	r.counts.bytes += uint64(length)
 	r.counts.datagrams++
-	if m.length > r.segment {
+	if length > r.segment {
 		r.segment = 0
 	}
 }

@@ -172,12 +172,18 @@ func (m *message) done() bool { return m.at >= m.length }
 // recvmsg receives one message. After the reader has slept, the call goes through the scheduler as
 // package net's do: that wakes the runtime's monitor thread, and an answer arrives sooner.
 func recvmsg(fd int, header *unix.Msghdr, slept bool) (int, syscall.Errno) {
-	call := unix.RawSyscall
-	if slept {
-		call = unix.Syscall
-	}
 	for {
-		n, _, errno := call(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(header)), unix.MSG_DONTWAIT)
+		var n uintptr
+		var errno syscall.Errno
+		if slept {
+			n, _, errno = syscall.Syscall(
+				unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(header)), unix.MSG_DONTWAIT,
+			)
+		} else {
+			n, _, errno = syscall.RawSyscall(
+				unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(header)), unix.MSG_DONTWAIT,
+			)
+		}
 		if errno != unix.EINTR {
 			return int(n), errno
 		}
