@@ -34,13 +34,18 @@ func addrPort(name *unix.RawSockaddrInet6) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// udpAddr returns the *net.UDPAddr that package net would: four bytes for an IPv4 socket's
-// addresses, sixteen for an IPv6 socket's.
-func udpAddr(name *unix.RawSockaddrInet6) *net.UDPAddr {
-	made := new(struct { // one allocation instead of two
-		address net.UDPAddr
-		bytes   [16]byte
-	})
+// udpName is a *net.UDPAddr and its IP, in one allocation.
+type udpName struct {
+	address net.UDPAddr
+	bytes   [16]byte
+}
+
+// udpAddr returns the *net.UDPAddr that package net would.
+func udpAddr(name *unix.RawSockaddrInet6) *net.UDPAddr { return new(udpName).set(name) }
+
+// set makes it the address that package net would: four bytes for an IPv4 socket's addresses,
+// sixteen for an IPv6 socket's; nil if there is none.
+func (made *udpName) set(name *unix.RawSockaddrInet6) *net.UDPAddr {
 	length := 16
 	switch name.Family {
 	case unix.AF_INET:

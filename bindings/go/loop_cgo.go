@@ -134,13 +134,15 @@ func (l *loop) next(deadline time.Time) (*Batch, error) {
 		timeout = max(time.Until(deadline), 0)
 	}
 	wait := uring.Wait{Timeout: l.trimTimeout(timeout), Linger: l.conn.options.linger}
-	start := time.Now()
+	var start time.Time
+	trims := l.touched >= trimLeast
+	if trims {
+		start = time.Now()
+	}
 	if err := l.reap(l.batch, &wait); err != nil {
 		return nil, err
 	}
-	if l.batch.count > 0 {
-		l.touch(l.batch)
-	} else if l.touched >= trimLeast && time.Since(start) >= trimAfter {
+	if trims && l.batch.count == 0 && time.Since(start) >= trimAfter {
 		if err := l.trim(); err != nil {
 			return nil, err
 		}
@@ -157,13 +159,28 @@ func (l *loop) reap(b *Batch, wait *uring.Wait) error {
 		return err
 	}
 	b.count = n
-	l.dropCancellations(b)
+	if l.look(b)&uring.RecordFinal != 0 {
+		l.dropCancellations(b)
+	}
 	if table := l.conn.in.replies; table != nil {
 		for i := range b.count {
 			table.learnFrom(&b.metadata[i])
 		}
 	}
 	return nil
+}
+
+// look adds a batch to what has been written to the pool's memory since it was trimmed, and returns
+// every flag that one of its records has.
+func (l *loop) look(b *Batch) (flags uring.RecordFlags) {
+	bytes := pageSize * b.count
+	for i := range b.records[:b.count] {
+		record := &b.records[i]
+		flags |= record.Flags
+		bytes += int(record.PayloadLength)
+	}
+	l.touched += bytes
+	return flags
 }
 
 // dropCancellations takes out of a batch what is no datagram: the ends of cancelled requests.

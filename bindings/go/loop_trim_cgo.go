@@ -19,14 +19,6 @@ const (
 
 var pageSize = os.Getpagesize()
 
-// touch adds a batch to what has been written to the pool's memory since it was trimmed.
-func (l *loop) touch(b *Batch) {
-	l.touched += pageSize * b.count
-	for i := range b.records[:b.count] {
-		l.touched += int(b.records[i].PayloadLength)
-	}
-}
-
 // trimTimeout shortens a wait for data to the time after which the pool is to be trimmed.
 func (l *loop) trimTimeout(timeout time.Duration) time.Duration {
 	if l.touched < trimLeast || timeout >= 0 && timeout < trimAfter {

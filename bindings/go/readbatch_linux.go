@@ -15,6 +15,7 @@ type batchRead struct {
 	slept bool
 	n     int // of out that are filled
 	errno syscall.Errno
+	names []udpName // made for the datagrams of a train, and not given to one of them yet
 
 	attempt func(fd uintptr) bool
 	vector  vector
@@ -44,7 +45,7 @@ func (c *Conn) readBatch(out []ipv4.Message) (int, error) {
 	}
 	clear(r.heads[:])
 	clear(r.vector.places[:])
-	r.conn, r.out = nil, nil
+	r.conn, r.out, r.names = nil, nil, nil
 	batchReads.Put(r)
 	c.leave()
 	return n, err
@@ -174,7 +175,22 @@ func (r *batchRead) describe(in *receiver, to *ipv4.Message, m *message, length 
 		}
 	}
 	to.Addr = nil
-	if from := udpAddr(&m.name); from != nil {
+	if from := r.name(m).set(&m.name); from != nil {
 		to.Addr = from
 	}
+}
+
+// name returns room for an address: each datagram has one of its own, and those of a train are
+// allocated together.
+func (r *batchRead) name(m *message) *udpName {
+	if len(r.names) == 0 {
+		left := 1
+		if m.segment > 0 {
+			left += (m.length - m.at) / m.segment
+		}
+		r.names = make([]udpName, max(min(left, len(r.out)-r.n), 1))
+	}
+	made := &r.names[0]
+	r.names = r.names[1:]
+	return made
 }

@@ -2,7 +2,11 @@
 
 package ringmsg
 
-import "testing"
+import (
+	"net"
+	"testing"
+	"time"
+)
 
 // A read that hands out one datagram allocates nothing, alone or from a train.
 func TestReadFromUDPAddrPortDoesNotAllocate(t *testing.T) {
@@ -32,4 +36,36 @@ func TestReadFromUDPAddrPortDoesNotAllocate(t *testing.T) {
 	if one > 0.5 || many-sending > 0.5 {
 		t.Fatalf("%.2f allocations for one datagram, %.2f for a train of five", one, many-sending)
 	}
+}
+
+// ReadBatch allocates the addresses of a train's datagrams together. Each datagram has one of its
+// own: a program that changes one changes no other.
+func TestReadBatchAllocatesOnceForATrain(t *testing.T) {
+	if raceEnabled {
+		t.Skip("with the race detector sync.Pool drops what it is given")
+	}
+	conn, peer := listen(t)
+	train, in := make([]byte, 32*100), messagesOf(32, 100, 0)
+	ok(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
+	send := func() { sendTrain(t, peer, train, 100) }
+	read := func() {
+		for left := len(in); left > 0; {
+			n, err := conn.ReadBatch(in[:left], 0)
+			ok(t, err)
+			left -= n
+		}
+	}
+	elsewhere := sender(t, udp(t, "udp4", "127.0.0.1:0").LocalAddr())
+	sending := testing.AllocsPerRun(100, func() { sendTrain(t, elsewhere, train, 100) })
+	both := testing.AllocsPerRun(100, func() { send(); read() })
+	if each := both - sending; each > 2.5 {
+		t.Fatalf("%.2f allocations for a train of %d", each, len(in))
+	}
+	send()
+	n, err := conn.ReadBatch(in, 0)
+	ok(t, err)
+	equal(t, "datagrams of a train", n, len(in))
+	wanted := in[1].Addr.String()
+	in[0].Addr.(*net.UDPAddr).Port, in[0].Addr.(*net.UDPAddr).IP[0] = 1, 1
+	equal(t, "the next address", in[1].Addr.String(), wanted)
 }
