@@ -21,10 +21,9 @@ type Conn struct {
 	options *options
 
 	// How many goroutines are in a read; far below zero while a loop over Batches has the Conn.
-	readers atomic.Int64
-
-	in       receiver
+	readers  atomic.Int64
 	lastRead atomic.Pointer[read]
+	in       receiver
 
 	mu       sync.Mutex // of what follows
 	deadline time.Time  // of reads

@@ -26,15 +26,17 @@ func nextControl(from []byte) (kind controlType, data []byte, space int, found b
 	return controlType{header.Level, header.Type}, from[unix.SizeofCmsghdr:length], space, true
 }
 
-// segmentSize returns the length of a train's datagrams; 0 if there is no train.
-func segmentSize(control []byte) int {
-	for {
+// segmentSize returns the length of a train's datagrams; 0 if there is no train. isAlone: there is no
+// other control message.
+func segmentSize(control []byte) (size int, isAlone bool) {
+	for isFirst := true; ; isFirst = false {
 		kind, data, space, found := nextControl(control)
 		if !found {
-			return 0
+			return 0, false
 		}
 		if kind == groType && len(data) >= 4 {
-			return int(*(*int32)(unsafe.Pointer(unsafe.SliceData(data))))
+			size = int(*(*int32)(unsafe.Pointer(unsafe.SliceData(data))))
+			return size, isFirst && space == len(control)
 		}
 		control = control[space:]
 	}

@@ -161,7 +161,7 @@ func (r *read) describe(in *receiver, m *message, length int) {
 	if length > len(r.b) {
 		r.msgFlags |= msgTrunc
 	}
-	if m.controlLength > 0 {
+	if !m.isPlain {
 		var cut bool
 		if r.oobn, cut = copyControl(r.oob, m.control[:m.controlLength], in.hidden); cut {
 			r.msgFlags |= msgCtrunc

@@ -168,7 +168,7 @@ func (r *batchRead) describe(in *receiver, to *ipv4.Message, m *message, length 
 	if length > room {
 		to.Flags |= msgTrunc
 	}
-	if m.controlLength > 0 {
+	if !m.isPlain {
 		var cut bool
 		if to.NN, cut = copyControl(to.OOB, m.control[:m.controlLength], in.hidden); cut {
 			to.Flags |= msgCtrunc

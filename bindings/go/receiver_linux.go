@@ -9,24 +9,27 @@ import (
 
 // receiver is what the reads of a Conn share. Its lock is held during system calls that do not
 // block, never while a reader sleeps: a reader sleeps in package net, on the runtime's poller.
+//
+// What a lone read touches comes first: after a sleep nothing of it is in the cache.
 type receiver struct {
 	mu       sync.Mutex
 	gro      groState
 	hasRead  bool // there was a read
 	closed   bool
-	pending  []*message // received and not read yet: those from first on, the oldest first
-	first    int
-	segment  int           // length of the last train's datagrams; 0: what came last was no train
-	parts    int           // how many datagrams the last train had
-	window   int           // how many messages to ask for in one system call
-	awake    int           // reads of one message in a row that did not sleep
-	patience int           // how many of them it takes to ask for two
-	shared   bool          // others read the socket: nothing is read ahead
-	own      []ownOption   // socket options that the Conn switched on
-	hidden   []controlType // what they bring
-	hiders   int           // calls of Control that see the socket without them
-	replies  *replyTable   // with WithReplyFromDestination, on a wildcard socket
+	shared   bool // others read the socket: nothing is read ahead
+	segment  int  // length of the last train's datagrams; 0: what came last was no train
+	window   int  // how many messages to ask for in one system call
+	awake    int  // reads of one message in a row that did not sleep
+	patience int  // how many of them it takes to ask for two
 	counts   readCounts
+	replies  *replyTable // with WithReplyFromDestination, on a wildcard socket
+	first    int
+	pending  []*message // received and not read yet: those from first on, the oldest first
+
+	parts  int           // how many datagrams the last train had
+	own    []ownOption   // socket options that the Conn switched on
+	hidden []controlType // what they bring
+	hiders int           // calls of Control that see the socket without them
 }
 
 // readCounts counts what reads have received. Stats shows it.

@@ -29,6 +29,7 @@ type message struct {
 
 	length        int // of the payload
 	controlLength int
+	isPlain       bool // no control message is there for the program
 	flags         int // MSG_TRUNC and the like
 	segment       int // length of each datagram but the last
 	at            int // where the next datagram starts
@@ -124,8 +125,9 @@ func (m *message) received(header *unix.Msghdr, length int) {
 	m.flags = int(header.Flags)
 	m.controlLength = int(header.Controllen)
 	m.segment = length
-	if m.controlLength > 0 {
-		if size := segmentSize(m.control[:m.controlLength]); size > 0 && size < length {
+	if m.isPlain = m.controlLength == 0; !m.isPlain {
+		var size int
+		if size, m.isPlain = segmentSize(m.control[:m.controlLength]); size > 0 && size < length {
 			m.segment = size
 		}
 	}
