@@ -77,8 +77,11 @@ var socketBehaviours = []behaviour{
 		b := make([]byte, 10)
 		receive := func(fd uintptr) bool {
 			n, _, err := unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT)
+			if err == unix.EAGAIN {
+				return false
+			}
 			seen.add(n, err)
-			return err != unix.EAGAIN
+			return true
 		}
 		time.AfterFunc(20*time.Millisecond, func() { _, _ = peer.Write([]byte("late")) })
 		seen.add(raw.Read(receive))

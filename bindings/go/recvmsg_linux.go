@@ -30,9 +30,9 @@ type message struct {
 	length        int // of the payload
 	controlLength int
 	isPlain       bool // no control message is there for the program
-	flags         int // MSG_TRUNC and the like
-	segment       int // length of each datagram but the last
-	at            int // where the next datagram starts
+	flags         int  // MSG_TRUNC and the like
+	segment       int  // length of each datagram but the last
+	at            int  // where the next datagram starts
 
 	errno syscall.Errno // in a datagram's place: an error that a ring received
 }

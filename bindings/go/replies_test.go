@@ -305,3 +305,35 @@ func TestRepliesOfBoundAndConnectedSockets(t *testing.T) {
 	_, err = connected.WriteTo([]byte("y"), from)
 	equal(t, "a connected socket refuses addresses", errors.Is(err, net.ErrWriteToConnected), true)
 }
+
+// An IPv4 address of 16 bytes, which net.ParseIP and net.IPv4 return, is answered like one of four,
+// as package net does.
+func TestRepliesToAddressesOfSixteenBytes(t *testing.T) {
+	for _, network := range []string{"udp4", "udp"} {
+		conn, err := Listen(network, ":0", WithReplyFromDestination())
+		ok(t, err)
+		defer conn.Close()
+		port := conn.LocalAddr().(*net.UDPAddr).Port
+		peer := sender(t, at("127.0.0.2", port)) // takes answers from there only
+		ok(t, peer.SetReadDeadline(time.Now().Add(5*time.Second)))
+		b := make([]byte, 10)
+		write(t, peer, "x")
+		_, err = conn.Read(b)
+		ok(t, err)
+		to := *peer.LocalAddr().(*net.UDPAddr)
+		for _, to.IP = range []net.IP{to.IP.To16(), to.IP.To4()} {
+			_, err = conn.WriteTo([]byte("1"), &to)
+			ok(t, err)
+			_, err = conn.WriteToUDP([]byte("2"), &to)
+			ok(t, err)
+			m := ipv4.Message{Buffers: [][]byte{[]byte("3")}, Addr: &to}
+			_, err = writeAll(conn, []ipv4.Message{m, m})
+			ok(t, err)
+			for _, wanted := range "1233" {
+				n, err := peer.Read(b)
+				ok(t, err)
+				equal(t, network+": answer", string(b[:n]), string(wanted))
+			}
+		}
+	}
+}
