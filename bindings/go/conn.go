@@ -20,10 +20,12 @@ type Conn struct {
 	raw     syscall.RawConn // of udp
 	options *options
 
-	// How many goroutines are in a read; far below zero while a loop over Batches has the Conn.
+	// How many goroutines are in a read, one with ownRead counting as aloneInRead; far below zero
+	// while a loop over Batches has the Conn.
 	readers  atomic.Int64
-	lastRead atomic.Pointer[read]
 	in       receiver
+	ownRead  read
+	lastRead atomic.Pointer[read]
 
 	mu       sync.Mutex // of what follows
 	deadline time.Time  // of reads
@@ -76,8 +78,12 @@ func (c *Conn) Ring() error {
 	return Available()
 }
 
-// iterating is what a loop over Batches subtracts from the number of readers.
-const iterating = 1 << 32
+const (
+	// iterating is what a loop over Batches subtracts from the number of readers.
+	iterating = 1 << 32
+	// aloneInRead is what a reader adds that found no other one.
+	aloneInRead = 1<<48 + 1
+)
 
 // enter begins a read, unless a loop over Batches has the Conn.
 func (c *Conn) enter() bool {

@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// read is one call of a read method. A call allocates nothing: each Conn keeps the last one.
+// read is one call of a read method. A call allocates nothing: each Conn has one for the reader that
+// comes alone, and keeps another for those that come on top.
 type read struct {
 	conn   *Conn
 	b, oob []byte
@@ -22,24 +23,48 @@ type read struct {
 	places  [2]unix.Iovec
 }
 
-func newRead(c *Conn) *read {
-	r := &read{conn: c}
+// prepare fills in what stays as it is.
+func (r *read) prepare(c *Conn) {
+	r.conn = c
 	r.attempt = r.receive
 	r.header.Name = (*byte)(unsafe.Pointer(&r.from))
 	r.header.Iov = &r.places[0]
 	r.header.SetIovlen(len(r.places))
+}
+
+// takeRead begins a read; nil: a loop over Batches has the Conn.
+func (c *Conn) takeRead() *read {
+	r := &c.ownRead
+	if !c.readers.CompareAndSwap(0, aloneInRead) {
+		if !c.enter() {
+			return nil
+		}
+		if r = c.lastRead.Swap(nil); r == nil {
+			r = new(read)
+		}
+	}
+	if r.conn == nil {
+		r.prepare(c)
+	}
 	return r
+}
+
+// finish ends a read.
+func (c *Conn) finish(r *read) {
+	if r == &c.ownRead {
+		c.readers.Add(-aloneInRead)
+		return
+	}
+	c.lastRead.Store(r)
+	c.leave()
 }
 
 // read reads the next datagram; call names the system call in errors, as package net does. Without
 // an error the caller takes from the read what it returns, and then calls finish.
 func (c *Conn) read(call string, b, oob []byte) (*read, error) {
-	if !c.enter() {
-		return nil, c.readError(ErrAnotherReader)
-	}
-	r := c.lastRead.Swap(nil)
+	r := c.takeRead()
 	if r == nil {
-		r = newRead(c)
+		return nil, c.readError(ErrAnotherReader)
 	}
 	r.b, r.oob, r.slept, r.errno = b, oob, false, 0
 	err := c.raw.Read(r.attempt)
@@ -53,12 +78,6 @@ func (c *Conn) read(call string, b, oob []byte) (*read, error) {
 	err = c.readError(err)
 	c.finish(r)
 	return nil, err
-}
-
-// finish ends a read.
-func (c *Conn) finish(r *read) {
-	c.lastRead.Store(r)
-	c.leave()
 }
 
 // receive is what package net calls until it returns true, first at once and then whenever the
