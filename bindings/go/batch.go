@@ -76,8 +76,8 @@ func (b *Batch) Release() {
 
 // Datagram is one datagram of a [Batch], valid as long as that.
 //
-// It is three words long. The compiler keeps structs of up to four in registers; with a slice in it,
-// a look at a payload took twice the instructions.
+// It is three words long. The compiler keeps structs of up to four in registers; with a slice in
+// it, a look at a payload took half as many instructions again.
 type Datagram struct {
 	record   *Record
 	metadata *Metadata

@@ -26,8 +26,8 @@ func nextControl(from []byte) (kind controlType, data []byte, space int, found b
 	return controlType{header.Level, header.Type}, from[unix.SizeofCmsghdr:length], space, true
 }
 
-// segmentSize returns the length of a train's datagrams; 0 if there is no train. isAlone: there is no
-// other control message.
+// segmentSize returns the length of a train's datagrams; 0 if there is no train. isAlone: there is
+// no other control message.
 func segmentSize(control []byte) (size int, isAlone bool) {
 	for isFirst := true; ; isFirst = false {
 		kind, data, space, found := nextControl(control)

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// read is one call of a read method. A call allocates nothing: each Conn has one for the reader that
-// comes alone, and keeps another for those that come on top.
+// read is one call of a read method. A call allocates nothing: each Conn has one for the reader
+// that comes alone, and keeps another for those that come on top.
 type read struct {
 	conn   *Conn
 	b, oob []byte
