@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
+	"reflect"
 	"runtime"
 	"testing"
 	"time"
@@ -42,6 +44,43 @@ func TestAHeldPayloadOutlivesEverything(t *testing.T) {
 	}
 	for i, payload := range payloads {
 		equal(t, "payload", string(payload), fmt.Sprint("secret ", i))
+	}
+}
+
+// A datagram that was taken from a batch before Hold is the held batch's: it stays what it is while
+// the loop goes on, and after it.
+func TestADatagramTakenBeforeHoldStays(t *testing.T) {
+	needRing(t)
+	conn, peer := listen(t)
+	var taken []Datagram
+	var held []*Batch
+	write(t, peer, "0")
+	for batch, err := range conn.Batches(context.Background()) {
+		ok(t, err)
+		for i := range batch.Len() {
+			taken = append(taken, batch.At(i))
+		}
+		held = append(held, batch.Hold())
+		if len(held) == 5 {
+			break
+		}
+		write(t, peer, fmt.Sprint(len(held)))
+	}
+	ok(t, conn.Close())
+	equal(t, "datagrams", len(taken), 5)
+	for i, d := range taken {
+		equal(t, "payload", string(d.Payload()), fmt.Sprint(i))
+		equal(t, "source", d.Source(), peer.LocalAddr().(*net.UDPAddr).AddrPort())
+		held[i].Release()
+	}
+}
+
+// A Datagram is handed out for every datagram of a batch. The compiler keeps a struct in registers
+// if it has four fields at most, and four words.
+func TestADatagramFitsIntoRegisters(t *testing.T) {
+	fields := reflect.TypeOf(Datagram{}).NumField()
+	if size := unsafe.Sizeof(Datagram{}); fields > 4 || size > 4*unsafe.Sizeof(uintptr(0)) {
+		t.Fatalf("%d fields, %d bytes", fields, size)
 	}
 }
 
