@@ -1,7 +1,7 @@
 /* Measures a round trip over loopback as NTP and PTP do, with the times at which the kernel sent
  * and received, not those at which the program did. A transmit time comes back through the
  * socket's error queue, which is received from like any other: with MSG_ERRQUEUE, on the same
- * ring. The id that a message had tells which one it was.
+ * ring. The id of a message identifies its timestamp.
  *
  * timestamps [ROUNDS]
  *
@@ -31,7 +31,7 @@ static void open_end(struct end *end)
     check("sender", ringmsg_sender_new(end->fd, &config, &end->sender));
 }
 
-/* Receives both what comes and what is told about what was sent; which is which is in user_data. */
+/* Receives datagrams and transmit timestamps; user_data distinguishes them. */
 static void arm(const struct end *end, struct ringmsg_pool *pool, uint64_t came, uint64_t sent)
 {
     check("arm", ringmsg_recvmsg_multishot(ring, pool, end->fd, 0, 0, came));

@@ -122,7 +122,7 @@ fn split_returns(text: &[String]) -> (Vec<String>, Vec<String>) {
 /// Reasons of errors that the header names without one, because they are the same everywhere.
 const REASONS: &[(&str, &str)] = &[
     ("EBADF", "The descriptor is not open."),
-    ("EBADFD", "The ring was created with RINGMSG_SETUP_R_DISABLED, and nobody has enabled it."),
+    ("EBADFD", "The ring was created with RINGMSG_SETUP_R_DISABLED, and is not enabled yet."),
     ("EBUSY", "Another thread is inside a call that one thread at a time may make."),
     ("ECANCELED", "The ring is being freed."),
     ("EINTR", "A signal arrived."),

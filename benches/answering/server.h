@@ -1,6 +1,6 @@
 /* Shared by all servers of the benchmark's answering cells: what a server is given, and what it has
  * to do. A server is a function that receives on `in` and sends an answer to each datagram on
- * `out`, for ever: an echo sends it back to its source, a relay sends it on to the address of its
+ * `out`, until it is killed: an echo sends it back to its source, a relay sends it on to the address of its
  * flow.
  * harness.c makes the sockets and the clients, forks the server, and accounts for every datagram.
  *

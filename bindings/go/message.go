@@ -51,7 +51,7 @@ func (c *Conn) SendBatch(messages []Message) (int, error) {
 
 // ReplyPath returns the path of an answer to the datagram: back to its source, from the address
 // that it was sent to. It returns false for what came in a datagram's place, such as an error. The
-// address is known with [MetaDestination], which loops over [Conn.Batches] ask for by themselves on
+// address is known with [MetaDestination], which loops over [Conn.Batches] enable unasked on
 // a socket that is bound to no address of its own.
 func (d Datagram) ReplyPath() (Path, bool) { return uring.PathReply(d.metadata) }
 
