@@ -3,12 +3,13 @@
  * socket's error queue, which is received from like any other: with MSG_ERRQUEUE, on the same
  * ring. The id of a message identifies its timestamp.
  *
- * timestamps [ROUNDS]
+ *     timestamps [ROUNDS]
  *
- * client  t1 ---- request ---> t2  server          round trip  (t4 - t1) - (t3 - t2) t4 <---
- * answer ----- t3                   clock       ((t2 - t1) + (t3 - t4)) / 2 apart
+ *     client  t1 ---- request ---> t2  server
+ *             t4 <--- answer ----- t3
  *
- * (Of a real server t2 and t3 would come in the answer, and in a second one.) */
+ * The round trip is (t4 - t1) - (t3 - t2), and the clocks are ((t2 - t1) + (t3 - t4)) / 2 apart. (A
+ * real server would send t2 in the answer, and t3 in a second one.) */
 #include "example.h"
 
 enum { BATCH = 16, REQUEST_SENT, REQUEST_CAME, ANSWER_SENT, ANSWER_CAME, STAMPS };

@@ -232,8 +232,8 @@ fn rare_datagrams_see_neither_a_linger_nor_a_trial() {
     }
 }
 
-/// An expensive wake-up and a cheap timer: the longest linger is right, and random arrivals are no reason
-/// to give it up.
+/// An expensive wake-up and a cheap timer: the longest linger is right, and random arrivals are no
+/// reason to give it up.
 #[test]
 fn poisson_traffic_gets_the_longest_linger_and_keeps_it() {
     let mut recorded = Recorded::new();
