@@ -59,7 +59,7 @@ func (d Datagram) ReplyPath() (Path, bool) { return uring.PathReply(d.metadata) 
 // address that was asked; nil sends nothing. There may be fewer payloads than datagrams. It sends
 // and waits as [Conn.SendBatch] does: answers to one peer leave in order, as trains where they have
 // the same length. It returns how many were sent; if not all, the error is that of the first which
-// was not, and [Batch.ReplyError] tells each one's.
+// was not, and [Batch.ReplyError] returns each one's.
 //
 // A payload may be a received one, changed in place or not: then it is not even copied.
 func (b *Batch) Reply(payloads [][]byte) (int, error) {
