@@ -189,7 +189,7 @@ static void ping(struct sender *s, int64_t ns)
     }
 }
 
-/* Keeps so many requests under way: each answer is followed by another request. */
+/* Keeps this many requests under way: each answer is followed by another request. */
 static void close_loop(struct sender *s, int64_t ns)
 {
     const struct timeval patience = {.tv_usec = 200000};

@@ -10,7 +10,7 @@ use crate::record::*;
 use crate::socket::{self, Kind};
 use crate::sys::sockopt::{get, is_on, set};
 
-// asm-generic/socket.h and linux/in6.h; libc has not got them all.
+// asm-generic/socket.h and linux/in6.h; libc does not define all of them.
 const SO_RCVMARK: i32 = 75;
 const SO_PASSPIDFD: i32 = 76;
 const SO_RCVPRIORITY: i32 = 82;
@@ -270,8 +270,7 @@ pub(crate) fn enable(fd: RawFd, metadata: u32) -> Result<()> {
     ))
 }
 
-/// Switches off the options that make the kernel send `metadata`, for everybody who shares the
-/// socket.
+/// Switches off the options that make the kernel send `metadata`, for all who share the socket.
 pub(crate) fn disable(fd: RawFd, metadata: u32) -> Result<()> {
     let kind = check_metadata(fd, metadata)?;
     let is_gro = |option: &&MetadataOption| option.metadata == RINGMSG_META_SEGMENT_SIZE;

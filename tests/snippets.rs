@@ -79,7 +79,7 @@ fn snippets(language: &str) -> Vec<Snippet> {
     fenced.chain(examples_of_pages()).filter(|snippet| snippet.language == language).collect()
 }
 
-/// Runs a program that ends by itself; a signal ends it if it does not.
+/// Runs a program that should end; a signal ends it if it does not.
 fn run(place: &str, program: &Path) {
     let mut command = Command::new(program);
     command.env("LD_LIBRARY_PATH", library_directory());

@@ -76,7 +76,7 @@ impl<'a> Reaper<'a> {
         self.take(out);
         if wait.timeout_ns == 0 {
             if out.filled() == 0 {
-                // What that submitted (single-shots, re-arms) may have completed already.
+                // The requests just submitted (single-shots, re-arms) may have completed already.
                 self.take(out);
             }
             self.take_deferred(out);
@@ -116,13 +116,14 @@ impl<'a> Reaper<'a> {
             if deadline.has_passed() {
                 return Ok(0);
             }
-            // The linger is over, and nothing came: now wait for a first one. (Without a time-out
-            // the kernel ends the wait with its minimum, so lingering on would wake up each time.)
+            // The linger is over, and nothing came: now wait for a first record. (Without a timeout
+            // the kernel ends the wait at its minimum, so a further linger would wake up each
+            // time.)
             linger_us = 0;
         }
     }
 
-    /// How the reap ends, if it does. Records win over every other outcome.
+    /// How the reap ends, if it does. Records are returned before any other result.
     fn outcome(&mut self, out: &mut Output<'_>, interrupted: bool) -> Option<Result<usize>> {
         let ring = self.ring;
         if interrupted || ring.wakeup.is_woken() {

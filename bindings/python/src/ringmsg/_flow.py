@@ -161,7 +161,7 @@ class Sending(asyncio.Transport):
     def _follows_another(self, gatherer: Gatherer) -> bool:
         """Whether the datagram is to be gathered although the transport does not gather yet. What a
         callback sends first goes at once, and the rest is gathered until it returns. Elsewhere nothing
-        tells where a turn of the loop begins but time: a datagram that comes within SOON_NS of the
+        shows where a turn of the loop begins but time: a datagram that comes within SOON_NS of the
         last has probably the same turn. Where that gathers too few, twice as many reasons are needed
         for the next try: a wrong guess costs a turn of the loop."""
         if self._in_callback:

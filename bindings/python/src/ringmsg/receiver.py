@@ -37,7 +37,7 @@ class Receiver(Ring):
     ...             print(datagram.source, bytes(datagram.payload))
 
     ``sock``: a bound or connected socket (or a descriptor), which stays yours. ``metadata``: what
-    is to be known of each datagram; the socket options that takes are switched on. They stay on,
+    to report for each datagram; the socket options that this needs are switched on. They stay on,
     since others may share the socket, but for UDP_GRO (``Meta.SEGMENT_SIZE``), which ``close()``
     switches off unless data is queued. ``split``: the trains that the kernel's GRO makes are taken
     apart again, one ``Datagram`` each; False: a train is one, with its ``segment_size``.
