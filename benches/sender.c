@@ -1,5 +1,5 @@
-/* The sender of the benchmark, paced by a busy loop on a processor of its own; with ONE_PROCESSOR in
- * the environment by sleeping, on the receiver's processor. */
+/* The sender of the benchmark, paced by a busy loop on a processor of its own; with ONE_PROCESSOR
+ * in the environment it is paced by sleeping, on the receiver's processor. */
 #include "sender.h"
 
 #include <signal.h>
