@@ -308,9 +308,9 @@ impl Buffers {
     /// Returns how many these are.
     #[inline]
     fn release_singles(&mut self, id: PoolId, records: &[Record]) -> usize {
-        let mut places = self.free.spare_capacity_mut().iter_mut();
         let mut released = 0;
-        for record in records {
+        // There is a place for every buffer of the pool.
+        for (record, place) in records.iter().zip(self.free.spare_capacity_mut()) {
             if record.flags & RINGMSG_RECORD_BUFFER == 0 || record.pool != id.0 {
                 break;
             }
@@ -318,8 +318,6 @@ impl Buffers {
             if !holders.release_single(record) {
                 break;
             }
-            // There is a place for every buffer of the pool.
-            let Some(place) = places.next() else { break };
             place.write(BufferId(record.buffer));
             released += 1;
         }
