@@ -300,7 +300,7 @@
 #define RINGMSG_META_LOCAL_V4 (1u << 13)
 
 /*
- * The packet's priority is known (SO_RCVPRIORITY, kernel 6.15).
+ * The packet's priority is known (SO_RCVPRIORITY, kernel 6.14).
  */
 #define RINGMSG_META_PRIORITY (1u << 14)
 

@@ -704,7 +704,7 @@ inline int ring::refill(batch &batch, const wait_options &options) noexcept
     return core_ && core_->is_closed() ? -ECANCELED : outcome;
 }
 
-/// Where a datagram goes, and how it leaves. Paths are compared as a whole: unused fields must be 0.
+/// Where a datagram goes, and how it leaves. Paths are compared as a whole, so unused fields are 0.
 struct path : ringmsg_path {
     path() noexcept : ringmsg_path{} {}
     path(const ringmsg_path &native) noexcept : ringmsg_path(native) {}

@@ -52,7 +52,7 @@ pub const RINGMSG_META_FLOW_LABEL: u32 = 1u32 << 12;
 /// The local IPv4 address to reply from is known (IP_PKTINFO's ipi_spec_dst).
 pub const RINGMSG_META_LOCAL_V4: u32 = 1u32 << 13;
 
-/// The packet's priority is known (SO_RCVPRIORITY, kernel 6.15).
+/// The packet's priority is known (SO_RCVPRIORITY, kernel 6.14).
 pub const RINGMSG_META_PRIORITY: u32 = 1u32 << 14;
 /// The router or host that sent the ICMP error is known.
 pub const RINGMSG_META_OFFENDER: u32 = 1u32 << 15;

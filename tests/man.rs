@@ -237,8 +237,8 @@ fn code(page: &mut String, code: &str) {
     page.push_str(".EE\n");
 }
 
-/// A structure, with the comment of each field behind it, or above it where a terminal of 80 columns
-/// has no room for both.
+/// A structure, with the comment of each field behind it, or above it where a terminal of 80
+/// columns has no room for both.
 fn structure(item: &Item) -> String {
     let mut out = String::new();
     let mut note: Vec<String> = Vec::new();

@@ -141,6 +141,20 @@ fn every_piece_of_c_compiles_and_runs() {
     assert!(count >= 10, "only {count} pieces of C were found");
 }
 
+/// Code that is only indented would not be compiled.
+#[test]
+fn no_code_in_c_hides_outside_of_the_fenced_pieces() {
+    for path in documents() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut is_fenced = false;
+        for (number, line) in text.lines().enumerate() {
+            is_fenced ^= line.trim_start().starts_with("```");
+            let is_code = line.starts_with("    ") && line.ends_with(';') && line.contains('(');
+            assert!(is_fenced || !is_code, "{}:{}: {line}", path.display(), number + 1);
+        }
+    }
+}
+
 /// Pieces that use another library are compiled with its header, as an object.
 #[test]
 fn every_piece_for_an_event_loop_compiles() {

@@ -73,7 +73,8 @@ func WithBuffers(count int) Option { return func(o *options) { o.buffers = count
 func WithBatchSize(count int) Option { return func(o *options) { o.batchSize = max(count, 1) } }
 
 // WithLinger sets how long [Conn.Batches] may wait for a second datagram before it hands out the
-// first: at most 10 ms. By default it follows the arrival rate, and is zero when traffic is slow.
+// first: at most 10 ms. By default the library chooses ([LingerAuto]), and does not wait while
+// datagrams come alone.
 func WithLinger(linger time.Duration) Option { return func(o *options) { o.linger = linger } }
 
 // WithoutRing has [Conn.Batches] fail, as it does where no ring can be made. The other reads never

@@ -122,7 +122,7 @@ const (
 	MetaFlowLabel Meta = 1 << 12
 	// The local IPv4 address to reply from is known (IP_PKTINFO's ipi_spec_dst).
 	MetaLocalV4 Meta = 1 << 13
-	// The packet's priority is known (SO_RCVPRIORITY, kernel 6.15).
+	// The packet's priority is known (SO_RCVPRIORITY, kernel 6.14).
 	MetaPriority Meta = 1 << 14
 	// The router or host that sent the ICMP error is known.
 	MetaOffender Meta = 1 << 15

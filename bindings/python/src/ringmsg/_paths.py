@@ -12,8 +12,8 @@ from . import _abi, _layout
 from ._abi import lib
 from .flags import PathFlag
 
-# What the library takes for "no path", and for the path of a datagram that cannot be answered: no
-# table is that long.
+# The indices that mean "no path", and the path of a datagram that cannot be answered: no table is
+# that long.
 NONE = 0xFFFFFFFF
 NOWHERE = 0xFFFFFFFE
 # A table is emptied before it would have more paths than this.

@@ -145,7 +145,7 @@ class Receiver(Ring):
 
         ``timeout``: seconds to wait for the first; None: no limit; 0: do not block. After it, or
         a ``wake()``, the batch is empty. ``linger``: seconds to wait for more once there is one,
-        at most 0.01; None: as the arrival rate suggests. ``spin``: seconds to poll before
+        at most 0.01; None: what saves CPU time (AUTO). ``spin``: seconds to poll before
         sleeping, which saves the time a wake-up takes. Signal handlers run, and the wait
         continues; if one raises (Ctrl-C), what had arrived comes with the next reap.
 

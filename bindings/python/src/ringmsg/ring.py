@@ -226,7 +226,7 @@ class Ring:
 
         ``timeout``: seconds to wait for a first record; None: no limit; 0: do not block. After
         it, or a wake, the batch is empty. ``linger``: seconds to wait for more once there is one,
-        at most 0.01; None: as the arrival rate suggests. ``spin``: seconds to poll before
+        at most 0.01; None: what saves CPU time (AUTO). ``spin``: seconds to poll before
         sleeping. Signal handlers run, and the wait continues; if one raises (Ctrl-C), records
         that had arrived come with the next reap.
         """
