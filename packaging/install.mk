@@ -207,6 +207,12 @@ html: tools $(MDBOOK)
 	$(call need,python3,apt-get install python3)
 	@sh docs/html/make.sh $(MDBOOK) build/html
 
+# make check-rpm          builds the RPM packages from the tarball, with rpmbuild
+.PHONY: check-rpm
+check-rpm: dist
+	$(call need,rpmbuild,apt-get install rpm)
+	packaging/rpm-test.sh
+
 # make check-debian       runs dpkg-buildpackage on the committed files
 .PHONY: check-debian
 check-debian:
