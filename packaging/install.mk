@@ -231,6 +231,7 @@ check-musl:
 	$(MAKE) --no-print-directory $(CARGO_TARGET_DIR)/$(MUSL_TARGET)/release/finished/libringmsg.a \
 		BUILT=$(CARGO_TARGET_DIR)/$(MUSL_TARGET)/release \
 		UNWINDER="$$(rustc --print target-libdir --target $(MUSL_TARGET))/self-contained/libunwind.a"
+	@mkdir -p $(PROOF_DIR)
 	musl-gcc -static -Wall -Iinclude tests/installed/smoke.c -o $(PROOF_DIR)/smoke-musl \
 		$(CARGO_TARGET_DIR)/$(MUSL_TARGET)/release/finished/libringmsg.a
 	@status=0; $(PROOF_DIR)/smoke-musl || status=$$?; [ $$status = 0 ] || [ $$status = 77 ]
