@@ -14,8 +14,9 @@ mkdir -p build/rpm
 cp "$work"/RPMS/*/*.rpm build/rpm/
 
 has() { # PACKAGE FILE
-    rpm -qlp "$work"/RPMS/*/"$1"-[0-9]*.rpm 2>/dev/null | grep -qE "^$2\$" ||
-        { echo "FAILED: $1 lacks $2" >&2; exit 1; }
+    local files
+    files=$(rpm -qlp "$work"/RPMS/*/"$1"-[0-9]*.rpm 2>/dev/null)
+    grep -qE "^$2\$" <<<"$files" || { echo "FAILED: $1 lacks $2" >&2; exit 1; }
 }
 has libringmsg0 '.*/libringmsg\.so\.0'
 has libringmsg0 '.*/LICENSE-MIT'
@@ -25,6 +26,7 @@ has libringmsg-devel '/usr/include/ringmsg\.hpp'
 has libringmsg-devel '.*/man3/ringmsg_next\.3.*'
 has ringmsg '/usr/bin/ringmsg'
 has ringmsg '.*/man1/ringmsg\.1.*'
-rpm -qp --requires "$work"/RPMS/*/ringmsg-[0-9]*.rpm 2>/dev/null | grep -q '^libringmsg\.so\.0' ||
+requires=$(rpm -qp --requires "$work"/RPMS/*/ringmsg-[0-9]*.rpm 2>/dev/null)
+grep -q '^libringmsg\.so\.0' <<<"$requires" ||
     { echo "FAILED: the program's package does not require the library" >&2; exit 1; }
 echo "ok: rpmbuild; the packages are in build/rpm"
