@@ -99,11 +99,10 @@ impl<'a> Reaper<'a> {
         }
         let signals = blocked.as_ref().map(Blocked::before);
         loop {
-            if linger_us > 0 {
-                self.look_after_pools(out);
-            }
-            if let Some(outcome) = self.outcome(out, false) {
-                return outcome;
+            if linger_us > 0 && self.look_after_pools(out) {
+                if let Some(outcome) = self.outcome(out, false) {
+                    return outcome;
+                }
             }
             let waited = self.sleep(out, linger_us, deadline, signals);
             self.take(out);
@@ -199,11 +198,14 @@ impl<'a> Reaper<'a> {
 
     /// Looks after pools on which a request was armed since the last pass: they may have few
     /// buffers published, and a wait for a batch must not wait for more.
-    fn look_after_pools(&mut self, out: &mut Output<'_>) {
-        if !self.ring.pools_to_look_after.is_empty() {
+    /// Returns whether there were any.
+    fn look_after_pools(&mut self, out: &mut Output<'_>) -> bool {
+        let due = !self.ring.pools_to_look_after.is_empty();
+        if due {
             self.ring.wakeup.leave_work();
             self.take(out);
         }
+        due
     }
 
     /// Runs a pass over the completions. Returns how many datagrams it handed out.
