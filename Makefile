@@ -114,7 +114,7 @@ test-rust-programs test-examples:
 
 .PHONY: figures
 figures:
-	awk -f docs/figures.awk docs/performance/intel-xeon-processor-2.md README.md > README.md.new
+	awk -f docs/figures.awk docs/performance/amd-epyc-2.md README.md > README.md.new
 	mv README.md.new README.md
 
 header:

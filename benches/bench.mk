@@ -58,6 +58,7 @@ BENCH_RUN = $(VENV)/bin/python benches/run.py
 .PHONY: bench bench-list bench-report bench-linger
 bench: bench-programs $(BENCH_DIR)/speed $(VENV)/.ready
 	$(BENCH_RUN) --rounds $(ROUNDS) --seconds $(BENCH_SECONDS) $(CELLS)
+	@$(MAKE) --no-print-directory figures
 
 bench-list: $(VENV)/.ready
 	@$(BENCH_RUN) --list
@@ -68,6 +69,7 @@ bench-linger: $(BENCH_DIR)/receive_ringmsg
 
 bench-report: $(VENV)/.ready
 	@$(BENCH_RUN) --report-only
+	@$(MAKE) --no-print-directory figures
 
 # Part of `make proof`: checks that the harness works and accounts for every datagram. Measures no
 # speed.

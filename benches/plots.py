@@ -70,8 +70,8 @@ def ask(figure: Figure, question: str) -> None:
 
 def legend(figure: Figure, late: bool = True) -> None:
     """Explains the colours below all panels."""
-    entries = [Patch(color=AUTO, label="ringmsg as it comes (AUTO)"), Patch(color=OTHER_OURS, label="ringmsg, tuned"),
-               Patch(color=PEER, label="others")]
+    entries = [Patch(color=AUTO, label="ringmsg with its defaults (AUTO)"),
+               Patch(color=OTHER_OURS, label="ringmsg, tuned"), Patch(color=PEER, label="others")]
     if late:
         entries.append(Patch(color=LATE, label="others, whose p99 latency is > 10 % above ringmsg's"))
     figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), frameon=False)

@@ -177,7 +177,7 @@ def honest(document: dict[str, Any]) -> str:
 def honest_paragraph(documents: Documents) -> str:
     """What the figures of all machines come to."""
     head = (
-        "CPU time per datagram of ringmsg as it comes (AUTO), beside the best other program in each cell that is not later "
+        "CPU time per datagram of ringmsg with its defaults (AUTO), beside the best other program in each cell that is not later "
         f"by more than a tenth at the 99th percentile. Up to {AHEAD} of it is called ahead, up to {LEVEL} level, more behind."
     )
     return "\n\n".join([head, *(honest(document) for document in documents.values())])
@@ -223,7 +223,7 @@ def write_page(path: Path, name: str, document: dict[str, Any]) -> None:
              "## CPU time in every regime", "In brackets: peers that do not count, being late."]
     parts += [markdown(rows) for rows in (overview(cells, family) for family in OURS_OF) if len(rows) > 1]
     parts += [f"![{title}]({name}-{plot}.svg)" for plot, title in PLOTS if (path.parent / f"{name}-{plot}.svg").exists()]
-    parts += ["## Every cell", "Median, and in brackets the lowest and the highest of the rounds. Bold: ringmsg as it comes, "
+    parts += ["## Every cell", "Median, and in brackets the lowest and the highest of the rounds. Bold: ringmsg with its defaults, "
               "and the best peer that counts. `*`: a peer that does not count.", *every]
     if tables:
         parts.append("## Python and Go")

@@ -207,6 +207,12 @@ html: tools $(MDBOOK)
 	$(call need,python3,apt-get install python3)
 	@sh docs/html/make.sh $(MDBOOK) build/html
 
+# make check-rpm          builds the RPM packages from the tarball, with rpmbuild
+.PHONY: check-rpm
+check-rpm: dist
+	$(call need,rpmbuild,apt-get install rpm)
+	packaging/rpm-test.sh
+
 # make check-debian       runs dpkg-buildpackage on the committed files
 .PHONY: check-debian
 check-debian:
@@ -225,6 +231,7 @@ check-musl:
 	$(MAKE) --no-print-directory $(CARGO_TARGET_DIR)/$(MUSL_TARGET)/release/finished/libringmsg.a \
 		BUILT=$(CARGO_TARGET_DIR)/$(MUSL_TARGET)/release \
 		UNWINDER="$$(rustc --print target-libdir --target $(MUSL_TARGET))/self-contained/libunwind.a"
+	@mkdir -p $(PROOF_DIR)
 	musl-gcc -static -Wall -Iinclude tests/installed/smoke.c -o $(PROOF_DIR)/smoke-musl \
 		$(CARGO_TARGET_DIR)/$(MUSL_TARGET)/release/finished/libringmsg.a
 	@status=0; $(PROOF_DIR)/smoke-musl || status=$$?; [ $$status = 0 ] || [ $$status = 77 ]
@@ -235,3 +242,21 @@ check-musl:
 .PHONY: check-subproject
 check-subproject: tools
 	packaging/subproject-test.sh
+
+# Part of `make proof`: what packagers build. A check whose tools are missing is a counted skip.
+.PHONY: test-packages
+has = command -v $(1) >/dev/null
+try = if $(1); then $(MAKE) --no-print-directory $(2) || echo "FAILED $(2)"; \
+	else echo "SKIPPED $(2): $(3)"; fi
+test-packages:
+	@$(call try,$(call has,musl-gcc) && test -d "$$(rustc --print target-libdir --target $(MUSL_TARGET))",check-musl,\
+		needs musl-tools and the Rust target $(MUSL_TARGET))
+	@$(call try,$(call has,cmake) && $(call has,meson),check-subproject,needs cmake and meson)
+	@$(call try,$(call has,dh),check-debian,needs debhelper)
+	@$(call try,$(call has,rpmbuild),check-rpm,needs rpm)
+	@$(call try,test -x "$(MDBOOK)" || $(call has,mdbook),check-html,needs mdBook; make html builds it)
+
+.PHONY: check-html
+check-html:
+	@$(MAKE) --no-print-directory html >/dev/null
+	@echo "ok: the manual as HTML, its links checked"

@@ -208,11 +208,11 @@ const SO_TIMESTAMPING_NEW: i32 = 65;
 #[inline(always)]
 fn decode_socket(kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {
     match kind {
-        libc::SO_TIMESTAMP => set_software(out, time::<libc::time_t>(data, 0, 1_000)?),
+        libc::SO_TIMESTAMP => set_software(out, time::<std::ffi::c_long>(data, 0, 1_000)?),
         SO_TIMESTAMP_NEW => set_software(out, time::<i64>(data, 0, 1_000)?),
-        libc::SO_TIMESTAMPNS => set_software(out, time::<libc::time_t>(data, 0, 1)?),
+        libc::SO_TIMESTAMPNS => set_software(out, time::<std::ffi::c_long>(data, 0, 1)?),
         SO_TIMESTAMPNS_NEW => set_software(out, time::<i64>(data, 0, 1)?),
-        libc::SO_TIMESTAMPING => timestamping::<libc::time_t>(data, out)?,
+        libc::SO_TIMESTAMPING => timestamping::<std::ffi::c_long>(data, out)?,
         SO_TIMESTAMPING_NEW => timestamping::<i64>(data, out)?,
         libc::SO_RXQ_OVFL => {
             out.dropped = u32::from_ne_bytes(take(data, 0)?);
@@ -231,7 +231,7 @@ fn decode_socket(kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {
     Some(())
 }
 
-/// The word that a time is made of: 64 bits, or the architecture's time_t in the old forms.
+/// The word that a time is made of: 64 bits, or the kernel's `long` in the old forms.
 trait Word: Sized {
     fn read(data: &[u8], index: usize) -> Option<i64>;
 }

@@ -81,7 +81,7 @@ unsafe fn stated_size<T: VersionedStruct>(from: *const T) -> Result<usize> {
 /// `from` is NULL, or readable for as many bytes as its `size` says.
 pub(super) unsafe fn read<T: VersionedStruct>(from: *const T) -> Result<T> {
     if from.is_null() {
-        return Err(Error::with(libc::EINVAL, format_args!("{}: is NULL", T::NAME)));
+        return Err(Error::with(libc::EINVAL, format_args!("{} is NULL", T::NAME)));
     }
     // SAFETY: not NULL; the rest is the caller's promise.
     let size = unsafe { stated_size(from) }?;
@@ -113,7 +113,7 @@ pub(super) unsafe fn read<T: VersionedStruct>(from: *const T) -> Result<T> {
 /// `to` is NULL, or writable for as many bytes as its `size` says.
 pub(super) unsafe fn write<T: VersionedStruct>(to: *mut T, value: &T) -> Result<()> {
     if to.is_null() {
-        return Err(Error::with(libc::EINVAL, format_args!("{}: is NULL", T::NAME)));
+        return Err(Error::with(libc::EINVAL, format_args!("{} is NULL", T::NAME)));
     }
     // SAFETY: not NULL; the rest is the caller's promise.
     let size = unsafe { stated_size(to) }?;
@@ -133,7 +133,7 @@ pub(super) unsafe fn write<T: VersionedStruct>(to: *mut T, value: &T) -> Result<
 /// As for `write`.
 pub(super) unsafe fn check_output<T: VersionedStruct>(to: *const T) -> Result<()> {
     if to.is_null() {
-        return Err(Error::with(libc::EINVAL, format_args!("{}: is NULL", T::NAME)));
+        return Err(Error::with(libc::EINVAL, format_args!("{} is NULL", T::NAME)));
     }
     // SAFETY: not NULL; the rest is the caller's promise.
     unsafe { stated_size(to) }.map(drop)

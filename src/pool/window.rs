@@ -88,10 +88,13 @@ impl Window {
     }
 }
 
-/// The size of the second-level cache.
+/// The size of the second-level cache. (musl's sysconf(3) does not know it.)
 fn cache_bytes() -> u32 {
+    #[cfg(target_env = "gnu")]
     // SAFETY: no pointers.
     let bytes = unsafe { libc::sysconf(libc::_SC_LEVEL2_CACHE_SIZE) };
+    #[cfg(not(target_env = "gnu"))]
+    let bytes = 0;
     u32::try_from(bytes).ok().filter(|&bytes| bytes > 0).unwrap_or(CACHE_BYTES)
 }
 
