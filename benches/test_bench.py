@@ -71,6 +71,14 @@ def test_a_receiver_that_decodes_less_is_detected() -> None:
     assert json.loads(process.stdout)["wrong"] == "destinations"
 
 
+def test_an_answer_with_a_byte_that_was_not_asked_is_detected() -> None:
+    for traffic in ("echo-turn", "relay-1200"):
+        command = [str(PROGRAMS / "answer_sockets"), "answer-one-byte-wrong", traffic, "0.02"]
+        process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert process.returncode == 1
+        assert json.loads(process.stdout)["wrong"] == "bytes"
+
+
 def test_a_late_peer_does_not_count() -> None:
     cells = {OURS: {"cpu_ns": [100.0], "p99": [50.0]}, "recvmsg": {"cpu_ns": [120.0], "p99": [55.0]},
              "recvmmsg-64": {"cpu_ns": [60.0], "p99": [56.0]}}

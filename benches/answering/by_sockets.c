@@ -6,7 +6,7 @@
 
 #include <sys/epoll.h>
 
-enum { UNGROUPED = 0, GROUPED = 1, EPOLL = 2, ROOM = 2048, ROOM_GRO = 65536 };
+enum { UNGROUPED = 0, GROUPED = 1, EPOLL = 2, ONE_BYTE_WRONG = 4, ROOM = 2048, ROOM_GRO = 65536 };
 
 static struct mmsghdr headers[BATCH];
 static struct iovec parts[BATCH];
@@ -18,12 +18,12 @@ static struct answer answers[BATCH];
 static void one_by_one(struct server *server, const struct variant *self)
 {
     static uint8_t payload[ROOM_GRO];
-    (void)self;
     for (;;) {
         struct sockaddr_in source;
         socklen_t length = sizeof source;
         ssize_t size = recvfrom(server->in, payload, sizeof payload, 0, (struct sockaddr *)&source, &length);
         check("recvfrom", size);
+        payload[size / 2] ^= self->flags & ONE_BYTE_WRONG;
         bool sent = sendto(server->out, payload, (size_t)size, 0,
                            (const struct sockaddr *)destination(server, payload, &source), sizeof source) >= 0;
         count(server, sent, !sent);
@@ -132,5 +132,6 @@ const struct variant variants[] = {
     {"answer-recvmmsg-64-grouped", in_batches, 64, GROUPED, 0},
     {"answer-recvmmsg-512-grouped", in_batches, 512, GROUPED, 0},
     {"answer-epoll-recvmmsg-64", in_batches, 64, EPOLL, 0},
+    {"answer-one-byte-wrong", one_by_one, 1, ONE_BYTE_WRONG, 0}, /* tests that the clients notice */
     {NULL, NULL, 0, 0, 0},
 };

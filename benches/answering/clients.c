@@ -5,7 +5,7 @@
 #include <linux/sock_diag.h>
 #include <signal.h>
 
-enum { ROOM = 2048, PIECE_MAX = 65536 };
+enum { ROOM = 2048 };
 
 static void sleep_us(unsigned us)
 {
@@ -98,6 +98,40 @@ static uint64_t drops_of(int fd)
 
 /* --- questions ------------------------------------------------------------------------------- */
 
+enum { HEAD = sizeof(struct question), TAIL = sizeof(uint64_t) };
+
+/* What stands between the head and the tail of every payload. */
+static uint8_t body[ROOM];
+
+/* Bytes that differ from those 1 to 255 places away, and from those 256 places away. */
+static void make_body(void)
+{
+    for (size_t i = 0; i < sizeof body; i++)
+        body[i] = (uint8_t)(i + (i >> 8) * 7);
+}
+
+/* The last bytes of a payload, which no other question has. */
+static uint64_t tail(uint64_t sequence)
+{
+    return ~(sequence * 0x9e3779b97f4a7c15u);
+}
+
+/* Writes what differs from question to question. */
+static void write_payload(uint8_t *payload, const struct question *question, size_t size)
+{
+    uint64_t last = tail(question->sequence);
+    memcpy(payload, question, HEAD);
+    memcpy(payload + size - TAIL, &last, TAIL);
+}
+
+/* Whether an answer has every byte of its question. */
+static bool is_whole(const uint8_t *payload, const struct question *question, size_t size)
+{
+    uint64_t last = tail(question->sequence);
+    return memcmp(payload + size - TAIL, &last, TAIL) == 0 &&
+           memcmp(payload + HEAD, body + HEAD, size - HEAD - TAIL) == 0;
+}
+
 /* One message: a datagram, or a train, from a peer's address. */
 struct outgoing {
     struct iovec piece;
@@ -123,8 +157,12 @@ static void set_up(const struct clients *c)
     size_t size = (size_t)traffic->size * traffic->train;
     socklen_t length = sizeof to;
     check("getsockname", getsockname(c->server->in, (struct sockaddr *)&to, &length));
+    make_body();
     for (unsigned i = 0; i < CHUNK; i++) {
-        outgoing[i].piece = (struct iovec){calloc(1, size), size};
+        uint8_t *payload = malloc(size);
+        for (unsigned datagram = 0; datagram < traffic->train; datagram++)
+            memcpy(payload + (size_t)datagram * traffic->size, body, traffic->size);
+        outgoing[i].piece = (struct iovec){payload, size};
         messages[i].msg_hdr = (struct msghdr){.msg_name = &to, .msg_namelen = sizeof to,
                                               .msg_iov = &outgoing[i].piece, .msg_iovlen = 1,
                                               .msg_control = outgoing[i].control};
@@ -145,7 +183,7 @@ static void write_question(struct clients *c, unsigned index)
         add_control(header, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment);
     for (unsigned i = 0; i < traffic->train; i++) {
         struct question question = {.sequence = ++c->sequence, .sent_ns = (uint64_t)now, .peer = peer};
-        memcpy((uint8_t *)outgoing[index].piece.iov_base + (size_t)i * traffic->size, &question, sizeof question);
+        write_payload((uint8_t *)outgoing[index].piece.iov_base + (size_t)i * traffic->size, &question, traffic->size);
     }
 }
 
@@ -185,6 +223,8 @@ static void check_answer(struct clients *c, const uint8_t *payload, unsigned siz
         c->fault = "an answer came to another peer";
     else if (question.sequence <= c->last_of_peer[peer])
         c->fault = "order";
+    else if (!is_whole(payload, &question, size))
+        c->fault = "bytes";
     c->last_of_peer[peer] = question.sequence;
     if (question.sent_ns != 0 && c->sample_count < SAMPLES_MAX)
         c->samples[c->sample_count++] = (uint32_t)(now - (int64_t)question.sent_ns);

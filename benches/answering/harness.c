@@ -1,6 +1,7 @@
 /* The main program of every server of the answering cells: makes the sockets, forks the server onto
  * processor 0, is its clients on processor 1, checks that each datagram was answered once, to the
- * right peer and in order, or was dropped by a counter, and prints the results as one line of JSON.
+ * right peer, in order and byte by byte, or was dropped by a counter, and prints the results as one
+ * line of JSON.
  *
  *     answer_sockets answer-recvmmsg-64 echo-turn 0.5
  *

@@ -46,7 +46,7 @@ struct traffic {
     bool relay;
 };
 
-/* The head of every payload. */
+/* The head of every payload. The clients know every byte behind it, too. */
 struct question {
     uint64_t sequence; /* of all datagrams */
     uint64_t sent_ns;
