@@ -102,6 +102,25 @@ static void a_kernel_that_takes_64(void)
     EQUAL(sent_by(sender).fallbacks, 0);
 }
 
+static void raw_sockets_have_no_trains(void)
+{
+    enum { EXPERIMENTAL = 253, HEADER = 20 };
+    int receiver = socket(AF_INET, SOCK_RAW, EXPERIMENTAL);
+    if (receiver < 0)
+        skip_test("raw sockets take CAP_NET_RAW");
+    struct ringmsg_sender *sender = make_sender((int)SYS(socket(AF_INET, SOCK_RAW, EXPERIMENTAL)));
+    struct ringmsg_path path = {.valid = RINGMSG_PATH_REMOTE, .family = AF_INET, .remote = {127, 0, 0, 1}};
+    messages_on(messages, 10, &path, 100, 0);
+    send_whole(sender, messages, 10);
+    for (int i = 0; i < 10; i++) {
+        EQUAL(receive_within(receiver, 2000), HEADER + 100);
+        EQUAL(memcmp(inbox + HEADER, messages[i].payload, 100), 0);
+    }
+    expect_nothing(receiver);
+    EQUAL(sent_by(sender).trains, 0);
+    EQUAL(sent_by(sender).calls, 1);
+}
+
 static void udp_lite_has_no_trains(void)
 {
     int receiver = socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE);
@@ -203,7 +222,7 @@ static void a_corked_socket_has_no_sender(void)
     OK(ringmsg_sender_free(make_sender(fd)));
 }
 
-SEND_TESTS(TEST(a_kernel_without_udp_segment), TEST(a_kernel_that_takes_64), TEST(udp_lite_has_no_trains),
+SEND_TESTS(TEST(a_kernel_without_udp_segment), TEST(a_kernel_that_takes_64), TEST(udp_lite_has_no_trains), TEST(raw_sockets_have_no_trains),
            TEST(sockets_without_checksums_have_no_trains),
            TEST(one_message_is_one_datagram_whatever_the_socket_says),
            TEST(on_such_a_socket_many_peers_are_served), TEST(a_corked_socket_has_no_sender))
