@@ -140,7 +140,7 @@ static void a_pending_refusal_is_not_the_next_messages(void)
     EQUAL(sent_by(sender).socket_errors, 1);
     EQUAL(sent_by(sender).last_socket_error, ECONNREFUSED);
     EQUAL(sent_by(sender).errors, 0);
-    EQUAL(sent_by(sender).trains, 1); /* the train went as one: that it was refused says nothing of trains */
+    EQUAL(sent_by(sender).trains, 1); /* it went as one: an error that was pending tells nothing of trains */
     EQUAL(sent_by(sender).fallbacks, 0);
 }
 
