@@ -83,6 +83,7 @@ c_programs! {
     send_errors
     send_full
     send_grouping
+    send_memory
     send_misuse
     send_refused
     send_reply

@@ -260,6 +260,7 @@ pub unsafe extern "C" fn ringmsg_send_columns(
         check_array("results", results, count)?;
         check_array("offsets", offsets, if offsets.is_null() { 0 } else { count })?;
         check_array("path_index", path_index, if path_index.is_null() { 0 } else { count })?;
+        check_count("paths", path_count)?;
         let path_count = if paths.is_null() { 0 } else { path_count };
         check_base(base, base_length, paths, path_count)?;
         check_flags(flags)?;

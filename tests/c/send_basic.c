@@ -134,14 +134,14 @@ static void columns_may_leave_out_what_is_simple(void)
     uint32_t lengths[3] = {10, 20, 30}, none[3] = {UINT32_MAX, UINT32_MAX, UINT32_MAX}, second[3] = {1, 1, 1};
     int32_t results[3];
     struct ringmsg_path to = path_to(receiver), paths[3] = {to, to, to};
-    /* No paths; paths with none chosen; path i for message i; one path for all. */
-    for (int how = 0; how < 4; how++) {
+    const uint32_t *indexes[5] = {NULL, none, NULL, second, second};
+    /* No paths; paths with none chosen; path i for message i; one path for all; indexes without
+     * paths. */
+    for (int how = 0; how < 5; how++) {
+        int has_paths = how != 0 && how != 4;
         memset(results, 0, sizeof results);
-        EQUAL(ringmsg_send_columns(how < 2 ? connected : free_one, base, 60, NULL, lengths,
-                                   how == 1   ? none
-                                   : how == 3 ? second
-                                              : NULL,
-                                   how == 0 ? NULL : paths, how == 0 ? 0 : 3, results, 3, 0),
+        EQUAL(ringmsg_send_columns(how == 2 || how == 3 ? free_one : connected, base, 60, NULL, lengths, indexes[how],
+                                   has_paths ? paths : NULL, has_paths ? 3 : (uint32_t)how, results, 3, 0),
               3);
         for (int i = 0, at = 0; i < 3; at += (int)lengths[i++]) {
             EQUAL(results[i], (int)lengths[i]);

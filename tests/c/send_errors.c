@@ -140,6 +140,8 @@ static void a_pending_refusal_is_not_the_next_messages(void)
     EQUAL(sent_by(sender).socket_errors, 1);
     EQUAL(sent_by(sender).last_socket_error, ECONNREFUSED);
     EQUAL(sent_by(sender).errors, 0);
+    EQUAL(sent_by(sender).trains, 1); /* it went as one: an error that was pending tells nothing of trains */
+    EQUAL(sent_by(sender).fallbacks, 0);
 }
 
 /* Each datagram is refused as it comes: sendmmsg(2) stops after each, and returns no errno. */
@@ -252,6 +254,98 @@ static void what_comes_again_at_once_is_the_messages_own(void)
     }
 }
 
+/* What becomes of a train of four that is refused with one errno, and whose first datagram alone is
+ * refused with another, or goes (0): how many system calls it takes, and the results. */
+static void a_train_that_is_refused_is_tried_by_its_first(void)
+{
+    static const struct {
+        int train, single, attempts, first, others;
+    } cases[] = {
+        {EPERM, EPERM, 2, -EPERM, -EPERM},                         /* the others are not tried */
+        {ENETUNREACH, ENETUNREACH, 4, -ENETUNREACH, -ENETUNREACH}, /* each twice: it may be pending */
+        {EPERM, 0, 3, 100, 100},
+        {EPERM, EACCES, 4, 100, 100},      /* EACCES was pending: the datagram goes after it */
+        {EPERM, EINVAL, 3, -EINVAL, 100},  /* another errno: the others are tried */
+        {EINVAL, EINVAL, 3, -EINVAL, 100}, /* these may concern one message only */
+        {EIO, EIO, 3, -EIO, 100},
+        {EINVAL, 0, 3, 100, 100},
+        {EFAULT, EFAULT, 3, -EFAULT, 100},
+        {ENOBUFS, ENOBUFS, 1, -ENOBUFS, -ENOBUFS}, /* every member's result, and not tried again */
+        {ENOMEM, ENOMEM, 1, -ENOMEM, -ENOMEM},
+    };
+    int receiver = bound_udp(AF_INET);
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        struct ringmsg_sender *sender = make_sender(sender_to(receiver));
+        struct ringmsg_message messages[4];
+        int each = cases[c].train == ENETUNREACH ? 2 : 1;
+        messages_on(messages, 4, NULL, 100, 0);
+        inject(cases[c].train, each);
+        for (int i = 0; i < each && cases[c].single != 0; i++)
+            injected.errnos[injected.count++] = cases[c].single;
+        EQUAL(ringmsg_send(sender, messages, 4, 0), 4);
+        for (int i = 0; i < 4; i++) {
+            if (messages[i].result != (i == 0 ? cases[c].first : cases[c].others))
+                FAIL("case %zu, message %d: %d", c, i, messages[i].result);
+            if (messages[i].result > 0)
+                expect_datagrams(receiver, &messages[i], 1);
+        }
+        expect_nothing(receiver);
+        EQUAL(injected.attempts, cases[c].attempts);
+        EQUAL(sent_by(sender).calls, cases[c].attempts);
+        EQUAL(sent_by(sender).would_block, 0);
+        OK(ringmsg_sender_free(sender));
+    }
+}
+
+static struct ringmsg_ring *error_ring;
+static int errors_read, stop_reading;
+
+static void *read_error_queue(void *unused)
+{
+    struct ringmsg_record records[16];
+    while (!__atomic_load_n(&stop_reading, __ATOMIC_ACQUIRE)) {
+        int n = reap_ms(error_ring, records, 16, 20);
+        errors_read += n;
+        OK(ringmsg_release(error_ring, records, (uint32_t)n));
+    }
+    return unused;
+}
+
+/* Each read of the error queue raises the next error anew, for whoever sends then. While a ring
+ * reads the queue, a peer that refuses everything takes nothing from a peer that does not. */
+static void a_ring_that_reads_the_error_queue_blames_nobody(void)
+{
+    enum { ROUNDS = 100, EACH = 4 };
+    int good = roomy_udp(AF_INET), bad = bound_udp(AF_INET), fd = bound_udp(AF_INET);
+    struct ringmsg_path paths[2] = {path_to(bad), path_to(good)};
+    struct ringmsg_message messages[2 * EACH];
+    struct ringmsg_ring_config config;
+    pthread_t reader;
+    refuse_senders(bad);
+    set_int(fd, IPPROTO_IP, IP_RECVERR, 1);
+    ringmsg_ring_config_init(&config);
+    config.flags = 0; /* not bound to this thread */
+    OK(ringmsg_ring_new(&config, &error_ring));
+    OK(ringmsg_recvmsg_multishot(error_ring, make_pool(error_ring, fd, 64, 2048), fd, MSG_ERRQUEUE, 0, 0));
+    OK(pthread_create(&reader, NULL, read_error_queue, NULL));
+    struct ringmsg_sender *sender = make_sender(fd);
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < 2 * EACH; i++)
+            messages[i] = message_on(&paths[i % 2], 100, (uint32_t)(round * EACH * 2 + i));
+        EQUAL(ringmsg_send(sender, messages, 2 * EACH, RINGMSG_SEND_WAIT), 2 * EACH);
+        for (int i = 1; i < 2 * EACH; i += 2) {
+            EQUAL(messages[i].result, 100);
+            expect_datagrams(good, &messages[i], 1);
+        }
+    }
+    expect_nothing(good);
+    __atomic_store_n(&stop_reading, 1, __ATOMIC_RELEASE);
+    pthread_join(reader, NULL);
+    if (errors_read == 0)
+        FAIL("the ring read no error");
+    OK(ringmsg_ring_free(error_ring));
+}
+
 /* AF_UNIX: refused means that no socket has that name now. */
 static void a_refusal_over_af_unix_is_the_messages_own(void)
 {
@@ -297,4 +391,5 @@ SEND_TESTS(TEST(errors_are_found_wherever_they_are), TEST(a_bad_payload_in_a_tra
            TEST(a_socket_that_is_shut_down), TEST(a_pending_refusal_is_not_the_next_messages),
            TEST(a_peer_that_refuses_all_is_sent_all), TEST(no_icmp_error_is_a_good_peers),
            TEST(it_is_tried_again_eight_times), TEST(what_comes_again_at_once_is_the_messages_own),
+           TEST(a_train_that_is_refused_is_tried_by_its_first), TEST(a_ring_that_reads_the_error_queue_blames_nobody),
            TEST(a_refusal_over_af_unix_is_the_messages_own))

@@ -102,6 +102,8 @@ static void eagain_when_none_could_be_settled(void)
         messages[i].result = NO_RESULT;
     EQUAL(ringmsg_send(sender, messages, COUNT, 0), -EAGAIN);
     EQUAL(count_result(-EAGAIN), COUNT);
+    EQUAL(ringmsg_send(sender, messages, COUNT, RINGMSG_SEND_RESUME), -EAGAIN);
+    EQUAL(count_result(-EAGAIN), COUNT);
     /* An error is settled, even if it is all that is. */
     messages[7].payload = NULL;
     EQUAL(ringmsg_send(sender, messages, COUNT, 0), 1);
@@ -253,6 +255,54 @@ static void a_train_that_went_in_part_is_dealt_with(void)
     expect_datagrams(pair[1], &train[2], 1);
 }
 
+/* The same over UDP, where the train leaves as several: what went is not sent again. */
+static void a_long_udp_train_that_went_in_part(void)
+{
+    int fd = slow_socket(4000), receiver = roomy_udp(AF_INET);
+    struct ringmsg_sender *sender = make_sender(fd);
+    struct ringmsg_path path = path_to(receiver);
+    struct ringmsg_message train = message_on(&path, 1000000, 1), rest;
+    train.segment_size = 1000;
+    EQUAL(ringmsg_send(sender, &train, 1, 0), 1);
+    int taken = train.result;
+    if (taken <= 0 || taken >= 1000000 || taken % 1000 != 0)
+        FAIL("%d bytes of the train were taken", taken);
+    EQUAL(ringmsg_send(sender, &train, 1, RINGMSG_SEND_RESUME), 0);
+    rest = train;
+    rest.payload = (const uint8_t *)train.payload + taken;
+    rest.payload_length = 300000;
+    EQUAL(ringmsg_send(sender, &rest, 1, RINGMSG_SEND_WAIT), 1);
+    EQUAL(rest.result, 300000);
+    train.payload_length = (uint32_t)taken + 300000;
+    expect_datagrams(receiver, &train, 1);
+    expect_nothing(receiver);
+}
+
+static void *send_until_cancelled(void *sender)
+{
+    int n = ringmsg_send(sender, messages, COUNT, RINGMSG_SEND_WAIT);
+    if (n != COUNT)
+        FAIL("the call was torn: %d", n);
+    pthread_testcancel();
+    return NULL;
+}
+
+/* pthread_cancel(3) of a thread that waits in a call takes effect behind it. */
+static void a_thread_that_waits_is_cancelled_after_the_call(void)
+{
+    struct ringmsg_sender *sender = make_sender(slow_socket(2000));
+    pthread_t thread;
+    void *result = NULL;
+    make_messages();
+    pthread_create(&thread, NULL, send_until_cancelled, sender);
+    WAIT_UNTIL(ringmsg_send(sender, messages, 0, 0) == -EBUSY);
+    EQUAL(pthread_cancel(thread), 0);
+    pthread_join(thread, &result);
+    SAME_POINTER(result, PTHREAD_CANCELED);
+    expect_all();
+    OK(ringmsg_sender_free(sender));
+}
+
 static void *drain_slowly(void *socket)
 {
     int fd = *(int *)socket, count = 0;
@@ -336,5 +386,6 @@ static void enobufs_is_a_result(void)
 SEND_TESTS(TEST(resume_gives_again_just_what_was_left), TEST(eagain_when_none_could_be_settled),
            TEST(resume_touches_nothing_else), TEST(wait_sends_all_and_sleeps_meanwhile),
            TEST(an_unread_error_queue_does_not_spin), TEST(a_signal_ends_the_wait),
-           TEST(a_train_that_went_in_part_is_dealt_with), TEST(wait_waits_for_the_peer_of_an_af_unix_socket),
+           TEST(a_train_that_went_in_part_is_dealt_with), TEST(a_long_udp_train_that_went_in_part),
+           TEST(a_thread_that_waits_is_cancelled_after_the_call), TEST(wait_waits_for_the_peer_of_an_af_unix_socket),
            TEST(wait_waits_for_a_servers_queue), TEST(enobufs_is_a_result))

@@ -36,6 +36,7 @@ static void arguments_that_are_none(void)
     REFUSED(ringmsg_send_columns(sender, base, 10, offsets, NULL, index, &path, 1, results, 3, 0), EINVAL);
     REFUSED(ringmsg_send_columns(sender, base, 10, offsets, lengths, index, &path, 1, NULL, 3, 0), EINVAL);
     REFUSED(ringmsg_send_columns(sender, base, 10, offsets, lengths, index, &path, huge, results, 3, 0), EINVAL);
+    REFUSED(ringmsg_send_columns(sender, base, 10, offsets, lengths, NULL, NULL, eintr, results, 3, 0), EINVAL);
     REFUSED(ringmsg_send_columns(sender, base, 10, offsets, lengths, index, &path, 1, results, huge, 0), EINVAL);
     REFUSED(ringmsg_send_columns(sender, base, 10, offsets, lengths, index, &path, 1, results, 3, 4), EINVAL);
     REFUSED(ringmsg_send_columns(sender, base, 10, (void *)((char *)offsets + 2), lengths, index, &path, 1, results, 2, 0), EINVAL);

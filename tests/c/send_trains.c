@@ -32,18 +32,20 @@ static int refuse_65(const struct mmsghdr *headers, long *count)
     }
     return 0;
 }
-/* A seccomp filter in place of a kernel before 4.18: it has no such option. */
-static void refuse_option(int level, int option)
+
+/* A seccomp filter in place of a kernel before 4.18: an option cannot be set, nor be read if
+ * `reading` is SYS_getsockopt. */
+static void refuse_option(int level, int option, uint32_t reading, int with)
 {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getsockopt, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, reading, 1, 0),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_setsockopt, 0, 5),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)level, 0, 3),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)option, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOPROTOOPT),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)with),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
@@ -72,7 +74,16 @@ static void expect_no_trains(struct ringmsg_sender *sender, const struct ringmsg
 static void a_kernel_without_udp_segment(void)
 {
     int receiver = bound_udp(AF_INET);
-    refuse_option(SOL_UDP, UDP_SEGMENT);
+    refuse_option(SOL_UDP, UDP_SEGMENT, SYS_getsockopt, ENOPROTOOPT);
+    struct ringmsg_path path = path_to(receiver);
+    expect_no_trains(make_sender(unbound_udp(AF_INET)), &path, receiver);
+}
+
+/* It may be read, and not be set. */
+static void a_filter_that_forbids_to_set_udp_segment(void)
+{
+    int receiver = bound_udp(AF_INET);
+    refuse_option(SOL_UDP, UDP_SEGMENT, SYS_setsockopt, EPERM);
     struct ringmsg_path path = path_to(receiver);
     expect_no_trains(make_sender(unbound_udp(AF_INET)), &path, receiver);
 }
@@ -100,6 +111,25 @@ static void a_kernel_that_takes_64(void)
     send_whole(sender, messages, 128);
     EQUAL(sent_by(sender).trains, 2);
     EQUAL(sent_by(sender).fallbacks, 0);
+}
+
+static void raw_sockets_have_no_trains(void)
+{
+    enum { EXPERIMENTAL = 253, HEADER = 20 };
+    int receiver = socket(AF_INET, SOCK_RAW, EXPERIMENTAL);
+    if (receiver < 0)
+        skip_test("raw sockets take CAP_NET_RAW");
+    struct ringmsg_sender *sender = make_sender((int)SYS(socket(AF_INET, SOCK_RAW, EXPERIMENTAL)));
+    struct ringmsg_path path = {.valid = RINGMSG_PATH_REMOTE, .family = AF_INET, .remote = {127, 0, 0, 1}};
+    messages_on(messages, 10, &path, 100, 0);
+    send_whole(sender, messages, 10);
+    for (int i = 0; i < 10; i++) {
+        EQUAL(receive_within(receiver, 2000), HEADER + 100);
+        EQUAL(memcmp(inbox + HEADER, messages[i].payload, 100), 0);
+    }
+    expect_nothing(receiver);
+    EQUAL(sent_by(sender).trains, 0);
+    EQUAL(sent_by(sender).calls, 1);
 }
 
 static void udp_lite_has_no_trains(void)
@@ -203,7 +233,8 @@ static void a_corked_socket_has_no_sender(void)
     OK(ringmsg_sender_free(make_sender(fd)));
 }
 
-SEND_TESTS(TEST(a_kernel_without_udp_segment), TEST(a_kernel_that_takes_64), TEST(udp_lite_has_no_trains),
+SEND_TESTS(TEST(a_kernel_without_udp_segment), TEST(a_filter_that_forbids_to_set_udp_segment),
+           TEST(a_kernel_that_takes_64), TEST(udp_lite_has_no_trains), TEST(raw_sockets_have_no_trains),
            TEST(sockets_without_checksums_have_no_trains),
            TEST(one_message_is_one_datagram_whatever_the_socket_says),
            TEST(on_such_a_socket_many_peers_are_served), TEST(a_corked_socket_has_no_sender))
