@@ -1157,7 +1157,7 @@ struct ringmsg_sender_stats {
 
 #ifdef __cplusplus
 extern "C" {
-#endif // __cplusplus
+#endif
 
 /* ---------------------------------------------------------------------------------------- */
 /* Versions, errors, and what this machine offers                                           */
