@@ -1729,7 +1729,8 @@ int ringmsg_next(struct ringmsg_ring *ring,
  * It never blocks, whatever the socket's O_NONBLOCK says. An error that the socket holds (such as
  * -ECONNREFUSED) is returned once, by the call that meets it first; the kernel keeps one that it
  * meets behind data for the next call, and where it does not, a record with this result comes
- * behind the data. At the end of a seqpacket socket comes one empty record.
+ * behind the data. At the end of a seqpacket socket comes one empty record; empty messages right
+ * before it are one with it.
  *
  * Ownership: slab and arrays are the caller's; the next call with the same slab overwrites
  * what records point to. Descriptors in control messages (SCM_RIGHTS, SCM_PIDFD) are the

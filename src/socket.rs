@@ -108,11 +108,12 @@ impl Kind {
     }
 }
 
-/// Whether the peer sends nothing more.
+/// Whether the peer sends nothing more, as far as can be told.
 pub(crate) fn is_shut_down(fd: RawFd) -> bool {
     let mut poll = libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 };
+    // It may: poll(2) fails where RLIMIT_NOFILE is 0.
     // SAFETY: one pollfd.
-    unsafe { libc::poll(&mut poll, 1, 0) == 1 }
+    unsafe { libc::poll(&mut poll, 1, 0) != 0 }
 }
 
 /// Whether a stream has nothing left but its end. (Not found out by MSG_PEEK, which would move
