@@ -73,8 +73,11 @@ fn polish(text: String) -> String {
         .map(|block| {
             let plain = |line: &str| match line.trim_start().starts_with('*') {
                 true => line.replace("**", ""),
-                // ISO C90 has no other comments.
-                false => line.replace("/**", "/*").replace("#endif // __cplusplus", "#endif"),
+                // Not ISO C90's kind of comment.
+                false if line.starts_with("#endif  // ") || line.starts_with("#endif // ") => {
+                    "#endif".to_owned()
+                }
+                false => line.replace("/**", "/*"),
             };
             let block = block.lines().map(plain).collect::<Vec<_>>().join("\n");
             match block.split_once("\n *\n * # Safety") {

@@ -75,7 +75,10 @@ impl Layout {
             // The kernel would refuse every receive (EOVERFLOW).
             return Err(Error::with(
                 libc::EINVAL,
-                format_args!("{what}: {} bytes for name and control messages; 2 GiB are too many", whole - payload),
+                format_args!(
+                    "{what}: {} bytes for name and control messages; 2 GiB are too many",
+                    whole - payload
+                ),
             ));
         }
         let stride = whole.next_multiple_of(alignment);

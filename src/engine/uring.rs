@@ -418,8 +418,8 @@ fn register_teardown_probe(ring: &IoUring) -> Result<OwnedFd> {
     Ok(ours)
 }
 
-/// Whether the other end of the socket pair of `fd` is closed within `limit`. (Not by poll(2), which
-/// fails where RLIMIT_NOFILE is 0.)
+/// Whether the other end of the socket pair of `fd` is closed within `limit`. (Not by poll(2),
+/// which fails where RLIMIT_NOFILE is 0.)
 fn hangs_up(fd: RawFd, limit: Duration) -> bool {
     let deadline = Instant::now() + limit;
     loop {

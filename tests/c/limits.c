@@ -189,8 +189,8 @@ static void a_small_memlock_limit_is_named(void)
     EQUAL(open_descriptors(), descriptors);
 }
 
-/* A sandboxed process may give up its RLIMIT_NOFILE when all is set up: then even poll(2) fails. Sets
- * it, and returns what it was. */
+/* A sandboxed process may give up its RLIMIT_NOFILE when all is set up: then even poll(2) fails.
+ * Sets it to 0, and returns what it was. */
 static struct rlimit give_up_descriptors(void)
 {
     struct rlimit before;

@@ -600,5 +600,5 @@ TESTS(TEST(an_empty_socket_is_eagain), TEST(messages_lie_where_the_layout_puts_t
       TEST(metadata_are_those_of_a_reap), TEST(without_metadata), TEST(trains), TEST(what_is_cut_says_so),
       TEST(a_cut_train), TEST(an_error_of_the_socket_is_returned_once), TEST(an_error_behind_data_is_not_lost),
       TEST(the_error_queue_is_left_alone), TEST(descriptors_are_the_callers), TEST(unix_datagrams_have_names),
-      TEST(seqpacket), TEST(empty_packets_are_no_end), TEST(it_works_in_a_forked_child), TEST(from_any_thread), TEST(bad_arguments),
-      TEST(nothing_older_shows_in_control_messages))
+      TEST(seqpacket), TEST(empty_packets_are_no_end), TEST(it_works_in_a_forked_child), TEST(from_any_thread),
+      TEST(bad_arguments), TEST(nothing_older_shows_in_control_messages))
