@@ -9,9 +9,9 @@ use crate::record::*;
 const CHUNK: usize = 32;
 const WORDS: usize = CHUNK / 8;
 type Words = [u64; WORDS];
-/// The control messages of a row are at most so many chunks.
+/// The most chunks that the control messages of a row may have.
 const CHUNKS: usize = 8;
-/// A pool whose messages have different rows learns the latest one only now and then.
+/// If a pool's messages have different rows, the latest one is learnt only after this many misses.
 const MISSES: u32 = 16;
 
 /// What `CHUNK` bytes of control messages are in every message with a row. (Aligned so that the
@@ -75,8 +75,7 @@ fn lengths(name: u32, control: u32) -> u64 {
 }
 
 impl Usual {
-    /// With one message more, among others that make `family` the destination's. None: it is not
-    /// usual.
+    /// Adds one message, beside others that make `family` the destination's. None: it is not usual.
     fn with(mut self, message: &Message, family: u16) -> Option<Self> {
         // On a dual-stack socket the destination comes in both, and is mapped.
         let (is_v4, is_v6) = (family == AF_INET, family == AF_INET6);
@@ -94,7 +93,7 @@ impl Usual {
             (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 16) => (&mut self.timestamp, 0),
             _ => return None,
         };
-        // Of two that tell the same, the last one counts.
+        // Of two with the same field, the last one counts.
         (*place == 0).then_some(())?;
         *place = (message.offset + at).try_into().ok()?;
         Some(self)
@@ -111,9 +110,9 @@ pub struct Row {
     chunks: usize,
     /// Where the segment size is; 0: the row has none.
     segment_size_at: u16,
-    /// What the messages are, if all are usual, and no two tell the same.
+    /// What the messages are, if all are usual and no two have the same field.
     usual: Option<Usual>,
-    /// Then: what they tell, and the family of the name and of the destination.
+    /// If so: their fields, and the family of the name and of the destination.
     valid: u32,
     family: u16,
     misses: u32,
@@ -188,7 +187,7 @@ impl Row {
         let _ = decode(control, out);
     }
 
-    /// None, and `out` is in disorder: it is not as usual.
+    /// None: the message is not as usual, and `out` is undefined.
     #[inline(always)]
     fn decode_usual(&self, name: &[u8], control: &[u8], out: &mut Metadata) -> Option<()> {
         let usual = self.usual.as_ref()?;
@@ -249,8 +248,8 @@ impl Row {
         Some(())
     }
 
-    /// Remembers the row of a message that had another one, if it can be. From the first byte of
-    /// control messages on, `room` bytes can be looked at in every message.
+    /// Remembers the row of a message that had another one, if possible. In every message `room`
+    /// bytes, counted from the first byte of control messages, are readable.
     #[inline(never)]
     pub fn learn(&mut self, name: &[u8], control: &[u8], room: usize) {
         if self.lengths == u64::MAX || self.misses % MISSES == 0 {
@@ -259,8 +258,8 @@ impl Row {
         self.misses = self.misses.wrapping_add(1).max(1);
     }
 
-    /// The row of a message. None for one that cannot be remembered: it is too long, malformed,
-    /// cut, or brings descriptors.
+    /// The row of a message. None if it cannot be remembered: it is too long, malformed, cut, or
+    /// carries descriptors.
     fn of(name: &[u8], control: &[u8], room: usize) -> Option<Self> {
         let mut metadata = Metadata::NONE;
         decode_name(name, &mut metadata);

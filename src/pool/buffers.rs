@@ -321,7 +321,7 @@ impl Buffers {
             place.write(BufferId(record.buffer));
             released += 1;
         }
-        // SAFETY: so many places behind the last were written.
+        // SAFETY: this many places after the last were written.
         unsafe { self.free.set_len(self.free.len() + released) };
         released
     }
@@ -353,7 +353,7 @@ impl Buffers {
         }
     }
 
-    /// Completes `release`: closes the descriptors of the freed buffers that nobody took, and
+    /// Completes `release`: closes the descriptors of the freed buffers that were not taken, and
     /// publishes what the window has room for. True: a request waits for buffers, and there are
     /// some.
     #[inline]

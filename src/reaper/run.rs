@@ -1,4 +1,4 @@
-//! The way of nearly every record: a datagram of a multishot.
+//! The path of nearly every record: a datagram of a multishot.
 
 use super::completion::{Deposit, read_metadata, split_of};
 use super::emit::count_unusual;
@@ -22,7 +22,7 @@ impl CompletionPass<'_, '_> {
         first: Completion,
         ready: &mut impl Iterator<Item = Completion>,
     ) -> Option<Completion> {
-        // Two loops, neither of which asks for each datagram what the caller wants.
+        // Two loops, so that neither checks for each datagram whether the caller wants metadata.
         match self.out.wants_metadata() {
             true => self.take_run::<true>(slot, first, ready),
             false => self.take_run::<false>(slot, first, ready),
