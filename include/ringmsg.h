@@ -1736,7 +1736,6 @@ int ringmsg_next(struct ringmsg_ring *ring,
  * kernel keeps it for the next call; where the kernel does not, a record with this result follows
  * the data. The end of a seqpacket socket is one empty record, together with empty messages right
  * before it.
- * before it.
  *
  * Ownership: slab and arrays are the caller's; the next call with the same slab overwrites
  * what records point to. Descriptors in control messages (SCM_RIGHTS, SCM_PIDFD) are the
@@ -1945,7 +1944,7 @@ int ringmsg_sender_stats(const struct ringmsg_sender *sender,
 int ringmsg_sender_free(struct ringmsg_sender *sender);
 
 #ifdef __cplusplus
-#endif
+}  // extern "C"
 #endif
 
 #endif  /* RINGMSG_H */
