@@ -42,6 +42,9 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=cbindgen.toml");
     println!("cargo::rerun-if-changed=src");
+    // A thread that has owned a ring calls a destructor in the library when it ends (sys::life),
+    // also after dlclose(3), which therefore leaves the library loaded.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     // cargo-c sets a soname of its own.
     if std::env::var_os("CARGO_FEATURE_CAPI").is_none() {
         println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libringmsg.so.0");
@@ -70,6 +73,10 @@ fn polish(text: String) -> String {
         .map(|block| {
             let plain = |line: &str| match line.trim_start().starts_with('*') {
                 true => line.replace("**", ""),
+                // Not ISO C90's kind of comment.
+                false if line.starts_with("#endif  // ") || line.starts_with("#endif // ") => {
+                    "#endif".to_owned()
+                }
                 false => line.replace("/**", "/*"),
             };
             let block = block.lines().map(plain).collect::<Vec<_>>().join("\n");

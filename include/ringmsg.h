@@ -1158,7 +1158,7 @@ struct ringmsg_sender_stats {
 
 #ifdef __cplusplus
 extern "C" {
-#endif // __cplusplus
+#endif
 
 /* ---------------------------------------------------------------------------------------- */
 /* Versions, errors, and what this machine offers                                           */
@@ -1734,7 +1734,8 @@ int ringmsg_next(struct ringmsg_ring *ring,
  * It never blocks, whatever the socket's O_NONBLOCK says. A pending error of the socket (such as
  * -ECONNREFUSED) is returned once, by the first call that meets it. If it comes after data, the
  * kernel keeps it for the next call; where the kernel does not, a record with this result follows
- * the data. The end of a seqpacket socket is one empty record.
+ * the data. The end of a seqpacket socket is one empty record, together with empty messages right
+ * before it.
  *
  * Ownership: slab and arrays are the caller's; the next call with the same slab overwrites
  * what records point to. Descriptors in control messages (SCM_RIGHTS, SCM_PIDFD) are the
@@ -1944,7 +1945,7 @@ int ringmsg_sender_free(struct ringmsg_sender *sender);
 
 #ifdef __cplusplus
 }  // extern "C"
-#endif  // __cplusplus
+#endif
 
 #endif  /* RINGMSG_H */
 

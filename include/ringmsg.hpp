@@ -215,16 +215,16 @@ struct steering : ringmsg_steering {
     /// By the processor that handles the datagram's arrival.
     static steering by_processor() noexcept { return {RINGMSG_STEER_CPU, 0, 0}; }
 
-    /// By the big-endian number of `length` bytes (1 to 4) at `offset` of the payload.
-    static steering by_payload(std::uint32_t offset, std::uint32_t length) noexcept
+    /// By the big-endian number of so many `bytes` (1 to 4) `at` this offset of the payload.
+    static steering by_payload(std::uint32_t at, std::uint32_t bytes) noexcept
     {
-        return {RINGMSG_STEER_PAYLOAD, offset, length};
+        return {RINGMSG_STEER_PAYLOAD, at, bytes};
     }
 
     /// By the same number in the destination connection id of QUIC packets.
-    static steering by_quic_connection_id(std::uint32_t offset, std::uint32_t length) noexcept
+    static steering by_quic_connection_id(std::uint32_t at, std::uint32_t bytes) noexcept
     {
-        return {RINGMSG_STEER_QUIC, offset, length};
+        return {RINGMSG_STEER_QUIC, at, bytes};
     }
 
 private:

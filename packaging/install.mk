@@ -66,7 +66,7 @@ $(FINISHED)/whole.o: $(BUILT)/libringmsg.a packaging/libringmsg0.symbols packagi
 
 $(FINISHED)/libringmsg.so.debug: $(FINISHED)/whole.o
 	$(CC) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=$(FINISHED)/versions -Wl,--gc-sections \
-		-Wl,-z,relro,-z,now -Wl,--as-needed -Wl,--build-id -o $(FINISHED)/unstripped.so $< \
+		-Wl,-z,relro,-z,now,-z,nodelete -Wl,--as-needed -Wl,--build-id -o $(FINISHED)/unstripped.so $< \
 		-lgcc_s -lpthread -ldl -lm $(LDFLAGS)
 	$(OBJCOPY) --only-keep-debug $(FINISHED)/unstripped.so $@
 	chmod 644 $@

@@ -185,7 +185,7 @@ impl Reader for Metadata {
             libc::SOL_UDP => decode_udp(kind, data, self),
             libc::SOL_IP => decode_ipv4(kind, data, self),
             libc::SOL_IPV6 => decode_ipv6(kind, data, self),
-            _ => None,
+            _ => decode_other(level, kind, data, self),
         };
     }
 }
@@ -327,6 +327,23 @@ fn decode_ipv6(kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {
         _ => {}
     }
     Some(())
+}
+
+// linux/socket.h and linux/vm_sockets.h; libc has not got them.
+const SOL_VSOCK: i32 = 287;
+const VSOCK_RECVERR: i32 = 1;
+
+/// Entries in the error queues of packet sockets (transmit timestamps) and of vsock (zero-copy
+/// notes), which have no address behind them.
+#[cold]
+#[inline(never)]
+fn decode_other(level: i32, kind: i32, data: &[u8], out: &mut Metadata) -> Option<()> {
+    match (level, kind) {
+        (libc::SOL_PACKET, libc::PACKET_TX_TIMESTAMP) | (SOL_VSOCK, VSOCK_RECVERR) => {
+            set_socket_error(out, data)
+        }
+        _ => None,
+    }
 }
 
 fn set_interface(out: &mut Metadata, index: i32) {

@@ -72,6 +72,16 @@ impl Layout {
         let [name, control, payload] =
             [config.name_capacity, config.control_capacity, config.payload_capacity].map(aligned);
         let whole = u64::from(HEADER) + name + control + payload;
+        if whole - payload > i32::MAX as u64 {
+            // The kernel would refuse every receive (EOVERFLOW).
+            return Err(Error::with(
+                libc::EINVAL,
+                format_args!(
+                    "{what}: {} bytes for name and control messages; 2 GiB are too many",
+                    whole - payload
+                ),
+            ));
+        }
         let stride = whole.next_multiple_of(alignment);
         if stride * u64::from(buffers) > u64::from(u32::MAX) {
             return Err(Error::with(

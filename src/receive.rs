@@ -85,10 +85,11 @@ impl Receive<'_> {
         // SAFETY: the first `asked` were written, and the kernel reports no more.
         let messages =
             unsafe { std::slice::from_raw_parts(messages.as_ptr().cast::<libc::mmsghdr>(), count) };
-        if ends {
-            // A seqpacket socket at its end gives an empty message for every buffer; one is enough.
-            let data = messages.iter().rposition(|message| message.msg_len > 0).map_or(0, |last| last + 1);
-            count = count.min(data + 1);
+        if ends && count == asked && socket::is_shut_down(self.fd) {
+            // At its end a seqpacket socket gives an empty message for every buffer that is left:
+            // the first one is enough. One that brings something is a message of the peer.
+            let messages = messages.iter().rposition(|message| !is_bare(message));
+            count = count.min(messages.map_or(0, |last| last + 1) + 1);
         }
         for (index, message) in messages[..count].iter().enumerate() {
             self.hand_out(first + index, message, count - 1 - index, out);
@@ -161,6 +162,12 @@ impl Receive<'_> {
         let stride = self.layout.stride as usize;
         &mut self.slab[index * stride..][..stride]
     }
+}
+
+/// Whether a message brings nothing at all.
+fn is_bare(message: &libc::mmsghdr) -> bool {
+    let header = &message.msg_hdr;
+    message.msg_len == 0 && header.msg_controllen == 0 && header.msg_namelen == 0
 }
 
 /// As a reap hands out an error.

@@ -108,14 +108,19 @@ impl Kind {
     }
 }
 
+/// Whether the peer sends nothing more, as far as can be told.
+pub(crate) fn is_shut_down(fd: RawFd) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 };
+    // It may: poll(2) fails where RLIMIT_NOFILE is 0.
+    // SAFETY: one pollfd.
+    unsafe { libc::poll(&mut poll, 1, 0) != 0 }
+}
+
 /// Whether a stream has nothing left but its end. (Without MSG_PEEK, which would move SO_PEEK_OFF.)
 pub(crate) fn is_at_end(fd: RawFd) -> bool {
-    let mut poll = libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 };
     let mut bytes = 0i32;
-    // SAFETY: one pollfd; one writable int.
-    unsafe {
-        libc::poll(&mut poll, 1, 0) == 1 && libc::ioctl(fd, libc::FIONREAD, &raw mut bytes) == 0 && bytes == 0
-    }
+    // SAFETY: one writable int.
+    is_shut_down(fd) && unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut bytes) } == 0 && bytes == 0
 }
 
 /// The ring's own reference to a socket: a duplicate, so that the number that the caller gave is

@@ -111,7 +111,8 @@ pub(crate) fn size_pool(config: &mut PoolConfig, fd: RawFd) -> Result<()> {
         space += control::space(16 + if kind.domain == libc::AF_INET6 { 28 } else { 16 });
     }
     if !kind.is_ip() {
-        space += space_of(fd, OTHER_CMSG_OPTIONS);
+        // sock_extended_err: packet sockets have an error queue as well, and vsock.
+        space += control::space(16) + space_of(fd, OTHER_CMSG_OPTIONS);
     }
     if kind.passes_descriptors() {
         space += UNIX_SPACE;

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 mod toolchain;
-use toolchain::{Language, compiler, library_directory, root, succeed};
+use toolchain::{Language, compiler, library_directory, root, scratch, succeed};
 
 const SYMBOLS: &str = include_str!("abi/symbols.txt");
 
@@ -53,6 +53,18 @@ fn the_header_declares_exactly_the_exported_functions() {
 fn the_soname_is_that_of_the_first_interface() {
     let dynamic = ask("readelf", &["-d"]);
     assert!(dynamic.contains("soname: [libringmsg.so.0]"), "{dynamic}");
+}
+
+/// dlclose(3) leaves it loaded: a thread that has owned a ring calls into it when it ends.
+#[test]
+fn a_thread_may_end_after_dlclose() {
+    let program = scratch().join("dlclose");
+    let mut command = compiler(Language::C("gnu11"));
+    command.arg(root().join("tests/abi/dlclose.c")).arg("-o").arg(&program).args(["-lpthread", "-ldl"]);
+    succeed(command);
+    let mut command = Command::new(program);
+    command.arg(library_directory().join("libringmsg.so"));
+    succeed(command);
 }
 
 #[test]

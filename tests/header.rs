@@ -22,15 +22,9 @@ fn the_committed_header_is_generated_from_src() {
 fn the_header_compiles_alone_in_every_standard() {
     let source = scratch().join("header_alone.c");
     std::fs::write(&source, "#include <ringmsg.h>\n#include <ringmsg.h>\nint unused_;\n").unwrap();
-    let standards = [
-        Language::C("c99"),
-        Language::C("c11"),
-        Language::C("c17"),
-        Language::C("c2x"),
-        Language::Cpp("c++17"),
-        Language::Cpp("c++20"),
-    ];
-    for standard in standards {
+    let c = ["c90", "gnu90", "c99", "c11", "c17", "c2x"].map(Language::C);
+    let cpp = ["c++98", "c++11", "c++14", "c++17", "c++20", "c++2b"].map(Language::Cpp);
+    for standard in c.into_iter().chain(cpp) {
         let mut command = compiler(standard);
         command.arg("-fsyntax-only").arg(&source);
         succeed(command);

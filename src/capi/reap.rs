@@ -210,7 +210,8 @@ unsafe fn receive_arguments<'a>(
 /// It never blocks, whatever the socket's O_NONBLOCK says. A pending error of the socket (such as
 /// -ECONNREFUSED) is returned once, by the first call that meets it. If it comes after data, the
 /// kernel keeps it for the next call; where the kernel does not, a record with this result follows
-/// the data. The end of a seqpacket socket is one empty record.
+/// the data. The end of a seqpacket socket is one empty record, together with empty messages right
+/// before it.
 ///
 /// **Ownership:** slab and arrays are the caller's; the next call with the same slab overwrites
 /// what records point to. Descriptors in control messages (SCM_RIGHTS, SCM_PIDFD) are the

@@ -39,6 +39,24 @@ fn tos_comes_in_one_byte_or_four() {
 }
 
 #[test]
+fn error_queues_of_other_families_are_decoded() {
+    // ENOMSG, a timestamp, its id 7; a zero-copy note of 2 to 5.
+    let entry = |errno: u32, origin: u8, info: u32, data: u32| {
+        let words = [errno.to_ne_bytes(), [origin, 0, 0, 0], info.to_ne_bytes(), data.to_ne_bytes()];
+        words.concat()
+    };
+    let out = decoded(&[(libc::SOL_PACKET, libc::PACKET_TX_TIMESTAMP, &entry(42, 4, 0, 7))]);
+    assert_eq!((out.valid, out.socket_error), (RINGMSG_META_SOCKET_ERROR, 0));
+    assert_eq!((out.error_origin, out.error_data), (4, 7));
+    let out = decoded(&[(SOL_VSOCK, VSOCK_RECVERR, &entry(0, 5, 2, 5))]);
+    assert_eq!((out.valid, out.socket_error), (RINGMSG_META_SOCKET_ERROR, 0));
+    assert_eq!((out.error_origin, out.error_info, out.error_data), (5, 2, 5));
+    // The same numbers at levels that are not known, and a short one.
+    assert_eq!(decoded(&[(SOL_VSOCK + 1, VSOCK_RECVERR, &entry(0, 5, 2, 5))]), Metadata::default());
+    assert_eq!(decoded(&[(SOL_VSOCK, VSOCK_RECVERR, &[0; 12])]), Metadata::default());
+}
+
+#[test]
 fn padding_is_cleared_and_nothing_else() {
     let mut bytes = slice(&[(libc::SOL_IP, libc::IP_TOS, &[0xee]), (libc::SOL_IP, libc::IP_TTL, &[0xee; 4])]);
     bytes.truncate(bytes.len() - 3); // the kernel leaves padding out where there is no room

@@ -11,7 +11,7 @@
 use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
@@ -24,6 +24,7 @@ use crate::mode::Setup;
 use crate::sys::fd::OwnedFd;
 use crate::sys::fork::{self, Listing};
 use crate::sys::memory::Mapping;
+use crate::sys::{errno, sockopt};
 
 mod eventfd;
 pub(crate) mod setup;
@@ -377,11 +378,11 @@ impl Uring {
 
     // --- the end -----------------------------------------------------------------------------
 
-    /// Closes the ring and waits until the kernel no longer uses it. False: it still does after
-    /// `limit`, so it may write to memory it was given.
+    /// Closes the ring and waits until the kernel no longer uses it. False: it may still, after
+    /// `limit`, and write to memory it was given.
     pub(crate) fn close(mut self: Box<Self>, limit: Duration) -> bool {
         self.close_ring();
-        self.listing.is_foreign() || hangs_up(self.teardown_probe.raw(), limit)
+        self.listing.is_foreign() || (!limit.is_zero() && hangs_up(self.teardown_probe.raw(), limit))
     }
 
     /// Closes the ring, once, and only in the process that made it.
@@ -418,19 +419,23 @@ fn register_teardown_probe(ring: &IoUring) -> Result<OwnedFd> {
     Ok(ours)
 }
 
-/// Whether `fd` hangs up within `limit`.
+/// Whether the other end of the socket pair of `fd` is closed within `limit`. (Not by poll(2),
+/// which fails where RLIMIT_NOFILE is 0.)
 fn hangs_up(fd: RawFd, limit: Duration) -> bool {
-    let deadline = std::time::Instant::now() + limit;
+    let deadline = Instant::now() + limit;
     loop {
-        let left = deadline.saturating_duration_since(std::time::Instant::now());
-        let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        // SAFETY: one pollfd.
-        let ready = unsafe { libc::poll(&mut poll, 1, left.as_millis() as i32) };
-        if ready > 0 {
-            return poll.revents & libc::POLLHUP != 0;
-        }
-        if ready == 0 {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // No time at all would be no limit.
+        let left = libc::timeval { tv_sec: left.as_secs() as _, tv_usec: left.subsec_micros().max(1) as _ };
+        if sockopt::set(fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, left).is_err() {
             return false;
+        }
+        let mut byte = 0u8;
+        // SAFETY: one writable byte.
+        match unsafe { libc::read(fd, (&raw mut byte).cast(), 1) } {
+            0 => return true,
+            -1 if errno() == libc::EINTR && Instant::now() < deadline => {}
+            _ => return false,
         }
     }
 }

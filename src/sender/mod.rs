@@ -36,6 +36,7 @@ mod wait;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::error::{Error, Result};
+use crate::sys::fd::duplicate;
 
 pub(crate) use arrays::{Base, Columns, Offsets, Pointers};
 pub use config::{RINGMSG_SENDER_NO_GROUPING, RINGMSG_SENDER_TIMESTAMPS, SenderConfig, SenderStats};
@@ -64,8 +65,7 @@ impl Channel {
     fn new(fd: RawFd, config: &SenderConfig) -> Result<Self> {
         config.check()?;
         let limits = Limits::of(fd, config)?;
-        // SAFETY: F_DUPFD_CLOEXEC has no preconditions.
-        let duplicate = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+        let duplicate = duplicate(fd);
         if duplicate < 0 {
             return Err(Error::last_os("sender: a duplicate of the descriptor"));
         }

@@ -2,6 +2,7 @@
 
 use std::os::fd::RawFd;
 
+use super::errno;
 use super::fork::{self, Listing, Placeholder};
 use crate::error::Result;
 
@@ -52,10 +53,7 @@ impl OwnedFd {
     pub(crate) fn duplicate_socket(fd: RawFd) -> Result<Self> {
         // So that it is there when the socket is closed.
         let placeholder = Placeholder::hold()?;
-        let mut duplicate = Self::open_one("socket: a duplicate of the descriptor", || {
-            // SAFETY: F_DUPFD_CLOEXEC has no preconditions.
-            unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) }
-        })?;
+        let mut duplicate = Self::open_one("socket: a duplicate of the descriptor", || duplicate(fd))?;
         duplicate.placeholder = Some(placeholder);
         Ok(duplicate)
     }
@@ -73,6 +71,18 @@ impl OwnedFd {
         // closes the socket instead.
         unsafe { libc::dup3(placeholder.raw(), self.fd, libc::O_CLOEXEC) };
     }
+}
+
+/// fcntl(F_DUPFD_CLOEXEC), to a number above those of the standard streams. -1 with errno.
+pub(crate) fn duplicate(fd: RawFd) -> RawFd {
+    // SAFETY: F_DUPFD_CLOEXEC has no preconditions.
+    let duplicate = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+    if duplicate < 0 && errno() == libc::EINVAL {
+        // RLIMIT_NOFILE does not allow such a number.
+        // SAFETY: errno is the thread's own.
+        unsafe { *libc::__errno_location() = libc::EMFILE };
+    }
+    duplicate
 }
 
 impl Drop for OwnedFd {

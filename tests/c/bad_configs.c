@@ -173,6 +173,13 @@ static void bad_pool_configs_are_refused(void)
     config.buffers = 32768;
     config.payload_capacity = 1 << 17;
     REFUSED(ringmsg_pool_new(fixture.ring, &config, &pool), EINVAL);
+    /* The kernel refuses to receive with so much space for control messages and names. */
+    ringmsg_pool_config_init(&config);
+    config.buffers = 1;
+    config.payload_capacity = 64;
+    config.name_capacity = 128;
+    config.control_capacity = 0x80000000 - 16 - 128;
+    REFUSED(ringmsg_pool_new(fixture.ring, &config, &pool), EINVAL);
     SAME_POINTER(pool, NULL);
     check_ring_still_works();
     tear_down();

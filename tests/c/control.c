@@ -2,10 +2,12 @@
  * messages, and ringmsg_control_next and ringmsg_control_decode read any byte sequence safely. */
 #include "test.h"
 
+#include <linux/errqueue.h>
 #include <linux/if_packet.h>
 #include <linux/net_tstamp.h>
 #include <linux/netlink.h>
 #include <net/ethernet.h>
+#include <net/if.h>
 
 static int option_of(int fd, int level, int name)
 {
@@ -156,6 +158,38 @@ static void auxiliary_data_of_packet_sockets_fits(void)
     receive_whole(fd);
 }
 
+/* The error queue of a packet socket has transmit timestamps, with the ids that OPT_ID counts. */
+static void transmit_timestamps_of_packet_sockets_are_decoded(void)
+{
+    int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        printf("(skipped %s: no packet socket: %s)\n", test_name, strerror(errno));
+        return;
+    }
+    struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex("lo")};
+    char frame[60] = {[12] = (char)0x88, [13] = (char)0xb5}; /* an EtherType for experiments */
+    SYS(bind(fd, (struct sockaddr *)&to, sizeof to));
+    set_int(fd, SOL_SOCKET, SO_TIMESTAMPING,
+            SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_ID);
+    struct ringmsg_ring *ring = make_ring();
+    OK(ringmsg_recvmsg_multishot(ring, make_pool(ring, fd, 8, 0), fd, MSG_ERRQUEUE, 0, 0));
+    for (uint32_t i = 0; i < 3; i++) {
+        struct ringmsg_record record;
+        struct ringmsg_metadata metadata;
+        struct ringmsg_wait wait = wait_ms(2000);
+        SYS(send(fd, frame, sizeof frame, 0));
+        EQUAL(ringmsg_reap(ring, &record, &metadata, 1, &wait), 1);
+        EQUAL(record.flags, RINGMSG_RECORD_BUFFER);
+        EQUAL(metadata.valid, RINGMSG_META_SOFTWARE_TIMESTAMP | RINGMSG_META_SOCKET_ERROR);
+        EQUAL(metadata.socket_error, 0); /* a timestamp is not an error */
+        EQUAL(metadata.error_origin, SO_EE_ORIGIN_TIMESTAMPING);
+        EQUAL(metadata.error_data, i);
+        OK(ringmsg_release(ring, &record, 1));
+    }
+    OK(ringmsg_ring_free(ring));
+    close(fd);
+}
+
 /* --- slices ------------------------------------------------------------------------------ */
 
 /* A control slice at an odd address, which add() extends by one message. */
@@ -285,6 +319,7 @@ TESTS(TEST(each_metadata_bit_enables_its_socket_option),
       TEST(a_failing_enable_changes_no_option),
       TEST(packet_information_of_netlink_sockets_fits),
       TEST(auxiliary_data_of_packet_sockets_fits),
+      TEST(transmit_timestamps_of_packet_sockets_are_decoded),
       TEST(unknown_and_short_control_messages_are_skipped),
       TEST(control_messages_are_decoded_in_every_width),
       TEST(malformed_control_messages_are_refused_and_change_nothing),

@@ -189,8 +189,92 @@ static void a_small_memlock_limit_is_named(void)
     EQUAL(open_descriptors(), descriptors);
 }
 
+/* A sandboxed process may give up its RLIMIT_NOFILE when all is set up: then even poll(2) fails.
+ * Sets it to 0, and returns what it was. */
+static struct rlimit give_up_descriptors(void)
+{
+    struct rlimit before;
+    SYS(getrlimit(RLIMIT_NOFILE, &before));
+    SYS(setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, before.rlim_max}));
+    return before;
+}
+
+static void *free_the_ring(void *ring)
+{
+    OK(ringmsg_ring_free(ring));
+    return NULL;
+}
+
+/* Such a process goes on receiving, with lingers, spins and timeouts; sees the end of a stream; is
+ * refused with -EMFILE what needs a descriptor; and frees the ring, by its owner or by another
+ * thread: the sockets are closed, and nothing spins. */
+static void a_process_without_rlimit_nofile_receives_and_frees(void)
+{
+    for (int by_other_thread = 0; by_other_thread < 2; by_other_thread++) {
+        int receiver = bound_udp(AF_INET), sender = sender_to(receiver), ends[2];
+        int unused = (int)SYS(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+        SYS(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+        struct ringmsg_ring *ring = make_ring(), *none = NULL;
+        struct ringmsg_sender *no_sender = NULL;
+        struct ringmsg_pool *pool = make_pool(ring, ends[0], 16, 2048);
+        struct ringmsg_record records[4];
+        OK(ringmsg_recvmsg_multishot(ring, pool, receiver, 0, 0, 1));
+        OK(ringmsg_recvmsg_multishot(ring, pool, ends[0], 0, 0, 2));
+        socklen_t length;
+        struct sockaddr_storage address = address_of(receiver, &length);
+        close(receiver);
+        int descriptors = open_descriptors();
+        struct rlimit before = give_up_descriptors();
+
+        for (int i = 0; i < 4; i++) {
+            struct ringmsg_wait wait = wait_ms(2000);
+            wait.linger_us = i & 1 ? 500 : 0;
+            wait.spin_us = i & 2 ? 200 : 0;
+            SYS(send(sender, "x", 1, 0));
+            EQUAL(ringmsg_reap(ring, records, NULL, 4, &wait), 1);
+            EQUAL(records[0].user_data, 1);
+            OK(ringmsg_release(ring, records, 1));
+            reap_nothing(ring, 5);
+        }
+        SYS(send(ends[1], "last", 4, 0));
+        close(ends[1]);
+        int bytes = 0, ended = 0;
+        while (!ended) {
+            struct ringmsg_record record = reap_one(ring);
+            EQUAL(record.user_data, 2);
+            bytes += record.result;
+            ended = (record.flags & RINGMSG_RECORD_FINAL) != 0;
+            OK(ringmsg_release(ring, &record, 1));
+        }
+        EQUAL(bytes, 4);
+        REFUSED(ringmsg_recvmsg_multishot(ring, pool, unused, 0, 0, 3), EMFILE);
+        REFUSED(ringmsg_ring_fd(ring), EMFILE);
+        REFUSED(ringmsg_ring_new(NULL, &none), EMFILE);
+        REFUSED(ringmsg_sender_new(unused, NULL, &no_sender), EMFILE);
+
+        pthread_t other;
+        if (by_other_thread) {
+            EQUAL(pthread_create(&other, NULL, free_the_ring, ring), 0);
+            pthread_join(other, NULL);
+        } else {
+            free_the_ring(ring);
+        }
+        SYS(setrlimit(RLIMIT_NOFILE, &before));
+        COMPARE(open_descriptors(), <, descriptors);
+        int again = (int)SYS(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)), bound = -1;
+        for (int tries = 0; tries < 200 && bound != 0; tries++) {
+            bound = bind(again, (struct sockaddr *)&address, length);
+            if (bound != 0)
+                sleep_ms(10); /* the kernel may let go of the port a little later */
+        }
+        EQUAL(bound, 0);
+        close(again), close(unused), close(sender), close(ends[0]);
+    }
+}
+
 TESTS(TEST(emfile_is_clean_with_any_number_of_descriptors_left),
       TEST(a_small_address_space_refuses_pools_and_rings_keep_receiving),
       TEST(an_exhausted_address_space_refuses_rings),
       TEST(a_small_memlock_limit_is_named),
+      TEST(a_process_without_rlimit_nofile_receives_and_frees),
       TEST(ten_thousand_rings_leak_nothing))

@@ -441,6 +441,51 @@ static void seqpacket(void)
     close(ends[1]);
 }
 
+/* Sends an empty message that brings a descriptor. */
+static void send_descriptor(int to, int fd)
+{
+    union {
+        char space[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {{0}};
+    struct msghdr message = {.msg_control = control.space, .msg_controllen = sizeof control.space};
+    struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
+    cmsg->cmsg_level = SOL_SOCKET, cmsg->cmsg_type = SCM_RIGHTS, cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
+    SYS(sendmsg(to, &message, 0));
+}
+
+/* Empty messages of a peer that is still there are messages, each with its descriptor: none of them
+ * is taken for the end, as many as there are and whatever room they leave. Behind the end of the
+ * peer those without anything are one with the end. */
+static void empty_packets_are_no_end(void)
+{
+    for (uint32_t capacity = 3; capacity <= 4; capacity++) {
+        int ends[2];
+        SYS(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends));
+        layout = layout_for(ends[1], BUFFERS);
+        layout.payload_capacity = 4096;
+        for (int i = 0; i < 3; i++)
+            SYS(send(ends[0], "", 0, 0));
+        EQUAL(receive(ends[1], capacity, 0), 3);
+        check_whole(2, "", 0);
+        for (int i = 0; i < 3; i++)
+            send_descriptor(ends[0], ends[0]);
+        EQUAL(receive(ends[1], capacity, 0), 3);
+        for (int i = 0; i < 3; i++)
+            close(received_descriptor(&records[i]));
+        for (int i = 0; i < 2; i++)
+            send_descriptor(ends[0], ends[1]);
+        close(ends[0]);
+        EQUAL(receive(ends[1], capacity, 0), 3);
+        for (int i = 0; i < 2; i++)
+            close(received_descriptor(&records[i]));
+        EQUAL(records[2].control_length, 0);
+        EQUAL(receive(ends[1], capacity, 0), 1);
+        close(ends[1]);
+    }
+}
+
 static void it_works_in_a_forked_child(void)
 {
     int fd = bound_udp(AF_INET), sender = sender_to(fd);
@@ -555,5 +600,5 @@ TESTS(TEST(an_empty_socket_is_eagain), TEST(messages_lie_where_the_layout_puts_t
       TEST(metadata_are_those_of_a_reap), TEST(without_metadata), TEST(trains), TEST(what_is_cut_says_so),
       TEST(a_cut_train), TEST(an_error_of_the_socket_is_returned_once), TEST(an_error_behind_data_is_not_lost),
       TEST(the_error_queue_is_left_alone), TEST(descriptors_are_the_callers), TEST(unix_datagrams_have_names),
-      TEST(seqpacket), TEST(it_works_in_a_forked_child), TEST(from_any_thread), TEST(bad_arguments),
-      TEST(nothing_older_shows_in_control_messages))
+      TEST(seqpacket), TEST(empty_packets_are_no_end), TEST(it_works_in_a_forked_child), TEST(from_any_thread),
+      TEST(bad_arguments), TEST(nothing_older_shows_in_control_messages))

@@ -161,6 +161,11 @@ impl Epoll {
         // SAFETY: one pollfd, a time, a mask or NULL.
         match unsafe { libc::ppoll(&mut poll, 1, &time, mask) } {
             1.. => self.wait_ms(events, 0, None),
+            // RLIMIT_NOFILE is 0.
+            -1 if errno() == libc::EINVAL => {
+                let timeout_ms = timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128);
+                self.wait_ms(events, timeout_ms as i32, signals)
+            }
             none => none,
         }
     }
