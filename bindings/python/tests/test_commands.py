@@ -65,6 +65,9 @@ def test_support(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bad_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert ringmsg.__main__.main(["listen", "nowhere"]) == 1
     assert "HOST:PORT" in capsys.readouterr().err
+    for command in ("listen", "watch"):
+        assert ringmsg.__main__.main([command, "127.0.0.1:99999", "--seconds", "0"]) == 1
+        assert "'127.0.0.1:99999': a port is at most 65535" in capsys.readouterr().err
     assert ringmsg.__main__.main(["listen", "127.0.0.1:0", "--metadata", "smell"]) == 1
     assert "smell" in capsys.readouterr().err
 
