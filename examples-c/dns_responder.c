@@ -1,10 +1,10 @@
 /* Answers DNS queries for a small zone of its own (`zone` below): A, AAAA and TXT, over IPv4 and
  * IPv6, in batches. With EDNS up to 1232 bytes, otherwise 512; what does not fit is truncated,
- * which tells a resolver to come back over TCP. What is no query is dropped: an answer would go
- * to whoever's address was forged.
+ * which tells a resolver to ask again over TCP. Datagrams that are no query are dropped: an answer
+ * would go to the host whose address was forged.
  *
- * dns_responder ADDRESS PORT         :: serves both families; port 0 for a free one dig @::1 -p
- * PORT www.example.test AAAA */
+ *     dns_responder ADDRESS PORT        (:: serves both families; port 0 takes a free one)
+ *     dig @::1 -p PORT www.example.test AAAA */
 #include "server.h"
 
 enum { BATCH = 512, HEADER = 12, PLAIN_MAX = 512, EDNS_MAX = 1232, NAME_MAX = 253, TTL = 300 };
