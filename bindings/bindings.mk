@@ -2,6 +2,7 @@
 #
 # make test-python        tests the Python package, in a virtual environment (.venv)
 # make bench-python       measures the Python package beside socket, asyncio and uvloop
+# make bench-quic         measures aioquic's bulk transfer on our asyncio endpoint and the loop's
 # make wheels             builds wheels for glibc 2.17, x86-64 and aarch64 [RUSTC=/usr/bin/rustc]
 # make test-go            tests the Go package, also with quic-go in a nested module
 # make bench-go           measures a Go Conn beside net.UDPConn [BENCH_GO='-rounds 5 -only churn']
@@ -32,6 +33,10 @@ test-python: build $(VENV)/.ready
 bench-python: build $(VENV)/.ready
 	for program in receive endpoints objects sending; do \
 	  PYTHONPATH=$(PYTHON_DIR)/src $(VENV)/bin/python $(PYTHON_DIR)/benchmarks/$$program.py || exit 1; done
+
+.PHONY: bench-quic
+bench-quic: build
+	tests/clients/python.sh bench $(BENCH_QUIC)
 
 # Not part of `make test`: they download their clients. `make test-clients-go` runs one of them alone.
 .PHONY: test-clients test-clients-python test-clients-go

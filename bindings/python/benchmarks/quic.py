@@ -1,8 +1,8 @@
 """CPU time of a bulk transfer by aioquic, unmodified, on the asyncio endpoint: ours beside the loop's
 own.
 
-    make bench-quic                     (prepares the environment of `make test-clients`, and runs this)
-    python benchmarks/quic.py [--rounds N] [--megabytes N] [--json FILE]
+    make bench-quic [BENCH_QUIC="--rounds 5"]
+    tests/clients/python.sh bench [--rounds N] [--megabytes N] [--json FILE]
 
 A client process fetches a file over HTTP/3 from a server process, on loopback, without loss. Both use
 the same kind of endpoint; CPU time, kernel and user, counts from the request to the last byte, on each
@@ -126,7 +126,7 @@ def main() -> None:
         return
     print(
         f"ringmsg {ringmsg.version()}, Python {platform.python_version()}, Linux {platform.release()}; "
-        f"aioquic, {given.megabytes} MB, us of CPU per kB"
+        f"aioquic, {given.megabytes} MB, CPU per kB"
     )
     sides = ("server", "client", "both")
     rows: dict[str, dict[str, list[float]]] = {side: {kind: [] for kind in KINDS} for side in sides}

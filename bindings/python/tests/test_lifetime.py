@@ -110,7 +110,7 @@ def test_close_from_another_thread_ends_the_iteration(pair: Pair, mode: str) -> 
         thread.start()
         assert list(rx) == []
         thread.join()
-        assert rx.closed and rx._core.handle is None
+        assert rx.closed and rx._core.handle is None and repr(rx) == "<ringmsg.Receiver closed>"
 
 
 def test_close_under_load(mode: str) -> None:

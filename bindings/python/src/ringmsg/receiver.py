@@ -232,4 +232,4 @@ class Receiver(Ring):
             self._socket.close()
 
     def __repr__(self) -> str:
-        return f"<ringmsg.Receiver {'closed' if self._closing else self._socket!r}>"
+        return f"<ringmsg.Receiver {'closed' if self._closing else repr(self._socket)}>"
