@@ -25,9 +25,8 @@ class NotCopied:
     __slots__ = ()
 
     def __reduce__(self) -> Any:
-        raise TypeError(
-            f"a ringmsg.{type(self).__name__.removeprefix('_Kept')} cannot be copied or pickled{self._instead()}"
-        )
+        name = type(self).__name__.removeprefix("_Kept")
+        raise TypeError(f"a ringmsg.{name} cannot be copied or pickled{self._instead()}")
 
     def _instead(self) -> str:
         return ""
