@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import pathlib
 import pty
@@ -195,6 +196,29 @@ def test_types_are_complete() -> None:
         text=True,
     )
     assert "Type completeness score: 100%" in run.stdout, run.stdout
+
+
+def test_a_users_program_has_types(tmp_path: pathlib.Path) -> None:
+    """basedpyright, in strict mode, finds nothing in a program that uses the package; so does mypy, see
+    above. It does in one that takes a payload for text."""
+    good = (HERE / "tests/typed_program.py").read_text()
+    bad = good.replace("data: bytes = payload", "data: str = payload")
+    assert bad != good
+    paths = [str(HERE / "src")]
+    configuration = {"typeCheckingMode": "strict", "extraPaths": paths, "include": ["good.py", "bad.py"]}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(configuration))
+    (tmp_path / "good.py").write_text(good)
+    (tmp_path / "bad.py").write_text(bad)
+    checker = pathlib.Path(sys.executable).with_name("basedpyright")
+    run = subprocess.run(
+        [checker, "--outputjson", "--pythonpath", sys.executable, "-p", tmp_path],
+        capture_output=True,
+        text=True,
+    )
+    found = json.loads(run.stdout)["generalDiagnostics"]
+    assert [(pathlib.Path(each["file"]).name, each["rule"]) for each in found] == [
+        ("bad.py", "reportAssignmentType")
+    ], found
 
 
 def test_style() -> None:
