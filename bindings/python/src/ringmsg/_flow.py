@@ -97,14 +97,17 @@ class Sending(asyncio.Transport):
                     return
             elif self._sends_plainly and not self._in_callback:
                 now = _clock()
-                if now - self._sent_at > _SOON_NS:
-                    self._sent_at = now
+                if now - self._sent_at <= _SOON_NS:
+                    self._send_reasons += 1
+                self._sent_at = now
+                if self._send_reasons < self._send_patience:
                     try:
                         self._sock.sendto(data, addr)
                     except BaseException as error:
                         if not self._send_failed(error, data, addr):
                             self._wait_for_room(data, addr)
                     return
+                self._gather_turn(gatherer)
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if self._address:
@@ -188,13 +191,15 @@ class Sending(asyncio.Transport):
             self._gathers = True
             return False
         now = _clock()
-        if now - self._sent_at > _SOON_NS:
-            self._sent_at = now
-            return False
+        if now - self._sent_at <= _SOON_NS:
+            self._send_reasons += 1
         self._sent_at = now
-        self._send_reasons += 1
         if self._send_reasons < self._send_patience:
             return False
+        return self._gather_turn(gatherer)
+
+    def _gather_turn(self, gatherer: Gatherer) -> bool:
+        """Gathers until the turn of the loop ends. False: the loop stops, there is no other turn."""
         self._send_reasons = 0
         self._gathers = self._turn_ends = gatherer.turns.at_end(self._loop, self._end_turn)
         return self._gathers
