@@ -242,7 +242,8 @@ mod tests {
 
     use super::{cookie, inode};
 
-    /// What takes the place of SO_COOKIE tells the same sockets apart, whatever descriptor names them.
+    /// What takes the place of SO_COOKIE distinguishes the same sockets, whatever descriptor names
+    /// them.
     #[test]
     fn an_inode_number_identifies_a_socket() {
         let sockets = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());

@@ -103,7 +103,7 @@ def lines_of(code: types.CodeType) -> set[int]:
 
 
 def loops_of(code: str) -> set[int]:
-    """The lines on which a loop over a receiver begins anew; of one without end, too."""
+    """The lines on which a loop over a receiver begins again; of one without end, too."""
     return {
         node.lineno
         for node in ast.walk(ast.parse(code))

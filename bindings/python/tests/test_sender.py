@@ -204,7 +204,7 @@ def test_more_peers_than_a_table_has(sock: socket.socket) -> None:
 @pytest.mark.parametrize(
     ("messages", "sentence"),
     [
-        ([(b"x", ("127.0.0.1", 9)), b"y" * 2, 5], "message 2: .payload, address., or a Message"),
+        ([(b"x", ("127.0.0.1", 9)), b"y" * 2, 5], "message 2: expected .payload, address. or a Message"),
         ([("text", ("127.0.0.1", 9))], "message 0: the payload must be a bytes-like object, not str"),
         ([(b"x", ["127.0.0.1", 9])], "message 0: an address must be .host, port. or None"),
         ([(b"x", "127.0.0.1")], "message 0: an address must be"),
@@ -252,7 +252,7 @@ def test_sockets_that_cannot(sock: socket.socket) -> None:
         with pytest.raises(OSError) as refused:
             Sender(left)
         assert refused.value.errno == errno.EOPNOTSUPP
-    with pytest.raises(TypeError, match="a socket, or its descriptor"):
+    with pytest.raises(TypeError, match="a socket or its descriptor"):
         Sender(None)
     with pytest.raises(OSError):
         Sender(0xFFFF)

@@ -10,7 +10,7 @@ import functools
 import struct
 from typing import Any
 
-# So many in one call at most. Formats are made for powers of two only, so that they are few, and a
+# The most pieces in one call. Formats are made for powers of two only, so that they are few, and a
 # number of pieces that was not seen before needs no new one.
 _MOST = 256
 
