@@ -1,7 +1,7 @@
 """Every piece of Python in the READMEs runs as it stands, each of its lines, and does not warn.
 
 Datagrams arrive while it runs. Where a piece loops over a receiver, that is closed when the loop begins
-anew for the fourth time, which ends it.
+again for the fourth time, which ends it.
 """
 
 from __future__ import annotations
