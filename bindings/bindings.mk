@@ -2,7 +2,9 @@
 #
 # make test-python        tests the Python package, in a virtual environment (.venv)
 # make bench-python       measures the Python package beside socket, asyncio and uvloop
+# make bench-quic         measures aioquic's bulk transfer on our asyncio endpoint and the loop's
 # make wheels             builds wheels for glibc 2.17, x86-64 and aarch64 [RUSTC=/usr/bin/rustc]
+# make test-wheel-arm64   runs the aarch64 wheel that `make wheels` built, by qemu-user
 # make test-go            tests the Go package, also with quic-go in a nested module
 # make bench-go           measures a Go Conn beside net.UDPConn [BENCH_GO='-rounds 5 -only churn']
 # make test-clients       runs real programs on both packages: PyPI and Go modules, about 15 minutes
@@ -33,6 +35,10 @@ bench-python: build $(VENV)/.ready
 	for program in receive endpoints objects sending; do \
 	  PYTHONPATH=$(PYTHON_DIR)/src $(VENV)/bin/python $(PYTHON_DIR)/benchmarks/$$program.py || exit 1; done
 
+.PHONY: bench-quic
+bench-quic: build
+	tests/clients/python.sh bench $(BENCH_QUIC)
+
 # Not part of `make test`: they download their clients. `make test-clients-go` runs one of them alone.
 .PHONY: test-clients test-clients-python test-clients-go
 test-clients: test-clients-python test-clients-go
@@ -46,6 +52,11 @@ WHEEL_TARGETS := x86_64-unknown-linux-gnu.2.17 aarch64-unknown-linux-gnu.2.17
 wheels: tools
 	$(call need,$(PYTHON),apt-get install python3 python3-venv)
 	sh $(PYTHON_DIR)/wheels.sh $(PYTHON) $(WHEEL_TARGETS)
+
+.PHONY: test-wheel-arm64
+test-wheel-arm64:
+	@ls build/wheels/*aarch64.whl >/dev/null || { echo "no aarch64 wheel: make wheels" >&2; exit 1; }
+	$(PYTHON_DIR)/tests/emulated.sh build/wheels/*aarch64.whl build/emulated
 
 $(VENV)/.ready: $(PYTHON_DIR)/tests/requirements.txt
 	$(call need,$(PYTHON),apt-get install python3 python3-venv)

@@ -44,8 +44,23 @@ pub(crate) fn is_unconnected_local(fd: RawFd) -> Result<bool> {
 }
 
 /// The number of a socket, the same for each descriptor of it. The kernel never gives it twice.
+/// Emulators (qemu-user) have no SO_COOKIE: the inode number, which is not given twice either as
+/// long as somebody holds the socket, takes its place.
 pub(crate) fn cookie(fd: RawFd) -> Result<u64> {
-    sockopt::get(fd, libc::SOL_SOCKET, libc::SO_COOKIE).map_err(|error| bad_descriptor(fd, &error))
+    match sockopt::get(fd, libc::SOL_SOCKET, libc::SO_COOKIE) {
+        Ok(cookie) => Ok(cookie),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EINVAL | libc::ENOPROTOOPT | libc::EOPNOTSUPP) => inode(fd),
+            _ => Err(bad_descriptor(fd, &error)),
+        },
+    }
+}
+
+fn inode(fd: RawFd) -> Result<u64> {
+    let mut status = std::mem::MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: `status` is writable; zeroes are a valid stat.
+    let (got, status) = unsafe { (libc::fstat(fd, status.as_mut_ptr()), status.assume_init()) };
+    if got == 0 { Ok(status.st_ino) } else { Err(bad_descriptor(fd, &std::io::Error::last_os_error())) }
 }
 
 pub(crate) fn is_connected(fd: RawFd) -> bool {
@@ -222,5 +237,27 @@ impl Sockets {
     /// Drops of the first `count` of them.
     pub(crate) fn drops_of_first(&self, count: usize) -> u64 {
         self.sockets.iter().flatten().take(count).map(Socket::drops_so_far).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsRawFd;
+
+    use super::{cookie, inode};
+
+    /// What takes the place of SO_COOKIE distinguishes the same sockets, whatever descriptor names
+    /// them.
+    #[test]
+    fn an_inode_number_identifies_a_socket() {
+        let sockets = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        let again = sockets[0].try_clone().unwrap();
+        for identify in [cookie, inode] {
+            let of = |socket: &UdpSocket| identify(socket.as_raw_fd()).unwrap();
+            assert_eq!(of(&sockets[0]), of(&again));
+            assert_ne!(of(&sockets[0]), of(&sockets[1]));
+            assert!(identify(-1).is_err());
+        }
     }
 }

@@ -6,6 +6,7 @@
 #
 #   tests/clients/python.sh [NAME...]   aioquic zeroconf asyncio-dgram aioice uvloop http3 dns
 #                                      aiocoap
+#   tests/clients/python.sh bench [...]    benchmarks/quic.py in the same environment
 set -eu
 cd "$(dirname "$0")/../.."
 root=$(pwd)
@@ -27,4 +28,9 @@ if ! test -e "$work/.ready" || test tests/clients/python/requirements.txt -nt "$
 fi
 export PYTHONPATH="$root/bindings/python/src:$root/tests/clients/python"
 export RINGMSG_LIBRARY="${RINGMSG_LIBRARY:-$root/target/release/libringmsg.so}"
+if test "${1:-}" = bench; then
+    shift
+    export PYTHONPATH="$PYTHONPATH:$root/bindings/python/benchmarks"
+    exec "$python" bindings/python/benchmarks/quic.py "$@"
+fi
 exec "$python" tests/clients/python/compare.py "$work/sources" "$@"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import pathlib
 import pty
@@ -65,6 +66,9 @@ def test_support(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bad_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert ringmsg.__main__.main(["listen", "nowhere"]) == 1
     assert "HOST:PORT" in capsys.readouterr().err
+    for command in ("listen", "watch"):
+        assert ringmsg.__main__.main([command, "127.0.0.1:99999", "--seconds", "0"]) == 1
+        assert "'127.0.0.1:99999': a port is at most 65535" in capsys.readouterr().err
     assert ringmsg.__main__.main(["listen", "127.0.0.1:0", "--metadata", "smell"]) == 1
     assert "smell" in capsys.readouterr().err
 
@@ -192,6 +196,29 @@ def test_types_are_complete() -> None:
         text=True,
     )
     assert "Type completeness score: 100%" in run.stdout, run.stdout
+
+
+def test_a_users_program_has_types(tmp_path: pathlib.Path) -> None:
+    """basedpyright, in strict mode, finds nothing in a program that uses the package; so does mypy, see
+    above. It does in one that takes a payload for text."""
+    good = (HERE / "tests/typed_program.py").read_text()
+    bad = good.replace("data: bytes = payload", "data: str = payload")
+    assert bad != good
+    paths = [str(HERE / "src")]
+    configuration = {"typeCheckingMode": "strict", "extraPaths": paths, "include": ["good.py", "bad.py"]}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(configuration))
+    (tmp_path / "good.py").write_text(good)
+    (tmp_path / "bad.py").write_text(bad)
+    checker = pathlib.Path(sys.executable).with_name("basedpyright")
+    run = subprocess.run(
+        [checker, "--outputjson", "--pythonpath", sys.executable, "-p", tmp_path],
+        capture_output=True,
+        text=True,
+    )
+    found = json.loads(run.stdout)["generalDiagnostics"]
+    assert [(pathlib.Path(each["file"]).name, each["rule"]) for each in found] == [
+        ("bad.py", "reportAssignmentType")
+    ], found
 
 
 def test_style() -> None:

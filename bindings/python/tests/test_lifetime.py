@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import gc
 import os
+import pickle
 import signal
 import struct
 import subprocess
@@ -108,7 +110,7 @@ def test_close_from_another_thread_ends_the_iteration(pair: Pair, mode: str) -> 
         thread.start()
         assert list(rx) == []
         thread.join()
-        assert rx.closed and rx._core.handle is None
+        assert rx.closed and rx._core.handle is None and repr(rx) == "<ringmsg.Receiver closed>"
 
 
 def test_close_under_load(mode: str) -> None:
@@ -412,3 +414,35 @@ def test_at_exit(tmp_path: Any) -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+# --- copies --------------------------------------------------------------------------------
+
+
+def test_nothing_that_owns_something_is_copied(pair: Pair) -> None:
+    """A copy would close the ring, or release buffers, a second time, while the original is in use."""
+    with ringmsg.Receiver(pair.receiver) as rx, ringmsg.Sender(pair.sender) as sender:
+        pair.send(b"x")
+        batch = rx.reap(5)
+        for each in (rx, sender, batch, batch[0]):
+            for attempt in (copy.deepcopy, pickle.dumps, *([] if each == batch[0] else [copy.copy])):
+                with pytest.raises(TypeError, match=r"ringmsg\.\w+ cannot be copied or pickled"):
+                    attempt(each)
+        kept = batch.keep()
+        assert copy.copy(batch[0]).payload == b"x", "a tuple, which refers to the same"
+        with pytest.raises(TypeError, match=r"ringmsg\.Batch .*: messages\(\) and to_numpy\(\) give data"):
+            pickle.dumps(kept)
+        gc.collect()
+        assert bytes(batch[0].payload) == b"x"
+        kept.release()
+        pair.send(b"z")
+        assert take(rx, 1) == [b"z"]
+
+
+def test_messages_and_figures_travel_to_another_process(pair: Pair) -> None:
+    """What is plain data can be pickled: for a queue of multiprocessing."""
+    with ringmsg.Receiver(pair.receiver) as rx:
+        pair.send(b"x")
+        messages = list(rx.reap(5).messages())
+        for value in (messages, rx.stats, rx.info, ringmsg.Message(b"a", ecn=1), ringmsg.query_support()):
+            assert pickle.loads(pickle.dumps(value)) == value

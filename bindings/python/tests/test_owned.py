@@ -42,6 +42,67 @@ def test_messages(pair: Pair) -> None:
         assert rx.stats.buffers_held == 0
 
 
+def offsets_of(batch: ringmsg.Batch) -> list[int]:
+    return batch._slab.payload_offsets[: len(batch)].tolist()
+
+
+def test_payloads_of_one_size_keep_their_order(pair: Pair) -> None:
+    """Payloads of one size in neighbouring buffers are copied by one call. What was sent comes in its
+    order, whether the buffers lie in rising, falling or mixed order."""
+    seen = set()
+    with ringmsg.Receiver(pair.receiver, buffers=64, batch_size=64) as rx:
+        for round_, count in enumerate((64, 64, 5, 64, 9, 64)):
+            sent = [bytes([round_, number]) * 8 for number in range(count)]
+            pair.send(*sent)
+            batch = all_at_once(rx, count)
+            offsets = offsets_of(batch)
+            seen.add((offsets == sorted(offsets), offsets == sorted(offsets, reverse=True)))
+            copies = batch.payloads()
+            assert copies == sent == [payload for payload, _ in batch.messages()]
+            assert copies == [bytes(datagram.payload) for datagram in batch]
+    assert seen == {(True, False), (False, True), (False, False)}, "an order did not occur"
+
+
+@pytest.mark.parametrize("odd", [0, 1, 10, 31])
+@pytest.mark.parametrize("size", [0, 1, 15, 17])
+def test_one_payload_of_another_size(pair: Pair, odd: int, size: int) -> None:
+    """Wherever it is among payloads of one size, nothing is added to it or cut."""
+    sent = [bytes([number]) * 16 for number in range(32)]
+    sent[odd] = b"z" * size
+    with ringmsg.Receiver(pair.receiver) as rx:
+        pair.send(*sent)
+        assert all_at_once(rx, 32).payloads() == sent
+
+
+def test_payloads_of_a_train_keep_their_order(pair: Pair) -> None:
+    train = b"".join(bytes([number]) * 10 for number in range(40))
+    with ringmsg.Receiver(pair.receiver) as rx:
+        for tail in (b"", b"end"):
+            pair.send_train(train + tail, 10)
+            got = all_at_once(rx, 40 + bool(tail)).payloads()
+            assert b"".join(got) == train + tail and {len(part) for part in got[:40]} == {10}
+
+
+def test_sources_of_a_batch(pair: Pair) -> None:
+    """One sender, a new one, several, and again the first: each datagram has its own source."""
+    others = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3)]
+    for sock in others:
+        sock.connect(pair.receiver.getsockname())
+    with ringmsg.Receiver(pair.receiver) as rx:
+        for senders in ([pair.sender] * 9, others[:1] * 9, [*others, pair.sender] * 3, others[1:2], others):
+            for sock in senders:
+                sock.send(b"x")
+            names = [sock.getsockname() for sock in senders]
+            seen: list[Any] = []
+            while len(seen) < len(names):
+                batch = rx.reap(5)
+                seen += [source for _, source in batch.messages()]
+                assert [datagram.source for datagram in batch] == seen[-len(batch) :]
+            assert seen == names
+    for sock in others:
+        sock.close()
+
+
 @pytest.mark.parametrize("family", [socket.AF_INET6, socket.AF_UNIX])
 def test_messages_of_other_families(family: int, tmp_path: Any) -> None:
     with (

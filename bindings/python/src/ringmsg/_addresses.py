@@ -43,12 +43,26 @@ class AddressCache4:
 
     def of_keys(self, keys: list[int]) -> list[Any]:
         """The sources that these numbers are."""
+        if keys and keys[0] == keys[-1] and keys.count(keys[0]) == len(keys):
+            return self._one_for_all(keys)
         try:
             return list(map(self._known.__getitem__, keys))
         except KeyError:
-            sources = list(map(self._known.get, keys))
+            sources: list[Any] = []
+            if self._any_known or not self._known.keys().isdisjoint(keys):
+                sources = list(map(self._known.get, keys))
             self._fill(keys, sources)
             return sources
+
+    def _one_for_all(self, keys: list[int]) -> list[Any]:
+        """All are the same, as in a burst that one peer sends."""
+        key = keys[0]
+        try:
+            source = self._known[key]
+        except KeyError:
+            (source,) = self._decode(keys[:1])
+            self._store([key], [source])
+        return [source] * len(keys)
 
     def one_of(self, slab: Slab, position: int) -> Any:
         """The source of one record."""
@@ -67,9 +81,12 @@ class AddressCache4:
         # Storing costs as well: while no address repeats, only every eighth is stored.
         sample = 1 if self._any_known else 8
         self._any_known = missing is not keys
+        self._store(missing[::sample], decoded[::sample])
+
+    def _store(self, keys: list[int], sources: list[Any]) -> None:
         if len(self._known) >= CACHE_LIMIT:
             self._known.clear()
-        self._known.update(zip(missing[::sample], decoded[::sample]))
+        self._known.update(zip(keys, sources))
 
     @staticmethod
     def _decode(keys: list[int]) -> list[Any]:

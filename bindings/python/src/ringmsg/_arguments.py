@@ -18,6 +18,20 @@ ENGINES = {"auto": Engine.AUTO, "io_uring": Engine.IO_URING, "recvmmsg": Engine.
 _NO_LIMIT = -1
 
 
+class NotCopied:
+    """An object that owns a descriptor or memory of this process: a copy would release it a second
+    time, and a pickle means nothing elsewhere."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> Any:
+        name = type(self).__name__.removeprefix("_Kept")
+        raise TypeError(f"a ringmsg.{name} cannot be copied or pickled{self._instead()}")
+
+    def _instead(self) -> str:
+        return ""
+
+
 def descriptor(sock: Any) -> int:
     """The descriptor of a socket, of anything with ``fileno()``, or itself."""
     if isinstance(sock, int) and not isinstance(sock, bool):

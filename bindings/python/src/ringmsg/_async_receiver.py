@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
+from ._arguments import NotCopied
 from .batch import Batch
 from .receiver import Receiver
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class AsyncReceiver:
+class AsyncReceiver(NotCopied):
     """A ``Receiver`` for ``async for batch in ...``; takes the same arguments. Between two batches
     other tasks get their turn. One task waits at a time.
 

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import functools
-import itertools
 import os
 import socket
-import struct
 import weakref
 from typing import Any
 
-from . import _abi, _addresses, _layout
+from . import _abi, _addresses, _layout, _pieces
 from ._abi import lib
 from ._core import Slab
 from .flags import RecvFlag
@@ -44,14 +41,8 @@ def _stride(payload: int, control: int) -> int:
 
 
 _STRIDE = _stride(PAYLOAD, _CONTROL)
+_PAYLOAD_AT = _HEADER + _NAME + _CONTROL
 _SIZE = MESSAGES * _STRIDE
-
-
-@functools.lru_cache(256)
-def _rows(size: int) -> struct.Struct:
-    """The first ``size`` bytes of the payload of each buffer: for ``iter_unpack``."""
-    before = _HEADER + _NAME + _CONTROL
-    return struct.Struct(f"={before}x{size}s{_STRIDE - before - size}x")
 
 
 class Burst:
@@ -110,8 +101,7 @@ class Burst:
         # The last record names the last buffer unless there are trains, or an error.
         one_each = _BUFFER.read(slab.records_view, count - 1) == count - 1
         if one_each and is_ip and lengths[0] and lengths.count(lengths[0]) == count:
-            rows = _rows(lengths[0]).iter_unpack(self._view[: count * _STRIDE])
-            data: list[Any] = list(itertools.chain.from_iterable(rows))
+            data: list[Any] = _pieces.copy(self.memory, _PAYLOAD_AT, _STRIDE, lengths[0], count)
         else:
             memory = self.memory
             spans = zip(slab.payload_offsets[:count].tolist(), lengths)

@@ -63,6 +63,7 @@ class Slab:
         "records_address",
         "records_view",
         "sources",
+        "spans",
     )
 
     def __init__(self, capacity: int, with_metadata: bool) -> None:
@@ -71,6 +72,9 @@ class Slab:
         self.records_view: memoryview = memoryview(self.records).cast("B")
         self.payload_offsets: memoryview = _PAYLOAD_OFFSET.column(self.records_view)
         self.payload_lengths: memoryview = _PAYLOAD_LENGTH.column(self.records_view)
+        # Offset and length of a payload as one number: the two fields follow each other.
+        step = _abi.RECORD_SIZE // 8
+        self.spans: memoryview = self.records_view.cast("Q")[_PAYLOAD_OFFSET.offset // 8 :: step]
         self.metadata: Any = None
         self.metadata_address: int | None = None
         if with_metadata:

@@ -93,6 +93,7 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
             # Which address was asked is in the metadata, which only the burst's call reads.
             _options.socket_enable(sock, Meta.DESTINATION)
             self._replies = self._gatherer.replies = Replies()
+            self._sends_plainly = False
             self._read_alone = DatagramTransport._read_burst
         self._read_other: Callable[[DatagramTransport], None] | None = self._read_alone
         # Datagrams that were received and not handed over; whether _hand_over is scheduled or runs.

@@ -26,6 +26,7 @@ _SOON_NS = 100_000
 _ENOUGH = 4
 _PATIENCE_MAX = 64
 _log = logging.getLogger("asyncio")
+_clock = time.monotonic_ns
 
 
 class Sending(asyncio.Transport):
@@ -57,6 +58,8 @@ class Sending(asyncio.Transport):
         self._low_water, self._high_water = _HIGH_WATER // 4, _HIGH_WATER
         # Other loops are libuv's, which stops watching a descriptor that has an error.
         self._has_selector = hasattr(loop, "_add_reader")
+        # sendto() need not look at the address; until the endpoint remembers what peers asked.
+        self._sends_plainly = self._has_selector and not address and not self._connected
         self._add_writer = getattr(loop, "_add_writer", loop.add_writer)
         self._remove_writer = getattr(loop, "_remove_writer", loop.remove_writer)
 
@@ -82,15 +85,29 @@ class Sending(asyncio.Transport):
         second datagram on in one turn of the loop, datagrams are gathered: they leave together at
         the end of that."""
         gatherer = self._gatherer
-        if self._gathers and gatherer is not None and data.__class__ is bytes and addr.__class__ is tuple:
-            # The usual case of what follows, which asks all that the rest asks.
-            index = gatherer.known.get(addr)
-            if index is not None and not self._buffer and not self._conn_lost:
-                gatherer.data.append(data)
-                gatherer.indices.append(index)
-                if len(gatherer.data) >= MOST:
-                    self._flush()
-                return
+        if gatherer is not None and data.__class__ is bytes and addr.__class__ is tuple and not self._buffer:
+            # The usual cases of what follows, which ask all that the rest asks.
+            if self._gathers:
+                index = gatherer.known.get(addr)
+                if index is not None and not self._conn_lost:
+                    gatherer.data.append(data)
+                    gatherer.indices.append(index)
+                    if len(gatherer.data) >= MOST:
+                        self._flush()
+                    return
+            elif self._sends_plainly and not self._in_callback:
+                now = _clock()
+                if now - self._sent_at <= _SOON_NS:
+                    self._send_reasons += 1
+                self._sent_at = now
+                if self._send_reasons < self._send_patience:
+                    try:
+                        self._sock.sendto(data, addr)
+                    except BaseException as error:
+                        if not self._send_failed(error, data, addr):
+                            self._wait_for_room(data, addr)
+                    return
+                self._gather_turn(gatherer)
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if self._address:
@@ -139,16 +156,22 @@ class Sending(asyncio.Transport):
                 self._sock.sendto(data, addr)
             else:
                 self._sock.sendmsg([data], reply.control, 0, addr)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError as error:
-            if self._is_without_source(addr, error.errno):
-                return self._send(data, addr)
-            self._protocol.error_received(error)
-        except (SystemExit, KeyboardInterrupt):
-            raise
         except BaseException as error:
+            return self._send_failed(error, data, addr)
+        return True
+
+    def _send_failed(self, error: BaseException, data: Any, addr: Any) -> bool:
+        """What ``_send`` returns when the socket's call has raised."""
+        if isinstance(error, (BlockingIOError, InterruptedError)):
+            return False
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            raise error
+        if not isinstance(error, OSError):
             self._fatal_error(error, "Fatal write error on datagram transport")
+        elif self._is_without_source(addr, error.errno):
+            return self._send(data, addr)
+        else:
+            self._protocol.error_received(error)
         return True
 
     def _is_without_source(self, addr: Any, number: int | None) -> bool:
@@ -167,14 +190,16 @@ class Sending(asyncio.Transport):
         if self._in_callback:
             self._gathers = True
             return False
-        now = time.monotonic_ns()
-        if now - self._sent_at > _SOON_NS:
-            self._sent_at = now
-            return False
+        now = _clock()
+        if now - self._sent_at <= _SOON_NS:
+            self._send_reasons += 1
         self._sent_at = now
-        self._send_reasons += 1
         if self._send_reasons < self._send_patience:
             return False
+        return self._gather_turn(gatherer)
+
+    def _gather_turn(self, gatherer: Gatherer) -> bool:
+        """Gathers until the turn of the loop ends. False: the loop stops, there is no other turn."""
         self._send_reasons = 0
         self._gathers = self._turn_ends = gatherer.turns.at_end(self._loop, self._end_turn)
         return self._gathers

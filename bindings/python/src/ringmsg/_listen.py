@@ -43,8 +43,10 @@ def listen(given: argparse.Namespace, out: TextIO) -> int:
 def open_socket(address: str) -> socket.socket:
     """A socket bound to HOST:PORT."""
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit():
+    if not colon or not port.isdecimal():
         raise ValueError(f"{address!r} is not HOST:PORT")
+    if int(port) > 65535:  # getaddrinfo takes the port modulo 65536
+        raise ValueError(f"{address!r}: a port is at most 65535")
     found = socket.getaddrinfo(
         host.strip("[]") or None, int(port), type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from . import _abi, _addresses, _layout, _owned
 from ._abi import lib
+from ._arguments import NotCopied
 from ._core import Core, Slab
 from .datagram import Datagram
 from .flags import Meta, RecordFlag
@@ -37,7 +38,7 @@ _LIVE, _RETIRED, _RELEASED = range(3)
 _exhaust = collections.deque[Any](maxlen=0).extend
 
 
-class Batch(Sequence[Datagram]):
+class Batch(NotCopied, Sequence[Datagram]):
     """What one reap brought: a sequence of ``Datagram``s.
 
     It holds pool buffers until it is released: when the next batch is taken, at the end of a
@@ -216,6 +217,9 @@ class Batch(Sequence[Datagram]):
         """The memory of each pool that occurs in the batch, by the records' ``pool``."""
         self._check()
         return {pool: self._track(self._memory(pool)[:]) for pool in self._pools()}
+
+    def _instead(self) -> str:
+        return ": messages() and to_numpy() give data to keep"
 
     def __repr__(self) -> str:
         state = "" if self._state == _LIVE else ", released"

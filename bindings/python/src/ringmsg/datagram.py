@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _addresses, _control, _layout
+from ._arguments import NotCopied
 from .flags import Meta, RecordFlag
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class QueuedError(NamedTuple):
     """The router or host that sent the ICMP error."""
 
 
-class Datagram(tuple[memoryview, Any, "Batch", int]):
+class Datagram(NotCopied, tuple[memoryview, Any, "Batch", int]):
     """One datagram (or one whole GRO train, one chunk of a stream, one error) of a batch.
 
     ``payload`` is a view of the pool's memory and raises ValueError once the batch is released;
@@ -228,6 +229,12 @@ class Datagram(tuple[memoryview, Any, "Batch", int]):
         """The descriptors that came with it (SCM_RIGHTS), now yours to close. Those not taken are
         closed when the batch is released."""
         return self.batch._take_fds(self.position)
+
+    def __copy__(self) -> Datagram:
+        return self  # as of any tuple
+
+    def _instead(self) -> str:
+        return ": bytes(datagram.payload) and datagram.source can"
 
     def __repr__(self) -> str:
         try:

@@ -91,7 +91,14 @@ class Receiver(Ring):
         wanted = DEFAULT_METADATA if metadata is None else Meta(metadata)
         if metadata is None and not udp:
             wanted &= ~Meta.SEGMENT_SIZE
-        switched_on = self._options.enable(wanted)
+        try:
+            switched_on = self._options.enable(wanted)
+        except OSError as error:
+            if metadata is not None or error.errno != errno.ENOPROTOOPT:
+                raise
+            # An emulator (qemu-user) knows few options. What nobody asked for is left out.
+            wanted = Meta.SOURCE
+            switched_on = self._options.enable(wanted)
         self._wanted = int(wanted)
         self._with_metadata = bool(wanted)
         # SPLIT only where there can be trains: it needs room for their control message.
@@ -232,4 +239,4 @@ class Receiver(Ring):
             self._socket.close()
 
     def __repr__(self) -> str:
-        return f"<ringmsg.Receiver {'closed' if self._closing else self._socket!r}>"
+        return f"<ringmsg.Receiver {'closed' if self._closing else repr(self._socket)}>"

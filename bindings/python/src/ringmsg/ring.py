@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _abi, errors
 from ._abi import lib
-from ._arguments import ENGINES, MODES, descriptor, nanoseconds, unsigned
+from ._arguments import ENGINES, MODES, NotCopied, descriptor, nanoseconds, unsigned
 from ._core import Core, Slab, Stats
 from .batch import Batch
 from .flags import Engine, Feature, RecvFlag, Setup
@@ -43,7 +43,7 @@ class RingInfo(NamedTuple):
     """``threading.get_native_id()`` of the owner; 0: not bound, or not enabled yet."""
 
 
-class Pool:
+class Pool(NotCopied):
     """Buffers that a ring receives into. Made by ``Ring.pool``; belongs to it."""
 
     def __init__(self, ring: Ring, handle: int, number: int, config: _abi.PoolConfig) -> None:
@@ -62,7 +62,7 @@ class Pool:
         core.buffers -= self.buffers
 
 
-class Ring:
+class Ring(NotCopied):
     """A ring: an io_uring, or an epoll instance.
 
     ``mode`` is "auto" (the best there is), "defer", "coop", "plain" or "sqpoll"; ``disabled``

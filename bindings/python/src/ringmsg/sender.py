@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from . import _abi, _paths, errors
-from ._arguments import descriptor
+from ._arguments import NotCopied, descriptor
 from ._outgoing import UNSENT, Columns, Handle, SenderStats, Structs, struct_of, unsent, words
 from .flags import MessageFlag, SenderFlag
 
@@ -101,7 +101,7 @@ def _exclusive(
     return call
 
 
-class Sender:
+class Sender(NotCopied):
     """Sends batches of messages on ``sock``, with one call of the library for each batch. Messages of
     one size to one peer leave as UDP_SEGMENT trains; those to one peer keep their order.
 
