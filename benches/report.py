@@ -17,6 +17,8 @@ QUIET = 2.5  # the load average up to which a receiver and a sender have the mac
 PLOTS = [
     ("cpu", "CPU time per datagram in every regime"),
     ("answering", "CPU time per datagram that is answered"),
+    ("dns", "CPU time per DNS query that is answered"),
+    ("dns-latency", "Round trip of a DNS query: median, 99th and 99.9th percentile"),
     ("latency", "Latency: median, 99th and 99.9th percentile"),
     ("tradeoff", "CPU time against 99th percentile of latency"),
     ("bindings", "CPU time per datagram in Python and Go"),
@@ -144,6 +146,10 @@ def conditions(documents: Documents) -> str:
     rows += [[name, *(str(document["machine"].get(name, "-")) for document in documents.values())] for name in names]
     rows.append(["command", *(f"`{document['command']}`" for document in documents.values())])
     rows.append(["measured", *(document["date"] for document in documents.values())])
+    if any("dns" in document for document in documents.values()):
+        dns = [document.get("dns", {}) for document in documents.values()]
+        rows.append(["DNS measured", *(found.get("date", "-") for found in dns)])
+        rows.append(["DNS beside", *(found.get("programs", "-") for found in dns)])
     runs = [
         len({cell.get("run") for rows in document["cells"].values() for cell in rows.values()} - {None})
         for document in documents.values()
