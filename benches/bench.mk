@@ -11,6 +11,8 @@
 # make bench-dns [ROUNDS=5] [SECONDS=2] [CELLS='dns-10k-two /dns-nsd']
 #                         measures examples-c/dns_responder beside the same responder on the socket
 #                         calls, nsd and knot, under load of dnsperf; needs root
+# make bench-relay [ROUNDS=5] [SECONDS=0.5]
+#                         measures the loop of examples-c/udp_relay with 200 flows of 1200 bytes
 # make bench-sending [ROUNDS=300]
 #                         measures sending alone, and an echo without its wake-ups, against loops
 #                         written by hand: the tables of docs/sending.md
@@ -77,7 +79,7 @@ bench-linger: $(BENCH_DIR)/receive_ringmsg
 DNS_RESPONDERS := $(BENCH_DIR)/dns_recvfrom $(BENCH_DIR)/dns_recvmmsg build/examples/dns_responder
 build/examples/dns_responder: | build
 
-.PHONY: bench-dns bench-dns-tools
+.PHONY: bench-dns bench-dns-tools bench-relay
 bench-dns-tools: tools
 	$(call need,dnsperf,apt-get install dnsperf)
 	$(call need,nsd,apt-get install nsd)
@@ -88,6 +90,9 @@ bench-dns-tools: tools
 bench-dns: DNS_SECONDS = $(if $(filter file default undefined,$(origin SECONDS)),2,$(SECONDS))
 bench-dns: bench-dns-tools $(DNS_RESPONDERS) $(VENV)/.ready
 	$(BENCH_RUN) --rounds $(ROUNDS) --seconds $(DNS_SECONDS) $(or $(CELLS),dns)
+
+bench-relay: bench-tools $(filter $(BENCH_DIR)/answer_%,$(BENCH_PROGRAMS)) $(VENV)/.ready
+	$(BENCH_RUN) --rounds $(ROUNDS) --seconds $(BENCH_SECONDS) $(or $(CELLS),relay-1200 relay-trains)
 
 bench-report: $(VENV)/.ready
 	@$(BENCH_RUN) --report-only

@@ -68,6 +68,7 @@ ROWS = [
     Row("ringmsg-auto", "ringmsg", "ringmsg, AUTO"),
     Row("answer-recvfrom-sendto", "sockets", "recvfrom + sendto", "answer"),
     Row("answer-recvmmsg-64", "sockets", "recvmmsg(64) + sendmmsg", "answer"),
+    Row("answer-recvmmsg-64-without-gro", "sockets", "recvmmsg(64) + sendmmsg, no GRO", "answer"),
     Row("answer-epoll-recvmmsg-64", "sockets", "epoll + recvmmsg(64) + sendmmsg", "answer"),
     Row("answer-recvmmsg-64-grouped", "sockets", "recvmmsg(64), grouped", "answer"),
     Row("answer-recvmmsg-512-grouped", "sockets", "recvmmsg(512), grouped", "answer"),
@@ -103,6 +104,8 @@ REGIMES = [
     Regime("echo-once", "echo, every peer once", "the same from 4,096 peers", latency=False, family="answer"),
     Regime("relay-1200", "relay", "4,000 datagrams of 1200 bytes of 200 flows in turn, queued, then sent on to each flow's "
            "far end", latency=False, family="answer"),
+    Regime("relay-trains", "relay, trains", "400 trains of 10 x 1200 bytes, as QUIC stacks send them, of the 200 flows, queued, "
+           "then sent on, with GRO", latency=False, family="answer"),
     Regime("echo-trains", "echo, trains", "128 trains of 32 x 1200 bytes of 16 peers, queued, then answered, with GRO",
            latency=False, family="answer"),
     Regime("echo-50k", "echo, 50 k/s", "50,000 questions a second from 128 peers in turn; latency is the round trip",
@@ -135,6 +138,8 @@ def is_measured_in(regime: Regime, row: Row) -> bool:
     sleeping before a receive is pointless with a full queue."""
     if row.family != regime.family:
         return False
+    if row.name == "answer-recvmmsg-64-without-gro":
+        return regime.name == "relay-trains"
     if regime.family != "receive":
         return True
     if regime.name in MANY_SOCKETS or row.name == "epoll-recvfrom":
@@ -210,6 +215,9 @@ GOALS = [
     Goal("echo, once: CPU, to the best grouped by hand", "echo-once", 1.03, HAND_GROUPED),
     Goal("relay: CPU, to recvmmsg(64) + sendmmsg", "relay-1200", 0.60, "answer-recvmmsg-64"),
     Goal("relay: CPU, to the best grouped by hand", "relay-1200", 1.03, HAND_GROUPED),
+    Goal("relay, trains: CPU, to recvmmsg(64) + sendmmsg without GRO", "relay-trains", 0.60,
+         "answer-recvmmsg-64-without-gro"),
+    Goal("relay, trains: CPU, to recvmmsg(64) + sendmmsg with GRO", "relay-trains", 1.03, "answer-recvmmsg-64"),
     Goal("echo, 50 k/s, linger 0: p99, to epoll + recvmmsg + sendmmsg", "echo-50k", 1.05, "answer-epoll-recvmmsg-64",
          "ringmsg-answer-0", "p99"),
     Goal("echo, 200 k/s, linger 0: p99, to epoll + recvmmsg + sendmmsg", "echo-200k", 1.05, "answer-epoll-recvmmsg-64",

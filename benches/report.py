@@ -71,13 +71,16 @@ def details(regime: Regime, cells: Cells) -> list[list[str]]:
     rows = cells[regime.name]
     best = best_peer(regime.name, rows)
     ping = regime.name == "ping"
+    dns = regime.family == "dns"  # where a rate may not be reached
     table = [["receiver", "CPU ns", "to best peer", "dropped", "per wake-up", "p50 us", "p99 us", "p99.9 us"]]
+    if dns:
+        table[0].append("answers/s")
     for row in ROWS:
         cell = rows.get(row.name)
         if cell is None:
             continue
         if not measured(cell):
-            table.append([row.title, "failed" if "error" in cell else "not supported", *["-"] * 6])
+            table.append([row.title, "failed" if "error" in cell else "not supported", *["-"] * (len(table[0]) - 2)])
             continue
         mark = "" if row.ours or ping or counts(regime.name, rows, row.name) else " *"
         latency = [ranges(cell, figure) if regime.latency and figure in cell else "-" for figure in ("p50", "p99", "p999")]
@@ -89,6 +92,7 @@ def details(regime: Regime, cells: Cells) -> list[list[str]]:
             f"{median(cell, 'dropped'):.2%}",
             number(median(cell, "per_wait")),
             *latency,
+            *([f"{median(cell, 'rate') * (1 - median(cell, 'dropped')):,.0f}"] if dns else []),
         ])
     return table
 

@@ -161,15 +161,13 @@ def command_of(row: Row, programs: Path, folder: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def server(network: Network, command: list[str], log: Path) -> Iterator[int]:
+def server(network: Network, command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Runs a server on processor 0, in a session of its own, which is what is measured."""
     words = ["ip", "netns", "exec", network.server, "taskset", "-c", "0", *command]
     with log.open("w") as output:
         process = subprocess.Popen(words, stdout=output, stderr=output, start_new_session=True)
     try:
-        yield process.pid
-        if process.poll() is not None:
-            raise Failed(f"{command[0]} has ended: {log.read_text().strip()}")
+        yield process
     finally:
         for number in members(process.pid):
             with contextlib.suppress(ProcessLookupError):
@@ -230,19 +228,15 @@ def dnsperf(network: Network, folder: Path, processor: int, *options: str) -> st
 ANSWER = re.compile(r"^> (\w+) (\S+ \w+) ([\d.]+)$", re.M)
 
 
-def is_ready(network: Network, folder: Path) -> bool:
-    """Whether the server gives every question its answer."""
-    said = dnsperf(network, folder, 1, "-n", "1", "-t", "0.2")
-    return sorted((name, code) for code, name, _ in ANSWER.findall(said)) == sorted(QUESTIONS)
-
-
-def wait_until(what: str, condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Tries until it is so."""
+def wait_for(process: subprocess.Popen[bytes], network: Network, folder: Path, seconds: float = 10) -> None:
+    """Waits until the server gives every question its answer."""
     end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise Failed(what)
-        time.sleep(0.05)
+    answers: list[tuple[str, str]] = []
+    while answers != sorted(QUESTIONS):
+        if process.poll() is not None or time.monotonic() > end:
+            raise Failed(f"gives {answers}; {(folder / 'log').read_text().strip()}")
+        said = dnsperf(network, folder, 1, "-n", "1", "-t", "0.2")
+        answers = sorted((name, code) for code, name, _ in ANSWER.findall(said))
 
 
 def sums(said: str) -> dict[str, float]:
@@ -300,10 +294,10 @@ def run_once(programs: Path, regime: Regime, row: Row, seconds: float) -> dict[s
         with tempfile.TemporaryDirectory() as name, Network() as network:
             folder = Path(name)
             (folder / "questions").write_text("".join(f"{question}\n" for question, _ in QUESTIONS))
-            with server(network, command_of(row, programs, folder), folder / "log") as session:
-                wait_until(f"{row.program} does not answer as it must", lambda: is_ready(network, folder))
+            with server(network, command_of(row, programs, folder), folder / "log") as process:
+                wait_for(process, network, folder)
                 if given.rate:
-                    return load(network, folder, session, given, seconds)
-                return highest(lambda one: load(network, folder, session, one, seconds), given)
+                    return load(network, folder, process.pid, given, seconds)
+                return highest(lambda one: load(network, folder, process.pid, one, seconds), given)
     except Failed as failure:
         return {"error": str(failure)}

@@ -3,10 +3,22 @@
  *
  * dns_responder ADDRESS PORT         :: serves both families; port 0 for a free one
  * dig @::1 -p PORT www.example.test AAAA */
-#include "dns.h"
 #include "server.h"
 
+#include "dns.h"
+
 enum { BATCH = 512 };
+
+/* Whether a socket receives for every address of this machine. Then an answer must leave from the
+ * address that was asked, so the kernel has to tell it; otherwise there is only one. */
+static int is_wildcard(int fd)
+{
+    struct sockaddr_in6 own = {0};
+    socklen_t length = sizeof own;
+    check_sys("getsockname", getsockname(fd, (struct sockaddr *)&own, &length));
+    return own.sin6_family == AF_INET6 ? IN6_IS_ADDR_UNSPECIFIED(&own.sin6_addr)
+                                       : ((struct sockaddr_in *)&own)->sin_addr.s_addr == INADDR_ANY;
+}
 
 int main(int argc, char **argv)
 {
@@ -15,7 +27,8 @@ int main(int argc, char **argv)
         return 2;
     }
     int fd = udp_socket(argv[1], argv[2], bind);
-    check("socket", ringmsg_socket_enable(fd, RINGMSG_META_SEGMENT_SIZE | RINGMSG_META_DESTINATION));
+    uint32_t destination = is_wildcard(fd) ? RINGMSG_META_DESTINATION : 0;
+    check("socket", ringmsg_socket_enable(fd, RINGMSG_META_SEGMENT_SIZE | destination));
     open_ring();
     struct ringmsg_pool *pool = pool_for(ring, fd);
     struct ringmsg_sender *sender = sender_on(fd);
