@@ -7,7 +7,7 @@
 
 #include "dns.h"
 
-enum { BATCH = 512 };
+enum { BATCH = 512, QUERY_MAX = 2048 };
 
 /* Whether a socket receives for every address of this machine. Then an answer must leave from the
  * address that was asked, so the kernel has to tell it; otherwise there is only one. */
@@ -20,6 +20,18 @@ static int is_wildcard(int fd)
                                        : ((struct sockaddr_in *)&own)->sin_addr.s_addr == INADDR_ANY;
 }
 
+/* A pool for queries, which are short: without room for trains its buffers stay in the caches. */
+static struct ringmsg_pool *small_pool(int fd)
+{
+    struct ringmsg_pool_config config;
+    struct ringmsg_pool *pool;
+    ringmsg_pool_config_init(&config);
+    check("pool", ringmsg_pool_config_for_socket(&config, fd));
+    config.payload_capacity = QUERY_MAX;
+    check("pool", ringmsg_pool_new(ring, &config, &pool));
+    return pool;
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 3) {
@@ -27,12 +39,12 @@ int main(int argc, char **argv)
         return 2;
     }
     int fd = udp_socket(argv[1], argv[2], bind);
-    uint32_t destination = is_wildcard(fd) ? RINGMSG_META_DESTINATION : 0;
-    check("socket", ringmsg_socket_enable(fd, RINGMSG_META_SEGMENT_SIZE | destination));
+    if (is_wildcard(fd))
+        check("socket", ringmsg_socket_enable(fd, RINGMSG_META_DESTINATION));
     open_ring();
-    struct ringmsg_pool *pool = pool_for(ring, fd);
+    struct ringmsg_pool *pool = small_pool(fd);
     struct ringmsg_sender *sender = sender_on(fd);
-    check("arm", ringmsg_recvmsg_multishot(ring, pool, fd, 0, RINGMSG_RECV_SPLIT, 0));
+    check("arm", ringmsg_recvmsg_multishot(ring, pool, fd, 0, 0, 0));
     printf("port %u\n", port_of(fd));
     fflush(stdout);
 
