@@ -6,7 +6,7 @@
 # make bench-list         lists the cells
 # make bench-report       rewrites docs/performance.md, docs/performance/ and their plots from
 #                         benches/results
-# make bench-linger [ROUNDS=9] [SECONDS=2] [CELLS='bursts closed-16']
+# make bench-linger [ROUNDS=9] [SECONDS=2] [CELLS='bursts closed-16'] [PROCESSORS=1]
 #                         measures the linger AUTO against fixed lingers, and prints a table
 # make bench-dns [ROUNDS=5] [SECONDS=2] [CELLS='dns-10k-two /dns-nsd']
 #                         measures examples-c/dns_responder beside the same responder on the socket
@@ -72,7 +72,7 @@ bench-list: $(VENV)/.ready
 	@$(BENCH_RUN) --list
 
 bench-linger: $(BENCH_DIR)/receive_ringmsg
-	@python3 benches/linger.py --rounds $(if $(filter file,$(origin ROUNDS)),9,$(ROUNDS)) \
+	@python3 benches/linger.py --processors $(or $(PROCESSORS),2) --rounds $(if $(filter file,$(origin ROUNDS)),9,$(ROUNDS)) \
 	  --seconds $(if $(filter file default undefined,$(origin SECONDS)),2,$(SECONDS)) $(CELLS)
 
 # The applications: an example of this project beside programs that others use.

@@ -71,7 +71,7 @@ static inline void send_headers(int fd, int count, int at_once)
     }
 }
 
-/* Each by itself, so many with one system call. */
+/* Each as a message of its own, this many with one system call. */
 static inline void send_ungrouped(int fd, const struct answer *answers, int count, int at_once)
 {
     for (int i = 0; i < count; i++) {

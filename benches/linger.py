@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -74,8 +75,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--processors", type=int, choices=(1, 2), default=2, help="of receiver and sender together")
     parser.add_argument("regimes", nargs="*", default=[*OPEN, *CLOSED])
     given = parser.parse_args()
+    if given.processors == 1:
+        os.environ["ONE_PROCESSOR"] = "1"
     print("CPU, ns per datagram; closed loops: answers per second, and AUTO's ratio is of these")
     print("| traffic | 0 us | 20 us | 50 us | 100 us | AUTO | best fixed | AUTO to it | valid rounds |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")

@@ -21,7 +21,7 @@ from summary import Cells, counts, measured, median, number, standing
 IN_LATENCY = ("paced-10k", "paced-50k", "bursts", "ping")
 IN_DNS_LATENCY = ("dns-10k-one", "dns-100k-one", "dns-10k-two", "dns-100k-two")
 AUTO, OTHER_OURS, PEER, LATE = "#c2410c", "#fdba74", "#64748b", "#cbd5e1"
-FAMILY = {"sockets": "#475569", "epoll": "#0d9488", "quinn": "#7c3aed", "uring": "#2563eb"}
+FAMILY = {"sockets": "#111827", "epoll": "#4b5563", "quinn": "#6b7280", "uring": "#9ca3af"}
 MACHINES = ("#2563eb", "#c2410c", "#0d9488", "#7c3aed", "#475569")
 DEFAULTS = set(OURS_OF.values())
 INK, FAINT = "#1f2937", "#e5e7eb"
@@ -43,7 +43,7 @@ def colour(name: str, counting: bool = True) -> str:
 
 
 def family_colour(name: str) -> str:
-    """The colour of a peer by family, for points that lie close together."""
+    """The grey of a peer by family, for points that lie close together."""
     if ROW[name].ours:
         return colour(name)
     return FAMILY["epoll" if name.startswith("epoll") else ROW[name].program]
@@ -63,6 +63,11 @@ def plain_numbers(axes: Axes, logarithmic: bool = False) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_minor_locator(LogLocator(subs=()))
+
+
+def ask(figure: Figure, question: str) -> None:
+    """Puts the question that the plot answers on top of it."""
+    figure.suptitle(question, x=0.01, ha="left", fontsize=12, fontweight="bold")
 
 
 def legend(figure: Figure, late: bool = True) -> None:
@@ -125,6 +130,8 @@ def cpu(cells: Cells, family: str) -> Figure | None:
         label_rows(axes, names)
     for axes in list(grid.flat)[len(regimes):]:
         axes.set_visible(False)
+    what = "datagram" if family == "receive" else "answer"
+    ask(figure, f"How much CPU time does one {what} cost? (shorter is better; lines: lowest to highest)")
     legend(figure)
     return figure
 
@@ -157,6 +164,7 @@ def latency(cells: Cells, selected: tuple[str, ...]) -> Figure | None:
     marks = [Line2D([], [], marker="o", color=PEER, linestyle="", label="median"),
              Line2D([], [], color=PEER, linewidth=4, label="to the 99th percentile"),
              Line2D([], [], color=PEER, linewidth=1, marker="|", label="to the 99.9th")]
+    ask(figure, "How late do they come? (further left is better)")
     figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
@@ -194,6 +202,7 @@ def tradeoff(cells: Cells) -> Figure | None:
     grid[0][0].set_ylabel("CPU time per datagram (ns)")
     for name in names:
         handles.append(Line2D([], [], marker=shapes[name], color=family_colour(name), linestyle="", label=ROW[name].title))
+    ask(figure, "What does low latency cost in CPU time? (down and left is better)")
     figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8)
     return figure
 
@@ -223,6 +232,7 @@ def bindings(tables: dict[str, dict[str, dict[str, Any]]]) -> Figure | None:
         axes.set_xlabel("CPU time per datagram (ns)")
     for axes in list(grid.flat)[len(shown):]:
         axes.set_visible(False)
+    ask(figure, "How much CPU time does one datagram cost in Python and in Go? (shorter is better)")
     return figure
 
 
@@ -231,10 +241,11 @@ def side_by_side(documents: dict[str, dict[str, Any]]) -> Figure | None:
     regimes = [regime for regime in REGIMES if any(standing(document["cells"], regime) for document in documents.values())]
     if not regimes:
         return None
-    figure, axes = plt.subplots(figsize=(8.5, 0.27 * len(regimes) + 1.4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8.5, 0.33 * len(regimes) + 1.6), layout="constrained")
     shapes = "osD^v<>"
     for number, document in enumerate(documents.values()):
-        found = [(standing(document["cells"], regime), y) for y, regime in enumerate(reversed(regimes))]
+        aside = 0.24 * ((len(documents) - 1) / 2 - number)  # so that machines do not cover each other
+        found = [(standing(document["cells"], regime), y + aside) for y, regime in enumerate(reversed(regimes))]
         points = [(place.ratio, y) for place, y in found if place is not None]
         if points:
             axes.plot(*zip(*points), shapes[number % len(shapes)], color=MACHINES[number % len(MACHINES)], markersize=7,
@@ -242,8 +253,9 @@ def side_by_side(documents: dict[str, dict[str, Any]]) -> Figure | None:
     axes.axvline(1, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(regimes)), [regime.title for regime in reversed(regimes)])
     axes.set_xlim(left=0)
-    axes.set_xlabel("CPU time of ringmsg, AUTO, to the best peer that counts (left of 1: ahead)")
-    figure.legend(loc="outside upper center", frameon=False, ncols=2)
+    axes.set_xlabel("CPU time of ringmsg, AUTO, as a ratio to that of the best peer that counts")
+    ask(figure, "Does ringmsg cost less CPU time than the best other program? (left of 1: yes)")
+    figure.legend(loc="outside lower center", frameon=False, ncols=2)
     return figure
 
 

@@ -163,7 +163,7 @@ const struct variant variants[] = {
     {"recvmmsg-64-sleep-1ms", by_recvmmsg, .batch = 64, .sleep_us = 1000},
     {"recvmsg-no-control", by_recvmsg, .batch = 1, .flags = 1}, /* for the test: decodes less than it must */
     {"epoll-recvmsg", by_epoll, .batch = 1},
-    {"epoll-recvfrom", by_epoll, .batch = 1, .flags = RECVFROM}, /* where nobody asks for control messages */
+    {"epoll-recvfrom", by_epoll, .batch = 1, .flags = RECVFROM}, /* no receiver asks for control messages here */
     {"epoll-recvmmsg-64", by_epoll, .batch = 64},
     {"epoll-recvmmsg-64-sleep-100us", by_epoll, .batch = 64, .sleep_us = 100},
     {NULL, NULL, 0, 0, 0, 0},

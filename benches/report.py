@@ -174,7 +174,7 @@ def honest(document: dict[str, Any]) -> str:
     total = sum(len(found) for found in groups.values())
     ended = float(document["machine"].get("load average when it ended", 0))
     sentences = [
-        f"Other programs ran beside it (load average {ended}), so cells in which somebody sleeps say little: measure again."
+        f"Other programs ran beside it (load average {ended}), so the cells in which a receiver sleeps are unreliable: measure again."
     ] if ended > QUIET else []
     sentences += [
         f"{group} the best peer in {len(found)} of {total} cells: {', '.join(found)}."

@@ -1,4 +1,5 @@
-/* The sender of the benchmark, paced by a busy loop on a processor of its own. */
+/* The sender of the benchmark, paced by a busy loop on a processor of its own; with ONE_PROCESSOR
+ * in the environment it is paced by sleeping, on the receiver's processor. */
 #include "sender.h"
 
 #include <signal.h>
@@ -9,6 +10,7 @@ struct sender {
     const struct run *run;
     const struct regime *regime;
     struct shared_page *shared_page;
+    bool shares_processor; /* with the receiver */
     int fd;
     uint64_t sequence, sent;
     struct sockaddr_in to[SOCKETS_MAX];
@@ -105,6 +107,14 @@ static void send_many(struct sender *s, unsigned datagrams)
     }
 }
 
+/* Leaves the processor to the receiver, if both have only one, until `due`. */
+static void leave_until(const struct sender *s, int64_t due)
+{
+    struct timespec at = {.tv_sec = due / 1000000000, .tv_nsec = due % 1000000000};
+    if (s->shares_processor)
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
+}
+
 /* Sends at the regime's rate, in bursts. */
 static void send_paced(struct sender *s, int64_t ns)
 {
@@ -115,6 +125,8 @@ static void send_paced(struct sender *s, int64_t ns)
         if (s->regime->rate == 0 || (double)done < (double)elapsed * pieces_per_ns) {
             send_many(s, piece);
             done++;
+        } else {
+            leave_until(s, start + (int64_t)((double)done / pieces_per_ns));
         }
 }
 
@@ -177,7 +189,7 @@ static void ping(struct sender *s, int64_t ns)
     }
 }
 
-/* Keeps so many requests under way: each answer is followed by another request. */
+/* Keeps this many requests under way: each answer is followed by another request. */
 static void close_loop(struct sender *s, int64_t ns)
 {
     const struct timeval patience = {.tv_usec = 200000};
@@ -223,6 +235,8 @@ static void send_marker(struct sender *s, uint64_t what, atomic_uint *seen)
         for (int64_t start = now(); now() - start < 20000000;)
             if (atomic_load(seen))
                 return;
+            else
+                leave_until(s, now() + 50000);
     }
     fail(what == MARKER_START ? "the receiver does not see the first marker"
                               : "the receiver does not see the last marker");
@@ -232,7 +246,8 @@ void send_traffic(const struct run *run, struct shared_page *shared_page, double
 {
     static struct sender sender;
     sender = (struct sender){.run = run, .regime = run->regime, .shared_page = shared_page};
-    pin(1);
+    sender.shares_processor = getenv("ONE_PROCESSOR") != NULL;
+    pin(sender.shares_processor ? 0 : 1);
     set_up(&sender);
     double warm_up = seconds < 0.5 ? seconds / 4 : 0.125;
     send_for(&sender, run->regime->warm_up > 0 ? run->regime->warm_up : warm_up, receiver);

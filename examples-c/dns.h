@@ -3,8 +3,8 @@
  * include it, too (benches/dns).
  *
  * With EDNS up to 1232 bytes, otherwise 512; what does not fit is truncated, which tells a resolver
- * to come back over TCP. What is no query is dropped: an answer would go to whoever's address was
- * forged. */
+ * to ask again over TCP. Datagrams that are no query are dropped: an answer would go to the host
+ * whose address was forged. */
 #ifndef DNS_H
 #define DNS_H
 

@@ -1,8 +1,8 @@
 /* Answers DNS queries for a small zone of its own (`zone` in dns.h): A, AAAA and TXT, over IPv4 and
  * IPv6, in batches.
  *
- * dns_responder ADDRESS PORT         :: serves both families; port 0 for a free one
- * dig @::1 -p PORT www.example.test AAAA */
+ *     dns_responder ADDRESS PORT        (:: serves both families; port 0 takes a free one)
+ *     dig @::1 -p PORT www.example.test AAAA */
 #include "server.h"
 
 #include "dns.h"

@@ -1,14 +1,15 @@
 /* Measures a round trip over loopback as NTP and PTP do, with the times at which the kernel sent
  * and received, not those at which the program did. A transmit time comes back through the
  * socket's error queue, which is received from like any other: with MSG_ERRQUEUE, on the same
- * ring. The id that a message had tells which one it was.
+ * ring. The id of a message identifies its timestamp.
  *
- * timestamps [ROUNDS]
+ *     timestamps [ROUNDS]
  *
- * client  t1 ---- request ---> t2  server          round trip  (t4 - t1) - (t3 - t2) t4 <---
- * answer ----- t3                   clock       ((t2 - t1) + (t3 - t4)) / 2 apart
+ *     client  t1 ---- request ---> t2  server
+ *             t4 <--- answer ----- t3
  *
- * (Of a real server t2 and t3 would come in the answer, and in a second one.) */
+ * The round trip is (t4 - t1) - (t3 - t2), and the clocks are ((t2 - t1) + (t3 - t4)) / 2 apart. (A
+ * real server would send t2 in the answer, and t3 in a second one.) */
 #include "example.h"
 
 enum { BATCH = 16, REQUEST_SENT, REQUEST_CAME, ANSWER_SENT, ANSWER_CAME, STAMPS };
@@ -31,7 +32,7 @@ static void open_end(struct end *end)
     check("sender", ringmsg_sender_new(end->fd, &config, &end->sender));
 }
 
-/* Receives both what comes and what is told about what was sent; which is which is in user_data. */
+/* Receives datagrams and transmit timestamps; user_data distinguishes them. */
 static void arm(const struct end *end, struct ringmsg_pool *pool, uint64_t came, uint64_t sent)
 {
     check("arm", ringmsg_recvmsg_multishot(ring, pool, end->fd, 0, 0, came));

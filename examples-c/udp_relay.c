@@ -1,6 +1,6 @@
 /* Relays UDP between clients and one server, as a NAT does: each client gets a socket of its own
- * towards the server, so that the server tells them apart. A flow table finds that socket by the
- * client's address; flows that are idle go after a while.
+ * towards the server, so that the server can distinguish them. A flow table finds that socket by
+ * the client's address; idle flows are removed after a while.
  *
  * Payloads are not copied: they are sent straight from the pool that they were received into,
  * and GRO trains as the trains that they were.
@@ -89,7 +89,7 @@ static int flow_of(const struct ringmsg_path *client)
     return number;
 }
 
-/* The flow's request ends; the final record tells when. */
+/* Ends the flow's request; its final record follows. */
 static void close_flow(int number)
 {
     int *link = bucket_of(&flows[number].client);

@@ -1,8 +1,8 @@
 /* Sends numbered trains of datagrams. One sendmsg(2) sends a train, and the kernel cuts it into
  * datagrams (UDP_SEGMENT). Ends when the receiver has answered the end marker.
- * 
+ *
  *   udp_send [-t TRAINS] [-s SEGMENT_BYTES] [-p PAUSE_US] [-f train|datagram] ADDRESS PORT
- * 
+ *
  * -f omits a train or a datagram without counting it as dropped, to show that the receiver
  * notices. */
 #include "example.h"

@@ -129,8 +129,8 @@
 #define RINGMSG_SETUP_DEFER_TASKRUN (1u << 13)
 
 /*
- * The best mode this kernel offers: DEFER_TASKRUN, else COOP_TASKRUN, else plain. The answer
- * may bind the ring to its thread: ringmsg_ring_info() tells.
+ * The best mode this kernel offers: DEFER_TASKRUN, else COOP_TASKRUN, else plain. The mode may
+ * bind the ring to its thread: ringmsg_ring_info() shows it.
  */
 #define RINGMSG_SETUP_AUTO (1u << 31)
 
@@ -151,7 +151,7 @@
 /*
  * epoll and recvmmsg(2), with the same records: for older kernels (5.10 is the oldest tried) and
  * sandboxes that forbid io_uring. It takes R_DISABLED, SINGLE_ISSUER and AUTO; with another setup
- * flag ringmsg_ring_new() answers -EINVAL.
+ * flag ringmsg_ring_new() returns -EINVAL.
  */
 #define RINGMSG_ENGINE_RECVMMSG 2
 
@@ -166,17 +166,17 @@
 #define RINGMSG_FEATURE_MIN_WAIT (1u << 1)
 
 /*
- * For ringmsg_wait.linger_us: as RINGMSG_LINGER_AUTO, with a bound of the caller: ORed with
- * microseconds, as in RINGMSG_LINGER_AUTO_WITHIN | 250.
+ * For ringmsg_wait.linger_us: like RINGMSG_LINGER_AUTO, with the caller's bound in microseconds,
+ * as in RINGMSG_LINGER_AUTO_WITHIN | 250.
  */
 #define RINGMSG_LINGER_AUTO_WITHIN (1u << 31)
 
 /*
  * For ringmsg_wait.linger_us: the library chooses, from 0 to 100 us. In short trials, on the
  * traffic that arrives, it compares the thread's CPU time per datagram with and without lingering,
- * and takes what saves at least 5 %. It does not linger where that lowers the arrival rate, as
- * clients do that wait for their answers, nor while datagrams arrive alone. Trials take place in
- * reaps that may sleep, without a spin, and not while signals, wakes or changes of the reaping
+ * and takes what saves at least 5 %. It does not linger where that lowers the arrival rate, as it
+ * does when clients wait for their answers, nor while datagrams arrive alone. Trials take place in
+ * reaps that may sleep and do not spin, and not while signals, wakes or changes of the reaping
  * thread keep ending them. ringmsg_ring_stats() shows the choice and the trials.
  */
 #define RINGMSG_LINGER_AUTO 4294967295u
@@ -187,7 +187,7 @@
 #define RINGMSG_LINGER_MAX_US 10000
 
 /*
- * The record holds a pool buffer: give it back with ringmsg_release().
+ * The record holds a pool buffer: return it with ringmsg_release().
  */
 #define RINGMSG_RECORD_BUFFER (1u << 0)
 
@@ -197,8 +197,8 @@
 #define RINGMSG_RECORD_FINAL (1u << 1)
 
 /*
- * The payload was cut. wire_length says how long it was; of ringmsg_recvmsg() only if MSG_TRUNC is
- * among its msg_flags.
+ * The payload was cut. wire_length is its length before that; for ringmsg_recvmsg() only if
+ * MSG_TRUNC is among its msg_flags.
  */
 #define RINGMSG_RECORD_TRUNCATED (1u << 2)
 
@@ -278,9 +278,9 @@
 #define RINGMSG_META_DESTINATION_PORT (1u << 9)
 
 /*
- * The record comes from the socket's error queue (MSG_ERRQUEUE): an error, or a note about a
- * datagram that was sent (a transmit timestamp, a zero-copy completion). Its name, and so the
- * source in its metadata, is where that datagram was sent.
+ * The record comes from the socket's error queue (MSG_ERRQUEUE): an error, or a notification about
+ * a datagram that was sent (a transmit timestamp, a zero-copy completion). Its name, and so the
+ * source in its metadata, is the address to which that datagram was sent.
  */
 #define RINGMSG_META_SOCKET_ERROR (1u << 10)
 
@@ -300,7 +300,7 @@
 #define RINGMSG_META_LOCAL_V4 (1u << 13)
 
 /*
- * The packet's priority is known (SO_RCVPRIORITY, kernel 6.15).
+ * The packet's priority is known (SO_RCVPRIORITY, kernel 6.14).
  */
 #define RINGMSG_META_PRIORITY (1u << 14)
 
@@ -325,8 +325,8 @@
 #define RINGMSG_RECV_NO_REARM (1u << 2)
 
 /*
- * For ringmsg_steering.by: the processor on which the kernel takes the datagram in, modulo the
- * number of sockets.
+ * For ringmsg_steering.by: the number of the processor that handles the datagram's arrival, modulo
+ * the number of sockets.
  */
 #define RINGMSG_STEER_CPU 0
 
@@ -413,17 +413,17 @@
 #define RINGMSG_ABI_VERSION 0
 
 /*
- * A pool's place in its ring. It outlives the pool itself, so that a stale handle or record
- * meets an error and not freed memory.
+ * A pool of buffers. Opaque to C. The handle outlives the pool itself, so that a stale handle or
+ * record gets an error and never reads freed memory.
  */
 struct ringmsg_pool;
 
 /*
- * One io_uring with its pools and requests. Opaque to C.
+ * A ring with its pools and requests: an io_uring, or an epoll instance. Opaque to C.
  *
  * A ring whose granted flags hold SINGLE_ISSUER or DEFER_TASKRUN is bound to one thread, its
- * owner: functions marked [owner] answer -EPERM from any other. Other rings take every call
- * from any thread.
+ * owner: functions marked [owner] return -EPERM in other threads. On other rings every thread may
+ * call every function.
  */
 struct ringmsg_ring;
 
@@ -453,8 +453,8 @@ struct ringmsg_support {
      */
     uint32_t features;
     /*
-     * 0, or the -errno with which io_uring_setup(2) refuses, or io_uring_enter(2) or
-     * io_uring_register(2) where only they are blocked.
+     * 0, or the -errno of io_uring_setup(2), or that of io_uring_enter(2) or io_uring_register(2)
+     * if only these are blocked.
      */
     int32_t create_error;
     /*
@@ -511,7 +511,7 @@ struct ringmsg_ring_config {
 };
 
 /*
- * What a ring turned out to be.
+ * What a ring was granted.
  */
 struct ringmsg_ring_info {
     /*
@@ -523,7 +523,7 @@ struct ringmsg_ring_info {
      */
     uint32_t engine;
     /*
-     * The RINGMSG_SETUP_* flags that are in force. With DEFER_TASKRUN or SINGLE_ISSUER in here
+     * The RINGMSG_SETUP_* flags that are in force. If they include DEFER_TASKRUN or SINGLE_ISSUER,
      * the ring is bound to owner_thread.
      */
     uint32_t flags;
@@ -578,13 +578,12 @@ struct ringmsg_stats {
      */
     uint64_t reaps;
     /*
-     * Kernel entries: io_uring_enter(2); with the recvmmsg engine each of its system calls. Ring
-     * only.
+     * Kernel entries: io_uring_enter(2); on the recvmmsg engine all its system calls. Ring only.
      */
     uint64_t enters;
     /*
-     * Wake-ups: waits that ended before their time-out, and ringmsg_wake() calls that ended
-     * a reap before it slept. Ring only.
+     * Wake-ups: waits that ended before their timeout, and ringmsg_wake() calls that ended a reap
+     * before it slept. Ring only.
      */
     uint64_t wakes;
     /*
@@ -627,12 +626,12 @@ struct ringmsg_stats {
      */
     uint64_t socket_drops;
     /*
-     * Pool buffers that records now hold: of every pool; of a request, those of its pool,
-     * whoever received into them.
+     * Pool buffers that records hold now, of all pools; for a request, those of its pool,
+     * including records of other requests.
      */
     uint64_t buffers_held;
     /*
-     * Pool buffers now offered to the kernel; counted likewise.
+     * Pool buffers that are published to the kernel now; counted in the same way.
      */
     uint64_t buffers_published;
     /*
@@ -645,7 +644,7 @@ struct ringmsg_stats {
      */
     uint64_t linger_trials;
     /*
-     * How long those that are over have lasted, in ns. Ring only.
+     * How long the finished trials have lasted, in ns. Ring only.
      */
     uint64_t linger_trial_ns;
 };
@@ -677,7 +676,7 @@ struct ringmsg_steering {
 };
 
 /*
- * What a pool is to hold. Fill with ringmsg_pool_config_init().
+ * How a pool is to be made. Fill with ringmsg_pool_config_init().
  */
 struct ringmsg_pool_config {
     /*
@@ -689,7 +688,7 @@ struct ringmsg_pool_config {
      */
     uint32_t buffers;
     /*
-     * Payload bytes a buffer holds; what is longer is cut. GRO needs 65536.
+     * Payload bytes that a buffer holds; a longer payload is cut. GRO needs 65536.
      */
     uint32_t payload_capacity;
     /*
@@ -719,7 +718,7 @@ struct ringmsg_pool_config {
  */
 struct ringmsg_record {
     /*
-     * What the caller gave when it submitted the request.
+     * The number that the caller passed when it armed the request.
      */
     uint64_t user_data;
     /*
@@ -776,7 +775,7 @@ struct ringmsg_record {
      */
     uint16_t buffer;
     /*
-     * Tells this use of the buffer from earlier ones: a stale release is refused.
+     * Distinguishes this use of the buffer from earlier ones, so that a stale release is refused.
      */
     uint32_t generation;
     /*
@@ -844,7 +843,7 @@ struct ringmsg_metadata {
      */
     uint32_t dropped;
     /*
-     * ee_errno of a queued error, positive; 0 for a note, which is no error.
+     * ee_errno of a queued error, positive; 0 for a notification, which is no error.
      */
     int32_t socket_error;
     /*
@@ -890,7 +889,8 @@ struct ringmsg_metadata {
      */
     uint8_t error_type;
     /*
-     * ee_code, with SOCKET_ERROR: the ICMP code; of a zero-copy note 1 if the kernel copied.
+     * ee_code, with SOCKET_ERROR: the ICMP code; for a zero-copy notification 1 if the kernel
+     * copied the data.
      */
     uint8_t error_code;
     /*
@@ -1049,7 +1049,8 @@ struct ringmsg_sender_config {
  */
 struct ringmsg_message {
     /*
-     * Anywhere in the caller's memory, or a held record's in a pool; NULL if it is empty.
+     * The payload, anywhere in the caller's memory, or in a pool while its record is held; NULL if
+     * it is empty.
      */
     const void *payload;
     /*
@@ -1078,13 +1079,13 @@ struct ringmsg_message {
      */
     uint64_t transmit_time_ns;
     /*
-     * The caller's; not looked at.
+     * For the caller; the library does not read it.
      */
     uint64_t user_data;
     /*
-     * With RINGMSG_MESSAGE_TIMESTAMP: comes back as error_data in the timestamp's metadata, where
-     * the kernel takes SCM_TS_OPT_ID (6.13). Elsewhere error_data is the socket's own count,
-     * which refused sends and other users of the socket advance.
+     * With RINGMSG_MESSAGE_TIMESTAMP: comes back as error_data in the timestamp's metadata, from
+     * Linux 6.13 on (SCM_TS_OPT_ID). On older kernels error_data is the socket's own count, which
+     * refused sends and other users of the socket advance.
      */
     uint32_t timestamp_id;
     /*
@@ -1110,7 +1111,7 @@ struct ringmsg_sender_stats {
      */
     uint32_t size;
     /*
-     * The errno, positive, of the latest pending error that was not a message's own.
+     * The errno, positive, of the latest pending error that an earlier datagram had caused.
      */
     int32_t last_socket_error;
     /*
@@ -1138,7 +1139,7 @@ struct ringmsg_sender_stats {
      */
     uint64_t grouped;
     /*
-     * Trains that were refused, and whose datagrams were sent singly.
+     * Trains that were refused, and whose datagrams were then sent one by one.
      */
     uint64_t fallbacks;
     /*
@@ -1254,19 +1255,19 @@ void ringmsg_ring_config_init(struct ringmsg_ring_config *config);
  * Ownership: the caller owns `*ring`, and frees it with ringmsg_ring_free(), which also
  * frees its pools.
  * Threads: any. With SINGLE_ISSUER or DEFER_TASKRUN (AUTO may take it) the calling thread
- * becomes the owner; with R_DISABLED whoever calls ringmsg_ring_enable().
+ * becomes the owner; with R_DISABLED the thread that calls ringmsg_ring_enable().
  * Returns: 0; -EINVAL (NULL `ring`, bad size, unknown or contradictory flags, entries out of
- * range, flags that mean nothing to the engine asked for); -EPERM, -ENOSYS, -ENOMEM, -EMFILE
- * from io_uring_setup(2): ringmsg_last_error() says what to do about it. On failure `*ring` is
- * left as it was.
+ * range, flags that the requested engine does not have); -EPERM, -ENOSYS, -ENOMEM, -EMFILE from
+ * io_uring_setup(2): ringmsg_last_error() says what to do about it. On failure `*ring` is left as
+ * it was.
  */
 int ringmsg_ring_new(const struct ringmsg_ring_config *config,
                      struct ringmsg_ring **ring);
 
 /*
  * ringmsg_ring_enable: starts a ring that was made with RINGMSG_SETUP_R_DISABLED; the calling
- * thread becomes its owner. Until then pools and ring_fd can be had from any thread, and
- * arming, reaping and cancelling answer -EBADFD.
+ * thread becomes its owner. Until then any thread may make pools and get ring_fd, and arming,
+ * reaping and cancelling return -EBADFD.
  *
  * Threads: any, once.
  * Returns: 0; -EINVAL (NULL); -EBADFD (it is enabled already).
@@ -1290,8 +1291,8 @@ int ringmsg_ring_info(const struct ringmsg_ring *ring,
  * return something. It suits level-triggered and edge-triggered loops that reap with timeout 0. Do
  * not read or write it. (The ring's own descriptor does not become readable in DEFER mode.)
  *
- * The first call in a process on a ring in DEFER mode starts a thread, and waits for its end: it
- * finds out how this kernel reports to an eventfd.
+ * The first call in a process on a ring in DEFER mode starts a thread that tests how this kernel
+ * notifies an eventfd, and waits until that thread has ended.
  *
  * Ownership: the library's, made on first use; do not close it.
  * Threads: any.
@@ -1300,7 +1301,7 @@ int ringmsg_ring_info(const struct ringmsg_ring *ring,
 int ringmsg_ring_fd(struct ringmsg_ring *ring);
 
 /*
- * ringmsg_ring_stats: the ring's counters.
+ * ringmsg_ring_stats: reports the ring's counters.
  *
  * Ownership: `stats` is the caller's; its `size` must be set.
  * Threads: any.
@@ -1309,8 +1310,8 @@ int ringmsg_ring_fd(struct ringmsg_ring *ring);
 int ringmsg_ring_stats(const struct ringmsg_ring *ring, struct ringmsg_stats *stats);
 
 /*
- * ringmsg_request_stats: the same counters for one request: the sum over those that share
- * `user_data`. Until its FINAL record is reaped.
+ * ringmsg_request_stats: reports the same counters for one request, until its FINAL record is
+ * reaped. Requests that share `user_data` are added up.
  *
  * Ownership: `stats` is the caller's; its `size` must be set.
  * Threads: any.
@@ -1326,12 +1327,13 @@ int ringmsg_request_stats(const struct ringmsg_ring *ring,
  * unmapped, unclaimed descriptors closed, all records void, and every caller's msghdr is the
  * caller's again. From another thread than the owner of a bound ring this takes 30 to 60 ms.
  *
- * Ownership: the ring and its pools are gone, whatever is returned. Calls begun afterwards
- * are undefined. In a forked child it frees the child's copy, and nothing of the parent's.
+ * Ownership: the ring and its pools are gone, whatever the result. Calls that begin afterwards
+ * have undefined behaviour. In a forked child this frees the child's copy, and nothing of the
+ * parent's.
  * Threads: any; also after the owner has exited.
- * Returns: 0, also for NULL; -EINVAL (no such ring: it was freed before); -ETIMEDOUT (a
- * call inside did not return within 5 s, or the kernel did not let go within 15 s: the memory is
- * leaked, and msghdrs must stay).
+ * Returns: 0, also for NULL; -EINVAL (no such ring: it was freed before); -ETIMEDOUT (a call
+ * inside did not return within 5 s, or the kernel did not release the ring within 15 s: the memory
+ * is leaked, and msghdrs must stay valid).
  */
 int ringmsg_ring_free(struct ringmsg_ring *ring);
 
@@ -1341,33 +1343,34 @@ int ringmsg_ring_free(struct ringmsg_ring *ring);
 
 /*
  * ringmsg_socket_enable: sets the socket options that make the kernel send `metadata` (a set of
- * RINGMSG_META_*) with every datagram. It takes every kind of socket that can report them: UDP,
+ * RINGMSG_META_*) with every datagram. It works on every kind of socket that can report them: UDP,
  * UDP-Lite, raw and ping sockets of both families; other families report drops, timestamps, mark
- * and priority. On IPv6 sockets it sets both levels, since an IPv4 datagram there brings its own;
- * a level that the socket does not have is skipped. SO_TIMESTAMPING keeps what is set already.
- * SEGMENT_SIZE switches GRO on (UDP_GRO): from then on a plain recv(2) sees trains too.
+ * and priority. On IPv6 sockets it sets the options of both levels, since an IPv4 datagram there
+ * reports through those of IPv4; a level that the socket does not have is skipped. SO_TIMESTAMPING
+ * keeps what is set already. SEGMENT_SIZE switches GRO on (UDP_GRO): from then on a plain recv(2)
+ * sees trains too.
  *
  * Threads: any.
  * Returns: 0; -EINVAL (unknown bits); -EBADF, -ENOTSOCK; -EOPNOTSUPP or -ENOPROTOOPT (this
- * kind of socket has no such thing); -EPERM (MARK needs CAP_NET_ADMIN). On failure nothing is
+ * kind of socket has no such option); -EPERM (MARK needs CAP_NET_ADMIN). On failure nothing is
  * switched on.
  */
 int ringmsg_socket_enable(int fd,
                           uint32_t metadata);
 
 /*
- * ringmsg_socket_disable: switches off exactly the socket options behind `metadata`, for everybody
- * who shares the socket through dup(2), fork(2) or SCM_RIGHTS. (DESTINATION, INTERFACE and
- * LOCAL_V4 share one option; so do SOCKET_ERROR and OFFENDER.)
+ * ringmsg_socket_disable: switches off exactly the socket options behind `metadata`, for all who
+ * share the socket through dup(2), fork(2) or SCM_RIGHTS. (DESTINATION, INTERFACE and LOCAL_V4
+ * share one option; so do SOCKET_ERROR and OFFENDER.)
  *
  * SEGMENT_SIZE is switched off only while nothing is queued at the socket: a plain recv(2) would
- * see a queued train as one datagram. The order that works is: receive until -EAGAIN, call this,
- * and begin again if it returns -EAGAIN.
+ * see a queued train as one datagram. So receive until -EAGAIN, call this, and repeat both if it
+ * returns -EAGAIN.
  *
  * Threads: any.
  * Returns: 0; -EAGAIN (SEGMENT_SIZE while datagrams are queued: it is still on, and so is the
  * rest); -EINVAL (unknown bits); -EBADF, -ENOTSOCK; -EOPNOTSUPP (this kind of socket has no such
- * thing).
+ * option).
  */
 int ringmsg_socket_disable(int fd,
                            uint32_t metadata);
@@ -1381,9 +1384,9 @@ int ringmsg_socket_disable(int fd,
  * RINGMSG_STEER_QUIC at `offset` of the destination connection id, modulo `count`.
  *
  * A QUIC server writes the index of a socket into the connection ids that it issues. Then a
- * connection keeps its socket while its peer's address changes. What has no such bytes goes where
- * it would go without steering: the kernel's hash of addresses and ports selects. Multicast and
- * broadcast go to every socket.
+ * connection keeps its socket while its peer's address changes. Datagrams without such bytes go
+ * where they would go without steering: the kernel's hash of addresses and ports selects.
+ * Multicast and broadcast datagrams go to every socket.
  *
  * The group has one steering, and a second call replaces it. When a socket has joined the group,
  * call this again: until then it gets nothing. When a socket is closed, the last one takes its
@@ -1392,7 +1395,7 @@ int ringmsg_socket_disable(int fd,
  * SO_DETACH_REUSEPORT_BPF on a socket of the group ends the steering.
  *
  * A GRO train goes whole to the socket of its first datagram. So with RINGMSG_META_SEGMENT_SIZE
- * connections that have both addresses and ports in common may meet in one socket.
+ * connections that have both addresses and ports in common may share one socket.
  *
  * Ownership: both arrays are read during the call only.
  * Threads: any.
@@ -1428,9 +1431,9 @@ int ringmsg_pool_config_for_socket(struct ringmsg_pool_config *config,
                                    int fd);
 
 /*
- * ringmsg_pool_new: makes a pool: one mapping, zeroed, below 4 GiB, at one address for its
- * life, not inherited by forked children. Each buffer is
- * [16-byte header][name][control messages][payload]; capacities are rounded up to 8 bytes.
+ * ringmsg_pool_new: makes a pool: one mapping, zeroed, smaller than 4 GiB, at an address that does
+ * not change, not inherited by forked children. Each buffer is [16-byte header][name][control
+ * messages][payload]; capacities are rounded up to 8 bytes.
  *
  * Ownership: the pool belongs to its ring, which frees it; ringmsg_pool_free() does so
  * earlier.
@@ -1464,16 +1467,16 @@ int ringmsg_pool_new_in(struct ringmsg_ring *ring,
 
 /*
  * ringmsg_pool_free: unmaps a pool that no request and no record refers to. Its handle stays
- * readable until the ring is freed, so that stale use meets an error.
+ * readable until the ring is freed, so that stale use gets an error.
  *
  * Threads: [owner].
- * Returns: 0; -EINVAL (NULL, freed before); -EBUSY (armed, or under records); -EPERM,
- * -EOWNERDEAD.
+ * Returns: 0; -EINVAL (NULL, freed before); -EBUSY (a request is armed on it, or a record
+ * holds a buffer of it); -EPERM, -EOWNERDEAD.
  */
 int ringmsg_pool_free(struct ringmsg_pool *pool);
 
 /*
- * ringmsg_ring_pool: the pool with this id: a record's.
+ * ringmsg_ring_pool: returns the pool with this id, such as a record's `pool`.
  *
  * Ownership: the ring's.
  * Threads: any.
@@ -1482,24 +1485,25 @@ int ringmsg_pool_free(struct ringmsg_pool *pool);
 struct ringmsg_pool *ringmsg_ring_pool(const struct ringmsg_ring *ring, uint16_t id);
 
 /*
- * ringmsg_pool_id: the pool's number, as records name it. Numbers of freed pools are given
- * again.
+ * ringmsg_pool_id: returns the pool's id, as it is in records. The ids of freed pools are reused.
  *
  * Threads: any. Returns: the id; RINGMSG_POOL_NONE for NULL.
  */
 uint16_t ringmsg_pool_id(const struct ringmsg_pool *pool);
 
 /*
- * ringmsg_pool_base: where the offsets in records count from. The same for the pool's life.
+ * ringmsg_pool_base: returns the address from which the offsets in records count. It does not
+ * change.
  *
- * Ownership: the library's: read the slices of records you hold; nothing else is stable.
+ * Ownership: the library's: read only the slices of records that you hold; other bytes may
+ * change.
  * Threads: any. Returns: the address; NULL for NULL, when the pool is freed, and after
  * fork.
  */
 const uint8_t *ringmsg_pool_base(const struct ringmsg_pool *pool);
 
 /*
- * ringmsg_pool_size: the size of the mapping, in bytes.
+ * ringmsg_pool_size: returns the size of the mapping, in bytes.
  *
  * Threads: any. Returns: the size; 0 for NULL, when the pool is freed, and after fork.
  */
@@ -1511,18 +1515,18 @@ size_t ringmsg_pool_size(const struct ringmsg_pool *pool);
 
 /*
  * ringmsg_recvmsg: receives one message into the caller's own msghdr, as recvmsg(2) does: the
- * kernel fills payload, name, control messages and flags by the time the FINAL record is
- * reaped. No flag is added to `msg_flags`, and one has no effect where it has none on recvmsg(2):
- * MSG_WAITALL on a socket with messages (SOCK_SEQPACKET). On a stream with MSG_WAITALL the record
- * comes when all of the payload is there; at once if `msg` has room for control messages, as
- * io_uring does it. The request is queued: ringmsg_submit() or the next
- * reap pushes it to the kernel.
+ * kernel fills payload, name, control messages and flags by the time the FINAL record is reaped.
+ * The library adds no flag to `msg_flags`. As with recvmsg(2), MSG_WAITALL has no effect on a
+ * socket that keeps message boundaries (SOCK_SEQPACKET). On a stream with MSG_WAITALL the record
+ * comes when the payload is full or, if `msg` has room for control messages, with the first data,
+ * as io_uring behaves. The request is queued: ringmsg_submit() or the next reap submits it to the
+ * kernel.
  *
  * The request refers to the socket, not to the number `fd`, which may be closed and used again.
  *
- * Ownership: `msg` and all it points to stay the caller's and must live, unmoved, until
- * the record is reaped or ringmsg_ring_free() has returned 0. Descriptors in it are the
- * caller's. (Languages whose memory moves use ringmsg_recvmsg_once().)
+ * Ownership: `msg` and all it points to stay the caller's and must live, unmoved, until the
+ * record is reaped or ringmsg_ring_free() has returned 0. Descriptors in it are the caller's.
+ * (Languages whose objects move in memory use ringmsg_recvmsg_once().)
  * Threads: [owner].
  * Returns: 0; -EINVAL (NULL, unknown flags: POLL_FIRST and NO_REARM are known; MSG_WAITALL
  * with MSG_PEEK on a stream: the kernel's io_uring repeats the first bytes); -EBADF, -ENOTSOCK;
@@ -1537,8 +1541,8 @@ int ringmsg_recvmsg(struct ringmsg_ring *ring,
                     uint64_t user_data);
 
 /*
- * ringmsg_recvmsg_once: receives one message into a buffer of `pool`; its record reads like one
- * of a multishot. Takes a buffer that is not published: a busy multishot may have them all, so
+ * ringmsg_recvmsg_once: receives one message into a buffer of `pool`; its record reads like one of
+ * a multishot. It takes a buffer that is not published. A busy multishot may have all of them, so
  * give single-shots a pool of their own. Queued like ringmsg_recvmsg().
  *
  * `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: those of recvmsg(2);
@@ -1560,17 +1564,17 @@ int ringmsg_recvmsg_once(struct ringmsg_ring *ring,
                          uint64_t user_data);
 
 /*
- * ringmsg_recvmsg_multishot: receives until cancelled: every message lands in a buffer of
- * `pool` and becomes a record, or, with RINGMSG_RECV_SPLIT, a record for each datagram of a
- * GRO train. The request submits itself.
+ * ringmsg_recvmsg_multishot: receives until cancelled: every message lands in a buffer of `pool`
+ * and becomes a record, or, with RINGMSG_RECV_SPLIT, a record for each datagram of a GRO train.
+ * The call submits the request.
  *
- * It is never silently dead. When the kernel ends it (buffers used up, a zero-length datagram, an
- * ICMP error, a full completion queue) it is armed again, at once or as soon as a buffer is
- * released. On datagram sockets errors are records and the request goes on, but for ENOTSOCK,
- * EFAULT, EINVAL, and sixteen failures without data within 10 ms. ICMP errors never end it.
- * Sixteen EACCES or EOPNOTSUPP, which may come from a peer's ICMP errors or from a security
- * module, make it try once a millisecond. On stream and seqpacket sockets result 0 is the end, and
- * so is any error. Closing `fd` does not end it: ringmsg_cancel() does.
+ * The request never stops without a record that says so. When the kernel ends it (buffers used up,
+ * a zero-length datagram, an ICMP error, a full completion queue) it is armed again, at once or as
+ * soon as a buffer is released. On datagram sockets errors are records and the request goes on,
+ * except after ENOTSOCK, EFAULT, EINVAL, and sixteen failures without data within 10 ms. ICMP
+ * errors never end it. Sixteen EACCES or EOPNOTSUPP, which may come from a peer's ICMP errors or
+ * from a security module, make it try once a millisecond. On stream and seqpacket sockets result 0
+ * is the end, and so is any error. Closing `fd` does not end it: ringmsg_cancel() does.
  *
  * On a socket that other rings or processes receive from, too, cancel before the thread stops
  * reaping: in plain and COOP mode and with SQPOLL the kernel receives for whatever is armed, and
@@ -1578,7 +1582,8 @@ int ringmsg_recvmsg_once(struct ringmsg_ring *ring,
  * receives only during a reap.
  *
  * `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: MSG_ERRQUEUE,
- * MSG_CMSG_CLOEXEC, MSG_TRUNC; the latter two are added where they make sense, and not shown.
+ * MSG_CMSG_CLOEXEC, MSG_TRUNC; the library adds the latter two where they apply, and does not show
+ * them.
  *
  * Threads: [owner]. In plain and COOP mode completions run in the thread that armed.
  * Returns: 0; -EINVAL (NULL, unknown flags or msg_flags, a pool of another ring, SPLIT
@@ -1596,9 +1601,9 @@ int ringmsg_recvmsg_multishot(struct ringmsg_ring *ring,
 /*
  * ringmsg_writable: waits until `fd` takes data again, for a program that found its socket full
  * (-EAGAIN): one record, RINGMSG_RECORD_WRITABLE | RINGMSG_RECORD_FINAL with result 0 and no
- * buffer, as soon as the socket has room; at once if it has room already. The request submits
- * itself. An unread error queue (transmit timestamps, ICMP errors) does not end the wait, and
- * costs no processor time. A peer that hung up does: the next send tells why.
+ * buffer, as soon as the socket has room; at once if it has room already. The call submits the
+ * request. An unread error queue (transmit timestamps, ICMP errors) does not end the wait, and
+ * costs no processor time. The end of the connection does: the next send returns the reason.
  *
  * After the record, send what was left with RINGMSG_SEND_RESUME, and call this again if that
  * leaves messages with -EAGAIN. Any number of requests may wait on one socket.
@@ -1606,9 +1611,9 @@ int ringmsg_recvmsg_multishot(struct ringmsg_ring *ring,
  * Ownership: the request refers to the socket, not to the number `fd`, which may be closed and
  * used again.
  * Threads: [owner]. In plain and COOP mode the wait belongs to the thread that called: if that
- * exits, the thread that reaps waits on.
+ * thread exits, the one that reaps continues the wait.
  * Returns: 0; -EOPNOTSUPP (an AF_UNIX socket that is not connected, which the kernel always
- * takes for writable); -EINVAL (NULL); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY,
+ * reports as writable); -EINVAL (NULL); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY,
  * -ENOMEM (the submission queue is full, and the kernel cannot take it now); -EBADFD (not
  * enabled); -EPERM, -EOWNERDEAD.
  */
@@ -1617,21 +1622,21 @@ int ringmsg_writable(struct ringmsg_ring *ring,
                      uint64_t user_data);
 
 /*
- * ringmsg_cancel: ends every request with `user_data`. Each answers with exactly one FINAL
- * record: its own result if that came first, else -ECANCELED. Datagrams that are still in the
- * socket stay there. With the last request of a socket the ring closes its reference, in the reap
- * that returns the record: if `fd` is closed by then, that is the last close, which waits on a TCP
- * socket with SO_LINGER.
+ * ringmsg_cancel: ends every request with `user_data`. Each ends with exactly one FINAL record:
+ * its own result if that came first, else -ECANCELED. Datagrams that are still in the socket stay
+ * there. With the last request of a socket the ring closes its reference, in the reap that returns
+ * the record: if `fd` is closed by then, that is the last close, which waits on a TCP socket with
+ * SO_LINGER.
  *
  * Threads: [owner].
- * Returns: 0: the FINAL records are on their way; -ENOENT (no such request); -EINVAL
- * (NULL); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+ * Returns: 0: the FINAL records will follow; -ENOENT (no such request); -EINVAL (NULL);
+ * -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
  */
 int ringmsg_cancel(struct ringmsg_ring *ring,
                    uint64_t user_data);
 
 /*
- * ringmsg_submit: pushes queued single-shots to the kernel now. A reap does it too.
+ * ringmsg_submit: submits queued single-shots to the kernel now. A reap does so, too.
  *
  * Threads: [owner].
  * Returns: 0; -EINVAL (NULL); -EBUSY, -EAGAIN (the kernel cannot take them now; they stay
@@ -1665,10 +1670,10 @@ int ringmsg_wake(const struct ringmsg_ring *ring);
  * Threads: [owner], one at a time.
  * Returns: how many records; 0 after the timeout or a wake; -EINTR on a signal; -ECANCELED
  * when the ring is being freed; -EBADR (the kernel had no memory for completions and dropped some:
- * datagrams are lost, requests may have ended unseen, and it stays so: free the ring); -EBUSY
- * (another thread is in reap); -EINVAL (NULL `records`, capacity 0 or from 2^31 on, bad `wait`, a
- * linger above 10 ms); -EBADFD (not
- * enabled); -EPERM, -EOWNERDEAD. Records win over every other outcome.
+ * datagrams are lost, requests may have ended without a record, and later reaps return it again:
+ * free the ring); -EBUSY (another thread is in reap); -EINVAL (NULL `records`, capacity 0 or from
+ * 2^31 on, bad `wait`, a linger above 10 ms); -EBADFD (not enabled); -EPERM, -EOWNERDEAD. If there
+ * are records, they are returned before any other result.
  */
 int ringmsg_reap(struct ringmsg_ring *ring,
                  struct ringmsg_record *records,
@@ -1679,8 +1684,8 @@ int ringmsg_reap(struct ringmsg_ring *ring,
 /*
  * ringmsg_release: gives the buffers of `records` back, so that the kernel can fill them again.
  * Records of one train share a buffer, which goes back with the last of them. Records without
- * RINGMSG_RECORD_BUFFER are stepped over, so a whole batch can be released as it is. A request
- * that waits for a buffer is armed again.
+ * RINGMSG_RECORD_BUFFER are skipped, so a whole batch can be released as it is. A request that
+ * waits for a buffer is armed again.
  *
  * Ownership: what the records point to is no longer the caller's, and descriptors that were
  * not taken are closed.
@@ -1718,18 +1723,18 @@ int ringmsg_next(struct ringmsg_ring *ring,
  * count from `slab`.
  *
  * `layout` says how the slab is divided: `buffers`, any number of them, of [16-byte header][name]
- * [control messages][payload], one right behind the other, each capacity rounded up to 8 bytes.
- * The slab has at least `buffers` x (16 + name + control + payload) bytes, in all below 4 GiB.
+ * [control messages][payload], back to back, each capacity rounded up to 8 bytes. The slab has at
+ * least `buffers` x (16 + name + control + payload) bytes, in all below 4 GiB.
  * ringmsg_pool_config_for_socket() sizes a layout.
  *
  * At most as many messages are taken as the layout has buffers, and as `records` has room. With
  * RINGMSG_RECV_SPLIT a GRO train becomes one record for each datagram; one that does not fit into
  * what the other messages leave of `records` stays whole, as one record with its segment_size.
  *
- * It never blocks, whatever the socket's O_NONBLOCK says. An error that the socket holds (such as
- * -ECONNREFUSED) is returned once, by the call that meets it first; the kernel keeps one that it
- * meets behind data for the next call, and where it does not, a record with this result comes
- * behind the data. At the end of a seqpacket socket comes one empty record.
+ * It never blocks, whatever the socket's O_NONBLOCK says. A pending error of the socket (such as
+ * -ECONNREFUSED) is returned once, by the first call that meets it. If it comes after data, the
+ * kernel keeps it for the next call; where the kernel does not, a record with this result follows
+ * the data. The end of a seqpacket socket is one empty record.
  *
  * Ownership: slab and arrays are the caller's; the next call with the same slab overwrites
  * what records point to. Descriptors in control messages (SCM_RIGHTS, SCM_PIDFD) are the
@@ -1775,8 +1780,8 @@ int ringmsg_take_fds(struct ringmsg_ring *ring,
  *
  * Ownership: reads `length` bytes; keeps nothing.
  * Threads: any.
- * Returns: 1: the cursor describes a message; 0: there is none left; -EBADMSG: what follows
- * is no control message; -EINVAL (NULL). On 0 and errors the cursor stays as it was.
+ * Returns: 1: the cursor describes a message; 0: there is none left; -EBADMSG: the next bytes
+ * are no control message; -EINVAL (NULL). On 0 and errors the cursor stays as it was.
  */
 int ringmsg_control_next(const void *control,
                          size_t length,
@@ -1784,8 +1789,8 @@ int ringmsg_control_next(const void *control,
 
 /*
  * ringmsg_control_decode: decodes a whole slice, as ringmsg_reap() does for its metadata. (The
- * source address is not in it: that is the record's name.) Unknown messages, and those the
- * kernel cut, are stepped over.
+ * source address is not in it: that is the record's name.) Unknown messages, and those that the
+ * kernel cut, are skipped.
  *
  * Ownership: reads `length` bytes; fills `out`.
  * Threads: any.
@@ -1803,9 +1808,9 @@ int ringmsg_control_decode(const void *control,
  * ringmsg_path_reply: makes the path of an answer to a received datagram: back to its source, from
  * the address that it was sent to. Over IPv4, mapped or not, that is LOCAL_V4, which is right for
  * unicast, aliases, broadcast and multicast; without it the kernel chooses. Over IPv6 it is the
- * destination, unless that is multicast. The interface is set where an address means nothing
- * without it: fe80::/10, 169.254/16, multicast. The traffic class is not copied: the ECN bits of
- * an answer are the protocol's business.
+ * destination, unless that is multicast. The interface is set where an address is ambiguous
+ * without it: fe80::/10, 169.254/16, multicast. The traffic class is not copied, because the
+ * protocol decides about the ECN bits of an answer.
  *
  * Ownership: `received` is read, and all of `path` is written. Metadata have what this needs
  * once ringmsg_socket_enable() has switched on RINGMSG_META_DESTINATION.
@@ -1827,8 +1832,8 @@ void ringmsg_sender_config_init(struct ringmsg_sender_config *config);
 /*
  * ringmsg_sender_new: makes a sender for the socket behind `fd`, a datagram or seqpacket socket.
  * It needs no ring. One socket may have any number of senders: each thread that sends makes its
- * own. Set the socket's options before. UDP_CORK must stay off, and MSG_MORE must not be used:
- * both would put datagrams of several peers into one.
+ * own. Set the socket's options first. UDP_CORK must stay off, and MSG_MORE must not be used: both
+ * would put datagrams of several peers into one.
  *
  * With RINGMSG_SENDER_TIMESTAMPS, make the sender before the pool that receives the timestamps,
  * so that ringmsg_pool_config_for_socket() counts their control messages.
@@ -1839,7 +1844,7 @@ void ringmsg_sender_config_init(struct ringmsg_sender_config *config);
  * Returns: 0; -EINVAL (NULL, bad size, unknown flags, a batch above 32768, no such clock);
  * -EOPNOTSUPP (a stream; transmit times or timestamps on a socket that is not IP); -EBUSY
  * (UDP_CORK is on; another transmit clock is set); -EPERM (a transmit clock other than
- * CLOCK_MONOTONIC takes CAP_NET_ADMIN); -EBADF, -ENOTSOCK; -EMFILE, -ENOMEM. On failure
+ * CLOCK_MONOTONIC needs CAP_NET_ADMIN); -EBADF, -ENOTSOCK; -EMFILE, -ENOMEM. On failure
  * `*sender` is left as it was.
  */
 int ringmsg_sender_new(int fd,
@@ -1851,11 +1856,11 @@ int ringmsg_sender_new(int fd,
  * 1024 trains. When it returns, the kernel has taken or refused every message, and every payload
  * is the caller's again.
  *
- * Every message has its `result` when the call returns >= 0, -EAGAIN or -EINTR: the payload
- * bytes that the socket took, or -errno. -EAGAIN stands, at any place of the array, for messages
- * that must be given again: by the same call, on the array as it is, with RINGMSG_SEND_RESUME. A
- * result says what the socket took: without IP_RECVERR a full queueing discipline drops in
- * silence.
+ * Every message has its `result` when the call returns >= 0, -EAGAIN or -EINTR: the payload bytes
+ * that the socket took, or -errno. -EAGAIN, at any place in the array, means that the message was
+ * not sent for lack of room: pass the unchanged array again, with RINGMSG_SEND_RESUME. A result
+ * says what the socket took: without IP_RECVERR a full queueing discipline drops datagrams without
+ * an error.
  *
  * Messages with equal path, length, traffic class, flags and transmit time leave as one
  * UDP_SEGMENT train; a shorter one may end it. Messages to one peer (family, remote, remote_port
@@ -1930,7 +1935,7 @@ int ringmsg_sender_stats(const struct ringmsg_sender *sender,
  * ringmsg_sender_free: frees a sender and its reference to the socket. Socket options that it has
  * set stay on.
  *
- * Ownership: the handle is void afterwards. NULL is allowed.
+ * Ownership: the handle is invalid afterwards. NULL is allowed.
  * Threads: any.
  * Returns: 0; -EBUSY (another thread is in a call on it: nothing is freed); -EINVAL (freed
  * before, unless a new sender has its place by now).

@@ -212,7 +212,7 @@ inline void socket_disable(int fd, std::uint32_t metadata, on_error fail = {})
 
 /// How socket_steer() selects a socket.
 struct steering : ringmsg_steering {
-    /// By the processor that takes the datagram in.
+    /// By the processor that handles the datagram's arrival.
     static steering by_processor() noexcept { return {RINGMSG_STEER_CPU, 0, 0}; }
 
     /// By the big-endian number of `length` bytes (1 to 4) at `offset` of the payload.
@@ -221,7 +221,7 @@ struct steering : ringmsg_steering {
         return {RINGMSG_STEER_PAYLOAD, offset, length};
     }
 
-    /// By the same of the destination connection id of QUIC packets.
+    /// By the same number in the destination connection id of QUIC packets.
     static steering by_quic_connection_id(std::uint32_t offset, std::uint32_t length) noexcept
     {
         return {RINGMSG_STEER_QUIC, offset, length};
@@ -494,7 +494,7 @@ public:
     /// Unmaps the pool now; device_or_resource_busy while a request or a record uses it.
     void free(on_error fail = {}) { fail(unmap()); }
 
-    /// The number by which records name the pool.
+    /// The pool's id in records.
     std::uint16_t id() const noexcept
     {
         std::uint16_t id = RINGMSG_POOL_NONE;
@@ -527,7 +527,7 @@ private:
     ringmsg_pool *handle_ = nullptr;
 };
 
-/// An io_uring with its pools and requests.
+/// A ring with its pools and requests: an io_uring, or an epoll instance.
 class ring {
 public:
     explicit ring(const ring_config &config = {}, on_error fail = {})
@@ -579,7 +579,7 @@ public:
         fail(call(ringmsg_writable, fd, user_data));
     }
 
-    /// Ends every request with this user_data. Each gives a final record.
+    /// Ends every request with this user_data. Each ends with a final record.
     void cancel(std::uint64_t user_data, on_error fail = {}) { fail(call(ringmsg_cancel, user_data)); }
 
     /// Submits queued single-shots to the kernel now. A reap does so, too.
@@ -704,7 +704,7 @@ inline int ring::refill(batch &batch, const wait_options &options) noexcept
     return core_ && core_->is_closed() ? -ECANCELED : outcome;
 }
 
-/// Where a datagram goes, and how it leaves. Paths are compared as a whole: what is not used is 0.
+/// Where a datagram goes, and how it leaves. Paths are compared as a whole, so unused fields are 0.
 struct path : ringmsg_path {
     path() noexcept : ringmsg_path{} {}
     path(const ringmsg_path &native) noexcept : ringmsg_path(native) {}
@@ -791,13 +791,13 @@ struct message : ringmsg_message {
     {
         payload = bytes.data();
         path = to;
-        // What is too long for the field is too long for the library as well.
+        // A length that does not fit the field is too long for the library as well.
         payload_length = static_cast<std::uint32_t>(std::min<std::size_t>(bytes.size(), UINT32_MAX));
     }
 
     /// Why the socket did not take it, if it did not.
     std::error_code error() const noexcept { return {result < 0 ? -result : 0, error_category()}; }
-    /// The socket was full: it is to be given again, with RINGMSG_SEND_RESUME.
+    /// The socket was full: send the message again, with RINGMSG_SEND_RESUME.
     bool is_left() const noexcept { return result == -EAGAIN; }
 };
 
@@ -875,7 +875,7 @@ public:
         });
     }
 
-    /// What it has done so far. Any thread may ask.
+    /// What the sender has done so far. For any thread.
     struct ringmsg_sender_stats stats(on_error fail = {}) const
     {
         struct ringmsg_sender_stats stats {};
@@ -900,8 +900,8 @@ private:
     static bool is_left(const ringmsg_message &message) noexcept { return message.result == -EAGAIN; }
     static bool is_left(std::int32_t result) noexcept { return result == -EAGAIN; }
 
-    /// Calls until no signal comes between. (With RINGMSG_SEND_WAIT a call that is not interrupted
-    /// leaves nothing, so that afterwards all is settled that was not before.)
+    /// Repeats the call as long as a signal interrupts it. (A call with RINGMSG_SEND_WAIT that is
+    /// not interrupted leaves no message unsettled.)
     template <class T, class Call>
     static std::uint32_t repeat(std::uint32_t flags, on_error fail, std::span<T> items, Call call)
     {

@@ -63,7 +63,8 @@ impl Ring {
             let slot = self.admit(sockets, core, target, Some(&mut buffers), args)?;
             prepare_multishot(core.requests.get(slot), &buffers);
             if !buffers.has_buffers() {
-                // Every buffer is held, so it would end at once. It waits for a release instead.
+                // Every buffer is held, so the request would end at once. It waits for a release
+                // instead.
                 core.requests.get_mut(slot).stats.starvations += 1;
                 core.stats.starvations += 1;
                 core.requests.starve(&mut buffers.starved, slot);
@@ -86,7 +87,7 @@ impl Ring {
         if socket::is_unconnected_local(fd)? {
             return Err(Error::new(
                 libc::EOPNOTSUPP,
-                "writable: an AF_UNIX socket without a peer always says that it is; connect it, or retry later",
+                "writable: the kernel reports an AF_UNIX socket without a peer as always writable; connect it",
             ));
         }
         let args = RecvArgs { fd, msg_flags: 0, flags: 0, user_data };
@@ -105,7 +106,7 @@ impl Ring {
         armed
     }
 
-    /// Puts a request that is fit to be armed into a slot.
+    /// Checks the arguments and puts the request into a slot.
     fn admit(
         &self,
         sockets: &mut Sockets,
@@ -125,7 +126,7 @@ impl Ring {
         admitted.map(|()| slot)
     }
 
-    /// Queues the request in `slot`. On failure it never was.
+    /// Queues the request in `slot`. On failure the slot is free again.
     fn push(&self, core: &mut Core, slot: Slot) -> Result<()> {
         let request = core.requests.get(slot);
         let (target, socket) = (request.target, request.socket);
@@ -146,21 +147,21 @@ impl Ring {
         target.pool().and_then(|id| self.pools.get(id)).and_then(Pool::lock)
     }
 
-    /// Queues a single-shot for the next submit or reap. Submits it at once where no reap is to
-    /// come by itself: a thread sleeps in one, or the program waits for ring_fd.
+    /// Queues a single-shot for the next submit or reap. Submits it at once where no reap will
+    /// follow: a thread sleeps in one, or the program waits for ring_fd.
     fn enqueue(&self, core: &mut Core, slot: Slot) -> Result<()> {
         self.push(core, slot)?;
         if self.is_reaping() || self.wakeup.ready_fd().is_some() {
             self.flush_or_leave();
         } else {
-            // A reap may be on its way to sleep by now.
+            // A reap may be about to sleep.
             self.wakeup.post_work();
         }
         Ok(())
     }
 
-    /// Submits. What the kernel cannot take now (memory, a full completion queue) stays queued,
-    /// and the next reap tries again.
+    /// Submits the queue. Entries that the kernel cannot take now (no memory, a full completion
+    /// queue) stay queued, and the next reap tries again.
     fn flush_or_leave(&self) {
         if self.engine().flush().is_err() || self.engine().needs_reaper() {
             self.wakeup.post_work();
@@ -173,7 +174,7 @@ impl Ring {
         self.engine().flush()
     }
 
-    /// Ends every request with `user_data`; each answers with a FINAL record.
+    /// Ends every request with `user_data`; each produces a FINAL record.
     pub(crate) fn cancel(&self, user_data: u64) -> Result<()> {
         self.check_enabled()?;
         let mut core = self.core();
@@ -269,7 +270,7 @@ unsafe fn callers_target(message: *mut libc::msghdr) -> Result<Target> {
     })
 }
 
-/// A slot, with room for all that the end of its request needs, so that reaping allocates nothing.
+/// A slot, and the memory that the end of its request will need, so that reaping allocates nothing.
 fn reserve_slot(core: &mut Core) -> Result<Slot> {
     let slots = core.requests.slots() as usize + 1;
     try_reserve_total(&mut core.released_sockets, slots)?;

@@ -1,5 +1,5 @@
-//! The structs that programs hand in and get out, and the constants in them. Each struct begins
-//! with its size; `capi::versioned` has the rule by which it may grow.
+//! The structs that programs pass in and get back, and their constants. Each struct begins with its
+//! size; `capi::versioned` has the rule by which it may grow.
 
 use crate::error::{Error, Result};
 
@@ -19,8 +19,8 @@ pub const RINGMSG_SETUP_SINGLE_ISSUER: u32 = 1u32 << 12;
 /// Completions wait until the owner reaps: the mode for batches. Binds the ring to its thread;
 /// SINGLE_ISSUER is added for you (IORING_SETUP_DEFER_TASKRUN).
 pub const RINGMSG_SETUP_DEFER_TASKRUN: u32 = 1u32 << 13;
-/// The best mode this kernel offers: DEFER_TASKRUN, else COOP_TASKRUN, else plain. The answer
-/// may bind the ring to its thread: ringmsg_ring_info() tells.
+/// The best mode this kernel offers: DEFER_TASKRUN, else COOP_TASKRUN, else plain. The mode may
+/// bind the ring to its thread: ringmsg_ring_info() shows it.
 pub const RINGMSG_SETUP_AUTO: u32 = 1u32 << 31;
 
 /// io_uring where multishot recvmsg works, and where a ring and a pool have memory; else
@@ -33,7 +33,7 @@ pub const RINGMSG_ENGINE_AUTO: u32 = 0;
 pub const RINGMSG_ENGINE_IO_URING: u32 = 1;
 /// epoll and recvmmsg(2), with the same records: for older kernels (5.10 is the oldest tried) and
 /// sandboxes that forbid io_uring. It takes R_DISABLED, SINGLE_ISSUER and AUTO; with another setup
-/// flag ringmsg_ring_new() answers -EINVAL.
+/// flag ringmsg_ring_new() returns -EINVAL.
 pub const RINGMSG_ENGINE_RECVMMSG: u32 = 2;
 
 /// Multishot requests work (io_uring: kernel 6.0; recvmmsg: always).
@@ -41,14 +41,14 @@ pub const RINGMSG_FEATURE_MULTISHOT: u32 = 1u32 << 0;
 /// The kernel can wait a minimum time for a batch (kernel 6.12).
 pub const RINGMSG_FEATURE_MIN_WAIT: u32 = 1u32 << 1;
 
-/// For ringmsg_wait.linger_us: as RINGMSG_LINGER_AUTO, with a bound of the caller: ORed with
-/// microseconds, as in RINGMSG_LINGER_AUTO_WITHIN | 250.
+/// For ringmsg_wait.linger_us: like RINGMSG_LINGER_AUTO, with the caller's bound in microseconds,
+/// as in RINGMSG_LINGER_AUTO_WITHIN | 250.
 pub const RINGMSG_LINGER_AUTO_WITHIN: u32 = 1u32 << 31;
 /// For ringmsg_wait.linger_us: the library chooses, from 0 to 100 us. In short trials, on the
 /// traffic that arrives, it compares the thread's CPU time per datagram with and without lingering,
-/// and takes what saves at least 5 %. It does not linger where that lowers the arrival rate, as
-/// clients do that wait for their answers, nor while datagrams arrive alone. Trials take place in
-/// reaps that may sleep, without a spin, and not while signals, wakes or changes of the reaping
+/// and takes what saves at least 5 %. It does not linger where that lowers the arrival rate, as it
+/// does when clients wait for their answers, nor while datagrams arrive alone. Trials take place in
+/// reaps that may sleep and do not spin, and not while signals, wakes or changes of the reaping
 /// thread keep ending them. ringmsg_ring_stats() shows the choice and the trials.
 pub const RINGMSG_LINGER_AUTO: u32 = 0xffff_ffffu32;
 
@@ -77,7 +77,7 @@ pub struct RingConfig {
     pub reserved: [u32; 9],
 }
 
-/// What a ring turned out to be.
+/// What a ring was granted.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RingInfo {
@@ -85,7 +85,7 @@ pub struct RingInfo {
     pub size: u32,
     /// RINGMSG_ENGINE_*
     pub engine: u32,
-    /// The RINGMSG_SETUP_* flags that are in force. With DEFER_TASKRUN or SINGLE_ISSUER in here
+    /// The RINGMSG_SETUP_* flags that are in force. If they include DEFER_TASKRUN or SINGLE_ISSUER,
     /// the ring is bound to owner_thread.
     pub flags: u32,
     /// RINGMSG_FEATURE_*
@@ -112,8 +112,8 @@ pub struct Support {
     pub setup_flags: u32,
     /// RINGMSG_FEATURE_*
     pub features: u32,
-    /// 0, or the -errno with which io_uring_setup(2) refuses, or io_uring_enter(2) or
-    /// io_uring_register(2) where only they are blocked.
+    /// 0, or the -errno of io_uring_setup(2), or that of io_uring_enter(2) or io_uring_register(2)
+    /// if only these are blocked.
     pub create_error: i32,
     /// kernel.io_uring_disabled: 0 allowed, 1 for privileged processes, 2 forbidden; -1: this
     /// kernel has no such setting, or it cannot be read.
@@ -124,7 +124,7 @@ pub struct Support {
     pub reserved: [u32; 9],
 }
 
-/// What a pool is to hold. Fill with ringmsg_pool_config_init().
+/// How a pool is to be made. Fill with ringmsg_pool_config_init().
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct PoolConfig {
@@ -132,7 +132,7 @@ pub struct PoolConfig {
     pub size: u32,
     /// How many buffers: a power of two, at most 32768.
     pub buffers: u32,
-    /// Payload bytes a buffer holds; what is longer is cut. GRO needs 65536.
+    /// Payload bytes that a buffer holds; a longer payload is cut. GRO needs 65536.
     pub payload_capacity: u32,
     /// Bytes for control messages.
     pub control_capacity: u32,

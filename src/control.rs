@@ -1,8 +1,8 @@
 //! Control messages and socket addresses: bytes in, fields out. Pure; no unsafe; fuzzed.
 //!
-//! A control slice is a row of `[cmsg_len: size_t][cmsg_level: int][cmsg_type: int][data]`,
-//! each padded to the size of a word (cmsg(3)). Everything is read byte by byte: the kernel
-//! decides what is in there, but a caller may hand us anything.
+//! A control slice is a row of `[cmsg_len: size_t][cmsg_level: int][cmsg_type: int][data]`, each
+//! padded to the size of a word (cmsg(3)). Every field is read byte by byte: the kernel usually
+//! wrote the slice, but a caller may pass any bytes.
 
 use std::mem::size_of;
 
@@ -12,7 +12,7 @@ mod row;
 
 pub use row::Row;
 
-/// linux/socket.h; libc has not got it.
+/// linux/socket.h; libc does not define it.
 pub(crate) const SCM_PIDFD: i32 = 4;
 
 /// What messages are aligned to.
@@ -20,7 +20,7 @@ const WORD: usize = size_of::<usize>();
 /// Bytes of a cmsghdr.
 pub const HEADER: usize = WORD + 8;
 
-/// What follows is not a control message: its length is impossible.
+/// The next bytes are no control message: the length is impossible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -97,9 +97,9 @@ trait Reader {
     fn read(&mut self, level: i32, kind: i32, data: &[u8]);
 }
 
-/// Shows `reader` every message that the kernel has just written, and zeroes the padding behind
-/// them: the kernel steps over it, so what is there is older than the message. Nobody else wrote
-/// there, so a message that the kernel cut short is the last.
+/// Shows `reader` every message that the kernel has just written, and zeroes the padding after
+/// each: the kernel does not write there, so those bytes are older than the message. Only the
+/// kernel wrote this slice, so a message that it cut short is the last.
 #[inline(always)]
 fn walk_and_clear(mut rest: &mut [u8], reader: &mut impl Reader) {
     while let Some((header, behind)) = rest.split_first_chunk() {
@@ -158,8 +158,8 @@ fn int(data: &[u8]) -> Option<i32> {
     take(data, 0).map(i32::from_ne_bytes)
 }
 
-/// Adds to `out` what the control messages say. Unknown ones are stepped over; so are those
-/// that the kernel cut. What precedes a malformed one is kept.
+/// Decodes the control messages into `out`. Unknown messages, and those that the kernel cut, are
+/// skipped. Fields that precede a malformed message are kept.
 pub fn decode(control: &[u8], out: &mut Metadata) -> Result<(), Malformed> {
     let mut at = 0;
     while let Some(message) = message_at(control, at)? {
@@ -179,7 +179,7 @@ pub fn decode_and_clear(control: &mut [u8], out: &mut Metadata) {
 impl Reader for Metadata {
     #[inline(always)]
     fn read(&mut self, level: i32, kind: i32, data: &[u8]) {
-        // A message too short for its type tells nothing.
+        // A message too short for its type is ignored.
         let _ = match level {
             libc::SOL_SOCKET => decode_socket(kind, data, self),
             libc::SOL_UDP => decode_udp(kind, data, self),
@@ -344,14 +344,14 @@ fn set_hop_limit(out: &mut Metadata, limit: i32) {
     out.valid |= RINGMSG_META_HOP_LIMIT;
 }
 
-// linux/errqueue.h. The last two are the origins of notes, which are no errors.
+// linux/errqueue.h. The last two are the origins of notifications, which are no errors.
 const SO_EE_ORIGIN_ICMP: u8 = 2;
 const SO_EE_ORIGIN_ICMP6: u8 = 3;
 const SO_EE_ORIGIN_TIMESTAMPING: u8 = 4;
 const SO_EE_ORIGIN_ZEROCOPY: u8 = 5;
 
-/// struct sock_extended_err { u32 errno; u8 origin, type, code, pad; u32 info, data; }, and behind
-/// it the offender's sockaddr.
+/// struct sock_extended_err { u32 errno; u8 origin, type, code, pad; u32 info, data; }, followed by
+/// the offender's sockaddr.
 #[inline(never)]
 fn set_socket_error(out: &mut Metadata, data: &[u8]) -> Option<()> {
     let [origin, kind, code, _pad] = take(data, 4)?;
@@ -362,7 +362,7 @@ fn set_socket_error(out: &mut Metadata, data: &[u8]) -> Option<()> {
     out.socket_error = if is_note { 0 } else { int(data)? };
     (out.error_origin, out.error_type, out.error_code) = (origin, kind, code);
     out.valid |= RINGMSG_META_SOCKET_ERROR;
-    // For others the address behind is where the datagram was sent from.
+    // For other origins that sockaddr is the address from which the datagram was sent.
     match origin {
         SO_EE_ORIGIN_ICMP | SO_EE_ORIGIN_ICMP6 => set_offender(out, data.get(16..)?),
         _ => Some(()),
@@ -444,8 +444,8 @@ fn decode_known_name(name: &[u8], out: &mut Metadata) -> Option<()> {
 }
 
 /// Reads what the kernel has just written for one message: source address and control messages.
-/// Returns the segment size of a GRO train, or 0; fills in `metadata`, which is empty, if that is
-/// wanted; zeroes the padding between control messages.
+/// Returns the segment size of a GRO train, or 0. Fills in `metadata`, if given, which must be
+/// empty. Zeroes the padding between control messages.
 #[inline(always)]
 pub fn read_message(name: &[u8], control: &mut [u8], metadata: Option<&mut Metadata>) -> u32 {
     match metadata {

@@ -1,8 +1,8 @@
-//! Why io_uring is refused, in the sentence that a person needs.
+//! Why io_uring is refused, in a sentence that says what to do.
 //!
-//! The same errno has many causes. What tells them apart is read from /proc when it is needed:
-//! the sysctl, whether a seccomp filter is on, limits, and the kernel's version. The version
-//! only explains; whether something works is always tried.
+//! The same errno has many causes. The facts that distinguish them are read from /proc when needed:
+//! the sysctl, whether a seccomp filter is on, limits, and the kernel's version. The version only
+//! explains; whether something works is always tried.
 
 use std::fmt::Write;
 
@@ -79,7 +79,7 @@ fn sentence(call: Call, errno: i32, facts: &Facts) -> String {
     say!("{name}: {}; {reason}", describe(errno))
 }
 
-/// What a filter that blocks should be told.
+/// The remedy for a filter that blocks io_uring.
 const ALLOW: &str = "allow io_uring_setup, io_uring_enter and io_uring_register in it \
                      (docs/compatibility.md has a profile)";
 
@@ -98,7 +98,7 @@ fn forbidden(facts: &Facts) -> String {
             "kernel.io_uring_disabled = 2 forbids it to everybody; \
              `sysctl kernel.io_uring_disabled=0` allows it"
         ),
-        // An administrator passes this setting, so something else refused.
+        // This setting does not stop an administrator, so something else refused.
         Some(1) if !(facts.administrator && filtered) => {
             let group = match facts.group {
                 Some(group) if group >= 0 => say!("kernel.io_uring_group = {group}"),
@@ -123,7 +123,8 @@ fn forbidden(facts: &Facts) -> String {
     }
 }
 
-/// ENOSYS from io_uring_setup: an old kernel, one built without, or a filter that says so.
+/// ENOSYS from io_uring_setup: an old kernel, one built without io_uring, or a filter that returns
+/// ENOSYS.
 fn absent(facts: &Facts) -> String {
     let version = version(facts.version);
     if facts.disabled.is_some() {
@@ -220,12 +221,12 @@ fn memlock() -> Option<u64> {
     (known && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
-/// The value of kernel.io_uring_disabled; -1 where it cannot be had.
+/// The value of kernel.io_uring_disabled; -1 where it cannot be read.
 pub(crate) fn io_uring_disabled() -> i32 {
     setting("io_uring_disabled").unwrap_or(-1)
 }
 
-/// uname(2)'s release as major << 16 | minor << 8 | patch; 0 when it cannot be told.
+/// uname(2)'s release as major << 16 | minor << 8 | patch; 0 when it cannot be parsed.
 pub(crate) fn kernel_version() -> u32 {
     let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());

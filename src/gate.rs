@@ -16,9 +16,9 @@ const POISONED: u32 = 1 << 30;
 const INSIDE: u32 = POISONED - 1;
 
 pub(crate) struct Gate {
-    /// Bits, and the calls inside. The acquire of `wait_until_empty` pairs with the release of a
-    /// guard's drop: what calls did is seen. `enter` and `close` change one word, so one of them is
-    /// first.
+    /// Flag bits, and the number of calls inside. The acquire of `wait_until_empty` pairs with the
+    /// release of a guard's drop, so the effects of the calls are visible. `enter` and `close`
+    /// change one word, so one of them is first.
     state: AtomicU32,
     generation: u32,
     /// The ring belongs to one thread: `owner`, once it is known. The acquire of
@@ -81,7 +81,7 @@ impl Gate {
         self.bound.store(bound, Ordering::Release);
     }
 
-    /// Lets the owner through, and everybody where there is none.
+    /// Lets the owner through, and any thread where there is no owner.
     #[inline]
     pub(crate) fn check_owner(&self) -> Result<()> {
         if !self.is_bound() {

@@ -1,4 +1,4 @@
-//! Numbers that meet in one call, and must not be taken for one another.
+//! Numbers that occur in one call, as types of their own so that they cannot be confused.
 
 /// A request's place in its ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

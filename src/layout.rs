@@ -1,4 +1,5 @@
-//! The inside of a buffer: where the parts are, and what of them the kernel filled. Pure; fuzzed.
+//! The layout of a buffer: where its parts are, and how much of each the kernel filled. Pure;
+//! fuzzed.
 //!
 //! ```text
 //!   offset 0         16           16 + name_capacity     + control_capacity     + payload_capacity
@@ -52,7 +53,7 @@ impl Layout {
         Self::with_stride("pool", config, 64)
     }
 
-    /// The layout of a caller's slab: any number of buffers, one right behind the other.
+    /// The layout of a caller's slab: any number of buffers, back to back.
     pub fn packed(config: &PoolConfig) -> Result<Self> {
         if config.buffers == 0 || config.buffers > i32::MAX as u32 {
             return Err(Error::new(libc::EINVAL, "receive: layout.buffers is not from 1 to 2^31 - 1"));
@@ -76,7 +77,7 @@ impl Layout {
             return Err(Error::with(
                 libc::EINVAL,
                 format_args!(
-                    "{what}: {buffers} buffers of {whole} bytes are not below 4 GiB; fewer, or smaller, will fit"
+                    "{what}: {buffers} buffers of {whole} bytes are 4 GiB or more; use fewer or smaller ones"
                 ),
             ));
         }
@@ -109,7 +110,7 @@ impl Layout {
         (self.length() - self.control_at) as usize
     }
 
-    /// The buffer's length as the kernel is told: without the padding of the stride.
+    /// The buffer's length as it is given to the kernel: without the padding of the stride.
     pub fn length(&self) -> u32 {
         self.parts().2 + self.payload_capacity
     }
@@ -161,9 +162,9 @@ impl Layout {
         self.place(start, filled, header.flags)
     }
 
-    /// The same for a message as most are: with a payload, of which nothing is missing, and without
-    /// flags. None: it is another one. The lengths of name and control messages are not looked at:
-    /// the caller knows that they fit.
+    /// Fast path for a complete message with a payload and without flags. None: it is not such a
+    /// message. The lengths of name and control messages are not checked: the caller knows that
+    /// they fit.
     #[inline(always)]
     pub fn whole_record(&self, start: u32, header: Header, result: u32) -> Option<Record> {
         let payload = result.wrapping_sub(self.payload_at);
@@ -197,7 +198,7 @@ impl Layout {
         }
     }
 
-    /// What can be true of what the header (its four numbers) and `result` say.
+    /// Clamps the header's four numbers and `result` to what is possible.
     fn clamp(&self, name: u32, control: u32, payload: u32, msg_flags: u32, result: u32) -> Filled {
         let cut_payload = result.saturating_sub(self.payload_at).min(self.payload_capacity);
         let wire = payload.max(cut_payload);
@@ -208,7 +209,7 @@ impl Layout {
         if msg_flags & libc::MSG_CTRUNC as u32 != 0 {
             flags |= RINGMSG_RECORD_CONTROL_TRUNCATED;
         }
-        // Without room for names nobody asked for one.
+        // Without room for names none was requested.
         if name > self.name_capacity && self.name_capacity > 0 {
             flags |= RINGMSG_RECORD_NAME_TRUNCATED;
         }

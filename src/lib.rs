@@ -1,5 +1,5 @@
-//! ringmsg receives messages with io_uring `recvmsg` and hands them out as batches of flat
-//! records. It is a C library (`include/ringmsg.h`); this is its inside.
+//! ringmsg receives messages with io_uring `recvmsg` and hands them out as batches of flat records.
+//! It is a C library (`include/ringmsg.h`); this crate is its implementation.
 //!
 //! ```text
 //!   C, C++, Python, Go
@@ -20,15 +20,15 @@
 //!   sys                        descriptors, fork, memory, signals, threads
 //! ```
 //!
-//! The way of a datagram: the kernel takes a *published* buffer of the pool, writes header,
-//! source address, control messages and payload into it, and posts a completion. The reaper enters
-//! the kernel once for a batch of them. It looks up the request and its pool by the completion's
-//! two numbers, clamps what the header says to what can be true, notes the buffer as *held*, and
+//! How a datagram passes: the kernel takes a *published* buffer of the pool, writes header, source
+//! address, control messages and payload into it, and posts a completion. The reaper enters the
+//! kernel once for a batch of them. It looks up the request and its pool by the completion's two
+//! numbers, clamps the lengths in the header to what is possible, marks the buffer as *held*, and
 //! writes a 64-byte record into the caller's array. `release` ends the record's hold on the buffer,
 //! which goes back on the stack from which it is published again.
 //!
-//! A module uses modules below it only, and no two use each other: `tests/architecture.rs` checks
-//! that.
+//! A module uses only modules below it, and no two use each other. `tests/architecture.rs` checks
+//! this.
 
 // The contracts are written for the C header: `[owner]` in there is no link.
 #![allow(rustdoc::broken_intra_doc_links)]

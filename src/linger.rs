@@ -3,9 +3,9 @@
 //! Waiting for a second datagram pays when those that come meanwhile share one wake-up. Whether it
 //! does depends on what a wake-up and a timer cost, and that differs by a factor of four from one
 //! machine to the next. So AUTO measures it, in short trials on the traffic of the program: for a
-//! few milliseconds with one linger, for a few with another, in pairs. It compares the rates at
-//! which datagrams come first, and what each costs second: clients that wait for their answers send
-//! fewer to a receiver that lingers, while each of these may cost less.
+//! few milliseconds with one linger, for a few with another, in pairs. It compares first the rates
+//! at which datagrams come, and then what each costs: clients that wait for their answers send
+//! fewer to a receiver that lingers, even if each of these costs less.
 //!
 //! | module     | what it has                                                                 |
 //! |------------|-----------------------------------------------------------------------------|
@@ -21,8 +21,8 @@
 //! All of it is pure: the time, the readings and the counts are arguments. `tests/linger.rs` has a
 //! simulator. A reaper asks `Policy::linger_us` how long a reap may linger, and calls
 //! `Policy::note` when it is over; if that says so it reads the thread's CPU clock and calls
-//! `Policy::reading`, for as long as that says so. `Policy::void` says that something else than the
-//! linger has made a difference.
+//! `Policy::reading`, for as long as that says so. `Policy::void` tells the policy that something
+//! other than the linger has affected the reap.
 
 pub mod estimate;
 pub mod policy;
@@ -37,7 +37,7 @@ pub mod watch;
 use crate::config::{RINGMSG_LINGER_AUTO, RINGMSG_LINGER_AUTO_WITHIN, RINGMSG_LINGER_MAX_US};
 use crate::error::{Error, Result};
 
-/// The added latency AUTO may cost when it was given no other bound.
+/// The latency that AUTO may add when the caller gave no other bound.
 const BOUND_US: u32 = 100;
 
 /// Refuses a linger above the maximum.
@@ -58,7 +58,7 @@ pub(crate) fn check_linger(linger_us: u32) -> Result<()> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Linger {
     Fixed(u32),
-    /// What the policy chooses, and no longer than this.
+    /// The policy's choice, but no longer than this.
     Auto {
         bound_us: u32,
     },

@@ -1,5 +1,5 @@
-//! Which setup flags go together, and which AUTO tries. Pure policy: the engine finds out which the
-//! kernel takes.
+//! Which setup flags can be combined, and which AUTO tries. Pure policy: the engine finds out which
+//! the kernel accepts.
 
 use crate::config::*;
 use crate::error::{Error, Result};
@@ -23,10 +23,10 @@ pub(crate) struct Setup {
 }
 
 const SQ_ENTRIES: u32 = 64;
-/// Multishot requests complete many times for one submission, so the completion queue is the
-/// larger by far. 64 KiB of it.
+/// Multishot requests complete many times for one submission, so the completion queue is much
+/// larger: 64 KiB.
 const CQ_ENTRIES: u32 = 4096;
-/// The kernel's own limits (it would answer -EINVAL without a reason).
+/// The kernel's own limits (it would return -EINVAL without a reason).
 const SQ_ENTRIES_MAX: u32 = 32768;
 const CQ_ENTRIES_MAX: u32 = 65536;
 

@@ -23,8 +23,8 @@ pub(crate) use fewest::FewestPublished;
 /// How many pools a ring can have.
 pub(crate) const POOLS_MAX: usize = 1024;
 
-/// A pool's place in its ring. It outlives the pool itself, so that a stale handle or record
-/// meets an error and not freed memory.
+/// A pool of buffers. Opaque to C. The handle outlives the pool itself, so that a stale handle or
+/// record gets an error and never reads freed memory.
 pub struct Pool {
     id: PoolId,
     /// The ring it belongs to: only to tell rings apart, and for the C interface to find it.
@@ -32,7 +32,7 @@ pub struct Pool {
     /// The process it is mapped in: see `sys::fork`.
     generation: u32,
     /// Both: every acquire pairs with the release that comes after mapping, or before unmapping. A
-    /// thread that is told of the pool by other means sees them by those.
+    /// thread that gets the pool in another way is ordered by that.
     base: AtomicPtr<u8>,
     size: AtomicUsize,
     buffers: Mutex<Option<Box<Buffers>>>,

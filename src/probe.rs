@@ -34,7 +34,7 @@ pub(crate) fn query() -> Support {
 
 /// Whether AUTO takes io_uring here; and if not, why.
 pub(crate) fn usable() -> Result<()> {
-    // As large as a ring by default: a smaller one may be had where that one is refused.
+    // As large as a ring by default: a smaller one may be granted where that one is refused.
     run_aside(|| check_usable(Engine::new(Setup::check(&RingConfig { flags: 0, ..RingConfig::default() })?)?))
         .map(drop)
 }

@@ -16,7 +16,7 @@ const BATCH: usize = 64;
 /// More buffers than this are not used in one call: records have 16 bits for the buffer's number.
 const BUFFERS_USED: usize = 1 << 16;
 
-/// What receives: where messages go, and how they are handed out.
+/// The parameters of a call: where messages go, and how they are handed out.
 pub(crate) struct Receive<'a> {
     pub fd: RawFd,
     pub slab: &'a mut [u8],
@@ -46,7 +46,7 @@ impl Receive<'_> {
                     }
                 }
                 Err(error) if used > 0 => {
-                    // It is the socket's no more, and data is there to be returned.
+                    // The socket no longer has the error, and there is data to return.
                     if error.errno() != libc::EAGAIN {
                         out.push(&error_record(error.errno()), &Metadata::NONE);
                     }
@@ -86,7 +86,7 @@ impl Receive<'_> {
         let messages =
             unsafe { std::slice::from_raw_parts(messages.as_ptr().cast::<libc::mmsghdr>(), count) };
         if ends {
-            // A seqpacket socket at its end gives an empty message for every buffer: one tells.
+            // A seqpacket socket at its end gives an empty message for every buffer; one is enough.
             let data = messages.iter().rposition(|message| message.msg_len > 0).map_or(0, |last| last + 1);
             count = count.min(data + 1);
         }

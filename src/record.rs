@@ -2,12 +2,12 @@
 
 use std::mem::{offset_of, size_of};
 
-/// The record holds a pool buffer: give it back with ringmsg_release().
+/// The record holds a pool buffer: return it with ringmsg_release().
 pub const RINGMSG_RECORD_BUFFER: u32 = 1u32 << 0;
 /// The request is over. The record may carry data as well.
 pub const RINGMSG_RECORD_FINAL: u32 = 1u32 << 1;
-/// The payload was cut. wire_length says how long it was; of ringmsg_recvmsg() only if MSG_TRUNC is
-/// among its msg_flags.
+/// The payload was cut. wire_length is its length before that; for ringmsg_recvmsg() only if
+/// MSG_TRUNC is among its msg_flags.
 pub const RINGMSG_RECORD_TRUNCATED: u32 = 1u32 << 2;
 /// Control messages were cut or lost: the control capacity was too small.
 pub const RINGMSG_RECORD_CONTROL_TRUNCATED: u32 = 1u32 << 3;
@@ -41,9 +41,9 @@ pub const RINGMSG_META_SOFTWARE_TIMESTAMP: u32 = 1u32 << 7;
 pub const RINGMSG_META_HARDWARE_TIMESTAMP: u32 = 1u32 << 8;
 /// The destination port is known (IP_RECVORIGDSTADDR, IPV6_RECVORIGDSTADDR).
 pub const RINGMSG_META_DESTINATION_PORT: u32 = 1u32 << 9;
-/// The record comes from the socket's error queue (MSG_ERRQUEUE): an error, or a note about a
-/// datagram that was sent (a transmit timestamp, a zero-copy completion). Its name, and so the
-/// source in its metadata, is where that datagram was sent.
+/// The record comes from the socket's error queue (MSG_ERRQUEUE): an error, or a notification about
+/// a datagram that was sent (a transmit timestamp, a zero-copy completion). Its name, and so the
+/// source in its metadata, is the address to which that datagram was sent.
 pub const RINGMSG_META_SOCKET_ERROR: u32 = 1u32 << 10;
 /// The packet's mark is known (SO_RCVMARK).
 pub const RINGMSG_META_MARK: u32 = 1u32 << 11;
@@ -52,7 +52,7 @@ pub const RINGMSG_META_FLOW_LABEL: u32 = 1u32 << 12;
 /// The local IPv4 address to reply from is known (IP_PKTINFO's ipi_spec_dst).
 pub const RINGMSG_META_LOCAL_V4: u32 = 1u32 << 13;
 
-/// The packet's priority is known (SO_RCVPRIORITY, kernel 6.15).
+/// The packet's priority is known (SO_RCVPRIORITY, kernel 6.14).
 pub const RINGMSG_META_PRIORITY: u32 = 1u32 << 14;
 /// The router or host that sent the ICMP error is known.
 pub const RINGMSG_META_OFFENDER: u32 = 1u32 << 15;
@@ -68,7 +68,7 @@ pub(crate) const META_ALL: u32 = (1 << 16) - 1;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Record {
-    /// What the caller gave when it submitted the request.
+    /// The number that the caller passed when it armed the request.
     pub user_data: u64,
     /// Payload bytes of this record, or -errno.
     pub result: i32,
@@ -97,7 +97,7 @@ pub struct Record {
     pub pool: u16,
     /// The buffer's number within its pool.
     pub buffer: u16,
-    /// Tells this use of the buffer from earlier ones: a stale release is refused.
+    /// Distinguishes this use of the buffer from earlier ones, so that a stale release is refused.
     pub generation: u32,
     /// Which datagram of the train this is, from 0.
     pub segment: u16,
@@ -135,7 +135,7 @@ pub struct Metadata {
     pub segment_size: u32,
     /// SO_RXQ_OVFL: socket buffers dropped so far; with GRO these are trains. Wraps.
     pub dropped: u32,
-    /// ee_errno of a queued error, positive; 0 for a note, which is no error.
+    /// ee_errno of a queued error, positive; 0 for a notification, which is no error.
     pub socket_error: i32,
     /// CLOCK_REALTIME, ns.
     pub software_timestamp_ns: i64,
@@ -159,7 +159,8 @@ pub struct Metadata {
     pub error_origin: u8,
     /// ee_type, with SOCKET_ERROR: the ICMP type.
     pub error_type: u8,
-    /// ee_code, with SOCKET_ERROR: the ICMP code; of a zero-copy note 1 if the kernel copied.
+    /// ee_code, with SOCKET_ERROR: the ICMP code; for a zero-copy notification 1 if the kernel
+    /// copied the data.
     pub error_code: u8,
     /// 0
     pub reserved8: u8,

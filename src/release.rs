@@ -1,4 +1,4 @@
-//! Giving buffers back, from any thread; and taking over descriptors that came with them.
+//! Returning buffers, from any thread, and taking the descriptors that came with them.
 
 use crate::error::{Error, Result};
 use crate::ids::{BufferId, PoolId};
@@ -95,7 +95,7 @@ impl Ring {
     pub(crate) fn take_fds(&self, record: &Record, to: &mut [i32]) -> Result<usize> {
         let mut buffers = self.pools.get(PoolId(record.pool)).and_then(Pool::lock).ok_or(NOT_HELD)?;
         if !buffers.is_held(record) {
-            return Err(Error::new(libc::EINVAL, "take_fds: the record is not held any more"));
+            return Err(Error::new(libc::EINVAL, "take_fds: the record is no longer held"));
         }
         let received = buffers.received_fds.as_mut();
         Ok(received.map_or(0, |received| received.take(BufferId(record.buffer), to)))

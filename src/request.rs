@@ -118,9 +118,9 @@ pub(crate) enum For {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cancellation {
     None,
-    /// The kernel is to be told: the request is in the list of retries.
+    /// The cancellation is to be submitted: the request is in the list of retries.
     Wanted(Then),
-    /// The kernel has been told.
+    /// The cancellation was submitted.
     Sent(Then),
 }
 
@@ -310,9 +310,8 @@ fn is_icmp(errno: i32) -> bool {
     )
 }
 
-/// What an ICMP error becomes, too, but also the answer of a security module, a filter of system
-/// calls or a protocol, which comes again at once: a request that is armed at once would never
-/// rest.
+/// These can be ICMP errors, too, but also come from a security module, a seccomp filter or a
+/// protocol, and then repeat at once: a request that is armed again at once would loop without end.
 fn is_icmp_or_policy(errno: i32) -> bool {
     matches!(errno, libc::EACCES | libc::EOPNOTSUPP)
 }

@@ -38,11 +38,11 @@ use crate::wakeup::Wakeup;
 mod counters;
 mod pools;
 
-/// One io_uring with its pools and requests. Opaque to C.
+/// A ring with its pools and requests: an io_uring, or an epoll instance. Opaque to C.
 ///
 /// A ring whose granted flags hold SINGLE_ISSUER or DEFER_TASKRUN is bound to one thread, its
-/// owner: functions marked [owner] answer -EPERM from any other. Other rings take every call
-/// from any thread.
+/// owner: functions marked [owner] return -EPERM in other threads. On other rings every thread may
+/// call every function.
 pub struct Ring {
     pub(crate) gate: Gate,
     engines: Engines,
@@ -52,7 +52,7 @@ pub struct Ring {
     pub(crate) pools_to_look_after: PoolSet,
     pub(crate) wakeup: Wakeup,
     pub(crate) tallies: Tallies,
-    /// The thread that armed or reaped last. Its releases re-arm starved requests by themselves.
+    /// The thread that armed or reaped last. Its releases re-arm starved requests directly.
     /// Relaxed, and no pair: a thread asks only whether the number is its own.
     service_thread: AtomicU64,
     /// Every acquire of it pairs with the release of `enable`: it shows the owner.
@@ -133,7 +133,7 @@ impl ReaperState {
 
 /// The parts that teardown takes apart.
 pub(crate) struct Parts {
-    /// The engine in use, and one that is not any more.
+    /// The engine in use, and the one before it, if it was changed.
     pub engine: Engine,
     pub former: Option<Engine>,
     pub pools: Pools,
@@ -295,9 +295,9 @@ impl Ring {
 
     // --- sockets -----------------------------------------------------------------------------
 
-    /// Releases the sockets of requests that are over, and closes those to which no request refers
-    /// any more. Closing may block, so no lock is held then. `sockets` is not waited for: whoever
-    /// has held it calls this afterwards.
+    /// Releases the sockets of requests that are over, and closes those that no request refers to.
+    /// Closing may block, so no lock is held then. The lock of `sockets` is only tried: a thread
+    /// that holds it calls this afterwards.
     pub(crate) fn close_released_sockets(&self) {
         while let Some(socket) = self.next_released_socket() {
             self.close_socket(socket);
@@ -341,8 +341,8 @@ fn io_uring(config: &RingConfig) -> Result<Engine> {
 
 /// Whether AUTO is to take the other engine: an administrator, a filter or a security module
 /// refuses io_uring, or this kernel has none, or none with multishot recvmsg, or there is no memory
-/// for it (RLIMIT_MEMLOCK). (-EINVAL can also mean that the kernel lacks a flag that was asked for
-/// by name: then the caller must know.)
+/// for it (RLIMIT_MEMLOCK). (-EINVAL can also mean that the kernel lacks a flag that was requested
+/// by name: then the caller gets the error.)
 fn is_refused(error: &Error) -> bool {
     match error.errno() {
         libc::EPERM | libc::ENOSYS | libc::EACCES | libc::EOPNOTSUPP | libc::ENOMEM => true,

@@ -49,7 +49,7 @@ impl ReceivedFds {
         taken
     }
 
-    /// Closes what nobody took.
+    /// Closes the descriptors that were not taken.
     pub(crate) fn close(&mut self, buffer: BufferId) {
         let row = self.row(buffer);
         let count = row[0] as usize;
@@ -98,6 +98,6 @@ fn each_descriptor(slice: &mut [u8], mut body: impl FnMut(i32)) {
 }
 
 fn close(fd: i32) {
-    // SAFETY: the kernel installed the descriptor for us, and nobody else was told of it.
+    // SAFETY: the kernel installed the descriptor for this library, and no other code knows it.
     unsafe { libc::close(fd) };
 }

@@ -88,7 +88,7 @@ impl Kind {
         self.kind != libc::SOCK_STREAM
     }
 
-    /// It never reports -ENOBUFS by itself. (Netlink and packet sockets do, after an overrun.)
+    /// It never reports an -ENOBUFS of its own. (Netlink and packet sockets do, after an overrun.)
     pub(crate) fn never_reports_enobufs(&self) -> bool {
         self.is_ip() || self.domain == libc::AF_UNIX
     }
@@ -108,8 +108,7 @@ impl Kind {
     }
 }
 
-/// Whether a stream has nothing left but its end. (Not found out by MSG_PEEK, which would move
-/// SO_PEEK_OFF.)
+/// Whether a stream has nothing left but its end. (Without MSG_PEEK, which would move SO_PEEK_OFF.)
 pub(crate) fn is_at_end(fd: RawFd) -> bool {
     let mut poll = libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 };
     let mut bytes = 0i32;
@@ -215,7 +214,7 @@ impl Sockets {
         self.drops_of_first(self.sockets.len())
     }
 
-    /// Drops of so many of them.
+    /// Drops of the first `count` of them.
     pub(crate) fn drops_of_first(&self, count: usize) -> u64 {
         self.sockets.iter().flatten().take(count).map(Socket::drops_so_far).sum()
     }

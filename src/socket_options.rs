@@ -10,7 +10,7 @@ use crate::record::*;
 use crate::socket::{self, Kind};
 use crate::sys::sockopt::{get, is_on, set};
 
-// asm-generic/socket.h and linux/in6.h; libc has not got them all.
+// asm-generic/socket.h and linux/in6.h; libc does not define all of them.
 const SO_RCVMARK: i32 = 75;
 const SO_PASSPIDFD: i32 = 76;
 const SO_RCVPRIORITY: i32 = 82;
@@ -270,8 +270,7 @@ pub(crate) fn enable(fd: RawFd, metadata: u32) -> Result<()> {
     ))
 }
 
-/// Switches off the options that make the kernel send `metadata`, for everybody who shares the
-/// socket.
+/// Switches off the options that make the kernel send `metadata`, for all who share the socket.
 pub(crate) fn disable(fd: RawFd, metadata: u32) -> Result<()> {
     let kind = check_metadata(fd, metadata)?;
     let is_gro = |option: &&MetadataOption| option.metadata == RINGMSG_META_SEGMENT_SIZE;
@@ -334,7 +333,7 @@ fn option_name(bits: u32) -> &'static str {
         RINGMSG_META_DESTINATION_PORT => "RINGMSG_META_DESTINATION_PORT",
         RINGMSG_META_MARK => "RINGMSG_META_MARK (SO_RCVMARK, kernel 5.19, CAP_NET_ADMIN)",
         RINGMSG_META_FLOW_LABEL => "RINGMSG_META_FLOW_LABEL (IPv6 sockets only)",
-        RINGMSG_META_PRIORITY => "RINGMSG_META_PRIORITY (SO_RCVPRIORITY, kernel 6.15)",
+        RINGMSG_META_PRIORITY => "RINGMSG_META_PRIORITY (SO_RCVPRIORITY, kernel 6.14)",
         RINGMSG_META_LOCAL_V4 => "RINGMSG_META_LOCAL_V4",
         bits if bits & RINGMSG_META_SOCKET_ERROR != 0 => "RINGMSG_META_SOCKET_ERROR or _OFFENDER",
         _ => "RINGMSG_META_DESTINATION or _INTERFACE",

@@ -20,8 +20,8 @@ use crate::socket::{self, Kind};
 use crate::sys::memory::try_reserve_total;
 use crate::sys::sockopt;
 
-/// For ringmsg_steering.by: the processor on which the kernel takes the datagram in, modulo the
-/// number of sockets.
+/// For ringmsg_steering.by: the number of the processor that handles the datagram's arrival, modulo
+/// the number of sockets.
 pub const RINGMSG_STEER_CPU: u32 = 0;
 /// For ringmsg_steering.by: bytes of the payload.
 pub const RINGMSG_STEER_PAYLOAD: u32 = 1;
@@ -81,14 +81,14 @@ impl Steering {
             other => {
                 return Err(Error::with(
                     libc::EINVAL,
-                    format_args!("steering: there is no way {other} to select a socket"),
+                    format_args!("steering: by is {other}, which is no RINGMSG_STEER_* constant"),
                 ));
             }
         };
         if !(1..=4).contains(&self.length) {
             return Err(Error::with(
                 libc::EINVAL,
-                format_args!("steering: a length of {} bytes; 1 to 4 make a number", self.length),
+                format_args!("steering: length is {}; it must be 1 to 4 bytes", self.length),
             ));
         }
         if u64::from(self.offset) + u64::from(self.length) > u64::from(longest) {
@@ -136,7 +136,7 @@ impl Steering {
     }
 }
 
-/// A classic BPF program in the making.
+/// A classic BPF program under construction.
 struct Program {
     code: [sock_filter; Self::LONGEST],
     length: usize,
@@ -256,7 +256,7 @@ impl Name {
     }
 }
 
-/// A socket of the group, checked by itself.
+/// Checks one socket of the group.
 fn member(index: usize, fd: RawFd) -> Result<Group> {
     let wrong =
         |errno, why| Error::with(errno, format_args!("steering: socket {index} (descriptor {fd}): {why}"));

@@ -19,11 +19,10 @@ pub struct Stats {
     pub payload_bytes: u64,
     /// Calls of ringmsg_reap() and ringmsg_next(). Ring only.
     pub reaps: u64,
-    /// Kernel entries: io_uring_enter(2); with the recvmmsg engine each of its system calls. Ring
-    /// only.
+    /// Kernel entries: io_uring_enter(2); on the recvmmsg engine all its system calls. Ring only.
     pub enters: u64,
-    /// Wake-ups: waits that ended before their time-out, and ringmsg_wake() calls that ended
-    /// a reap before it slept. Ring only.
+    /// Wake-ups: waits that ended before their timeout, and ringmsg_wake() calls that ended a reap
+    /// before it slept. Ring only.
     pub wakes: u64,
     /// How often a multishot request ended in the kernel and was armed again.
     pub rearms: u64,
@@ -46,17 +45,17 @@ pub struct Stats {
     /// Socket buffers the kernel dropped since the request was armed, from SO_MEMINFO; with GRO
     /// these are trains. Right even when no datagram followed the last drop.
     pub socket_drops: u64,
-    /// Pool buffers that records now hold: of every pool; of a request, those of its pool,
-    /// whoever received into them.
+    /// Pool buffers that records hold now, of all pools; for a request, those of its pool,
+    /// including records of other requests.
     pub buffers_held: u64,
-    /// Pool buffers now offered to the kernel; counted likewise.
+    /// Pool buffers that are published to the kernel now; counted in the same way.
     pub buffers_published: u64,
     /// The linger that RINGMSG_LINGER_AUTO uses now outside of trials, in microseconds; 0 also
     /// while there is nothing to save. Ring only.
     pub linger_us: u64,
     /// How many trials AUTO has begun: short times in which it compares lingers. Ring only.
     pub linger_trials: u64,
-    /// How long those that are over have lasted, in ns. Ring only.
+    /// How long the finished trials have lasted, in ns. Ring only.
     pub linger_trial_ns: u64,
 }
 

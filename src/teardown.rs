@@ -2,8 +2,8 @@
 //!
 //! Memory is unmapped only when the kernel no longer uses it. Where the caller may still enter the
 //! ring, everything is cancelled and reaped. A bound ring with another owner cannot be entered: it
-//! is closed, and the kernel takes it apart by itself, which takes 30 to 60 ms; the ring's end of a
-//! socket pair hangs up when that is done.
+//! is closed, and the kernel takes it apart in the background within 30 to 60 ms; the ring's end of
+//! a socket pair hangs up when that is done.
 
 use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ pub(crate) fn free(ring: Box<Ring>) -> Result<()> {
         std::mem::forget(ring);
         return Err(Error::new(
             libc::ETIMEDOUT,
-            "ring_free: a call on the ring did not return; its memory is leaked, and msghdrs must stay",
+            "ring_free: a call on the ring did not return; its memory is leaked, and msghdrs must live on",
         ));
     }
     let is_anybodys = ring.engine().setup().engine == EngineKind::Recvmmsg;
@@ -76,7 +76,7 @@ fn take_apart(parts: Parts, may_enter: bool) -> Result<()> {
         std::mem::forget(sockets);
         return Err(Error::new(
             libc::ETIMEDOUT,
-            "ring_free: the kernel did not let go of the ring; its memory is leaked, and msghdrs must stay",
+            "ring_free: the kernel did not release the ring; its memory is leaked, and msghdrs must live on",
         ));
     }
     drop((ManuallyDrop::into_inner(core), ManuallyDrop::into_inner(pools), sockets));
@@ -187,14 +187,14 @@ fn close_unreported_descriptors(pools: &Pools, core: &Core) {
 
 fn header_of(buffers: &Buffers, buffer: BufferId) -> Header {
     let start = buffers.layout.start(buffer.0) as usize;
-    // SAFETY: nobody else uses the buffer any more; its header is 16 plain bytes.
+    // SAFETY: no other code uses the buffer; its header is 16 plain bytes.
     Header::from_bytes(unsafe { buffers.base().add(start).cast().read() })
 }
 
 fn close_descriptors(buffers: &mut Buffers, buffer: BufferId, length: u32) {
     let layout = buffers.layout;
     let at = layout.start(buffer.0) + layout.parts().1;
-    // SAFETY: nobody else uses the buffer any more, and the slice lies in it.
+    // SAFETY: no other code uses the buffer, and the slice lies in it.
     let control = unsafe {
         let at = buffers.base().add(at as usize);
         std::slice::from_raw_parts_mut(at.as_ptr(), length.min(layout.control_capacity) as usize)

@@ -1,6 +1,6 @@
 //! The library allocates during set-up only: reaping, releasing and re-arming allocate nothing. And
 //! an allocation that fails is -ENOMEM, never an abort. The allocator counts the allocations of the
-//! test's own thread, and fails when it is told to.
+//! test's own thread, and fails on request.
 
 mod toolchain;
 

@@ -129,31 +129,75 @@ fn no_modules_use_each_other_in_a_cycle() {
     }
 }
 
+/// The folders with code, and the extensions of what people write there.
+const WRITTEN: [(&str, &[&str]); 9] = [
+    ("src", &["rs"]),
+    ("tests", &["rs", "c", "h", "cpp", "hpp", "sh", "mk"]),
+    ("include", &["h", "hpp"]),
+    ("examples-c", &["c", "h", "cpp", "sh"]),
+    ("benches", &["c", "h", "py", "sh", "mk"]),
+    ("fuzz/fuzz_targets", &["rs"]),
+    ("bindings/go", &["go", "h", "sh"]),
+    ("bindings/python/src", &["py"]),
+    ("packaging", &["sh", "mk", "py"]),
+];
+
+/// Every written file with its text.
+fn written() -> impl Iterator<Item = (PathBuf, String)> {
+    WRITTEN.iter().flat_map(|(folder, extensions)| files_below(folder, extensions)).map(|file| {
+        let text = std::fs::read_to_string(&file).unwrap();
+        (file, text)
+    })
+}
+
 #[test]
 fn comments_are_wrapped() {
-    let folders: [(&str, &[&str]); 9] = [
-        ("src", &["rs"]),
-        ("tests", &["rs", "c", "h", "cpp", "hpp", "sh", "mk"]),
-        ("include", &["h", "hpp"]),
-        ("examples-c", &["c", "h", "cpp", "sh"]),
-        ("benches", &["c", "h", "py", "sh", "mk"]),
-        ("fuzz/fuzz_targets", &["rs"]),
-        ("bindings/go", &["go", "h", "sh"]),
-        ("bindings/python/src", &["py"]),
-        ("packaging", &["sh", "mk", "py"]),
-    ];
     let mut wide = Vec::new();
-    for (folder, extensions) in folders {
-        for file in files_below(folder, extensions) {
-            let text = std::fs::read_to_string(&file).unwrap();
-            for (number, line) in text.lines().enumerate() {
-                let trimmed = line.trim_start();
-                let is_comment = ["//", "/*", "* ", "#"].iter().any(|mark| trimmed.starts_with(mark));
-                if is_comment && line.chars().count() > COLUMNS && !trimmed.starts_with("#define") {
-                    wide.push(format!("{}:{}", file.display(), number + 1));
-                }
+    for (file, text) in written() {
+        for (number, line) in text.lines().enumerate() {
+            let trimmed = line.trim_start();
+            let is_comment = ["//", "/*", "* ", "#"].iter().any(|mark| trimmed.starts_with(mark));
+            if is_comment && line.chars().count() > COLUMNS && !trimmed.starts_with("#define") {
+                wide.push(format!("{}:{}", file.display(), number + 1));
             }
         }
     }
     assert!(wide.is_empty(), "comments wider than {COLUMNS} columns:\n{}", wide.join("\n"));
+}
+
+/// Metaphors and idioms that a reader of liburing's manual would have to translate, with the words
+/// to use instead. They are found across line ends as well.
+#[test]
+fn comments_use_the_words_of_the_field() {
+    const INSTEAD: [(&str, &str); 13] = [
+        ("nap", "sleep"),
+        ("naps", "sleeps"),
+        ("bell", "eventfd, notification"),
+        ("hush", "suppress notifications"),
+        ("wish", "arguments, request"),
+        ("mold", "template"),
+        ("inlet", "source"),
+        ("want of", "lack of, exhaustion"),
+        ("for ever", "without end, permanently"),
+        ("anew", "again"),
+        ("so many", "this many, at most N"),
+        ("as good as", "say what it is"),
+        ("by itself", "alone, without a call"),
+    ];
+    let mut found = Vec::new();
+    for (file, text) in written() {
+        if file.ends_with("tests/architecture.rs") {
+            continue; // the list above
+        }
+        // One line, without the signs that begin a comment's lines; a space around each word.
+        let words: Vec<&str> =
+            text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).collect();
+        let line = format!(" {} ", words.join(" ").to_lowercase());
+        for (phrase, instead) in INSTEAD {
+            if line.contains(&format!(" {phrase} ")) {
+                found.push(format!("{}: \"{phrase}\" (instead: {instead})", file.display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
 }

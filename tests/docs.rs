@@ -1,5 +1,6 @@
 //! What the documents name exists: links and their anchors, files, make targets, functions and
-//! constants. There are no placeholders, and the tables of docs/scaling.md follow from its figures.
+//! constants. There are no placeholders, the tables of docs/scaling.md follow from its figures, and
+//! the pages of the HTML manual can be collected, with links that stay among them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -82,28 +83,58 @@ fn fail_if_any(found: Vec<String>) {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
-#[test]
-fn relative_links_lead_somewhere() {
+/// The relative links of a document that lead nowhere.
+fn dead_links(document: &Document) -> Vec<String> {
     let mut dead = Vec::new();
-    for document in documents() {
-        for prose in document.code_and_prose().1 {
-            for link in prose.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next()) {
-                if link.contains("://") || link.starts_with("mailto:") {
-                    continue;
-                }
-                let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-                let target =
-                    if file.is_empty() { document.path.clone() } else { document.folder().join(file) };
-                let found = target.exists()
-                    && (anchor.is_empty()
-                        || Document { text: std::fs::read_to_string(&target).unwrap(), path: target }
-                            .anchors()
-                            .contains(anchor));
-                if !found {
-                    dead.push(format!("{}: {link}", document.name()));
-                }
+    for prose in document.code_and_prose().1 {
+        for link in prose.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next()) {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { document.path.clone() } else { document.folder().join(file) };
+            let found = target.exists()
+                && (anchor.is_empty()
+                    || Document { text: std::fs::read_to_string(&target).unwrap(), path: target }
+                        .anchors()
+                        .contains(anchor));
+            if !found {
+                dead.push(format!("{}: {link}", document.path.display()));
             }
         }
+    }
+    dead
+}
+
+#[test]
+fn relative_links_lead_somewhere() {
+    fail_if_any(documents().iter().flat_map(dead_links).collect());
+}
+
+/// The first half of `make html`, which needs no mdBook: docs/html/pages.sh finds every document,
+/// and no link of a page leaves the manual.
+#[test]
+fn the_pages_of_the_manual_can_be_collected() {
+    let pages = Path::new(env!("CARGO_TARGET_TMPDIR")).join("manual");
+    let _ = std::fs::remove_dir_all(&pages);
+    let output =
+        Command::new("sh").arg("docs/html/pages.sh").arg(&pages).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let markdown = |folder: &Path| -> Vec<PathBuf> {
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+    };
+    let mut files = markdown(&pages);
+    files.extend(markdown(&pages.join("performance")));
+    let listed = std::fs::read_to_string(pages.join("SUMMARY.md")).unwrap();
+    let mut dead = Vec::new();
+    for path in files {
+        let name = path.strip_prefix(&pages).unwrap().display().to_string();
+        if name != "SUMMARY.md" && !listed.contains(&format!("({name})")) {
+            dead.push(format!("SUMMARY.md does not list {name}"));
+        }
+        dead.extend(dead_links(&Document { text: std::fs::read_to_string(&path).unwrap(), path }));
     }
     fail_if_any(dead);
 }

@@ -60,7 +60,7 @@ fn check_mutant<M: Rules>(kind: Kind, cases: u64) {
     assert!(found.is_empty(), "{}", found.join("\n"));
     let found = faults(kind, &mutant);
     println!("{}", found.join("\n"));
-    assert!(!found.is_empty(), "{kind:?}: nobody would notice this mutant");
+    assert!(!found.is_empty(), "{kind:?}: no test notices this mutant");
 }
 
 /// The sound policy must do well on machines of this kind.
@@ -232,8 +232,8 @@ fn rare_datagrams_see_neither_a_linger_nor_a_trial() {
     }
 }
 
-/// A dear wake-up and a cheap timer: the longest linger is right, and random arrivals are no reason
-/// to give it up.
+/// An expensive wake-up and a cheap timer: the longest linger is right, and random arrivals are no
+/// reason to give it up.
 #[test]
 fn poisson_traffic_gets_the_longest_linger_and_keeps_it() {
     let mut recorded = Recorded::new();

@@ -54,13 +54,14 @@ impl Item {
 fn comment(block: &str) -> Vec<String> {
     let inner = block.trim().trim_start_matches("/*").trim_end_matches("*/");
     let lines: Vec<&str> = inner.lines().map(|line| line.trim().trim_start_matches('*').trim()).collect();
-    let text = lines.join("\n");
+    // A short comment has both labels on one line.
+    let text = lines.join("\n").replace(". Returns: ", ".\nReturns: ");
     text.trim().lines().map(str::to_string).collect()
 }
 
 fn items() -> Vec<Item> {
     let mut items = Vec::new();
-    for block in HEADER.split("\n\n").filter(|block| block.starts_with("/*\n")) {
+    for block in HEADER.split("\n\n").map(str::trim).filter(|block| block.starts_with("/*\n")) {
         if let Some((text, code)) = block.split_once("\n */\n") {
             items.push(Item { text: comment(text), code: code.trim().to_string() });
         }
@@ -122,7 +123,7 @@ fn split_returns(text: &[String]) -> (Vec<String>, Vec<String>) {
 /// Reasons of errors that the header names without one, because they are the same everywhere.
 const REASONS: &[(&str, &str)] = &[
     ("EBADF", "The descriptor is not open."),
-    ("EBADFD", "The ring was created with RINGMSG_SETUP_R_DISABLED, and nobody has enabled it."),
+    ("EBADFD", "The ring was created with RINGMSG_SETUP_R_DISABLED, and is not enabled yet."),
     ("EBUSY", "Another thread is inside a call that one thread at a time may make."),
     ("ECANCELED", "The ring is being freed."),
     ("EINTR", "A signal arrived."),
@@ -236,7 +237,8 @@ fn code(page: &mut String, code: &str) {
     page.push_str(".EE\n");
 }
 
-/// A structure, with the comment of each field behind it.
+/// A structure, with the comment of each field behind it, or above it where a terminal of 80
+/// columns has no room for both.
 fn structure(item: &Item) -> String {
     let mut out = String::new();
     let mut note: Vec<String> = Vec::new();
@@ -246,18 +248,30 @@ fn structure(item: &Item) -> String {
             "/*" => note.clear(),
             "*/" => {}
             starred if starred.starts_with("* ") => note.push(starred[2..].to_string()),
-            field if field.ends_with(';') && field != "};" => {
-                writeln!(
-                    out,
-                    "    {field:<36} /* {} */",
-                    note.join("\n                                            ")
-                )
-                .unwrap();
-            }
+            field if field.ends_with(';') && field != "};" => out += &documented(field, &note.join(" ")),
             other => writeln!(out, "{other}").unwrap(),
         }
     }
     out
+}
+
+fn documented(field: &str, note: &str) -> String {
+    let beside = format!("    {field:<30} /* {note} */\n");
+    if beside.len() <= 74 {
+        return beside;
+    }
+    let mut above = String::from("    /*");
+    let mut column = above.len();
+    for word in note.split(' ') {
+        if column + 1 + word.len() > 68 {
+            above.push_str("\n      ");
+            column = 6;
+        }
+        above.push(' ');
+        above.push_str(word);
+        column += 1 + word.len();
+    }
+    format!("{above} */\n    {field}\n")
 }
 
 fn page(name: &str, functions: &[&Item], constants: &[&str], items: &[Item]) -> String {
@@ -372,6 +386,11 @@ fn every_function_structure_and_constant_is_on_a_page() {
     }
     let declared = HEADER.matches("\nint ringmsg_").count();
     assert!(pages.matches("\n.SS ringmsg_").count() > declared, "functions are missing");
+    // Counted in the header's text: an item that `items` does not see is on no page.
+    let defined = HEADER.matches("\n#define RINGMSG_").count();
+    let no_items = ["H", "VERSION", "ASSERT_(what) static_assert", "ASSERT_(what) _Static_assert"];
+    let listed = items().iter().filter(|item| item.constant().is_some()).count();
+    assert_eq!(listed + no_items.len(), defined, "constants are missing");
 }
 
 #[test]

@@ -79,7 +79,7 @@ fn snippets(language: &str) -> Vec<Snippet> {
     fenced.chain(examples_of_pages()).filter(|snippet| snippet.language == language).collect()
 }
 
-/// Runs a program that ends by itself; a signal ends it if it does not.
+/// Runs a program that should end; a signal ends it if it does not.
 fn run(place: &str, program: &Path) {
     let mut command = Command::new(program);
     command.env("LD_LIBRARY_PATH", library_directory());
@@ -139,6 +139,20 @@ fn compile_and_run(language: &str, extension: &str, standard: Language) -> usize
 fn every_piece_of_c_compiles_and_runs() {
     let count = compile_and_run("c", "c", Language::C("gnu11"));
     assert!(count >= 10, "only {count} pieces of C were found");
+}
+
+/// Code that is only indented would not be compiled.
+#[test]
+fn no_code_in_c_hides_outside_of_the_fenced_pieces() {
+    for path in documents() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut is_fenced = false;
+        for (number, line) in text.lines().enumerate() {
+            is_fenced ^= line.trim_start().starts_with("```");
+            let is_code = line.starts_with("    ") && line.ends_with(';') && line.contains('(');
+            assert!(is_fenced || !is_code, "{}:{}: {line}", path.display(), number + 1);
+        }
+    }
 }
 
 /// Pieces that use another library are compiled with its header, as an object.

@@ -30,7 +30,7 @@ static struct msghdr shape = {.msg_namelen = NAME};
 
 static uint8_t *buffer(unsigned number) { return memory + (size_t)number * room; }
 
-static void give_back(unsigned number)
+static void return_buffer(unsigned number)
 {
     io_uring_buf_ring_add(buffers, buffer(number), room, (unsigned short)number, io_uring_buf_ring_mask(COUNT),
                           (int)given++);
@@ -79,7 +79,7 @@ static void set_up(struct server *server, const struct variant *self)
     memory = aligned_alloc(4096, (size_t)COUNT * room);
     memset(memory, 0, (size_t)COUNT * room);
     for (unsigned i = 0; i < COUNT; i++)
-        give_back(i);
+        return_buffer(i);
     io_uring_buf_ring_advance(buffers, (int)given);
     given = 0;
 }
@@ -131,7 +131,7 @@ static void received(struct server *server, const struct io_uring_cqe *cqe)
     unsigned number = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
     struct io_uring_recvmsg_out *out = io_uring_recvmsg_validate(buffer(number), cqe->res, &shape);
     if (out == NULL)
-        give_back(number);
+        return_buffer(number);
     else
         answer(server, number, out, io_uring_recvmsg_payload_length(out, cqe->res, &shape));
 }
@@ -155,7 +155,7 @@ static void by_sqes(struct server *server, const struct variant *self)
             unsigned number = (unsigned)cqe->user_data;
             unsigned size = server->traffic->size;
             *(cqe->res < 0 ? &unsent : &answered) += ((unsigned)replies[number].piece.iov_len + size - 1) / size;
-            give_back(number);
+            return_buffer(number);
         }
         io_uring_buf_ring_advance(buffers, (int)given);
         given = 0;

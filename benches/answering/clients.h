@@ -23,7 +23,7 @@ static inline uint32_t address_of_peer(unsigned peer)
     return htonl(0x7f010001u + peer + peer / 250);
 }
 
-/* Asks for so many seconds, and prints the results. Returns 1 if something is wrong with them. */
+/* Sends requests for this many seconds and prints the results. Returns 1 if they are wrong. */
 int ask(struct clients *clients, const struct server *server, pid_t child, double seconds);
 
 #endif

@@ -1,11 +1,11 @@
 /* Shared by all servers of the benchmark's answering cells: what a server is given, and what it has
  * to do. A server is a function that receives on `in` and sends an answer to each datagram on
- * `out`, for ever: an echo sends it back to its source, a relay sends it on to the address of its
- * flow.
+ * `out`, until it is killed: an echo sends it back to its source, a relay sends it on to the
+ * address of its flow.
  * harness.c makes the sockets and the clients, forks the server, and accounts for every datagram.
  *
- * The sockets are bound to one address, so an answer needs no source address of its own, and nobody
- * asks for control messages but UDP_GRO, where trains come. */
+ * The sockets are bound to one address, so an answer needs no source address of its own, and no
+ * server asks for control messages except UDP_GRO, where trains come. */
 #ifndef SERVER_H
 #define SERVER_H
 

@@ -53,7 +53,7 @@ __attribute__((noinline)) int measured_send(struct ringmsg_sender *sender, const
                                 BATCH, 0);
 }
 
-/* Nobody takes what is sent: the kernel drops it when this socket is full. */
+/* Nothing receives the datagrams: the kernel drops them when this socket is full. */
 static int open_receiver(int v6)
 {
     struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
@@ -76,7 +76,7 @@ static void make_messages(const struct how *how, int port)
         path->family = how->v6 ? AF_INET6 : AF_INET;
         path->remote_port = (uint16_t)port;
         if (how->v6) {
-            path->remote_port = (uint16_t)(1024 + p); /* peers differ by port, where nobody is */
+            path->remote_port = (uint16_t)(1024 + p); /* peers differ by port, where no socket is bound */
             path->remote[15] = path->local[15] = 1;
         } else {
             memcpy(path->remote, (uint8_t[]){127, 1, (uint8_t)(p >> 8), (uint8_t)p}, 4);

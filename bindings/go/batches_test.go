@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// collectPayloads iterates until it has so many datagrams.
+// collectPayloads iterates until it has n datagrams.
 func collectPayloads(t testing.TB, conn *Conn, count int) (payloads []string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

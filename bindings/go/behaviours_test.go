@@ -31,7 +31,7 @@ type packetConn interface {
 	File() (*os.File, error)
 }
 
-// batchConn is what x/net puts on top, and a *Conn has by itself.
+// batchConn is what x/net adds, and what a *Conn has without it.
 type batchConn interface {
 	ReadBatch([]ipv4.Message, int) (int, error)
 	WriteBatch([]ipv4.Message, int) (int, error)
@@ -149,7 +149,7 @@ func TestConnBehavesLikeUDPConn(t *testing.T) {
 	}
 }
 
-// A connected socket is told that nobody listens, and goes on.
+// A connected socket gets the error that nobody listens, and goes on.
 func TestConnectedSocketsReportRefusals(t *testing.T) {
 	nobody := udp(t, "udp4", "127.0.0.1:0")
 	to := nobody.LocalAddr()

@@ -41,7 +41,7 @@ func segmentSize(control []byte) int {
 }
 
 // copyControl copies control messages, except UDP_GRO's and the hidden ones. It cuts only between
-// messages: a reader takes the length of half a message for true. cut means that one did not fit.
+// messages: a reader trusts the length of half a message. cut means that one did not fit.
 func copyControl(to, from []byte, hidden []controlType) (n int, cut bool) {
 	for {
 		kind, data, space, found := nextControl(from)

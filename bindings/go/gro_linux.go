@@ -80,7 +80,7 @@ const (
 	closeMost = 1 << 14
 	noLimit   = math.MaxInt
 	// settleShared is how long the queue has to stay empty before somebody else reads the socket.
-	// Close does not wait: nearly always nobody else does.
+	// Close does not wait: nearly always no other process reads the socket.
 	settleShared = 500 * time.Microsecond
 	// Where datagrams come fast the queue never stays empty that long. So each failure halves the
 	// time, down to settleLeast, and under a flood the socket refuses datagrams for a moment.

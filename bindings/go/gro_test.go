@@ -29,7 +29,7 @@ func groOf(t testing.TB, conn interface {
 }
 
 // The first read switches UDP_GRO on, on a connected socket the second one; Control and Write leave
-// it, a raw Read and File end it for good.
+// it, a raw Read and File end it permanently.
 func TestWhenGROIsOn(t *testing.T) {
 	conn, peer := listen(t)
 	equal(t, "before a read", groOf(t, conn), false)

@@ -68,7 +68,7 @@ func (l *loop) prepareSocket() (err error) {
 		defer in.mu.Unlock()
 		in.hasRead = true
 		in.prepare(int(fd), l.conn)
-		metadata := o.metadata &^ uring.MetaSegmentSize // prepare's business
+		metadata := o.metadata &^ uring.MetaSegmentSize // prepare switches it on
 		if in.replies != nil || l.conn.isWildcard() {
 			metadata |= uring.MetaDestination | uring.MetaLocalV4
 		}

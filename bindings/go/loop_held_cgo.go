@@ -66,8 +66,8 @@ func (l *loop) heldBuffers() map[uint16]bool {
 
 func addressOf(memory []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(memory))) }
 
-// drop is for the loop and for each held batch, when they need the ring no more. It reports whether
-// the ring is to be closed.
+// drop is for the loop and for each held batch, when they no longer need the ring. It reports
+// whether the ring is to be closed.
 func (l *loop) drop() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -51,7 +51,7 @@ func (c *Conn) SendBatch(messages []Message) (int, error) {
 
 // ReplyPath returns the path of an answer to the datagram: back to its source, from the address
 // that it was sent to. It returns false for what came in a datagram's place, such as an error. The
-// address is known with [MetaDestination], which loops over [Conn.Batches] ask for by themselves on
+// address is known with [MetaDestination], which loops over [Conn.Batches] enable unasked on
 // a socket that is bound to no address of its own.
 func (d Datagram) ReplyPath() (Path, bool) { return uring.PathReply(d.metadata) }
 
@@ -59,7 +59,7 @@ func (d Datagram) ReplyPath() (Path, bool) { return uring.PathReply(d.metadata) 
 // address that was asked; nil sends nothing. There may be fewer payloads than datagrams. It sends
 // and waits as [Conn.SendBatch] does: answers to one peer leave in order, as trains where they have
 // the same length. It returns how many were sent; if not all, the error is that of the first which
-// was not, and [Batch.ReplyError] tells each one's.
+// was not, and [Batch.ReplyError] returns each one's.
 //
 // A payload may be a received one, changed in place or not: then it is not even copied.
 func (b *Batch) Reply(payloads [][]byte) (int, error) {

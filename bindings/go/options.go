@@ -60,8 +60,8 @@ func WithMetadata(metadata Meta) Option { return func(o *options) { o.metadata |
 func WithGRO(on bool) Option { return func(o *options) { o.gro = on } }
 
 // WithReadAhead bounds how many messages one system call may receive when datagrams come faster
-// than reads hand them out one by one: 16 by default and at most, 1 for none. What was read ahead
-// is lost with Close. Once [Conn.File] or a raw Read has shared the socket with others, nothing is
+// than reads return them one by one: 16 by default and at most, 1 for none. What was read ahead is
+// lost with Close. Once [Conn.File] or a raw Read has shared the socket with others, nothing is
 // read ahead.
 func WithReadAhead(messages int) Option { return func(o *options) { o.readAhead = messages } }
 
@@ -73,20 +73,21 @@ func WithBuffers(count int) Option { return func(o *options) { o.buffers = count
 func WithBatchSize(count int) Option { return func(o *options) { o.batchSize = max(count, 1) } }
 
 // WithLinger sets how long [Conn.Batches] may wait for a second datagram before it hands out the
-// first: at most 10 ms. By default it follows the arrival rate, and is zero when traffic is slow.
+// first: at most 10 ms. By default the library chooses ([LingerAuto]), and does not wait while
+// datagrams come alone.
 func WithLinger(linger time.Duration) Option { return func(o *options) { o.linger = linger } }
 
 // WithoutRing has [Conn.Batches] fail, as it does where no ring can be made. The other reads never
 // take a ring.
 func WithoutRing() Option { return func(o *options) { o.withoutRing = true } }
 
-// WithReplyFromDestination has answers leave from the address that was asked, as clients demand
-// that are connected to it. On a socket that is bound to no address of its own, the Conn remembers
-// which local address each peer asked last, and WriteTo, WriteToUDP, WriteToUDPAddrPort and
-// WriteBatch send from there. For servers that do not handle control messages themselves.
+// WithReplyFromDestination has answers leave from the address that was asked, as connected clients
+// require. On a socket that is bound to no address of its own, the Conn remembers which local
+// address each peer asked last, and WriteTo, WriteToUDP, WriteToUDPAddrPort and WriteBatch send
+// from there. For servers that do not handle control messages themselves.
 //
-//   - A peer (address and port) that asks two of our addresses is answered from the one that it
-//     asked last, of the questions that the program has read.
+//   - A peer (address and port) that asks two of the host's addresses is answered from the one that
+//     it asked last, of the questions that the program has read.
 //   - 8,192 peers are remembered, each for five minutes after it asked or was answered. A flood of
 //     forged sources can push out entries; an answer without an entry leaves from the address that
 //     the kernel chooses, as without this option.

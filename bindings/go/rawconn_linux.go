@@ -89,7 +89,7 @@ func (c *Conn) prepare() (err error) {
 	return err
 }
 
-// prepareReplies has the kernel tell the destination of each datagram.
+// prepareReplies has the kernel report the destination of each datagram.
 func (r *receiver) prepareReplies(fd int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -24,7 +24,7 @@ func messagesOf(count, size, oob int) []ipv4.Message {
 	return messages
 }
 
-// readMessages calls ReadBatch until it has so many.
+// readMessages calls ReadBatch until it has that many.
 func readMessages(t testing.TB, conn *Conn, count, size, oob int) []ipv4.Message {
 	t.Helper()
 	ok(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))

@@ -8,8 +8,8 @@ import (
 )
 
 // setControl puts what a message's control messages say into its path, and returns the segment size
-// that they ask for. It returns false where they say something else, or what the kernel would not
-// heed for this peer.
+// that they ask for. It returns false where they say something else, or what the kernel would
+// ignore for this peer.
 func setControl(path *Path, control []byte) (segment int, known bool) {
 	toV4 := isToV4(path)
 	for len(control) > 0 {

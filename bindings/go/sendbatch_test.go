@@ -269,7 +269,7 @@ func TestWriteBatchReportsRefusals(t *testing.T) {
 		}
 	}
 	if refused == 0 {
-		t.Fatal("nobody was told that nobody listens")
+		t.Fatal("no error says that nobody listens")
 	}
 }
 

@@ -11,9 +11,9 @@ type ConnStats struct {
 	Discarded uint64 // datagrams received to switch UDP_GRO off, for which there was no room, or no reader
 	Dropped   uint64 // messages that the kernel dropped because the socket's buffer was full, since it was made
 
-	// HeldBatches counts batches that were held and are not released, also of loops over Batches
-	// that have ended: one that the program has forgotten keeps the memory of its loop's ring for
-	// good.
+	// HeldBatches counts batches that were held and are not released, also of loops over Batches that
+	// have ended: one that is never released keeps the memory of its loop's ring until the process
+	// ends.
 	HeldBatches   int
 	HeldDatagrams int
 

@@ -1,15 +1,16 @@
 # Turns include/ringmsg.h into a page: awk -f reference.awk ringmsg.h
-# A block of the header is a banner, or a comment and the declaration that follows it.
+# A block of the header is a banner, or a comment and the declaration that follows it. The functions
+# come first, by section, then the structs and the constants; an index links all functions.
 BEGIN {
     RS = ""
-    print "# Functions, structs and constants\n"
-    print "Generated from `ringmsg.h`, which is the contract.\n"
 }
 /^\/\* -+ \*\/\n/ {
     split($0, line, "\n")
     title = line[2]
     gsub(/^\/\* | *\*\/$/, "", title)
-    print "## " title "\n"
+    functions = functions "## " title "\n\n"
+    list = list "\n* " title ": "
+    separator = ""
     next
 }
 !/^\/\*\n/ { next }
@@ -20,10 +21,25 @@ BEGIN {
     code = substr($0, end + 5)
     name = name_of(code)
     if (name == "") next
-    print "### " name "\n"
+    block = "### " name "\n\n"
     count = split(text, line, "\n")
-    for (i = 1; i <= count; i++) print prose(line[i])
-    print "\n```c\n" code "\n```\n"
+    for (i = 1; i <= count; i++) block = block prose(line[i]) "\n"
+    block = block "\n```c\n" code "\n```\n\n"
+    if (name ~ /^struct /) structs = structs block
+    else if (name ~ /^RINGMSG_/) constants = constants block
+    else {
+        functions = functions block
+        anchor = name
+        sub(/\(\)$/, "", anchor)
+        list = list separator "[" name "](#" anchor ")"
+        separator = ", "
+    }
+}
+END {
+    print "# Functions, structs and constants\n"
+    print "Generated from `ringmsg.h`, which is the contract."
+    print list "\n* [Structs](#structs), [Constants](#constants)\n"
+    printf "%s## Structs\n\n%s## Constants\n\n%s", functions, structs, constants
 }
 function prose(line) {
     sub(/^ \* ?/, "", line)

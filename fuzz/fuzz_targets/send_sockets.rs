@@ -117,7 +117,7 @@ impl Sockets {
         self.receivers.iter().map(|fd| std::iter::from_fn(|| receive(fd.as_raw_fd())).collect()).collect()
     }
 
-    /// Nobody reads the timestamps.
+    /// The timestamps are not read.
     pub fn drop_errors(&self) {
         for (fd, _) in &self.senders {
             let mut byte = [0u8];

@@ -28,7 +28,7 @@ const MALFORMED: Error =
     Error::new(libc::EBADMSG, "control: a message's length is impossible; this is not a control slice");
 
 fn bounded(length: usize) -> Result<u32> {
-    u32::try_from(length).map_err(|_| Error::new(libc::EINVAL, "control: a slice is shorter than 2 GiB"))
+    u32::try_from(length).map_err(|_| Error::new(libc::EINVAL, "control: the slice is 4 GiB or longer"))
 }
 
 /// ringmsg_control_next: steps to the next control message of a slice. Start with a zeroed
@@ -36,8 +36,8 @@ fn bounded(length: usize) -> Result<u32> {
 ///
 /// **Ownership:** reads `length` bytes; keeps nothing.
 /// **Threads:** any.
-/// **Returns:** 1: the cursor describes a message; 0: there is none left; -EBADMSG: what follows
-/// is no control message; -EINVAL (NULL). On 0 and errors the cursor stays as it was.
+/// **Returns:** 1: the cursor describes a message; 0: there is none left; -EBADMSG: the next bytes
+/// are no control message; -EINVAL (NULL). On 0 and errors the cursor stays as it was.
 ///
 /// # Safety
 /// `control` is readable for `length` bytes; `cursor` is NULL, or readable and writable.
@@ -67,8 +67,8 @@ pub unsafe extern "C" fn ringmsg_control_next(
 }
 
 /// ringmsg_control_decode: decodes a whole slice, as ringmsg_reap() does for its metadata. (The
-/// source address is not in it: that is the record's name.) Unknown messages, and those the
-/// kernel cut, are stepped over.
+/// source address is not in it: that is the record's name.) Unknown messages, and those that the
+/// kernel cut, are skipped.
 ///
 /// **Ownership:** reads `length` bytes; fills `out`.
 /// **Threads:** any.

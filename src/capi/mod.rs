@@ -30,7 +30,7 @@ enum Caller {
 /// instead, which the header shows as const.)
 fn known<'a, T>(handle: Option<NonNull<T>>) -> Option<&'a T> {
     // SAFETY: the header demands a handle that the library gave and whose ring is not freed.
-    // References are always shared: rings and pools guard their parts by themselves.
+    // References are always shared: rings and pools guard their own parts.
     handle.map(|handle| unsafe { handle.as_ref() })
 }
 

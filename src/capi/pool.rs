@@ -49,9 +49,9 @@ pub unsafe extern "C" fn ringmsg_pool_config_for_socket(config: *mut PoolConfig,
     })
 }
 
-/// ringmsg_pool_new: makes a pool: one mapping, zeroed, below 4 GiB, at one address for its
-/// life, not inherited by forked children. Each buffer is
-/// [16-byte header][name][control messages][payload]; capacities are rounded up to 8 bytes.
+/// ringmsg_pool_new: makes a pool: one mapping, zeroed, smaller than 4 GiB, at an address that does
+/// not change, not inherited by forked children. Each buffer is [16-byte header][name][control
+/// messages][payload]; capacities are rounded up to 8 bytes.
 ///
 /// **Ownership:** the pool belongs to its ring, which frees it; ringmsg_pool_free() does so
 /// earlier.
@@ -118,11 +118,11 @@ pub unsafe extern "C" fn ringmsg_pool_new_in(
 }
 
 /// ringmsg_pool_free: unmaps a pool that no request and no record refers to. Its handle stays
-/// readable until the ring is freed, so that stale use meets an error.
+/// readable until the ring is freed, so that stale use gets an error.
 ///
 /// **Threads:** [owner].
-/// **Returns:** 0; -EINVAL (NULL, freed before); -EBUSY (armed, or under records); -EPERM,
-/// -EOWNERDEAD.
+/// **Returns:** 0; -EINVAL (NULL, freed before); -EBUSY (a request is armed on it, or a record
+/// holds a buffer of it); -EPERM, -EOWNERDEAD.
 #[unsafe(no_mangle)]
 pub extern "C" fn ringmsg_pool_free(pool: Option<NonNull<Pool>>) -> c_int {
     let Some(pool) = known(pool) else { return null("pool").into_c() };
@@ -131,7 +131,7 @@ pub extern "C" fn ringmsg_pool_free(pool: Option<NonNull<Pool>>) -> c_int {
     with_ring(ring, Caller::Owner, |ring| ring.free_pool(pool).map(|()| 0))
 }
 
-/// ringmsg_ring_pool: the pool with this id: a record's.
+/// ringmsg_ring_pool: returns the pool with this id, such as a record's `pool`.
 ///
 /// **Ownership:** the ring's.
 /// **Threads:** any.
@@ -148,8 +148,7 @@ pub extern "C" fn ringmsg_ring_pool(ring: Option<&Ring>, id: u16) -> *mut Pool {
     found
 }
 
-/// ringmsg_pool_id: the pool's number, as records name it. Numbers of freed pools are given
-/// again.
+/// ringmsg_pool_id: returns the pool's id, as it is in records. The ids of freed pools are reused.
 ///
 /// **Threads:** any. **Returns:** the id; RINGMSG_POOL_NONE for NULL.
 #[unsafe(no_mangle)]
@@ -157,9 +156,11 @@ pub extern "C" fn ringmsg_pool_id(pool: Option<&Pool>) -> u16 {
     pool.map_or(RINGMSG_POOL_NONE, |pool| pool.id().0)
 }
 
-/// ringmsg_pool_base: where the offsets in records count from. The same for the pool's life.
+/// ringmsg_pool_base: returns the address from which the offsets in records count. It does not
+/// change.
 ///
-/// **Ownership:** the library's: read the slices of records you hold; nothing else is stable.
+/// **Ownership:** the library's: read only the slices of records that you hold; other bytes may
+/// change.
 /// **Threads:** any. **Returns:** the address; NULL for NULL, when the pool is freed, and after
 /// fork.
 #[unsafe(no_mangle)]
@@ -167,7 +168,7 @@ pub extern "C" fn ringmsg_pool_base(pool: Option<&Pool>) -> *const u8 {
     pool.map_or(std::ptr::null(), Pool::base)
 }
 
-/// ringmsg_pool_size: the size of the mapping, in bytes.
+/// ringmsg_pool_size: returns the size of the mapping, in bytes.
 ///
 /// **Threads:** any. **Returns:** the size; 0 for NULL, when the pool is freed, and after fork.
 #[unsafe(no_mangle)]

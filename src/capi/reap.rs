@@ -64,10 +64,10 @@ unsafe fn reap_arguments<'a>(
 /// **Threads:** [owner], one at a time.
 /// **Returns:** how many records; 0 after the timeout or a wake; -EINTR on a signal; -ECANCELED
 /// when the ring is being freed; -EBADR (the kernel had no memory for completions and dropped some:
-/// datagrams are lost, requests may have ended unseen, and it stays so: free the ring); -EBUSY
-/// (another thread is in reap); -EINVAL (NULL `records`, capacity 0 or from 2^31 on, bad `wait`, a
-/// linger above 10 ms); -EBADFD (not
-/// enabled); -EPERM, -EOWNERDEAD. Records win over every other outcome.
+/// datagrams are lost, requests may have ended without a record, and later reaps return it again:
+/// free the ring); -EBUSY (another thread is in reap); -EINVAL (NULL `records`, capacity 0 or from
+/// 2^31 on, bad `wait`, a linger above 10 ms); -EBADFD (not enabled); -EPERM, -EOWNERDEAD. If there
+/// are records, they are returned before any other result.
 ///
 /// # Safety
 /// `records` is NULL, or has room for `capacity` elements; so `metadata`; `wait` is NULL, or
@@ -90,8 +90,8 @@ pub unsafe extern "C" fn ringmsg_reap(
 
 /// ringmsg_release: gives the buffers of `records` back, so that the kernel can fill them again.
 /// Records of one train share a buffer, which goes back with the last of them. Records without
-/// RINGMSG_RECORD_BUFFER are stepped over, so a whole batch can be released as it is. A request
-/// that waits for a buffer is armed again.
+/// RINGMSG_RECORD_BUFFER are skipped, so a whole batch can be released as it is. A request that
+/// waits for a buffer is armed again.
 ///
 /// **Ownership:** what the records point to is no longer the caller's, and descriptors that were
 /// not taken are closed.
@@ -199,18 +199,18 @@ unsafe fn receive_arguments<'a>(
 /// count from `slab`.
 ///
 /// `layout` says how the slab is divided: `buffers`, any number of them, of [16-byte header][name]
-/// [control messages][payload], one right behind the other, each capacity rounded up to 8 bytes.
-/// The slab has at least `buffers` x (16 + name + control + payload) bytes, in all below 4 GiB.
+/// [control messages][payload], back to back, each capacity rounded up to 8 bytes. The slab has at
+/// least `buffers` x (16 + name + control + payload) bytes, in all below 4 GiB.
 /// ringmsg_pool_config_for_socket() sizes a layout.
 ///
 /// At most as many messages are taken as the layout has buffers, and as `records` has room. With
 /// RINGMSG_RECV_SPLIT a GRO train becomes one record for each datagram; one that does not fit into
 /// what the other messages leave of `records` stays whole, as one record with its segment_size.
 ///
-/// It never blocks, whatever the socket's O_NONBLOCK says. An error that the socket holds (such as
-/// -ECONNREFUSED) is returned once, by the call that meets it first; the kernel keeps one that it
-/// meets behind data for the next call, and where it does not, a record with this result comes
-/// behind the data. At the end of a seqpacket socket comes one empty record.
+/// It never blocks, whatever the socket's O_NONBLOCK says. A pending error of the socket (such as
+/// -ECONNREFUSED) is returned once, by the first call that meets it. If it comes after data, the
+/// kernel keeps it for the next call; where the kernel does not, a record with this result follows
+/// the data. The end of a seqpacket socket is one empty record.
 ///
 /// **Ownership:** slab and arrays are the caller's; the next call with the same slab overwrites
 /// what records point to. Descriptors in control messages (SCM_RIGHTS, SCM_PIDFD) are the

@@ -32,11 +32,11 @@ pub unsafe extern "C" fn ringmsg_ring_config_init(config: *mut RingConfig) {
 /// **Ownership:** the caller owns `*ring`, and frees it with ringmsg_ring_free(), which also
 /// frees its pools.
 /// **Threads:** any. With SINGLE_ISSUER or DEFER_TASKRUN (AUTO may take it) the calling thread
-/// becomes the owner; with R_DISABLED whoever calls ringmsg_ring_enable().
+/// becomes the owner; with R_DISABLED the thread that calls ringmsg_ring_enable().
 /// **Returns:** 0; -EINVAL (NULL `ring`, bad size, unknown or contradictory flags, entries out of
-/// range, flags that mean nothing to the engine asked for); -EPERM, -ENOSYS, -ENOMEM, -EMFILE
-/// from io_uring_setup(2): ringmsg_last_error() says what to do about it. On failure `*ring` is
-/// left as it was.
+/// range, flags that the requested engine does not have); -EPERM, -ENOSYS, -ENOMEM, -EMFILE from
+/// io_uring_setup(2): ringmsg_last_error() says what to do about it. On failure `*ring` is left as
+/// it was.
 ///
 /// # Safety
 /// `config` is NULL, or readable for as many bytes as its `size` says; `ring` is NULL or writable.
@@ -63,8 +63,8 @@ pub unsafe extern "C" fn ringmsg_ring_new(config: *const RingConfig, ring: *mut 
 }
 
 /// ringmsg_ring_enable: starts a ring that was made with RINGMSG_SETUP_R_DISABLED; the calling
-/// thread becomes its owner. Until then pools and ring_fd can be had from any thread, and
-/// arming, reaping and cancelling answer -EBADFD.
+/// thread becomes its owner. Until then any thread may make pools and get ring_fd, and arming,
+/// reaping and cancelling return -EBADFD.
 ///
 /// **Threads:** any, once.
 /// **Returns:** 0; -EINVAL (NULL); -EBADFD (it is enabled already).
@@ -93,8 +93,8 @@ pub unsafe extern "C" fn ringmsg_ring_info(ring: Option<&Ring>, info: *mut RingI
 /// return something. It suits level-triggered and edge-triggered loops that reap with timeout 0. Do
 /// not read or write it. (The ring's own descriptor does not become readable in DEFER mode.)
 ///
-/// The first call in a process on a ring in DEFER mode starts a thread, and waits for its end: it
-/// finds out how this kernel reports to an eventfd.
+/// The first call in a process on a ring in DEFER mode starts a thread that tests how this kernel
+/// notifies an eventfd, and waits until that thread has ended.
 ///
 /// **Ownership:** the library's, made on first use; do not close it.
 /// **Threads:** any.
@@ -104,7 +104,7 @@ pub extern "C" fn ringmsg_ring_fd(ring: Option<NonNull<Ring>>) -> c_int {
     with_ring(known(ring), Caller::Anybody, |ring| ring.fd().map(|fd| fd as usize))
 }
 
-/// ringmsg_ring_stats: the ring's counters.
+/// ringmsg_ring_stats: reports the ring's counters.
 ///
 /// **Ownership:** `stats` is the caller's; its `size` must be set.
 /// **Threads:** any.
@@ -118,8 +118,8 @@ pub unsafe extern "C" fn ringmsg_ring_stats(ring: Option<&Ring>, stats: *mut Sta
     with_ring(ring, Caller::Anybody, |ring| unsafe { versioned::write(stats, &ring.stats()) }.map(|()| 0))
 }
 
-/// ringmsg_request_stats: the same counters for one request: the sum over those that share
-/// `user_data`. Until its FINAL record is reaped.
+/// ringmsg_request_stats: reports the same counters for one request, until its FINAL record is
+/// reaped. Requests that share `user_data` are added up.
 ///
 /// **Ownership:** `stats` is the caller's; its `size` must be set.
 /// **Threads:** any.
@@ -148,12 +148,13 @@ pub unsafe extern "C" fn ringmsg_request_stats(
 /// unmapped, unclaimed descriptors closed, all records void, and every caller's msghdr is the
 /// caller's again. From another thread than the owner of a bound ring this takes 30 to 60 ms.
 ///
-/// **Ownership:** the ring and its pools are gone, whatever is returned. Calls begun afterwards
-/// are undefined. In a forked child it frees the child's copy, and nothing of the parent's.
+/// **Ownership:** the ring and its pools are gone, whatever the result. Calls that begin afterwards
+/// have undefined behaviour. In a forked child this frees the child's copy, and nothing of the
+/// parent's.
 /// **Threads:** any; also after the owner has exited.
-/// **Returns:** 0, also for NULL; -EINVAL (no such ring: it was freed before); -ETIMEDOUT (a
-/// call inside did not return within 5 s, or the kernel did not let go within 15 s: the memory is
-/// leaked, and msghdrs must stay).
+/// **Returns:** 0, also for NULL; -EINVAL (no such ring: it was freed before); -ETIMEDOUT (a call
+/// inside did not return within 5 s, or the kernel did not release the ring within 15 s: the memory
+/// is leaked, and msghdrs must stay valid).
 ///
 /// # Safety
 /// `ring` is NULL, or came from ringmsg_ring_new() and was not freed.

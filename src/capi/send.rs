@@ -14,9 +14,9 @@ use super::{check_count, known, null, versioned, without_ring};
 /// ringmsg_path_reply: makes the path of an answer to a received datagram: back to its source, from
 /// the address that it was sent to. Over IPv4, mapped or not, that is LOCAL_V4, which is right for
 /// unicast, aliases, broadcast and multicast; without it the kernel chooses. Over IPv6 it is the
-/// destination, unless that is multicast. The interface is set where an address means nothing
-/// without it: fe80::/10, 169.254/16, multicast. The traffic class is not copied: the ECN bits of
-/// an answer are the protocol's business.
+/// destination, unless that is multicast. The interface is set where an address is ambiguous
+/// without it: fe80::/10, 169.254/16, multicast. The traffic class is not copied, because the
+/// protocol decides about the ECN bits of an answer.
 ///
 /// **Ownership:** `received` is read, and all of `path` is written. Metadata have what this needs
 /// once ringmsg_socket_enable() has switched on RINGMSG_META_DESTINATION.
@@ -68,8 +68,8 @@ pub unsafe extern "C" fn ringmsg_sender_config_init(config: *mut SenderConfig) {
 
 /// ringmsg_sender_new: makes a sender for the socket behind `fd`, a datagram or seqpacket socket.
 /// It needs no ring. One socket may have any number of senders: each thread that sends makes its
-/// own. Set the socket's options before. UDP_CORK must stay off, and MSG_MORE must not be used:
-/// both would put datagrams of several peers into one.
+/// own. Set the socket's options first. UDP_CORK must stay off, and MSG_MORE must not be used: both
+/// would put datagrams of several peers into one.
 ///
 /// With RINGMSG_SENDER_TIMESTAMPS, make the sender before the pool that receives the timestamps,
 /// so that ringmsg_pool_config_for_socket() counts their control messages.
@@ -80,7 +80,7 @@ pub unsafe extern "C" fn ringmsg_sender_config_init(config: *mut SenderConfig) {
 /// **Returns:** 0; -EINVAL (NULL, bad size, unknown flags, a batch above 32768, no such clock);
 /// -EOPNOTSUPP (a stream; transmit times or timestamps on a socket that is not IP); -EBUSY
 /// (UDP_CORK is on; another transmit clock is set); -EPERM (a transmit clock other than
-/// CLOCK_MONOTONIC takes CAP_NET_ADMIN); -EBADF, -ENOTSOCK; -EMFILE, -ENOMEM. On failure
+/// CLOCK_MONOTONIC needs CAP_NET_ADMIN); -EBADF, -ENOTSOCK; -EMFILE, -ENOMEM. On failure
 /// `*sender` is left as it was.
 ///
 /// # Safety
@@ -154,11 +154,11 @@ fn check_base(base: *const c_void, length: usize, paths: *const Path, path_count
 /// 1024 trains. When it returns, the kernel has taken or refused every message, and every payload
 /// is the caller's again.
 ///
-/// Every message has its `result` when the call returns >= 0, -EAGAIN or -EINTR: the payload
-/// bytes that the socket took, or -errno. -EAGAIN stands, at any place of the array, for messages
-/// that must be given again: by the same call, on the array as it is, with RINGMSG_SEND_RESUME. A
-/// result says what the socket took: without IP_RECVERR a full queueing discipline drops in
-/// silence.
+/// Every message has its `result` when the call returns >= 0, -EAGAIN or -EINTR: the payload bytes
+/// that the socket took, or -errno. -EAGAIN, at any place in the array, means that the message was
+/// not sent for lack of room: pass the unchanged array again, with RINGMSG_SEND_RESUME. A result
+/// says what the socket took: without IP_RECVERR a full queueing discipline drops datagrams without
+/// an error.
 ///
 /// Messages with equal path, length, traffic class, flags and transmit time leave as one
 /// UDP_SEGMENT train; a shorter one may end it. Messages to one peer (family, remote, remote_port
@@ -290,7 +290,7 @@ pub unsafe extern "C" fn ringmsg_sender_stats(sender: Option<&Sender>, stats: *m
 /// ringmsg_sender_free: frees a sender and its reference to the socket. Socket options that it has
 /// set stay on.
 ///
-/// **Ownership:** the handle is void afterwards. NULL is allowed.
+/// **Ownership:** the handle is invalid afterwards. NULL is allowed.
 /// **Threads:** any.
 /// **Returns:** 0; -EBUSY (another thread is in a call on it: nothing is freed); -EINVAL (freed
 /// before, unless a new sender has its place by now).

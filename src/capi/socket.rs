@@ -8,33 +8,34 @@ use crate::socket_steer::{self, Steering};
 use super::{slice, versioned, without_ring};
 
 /// ringmsg_socket_enable: sets the socket options that make the kernel send `metadata` (a set of
-/// RINGMSG_META_*) with every datagram. It takes every kind of socket that can report them: UDP,
+/// RINGMSG_META_*) with every datagram. It works on every kind of socket that can report them: UDP,
 /// UDP-Lite, raw and ping sockets of both families; other families report drops, timestamps, mark
-/// and priority. On IPv6 sockets it sets both levels, since an IPv4 datagram there brings its own;
-/// a level that the socket does not have is skipped. SO_TIMESTAMPING keeps what is set already.
-/// SEGMENT_SIZE switches GRO on (UDP_GRO): from then on a plain recv(2) sees trains too.
+/// and priority. On IPv6 sockets it sets the options of both levels, since an IPv4 datagram there
+/// reports through those of IPv4; a level that the socket does not have is skipped. SO_TIMESTAMPING
+/// keeps what is set already. SEGMENT_SIZE switches GRO on (UDP_GRO): from then on a plain recv(2)
+/// sees trains too.
 ///
 /// **Threads:** any.
 /// **Returns:** 0; -EINVAL (unknown bits); -EBADF, -ENOTSOCK; -EOPNOTSUPP or -ENOPROTOOPT (this
-/// kind of socket has no such thing); -EPERM (MARK needs CAP_NET_ADMIN). On failure nothing is
+/// kind of socket has no such option); -EPERM (MARK needs CAP_NET_ADMIN). On failure nothing is
 /// switched on.
 #[unsafe(no_mangle)]
 pub extern "C" fn ringmsg_socket_enable(fd: c_int, metadata: u32) -> c_int {
     without_ring(|| socket_options::enable(fd, metadata).map(|()| 0))
 }
 
-/// ringmsg_socket_disable: switches off exactly the socket options behind `metadata`, for everybody
-/// who shares the socket through dup(2), fork(2) or SCM_RIGHTS. (DESTINATION, INTERFACE and
-/// LOCAL_V4 share one option; so do SOCKET_ERROR and OFFENDER.)
+/// ringmsg_socket_disable: switches off exactly the socket options behind `metadata`, for all who
+/// share the socket through dup(2), fork(2) or SCM_RIGHTS. (DESTINATION, INTERFACE and LOCAL_V4
+/// share one option; so do SOCKET_ERROR and OFFENDER.)
 ///
 /// SEGMENT_SIZE is switched off only while nothing is queued at the socket: a plain recv(2) would
-/// see a queued train as one datagram. The order that works is: receive until -EAGAIN, call this,
-/// and begin again if it returns -EAGAIN.
+/// see a queued train as one datagram. So receive until -EAGAIN, call this, and repeat both if it
+/// returns -EAGAIN.
 ///
 /// **Threads:** any.
 /// **Returns:** 0; -EAGAIN (SEGMENT_SIZE while datagrams are queued: it is still on, and so is the
 /// rest); -EINVAL (unknown bits); -EBADF, -ENOTSOCK; -EOPNOTSUPP (this kind of socket has no such
-/// thing).
+/// option).
 #[unsafe(no_mangle)]
 pub extern "C" fn ringmsg_socket_disable(fd: c_int, metadata: u32) -> c_int {
     without_ring(|| socket_options::disable(fd, metadata).map(|()| 0))
@@ -48,9 +49,9 @@ pub extern "C" fn ringmsg_socket_disable(fd: c_int, metadata: u32) -> c_int {
 /// RINGMSG_STEER_QUIC at `offset` of the destination connection id, modulo `count`.
 ///
 /// A QUIC server writes the index of a socket into the connection ids that it issues. Then a
-/// connection keeps its socket while its peer's address changes. What has no such bytes goes where
-/// it would go without steering: the kernel's hash of addresses and ports selects. Multicast and
-/// broadcast go to every socket.
+/// connection keeps its socket while its peer's address changes. Datagrams without such bytes go
+/// where they would go without steering: the kernel's hash of addresses and ports selects.
+/// Multicast and broadcast datagrams go to every socket.
 ///
 /// The group has one steering, and a second call replaces it. When a socket has joined the group,
 /// call this again: until then it gets nothing. When a socket is closed, the last one takes its
@@ -59,7 +60,7 @@ pub extern "C" fn ringmsg_socket_disable(fd: c_int, metadata: u32) -> c_int {
 /// SO_DETACH_REUSEPORT_BPF on a socket of the group ends the steering.
 ///
 /// A GRO train goes whole to the socket of its first datagram. So with RINGMSG_META_SEGMENT_SIZE
-/// connections that have both addresses and ports in common may meet in one socket.
+/// connections that have both addresses and ports in common may share one socket.
 ///
 /// **Ownership:** both arrays are read during the call only.
 /// **Threads:** any.

@@ -28,18 +28,18 @@ fn with_pool(
 }
 
 /// ringmsg_recvmsg: receives one message into the caller's own msghdr, as recvmsg(2) does: the
-/// kernel fills payload, name, control messages and flags by the time the FINAL record is
-/// reaped. No flag is added to `msg_flags`, and one has no effect where it has none on recvmsg(2):
-/// MSG_WAITALL on a socket with messages (SOCK_SEQPACKET). On a stream with MSG_WAITALL the record
-/// comes when all of the payload is there; at once if `msg` has room for control messages, as
-/// io_uring does it. The request is queued: ringmsg_submit() or the next
-/// reap pushes it to the kernel.
+/// kernel fills payload, name, control messages and flags by the time the FINAL record is reaped.
+/// The library adds no flag to `msg_flags`. As with recvmsg(2), MSG_WAITALL has no effect on a
+/// socket that keeps message boundaries (SOCK_SEQPACKET). On a stream with MSG_WAITALL the record
+/// comes when the payload is full or, if `msg` has room for control messages, with the first data,
+/// as io_uring behaves. The request is queued: ringmsg_submit() or the next reap submits it to the
+/// kernel.
 ///
 /// The request refers to the socket, not to the number `fd`, which may be closed and used again.
 ///
-/// **Ownership:** `msg` and all it points to stay the caller's and must live, unmoved, until
-/// the record is reaped or ringmsg_ring_free() has returned 0. Descriptors in it are the
-/// caller's. (Languages whose memory moves use ringmsg_recvmsg_once().)
+/// **Ownership:** `msg` and all it points to stay the caller's and must live, unmoved, until the
+/// record is reaped or ringmsg_ring_free() has returned 0. Descriptors in it are the caller's.
+/// (Languages whose objects move in memory use ringmsg_recvmsg_once().)
 /// **Threads:** [owner].
 /// **Returns:** 0; -EINVAL (NULL, unknown flags: POLL_FIRST and NO_REARM are known; MSG_WAITALL
 /// with MSG_PEEK on a stream: the kernel's io_uring repeats the first bytes); -EBADF, -ENOTSOCK;
@@ -66,8 +66,8 @@ pub unsafe extern "C" fn ringmsg_recvmsg(
     })
 }
 
-/// ringmsg_recvmsg_once: receives one message into a buffer of `pool`; its record reads like one
-/// of a multishot. Takes a buffer that is not published: a busy multishot may have them all, so
+/// ringmsg_recvmsg_once: receives one message into a buffer of `pool`; its record reads like one of
+/// a multishot. It takes a buffer that is not published. A busy multishot may have all of them, so
 /// give single-shots a pool of their own. Queued like ringmsg_recvmsg().
 ///
 /// `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: those of recvmsg(2);
@@ -94,17 +94,17 @@ pub extern "C" fn ringmsg_recvmsg_once(
     })
 }
 
-/// ringmsg_recvmsg_multishot: receives until cancelled: every message lands in a buffer of
-/// `pool` and becomes a record, or, with RINGMSG_RECV_SPLIT, a record for each datagram of a
-/// GRO train. The request submits itself.
+/// ringmsg_recvmsg_multishot: receives until cancelled: every message lands in a buffer of `pool`
+/// and becomes a record, or, with RINGMSG_RECV_SPLIT, a record for each datagram of a GRO train.
+/// The call submits the request.
 ///
-/// It is never silently dead. When the kernel ends it (buffers used up, a zero-length datagram, an
-/// ICMP error, a full completion queue) it is armed again, at once or as soon as a buffer is
-/// released. On datagram sockets errors are records and the request goes on, but for ENOTSOCK,
-/// EFAULT, EINVAL, and sixteen failures without data within 10 ms. ICMP errors never end it.
-/// Sixteen EACCES or EOPNOTSUPP, which may come from a peer's ICMP errors or from a security
-/// module, make it try once a millisecond. On stream and seqpacket sockets result 0 is the end, and
-/// so is any error. Closing `fd` does not end it: ringmsg_cancel() does.
+/// The request never stops without a record that says so. When the kernel ends it (buffers used up,
+/// a zero-length datagram, an ICMP error, a full completion queue) it is armed again, at once or as
+/// soon as a buffer is released. On datagram sockets errors are records and the request goes on,
+/// except after ENOTSOCK, EFAULT, EINVAL, and sixteen failures without data within 10 ms. ICMP
+/// errors never end it. Sixteen EACCES or EOPNOTSUPP, which may come from a peer's ICMP errors or
+/// from a security module, make it try once a millisecond. On stream and seqpacket sockets result 0
+/// is the end, and so is any error. Closing `fd` does not end it: ringmsg_cancel() does.
 ///
 /// **On a socket that other rings or processes receive from, too,** cancel before the thread stops
 /// reaping: in plain and COOP mode and with SQPOLL the kernel receives for whatever is armed, and
@@ -112,7 +112,8 @@ pub extern "C" fn ringmsg_recvmsg_once(
 /// receives only during a reap.
 ///
 /// `flags`: RINGMSG_RECV_SPLIT, _POLL_FIRST, _NO_REARM. `msg_flags`: MSG_ERRQUEUE,
-/// MSG_CMSG_CLOEXEC, MSG_TRUNC; the latter two are added where they make sense, and not shown.
+/// MSG_CMSG_CLOEXEC, MSG_TRUNC; the library adds the latter two where they apply, and does not show
+/// them.
 ///
 /// **Threads:** [owner]. In plain and COOP mode completions run in the thread that armed.
 /// **Returns:** 0; -EINVAL (NULL, unknown flags or msg_flags, a pool of another ring, SPLIT
@@ -135,9 +136,9 @@ pub extern "C" fn ringmsg_recvmsg_multishot(
 
 /// ringmsg_writable: waits until `fd` takes data again, for a program that found its socket full
 /// (-EAGAIN): one record, RINGMSG_RECORD_WRITABLE | RINGMSG_RECORD_FINAL with result 0 and no
-/// buffer, as soon as the socket has room; at once if it has room already. The request submits
-/// itself. An unread error queue (transmit timestamps, ICMP errors) does not end the wait, and
-/// costs no processor time. A peer that hung up does: the next send tells why.
+/// buffer, as soon as the socket has room; at once if it has room already. The call submits the
+/// request. An unread error queue (transmit timestamps, ICMP errors) does not end the wait, and
+/// costs no processor time. The end of the connection does: the next send returns the reason.
 ///
 /// After the record, send what was left with RINGMSG_SEND_RESUME, and call this again if that
 /// leaves messages with -EAGAIN. Any number of requests may wait on one socket.
@@ -145,9 +146,9 @@ pub extern "C" fn ringmsg_recvmsg_multishot(
 /// **Ownership:** the request refers to the socket, not to the number `fd`, which may be closed and
 /// used again.
 /// **Threads:** [owner]. In plain and COOP mode the wait belongs to the thread that called: if that
-/// exits, the thread that reaps waits on.
+/// thread exits, the one that reaps continues the wait.
 /// **Returns:** 0; -EOPNOTSUPP (an AF_UNIX socket that is not connected, which the kernel always
-/// takes for writable); -EINVAL (NULL); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY,
+/// reports as writable); -EINVAL (NULL); -EBADF, -ENOTSOCK; -EMFILE, -ENFILE; -EAGAIN, -EBUSY,
 /// -ENOMEM (the submission queue is full, and the kernel cannot take it now); -EBADFD (not
 /// enabled); -EPERM, -EOWNERDEAD.
 #[unsafe(no_mangle)]
@@ -158,21 +159,21 @@ pub extern "C" fn ringmsg_writable(ring: Option<NonNull<Ring>>, fd: c_int, user_
     })
 }
 
-/// ringmsg_cancel: ends every request with `user_data`. Each answers with exactly one FINAL
-/// record: its own result if that came first, else -ECANCELED. Datagrams that are still in the
-/// socket stay there. With the last request of a socket the ring closes its reference, in the reap
-/// that returns the record: if `fd` is closed by then, that is the last close, which waits on a TCP
-/// socket with SO_LINGER.
+/// ringmsg_cancel: ends every request with `user_data`. Each ends with exactly one FINAL record:
+/// its own result if that came first, else -ECANCELED. Datagrams that are still in the socket stay
+/// there. With the last request of a socket the ring closes its reference, in the reap that returns
+/// the record: if `fd` is closed by then, that is the last close, which waits on a TCP socket with
+/// SO_LINGER.
 ///
 /// **Threads:** [owner].
-/// **Returns:** 0: the FINAL records are on their way; -ENOENT (no such request); -EINVAL
-/// (NULL); -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
+/// **Returns:** 0: the FINAL records will follow; -ENOENT (no such request); -EINVAL (NULL);
+/// -EBADFD (not enabled); -EPERM, -EOWNERDEAD.
 #[unsafe(no_mangle)]
 pub extern "C" fn ringmsg_cancel(ring: Option<NonNull<Ring>>, user_data: u64) -> c_int {
     with_ring(known(ring), Caller::Owner, |ring| ring.cancel(user_data).map(|()| 0))
 }
 
-/// ringmsg_submit: pushes queued single-shots to the kernel now. A reap does it too.
+/// ringmsg_submit: submits queued single-shots to the kernel now. A reap does so, too.
 ///
 /// **Threads:** [owner].
 /// **Returns:** 0; -EINVAL (NULL); -EBUSY, -EAGAIN (the kernel cannot take them now; they stay

@@ -9,13 +9,15 @@ use crate::record::*;
 const CHUNK: usize = 32;
 const WORDS: usize = CHUNK / 8;
 type Words = [u64; WORDS];
-/// The control messages of a row are at most so many chunks.
+/// The most chunks that the control messages of a row may have.
 const CHUNKS: usize = 8;
-/// A pool whose messages have different rows learns the latest one only now and then.
+/// If a pool's messages have different rows, the latest one is learnt only after this many misses.
 const MISSES: u32 = 16;
 
-/// What `CHUNK` bytes of control messages are in every message with a row.
+/// What `CHUNK` bytes of control messages are in every message with a row. (Aligned so that the
+/// processor can take both as operands from memory.)
 #[derive(Debug, Clone, Copy)]
+#[repr(align(16))]
 struct Expected {
     /// Headers and padding; 0 where the data are.
     bytes: Words,
@@ -52,16 +54,19 @@ fn words(bytes: &[u8]) -> Option<Words> {
 /// Where the data of usual control messages are. 0: there is no such message.
 #[derive(Debug, Clone, Copy, Default)]
 struct Usual {
-    packet_info_v4: u16,
-    traffic_class_v4: u16,
-    packet_info_v6: u16,
-    traffic_class_v6: u16,
-    /// Of both families.
+    /// Of the row's family.
+    packet_info: u16,
+    /// The byte with the value; of both families.
+    traffic_class: u16,
+    /// The same.
     hop_limit: u16,
     dropped: u16,
     segment_size: u16,
     timestamp: u16,
 }
+
+/// Where the lowest byte of an int is.
+const LOWEST: usize = if cfg!(target_endian = "little") { 0 } else { 3 };
 
 /// Two lengths as one number, for one comparison.
 #[inline(always)]
@@ -70,29 +75,27 @@ fn lengths(name: u32, control: u32) -> u64 {
 }
 
 impl Usual {
-    /// With one message more, among others that make `family` the destination's. None: it is not
-    /// usual.
+    /// Adds one message, beside others that make `family` the destination's. None: it is not usual.
     fn with(mut self, message: &Message, family: u16) -> Option<Self> {
         // On a dual-stack socket the destination comes in both, and is mapped.
         let (is_v4, is_v6) = (family == AF_INET, family == AF_INET6);
-        let has_class = self.traffic_class_v4 + self.traffic_class_v6 != 0;
-        let place = match (message.level, message.kind, message.length) {
-            (libc::SOL_IP, libc::IP_PKTINFO, 12) if is_v4 => &mut self.packet_info_v4,
-            (libc::SOL_IPV6, libc::IPV6_PKTINFO, 20) if is_v6 => &mut self.packet_info_v6,
-            (libc::SOL_IP, libc::IP_TOS, 1) if !has_class => &mut self.traffic_class_v4,
-            (libc::SOL_IPV6, libc::IPV6_TCLASS, 4) if !has_class => &mut self.traffic_class_v6,
-            (libc::SOL_IP, libc::IP_TTL, 4) => &mut self.hop_limit,
-            (libc::SOL_IPV6, libc::IPV6_HOPLIMIT, 4) => &mut self.hop_limit,
-            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 4) => &mut self.dropped,
-            (libc::SOL_UDP, libc::UDP_GRO, 4) => &mut self.segment_size,
-            (libc::SOL_SOCKET, super::SO_TIMESTAMPNS_NEW, 16) => &mut self.timestamp,
+        let (place, at) = match (message.level, message.kind, message.length) {
+            (libc::SOL_IP, libc::IP_PKTINFO, 12) if is_v4 => (&mut self.packet_info, 0),
+            (libc::SOL_IPV6, libc::IPV6_PKTINFO, 20) if is_v6 => (&mut self.packet_info, 0),
+            (libc::SOL_IP, libc::IP_TOS, 1) => (&mut self.traffic_class, 0),
+            (libc::SOL_IPV6, libc::IPV6_TCLASS, 4) => (&mut self.traffic_class, LOWEST),
+            (libc::SOL_IP, libc::IP_TTL, 4) => (&mut self.hop_limit, LOWEST),
+            (libc::SOL_IPV6, libc::IPV6_HOPLIMIT, 4) => (&mut self.hop_limit, LOWEST),
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 4) => (&mut self.dropped, 0),
+            (libc::SOL_UDP, libc::UDP_GRO, 4) => (&mut self.segment_size, 0),
+            (libc::SOL_SOCKET, super::SO_TIMESTAMPNS_NEW, 16) => (&mut self.timestamp, 0),
             #[cfg(target_pointer_width = "64")]
-            (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 16) => &mut self.timestamp,
+            (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 16) => (&mut self.timestamp, 0),
             _ => return None,
         };
-        // Of two that tell the same, the last one counts.
+        // Of two with the same field, the last one counts.
         (*place == 0).then_some(())?;
-        *place = message.offset.try_into().ok()?;
+        *place = (message.offset + at).try_into().ok()?;
         Some(self)
     }
 }
@@ -107,9 +110,9 @@ pub struct Row {
     chunks: usize,
     /// Where the segment size is; 0: the row has none.
     segment_size_at: u16,
-    /// What the messages are, if all are usual, and no two tell the same.
+    /// What the messages are, if all are usual and no two have the same field.
     usual: Option<Usual>,
-    /// Then: what they tell, and the family of the name and of the destination.
+    /// If so: their fields, and the family of the name and of the destination.
     valid: u32,
     family: u16,
     misses: u32,
@@ -146,11 +149,11 @@ impl Row {
     #[inline(always)]
     pub fn is_of(&self, area: &[u8]) -> bool {
         let mut differences = [0; WORDS];
-        for (found, expected) in area.chunks_exact(CHUNK).zip(&self.expected[..self.chunks]) {
+        for (found, expected) in area.chunks_exact(CHUNK).zip(&self.expected) {
             let Some(found) = words(found) else { return false };
             expected.compare(found, &mut differences);
         }
-        differences == [0; WORDS]
+        differences.iter().fold(0, |all, difference| all | difference) == 0
     }
 
     /// Whether a message with this row is a train, which has a segment size.
@@ -184,33 +187,32 @@ impl Row {
         let _ = decode(control, out);
     }
 
-    /// None, and `out` is in disorder: it is not as usual. (Not inlined: it has enough of its own
-    /// to keep in registers.)
-    #[inline(never)]
+    /// None: the message is not as usual, and `out` is undefined.
+    #[inline(always)]
     fn decode_usual(&self, name: &[u8], control: &[u8], out: &mut Metadata) -> Option<()> {
         let usual = self.usual.as_ref()?;
         out.valid = self.valid;
         out.family = self.family;
         self.decode_usual_name(name, out)?;
-        if usual.packet_info_v4 != 0 {
-            let data: [u8; 12] = take(control, usual.packet_info_v4.into())?;
-            out.interface_index = u32::from_ne_bytes(take(&data, 0)?);
-            out.local_v4 = take(&data, 4)?;
-            out.destination[..4].copy_from_slice(&data[8..]);
+        match usual.packet_info {
+            0 => {}
+            at if self.family == AF_INET => {
+                let data: [u8; 12] = take(control, at.into())?;
+                out.interface_index = u32::from_ne_bytes(take(&data, 0)?);
+                out.local_v4 = take(&data, 4)?;
+                out.destination[..4].copy_from_slice(&data[8..]);
+            }
+            at => {
+                let data: [u8; 20] = take(control, at.into())?;
+                out.destination = take(&data, 0)?;
+                out.interface_index = u32::from_ne_bytes(take(&data, 16)?);
+            }
         }
-        if usual.packet_info_v6 != 0 {
-            let data: [u8; 20] = take(control, usual.packet_info_v6.into())?;
-            out.destination = take(&data, 0)?;
-            out.interface_index = u32::from_ne_bytes(take(&data, 16)?);
-        }
-        if usual.traffic_class_v4 != 0 {
-            out.traffic_class = *control.get(usize::from(usual.traffic_class_v4))?;
-        }
-        if usual.traffic_class_v6 != 0 {
-            out.traffic_class = i32::from_ne_bytes(take(control, usual.traffic_class_v6.into())?) as u8;
+        if usual.traffic_class != 0 {
+            out.traffic_class = *control.get(usize::from(usual.traffic_class))?;
         }
         if usual.hop_limit != 0 {
-            out.hop_limit = i32::from_ne_bytes(take(control, usual.hop_limit.into())?) as u8;
+            out.hop_limit = *control.get(usize::from(usual.hop_limit))?;
         }
         if usual.dropped != 0 {
             out.dropped = u32::from_ne_bytes(take(control, usual.dropped.into())?);
@@ -246,8 +248,8 @@ impl Row {
         Some(())
     }
 
-    /// Remembers the row of a message that had another one, if it can be. From the first byte of
-    /// control messages on, `room` bytes can be looked at in every message.
+    /// Remembers the row of a message that had another one, if possible. In every message `room`
+    /// bytes, counted from the first byte of control messages, are readable.
     #[inline(never)]
     pub fn learn(&mut self, name: &[u8], control: &[u8], room: usize) {
         if self.lengths == u64::MAX || self.misses % MISSES == 0 {
@@ -256,8 +258,8 @@ impl Row {
         self.misses = self.misses.wrapping_add(1).max(1);
     }
 
-    /// The row of a message. None for one that cannot be remembered: it is too long, malformed,
-    /// cut, or brings descriptors.
+    /// The row of a message. None if it cannot be remembered: it is too long, malformed, cut, or
+    /// carries descriptors.
     fn of(name: &[u8], control: &[u8], room: usize) -> Option<Self> {
         let mut metadata = Metadata::NONE;
         decode_name(name, &mut metadata);

@@ -369,7 +369,7 @@ impl Mmsg {
         Ok(outer.fd())
     }
 
-    /// Its descriptor is readable by itself; but an edge-triggered loop sees only new events.
+    /// Its descriptor is readable without a write; but an edge-triggered loop sees only new events.
     #[inline]
     pub(crate) fn announce(&self, announce: Announce) {
         match announce {

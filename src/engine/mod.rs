@@ -204,7 +204,7 @@ pub(crate) struct Traits {
 pub(crate) enum Announce {
     /// They do not: the reaper is inside.
     Off,
-    /// They do. `fired`: they did since the last time this was said.
+    /// They do. `fired`: they did so since the last call.
     On { fired: bool },
 }
 
@@ -322,7 +322,7 @@ impl Engine {
         either!(self, engine => engine.flush())
     }
 
-    /// Submitted work needs a reap, and raises no wakeup by itself.
+    /// Submitted work needs a reap, and raises no wakeup.
     pub(crate) fn needs_reaper(&self) -> bool {
         match self {
             Engine::Uring(_) => false,
@@ -370,7 +370,7 @@ impl Engine {
         }
     }
 
-    /// Whether completions are lost for good: nobody knows what they reported.
+    /// Whether completions are lost: what they reported is unknown.
     pub(crate) fn dropped(&self) -> bool {
         match self {
             Engine::Uring(engine) => engine.dropped(),

@@ -38,8 +38,8 @@ const RECVSEND_POLL_FIRST: u16 = 1 << 0;
 const SIGNAL_MASK_SIZE: u32 = 8;
 
 /// The buffer group of a pool is its number plus this. Before kernel 6.9 groups below 64 lie in an
-/// array whose entries are not reset: a group registered again goes on counting where the last one
-/// under that number stopped, and finds no buffers, or the wrong ones.
+/// array whose entries are not reset: a group that is registered again continues at the index where
+/// its predecessor stopped, and finds no buffers, or the wrong ones.
 const GROUP_BASE: u16 = 64;
 
 /// struct io_uring_getevents_arg
@@ -314,8 +314,9 @@ impl Uring {
         if may_register { self.register_eventfd(eventfd) } else { Ok(()) }
     }
 
-    /// While a reap is inside, completions are its business: the kernel does not write to the
-    /// eventfd for them (it would write twice for a deferred one: when queued, and when posted).
+    /// During a reap the kernel does not write to the eventfd, because the reap takes the
+    /// completions (the kernel would write twice for a deferred one: when it is queued, and when it
+    /// is posted).
     #[inline]
     pub(crate) fn announce(&self, eventfd: RawFd, announce: Announce) -> bool {
         // Where registering fails, ring_fd stays readable, which costs empty wake-ups but no
@@ -407,8 +408,8 @@ fn group(pool: PoolId) -> u16 {
     GROUP_BASE + pool.0
 }
 
-/// Gives the ring one end of a socket pair to hold, and nobody else; the other end hangs up
-/// when the ring is really gone. (Never the ring's own descriptor, which would pin it.)
+/// Gives one end of a socket pair to the ring alone; the other end hangs up when the ring is really
+/// gone. (Never the ring's own descriptor, which would pin it.)
 fn register_teardown_probe(ring: &IoUring) -> Result<OwnedFd> {
     let [ours, rings] = OwnedFd::socket_pair(libc::SOCK_STREAM)?;
     ring.submitter()

@@ -19,23 +19,23 @@ const SAME: f32 = 0.02;
 const LOST: f32 = 0.02;
 /// The same for short blocks, whose rates are coarse: they see queues fill and drain.
 const LOST_BRIEFLY: f32 = 0.2;
-/// So much larger a share of dropped datagrams is too large; it is averaged over so many pairs, of
-/// which none counts for more than this.
+/// A candidate is excluded if it drops a share of the datagrams that is larger by this; the share
+/// is averaged over this many pairs, of which none counts for more than this.
 const DROPPED: f32 = 0.001;
 const DROPS: f32 = 4.0;
 const DROPS_MAX: f32 = 0.01;
-/// So many standard errors make sure for the time being, and for good.
+/// How many standard errors make a decision provisional, and final.
 const SURE: f32 = 2.5;
 const CERTAIN: f32 = 4.0;
 /// How many samples a mean of prices, and one of rates, remembers.
 const PRICES: f32 = 64.0;
 const RATES: f32 = 128.0;
-/// After so many samples a price is known.
+/// The number of samples after which a price is known.
 const KNOWN: f32 = 16.0;
 /// The standard error of a mean without samples.
 const UNKNOWN: f32 = 9.0;
-/// Samples are taken to vary as expected until there are enough of them to tell: as if there had
-/// been so many that did.
+/// Until there are enough samples to know their variance, the expected variance counts as this many
+/// samples.
 const PRIOR: f32 = 2.0;
 /// The variance that is expected of a price: 10 %, squared.
 const PRICE_VARIANCE: f32 = 0.01;
@@ -72,7 +72,7 @@ impl Mean {
         ((self.count * self.variance + PRIOR * self.expected) / (self.count + 1.0) / self.count).sqrt()
     }
 
-    /// Whether it is below zero by more than `least`, and by so many standard errors.
+    /// Whether the mean is below zero by more than `least`, and by `errors` standard errors.
     fn is_below(&self, least: f32, errors: f32) -> bool {
         self.count >= 2.0 && self.value < -least && self.value + errors * self.error() < 0.0
     }
@@ -149,8 +149,8 @@ impl Estimates {
         }
     }
 
-    /// Chooses anew: the cheapest arm that does not lower the rate; a shorter one that costs the
-    /// same; none unless it saves the margin; the present one rather than another like it.
+    /// Chooses again: the cheapest arm that does not lower the rate; of arms that cost the same,
+    /// the shorter; none unless it saves the margin; the present one rather than an equal one.
     ///
     /// Returns whether that is a change.
     pub fn choose<R: Rules>(&mut self) -> bool {

@@ -11,25 +11,24 @@ use super::trial::{Kind, Next, Reading, Step, Trial};
 use super::unit::Unit;
 use super::watch::{Change, Watch};
 
-/// Rates are told apart by octaves: the first is of 64 datagrams per second, the last of 33
-/// million.
+/// Rates are distinguished by octaves: the first is 64 datagrams per second, the last 33 million.
 const OCTAVES: usize = 20;
 const FIRST_OCTAVE: f32 = 6.0;
 /// A rate that is no further from the middle of an octave than this many octaves stays in it.
 const STICKY: f32 = 0.8;
-/// A pause is longer than so many times the bound, or 0.1 ms.
+/// A pause is longer than this many times the bound, or 0.1 ms.
 const PAUSE: u64 = 3;
 /// Up to this bound the candidates are a fifth, a half and the whole of it; with a longer one a
 /// twenty-fifth, a fifth and the whole.
 const FINE_BOUND_US: u32 = 250;
-/// A bound is adopted when so many reaps in a row have asked for it.
+/// A bound is adopted when this many reaps in a row have asked for it.
 const BOUND_REAPS: u32 = 64;
 /// How often the traffic is looked at, in units, while there is nothing to save and while a choice
 /// is in use.
 const IDLE_TICK: u32 = 10;
 const STEADY_TICK: u32 = 50;
-/// A trial ends when so many of its blocks were void, and begins when nothing has disturbed so many
-/// reaps, for so many units.
+/// A trial ends when this many of its blocks were void, and begins when nothing has disturbed this
+/// many reaps, for this many units.
 const VOIDS: u32 = 8;
 const UNDISTURBED: (f32, f32) = (32.0, 20.0);
 
@@ -158,8 +157,8 @@ impl<R: Rules> Policy<R> {
         self.linger_us.min(bound_us)
     }
 
-    /// Notes a reap that ended at `now_ns` with so many datagrams. Returns whether the thread's CPU
-    /// clock is to be read, for [`reading`](Self::reading).
+    /// Notes a reap that ended at `now_ns` with this many datagrams. Returns whether the thread's
+    /// CPU clock is to be read, for [`reading`](Self::reading).
     #[inline]
     pub fn note(&mut self, now_ns: u64, datagrams: u64) -> bool {
         if datagrams == 0 {

@@ -1,7 +1,7 @@
 //! The readings of the thread's CPU clock that the policy asks for, and what each costs.
 
-/// So many readings in a row tell what one costs: the least difference, as an interrupt may come
-/// between two of them.
+/// How many readings in a row measure the cost of one: it is the least difference, since an
+/// interrupt may come between two of them.
 const CALIBRATION: u32 = 3;
 
 /// Which readings are still to come, and what one costs.

@@ -14,9 +14,9 @@ const CHANGED: u32 = 500;
 /// The longest wait while there is a doubt, and when there is none.
 const DOUBTFUL: u32 = 2_000;
 const LONGEST: u32 = 40_000;
-/// Every arm is rechecked after so long, and not only those in question.
+/// The time after which every arm is rechecked, and not only those in question.
 const EVERY_ARM: u32 = 20_000;
-/// What was learnt at a rate is forgotten after so long.
+/// How long what was learnt at a rate is kept.
 const FORGOTTEN: u32 = 300_000;
 
 /// A trial lasts for no more than a quarter of the time.
@@ -25,7 +25,7 @@ const PAUSE_PER_TRIAL: u64 = 3;
 /// is at stake.
 const BUDGET: f32 = 0.004;
 const STAKES: f32 = 0.02;
-/// So much can be saved up, in ns.
+/// The most that can be saved up, in ns.
 const SAVINGS_NS: f32 = 5e6;
 
 /// When trials at one octave of the rate are due.

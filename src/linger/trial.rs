@@ -12,21 +12,21 @@ use super::unit::Unit;
 
 /// How many rounds a survey has.
 const ROUNDS: u32 = 2;
-/// A block has so many reaps at least, and so many units of active time: a short one and a long
+/// The least number of reaps in a block, and of units of active time: of a short one and of a long
 /// one.
 const REAPS: f32 = 6.0;
 const BRIEF: f32 = 6.0;
 const LONG: f32 = 20.0;
-/// A long block is doubled up to so often.
+/// How often a long block is doubled at most.
 const DOUBLINGS: u32 = 3;
 /// How many units at the start of a short and of a long block do not count.
 const LEAD_IN: (f32, f32) = (1.0, 5.0);
-/// A block waits no longer than so many units for a pause to begin or to end with.
+/// The longest that a block waits, in units, for a pause to begin or to end with.
 const PATIENCE: f32 = 120.0;
 /// And no pause counts for more than this in a rate.
 const PAUSE: f32 = 300.0;
 /// A block is given up when less than this share of the datagrams has come that came without linger
-/// in such a time, and when that is so many standard deviations off.
+/// in the same time, and when the difference is this many standard deviations.
 const COLLAPSED: f32 = 0.5;
 const DEVIATIONS: f32 = 3.0;
 

@@ -23,7 +23,7 @@ impl Unit {
         self.0 as f32
     }
 
-    /// So many units, in ns.
+    /// This many units, in ns.
     pub const fn times(self, count: u32) -> u64 {
         self.0 as u64 * count as u64
     }

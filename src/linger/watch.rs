@@ -3,12 +3,13 @@
 use super::traffic::Span;
 use super::unit::Unit;
 
-/// A window has so many units of active time and so many datagrams, and bursts are watched for so
-/// many units of any time.
+/// A window has this many units of active time and this many datagrams, and bursts are watched for
+/// this many units of any time.
 const WINDOW: f32 = 50.0;
 const DATAGRAMS: f32 = 64.0;
 const BURSTY_WINDOW: f32 = 200.0;
-/// A rate, and a number of datagrams per reap, that is off by this factor, in so many windows.
+/// The traffic has changed if the rate, or the number of datagrams per reap, differs by this factor
+/// in this many windows.
 const RATE: (f32, u32) = (1.5, 2);
 const PER_REAP: (f32, u32) = (2.0, 4);
 

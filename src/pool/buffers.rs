@@ -308,9 +308,9 @@ impl Buffers {
     /// Returns how many these are.
     #[inline]
     fn release_singles(&mut self, id: PoolId, records: &[Record]) -> usize {
-        let mut places = self.free.spare_capacity_mut().iter_mut();
         let mut released = 0;
-        for record in records {
+        // There is a place for every buffer of the pool.
+        for (record, place) in records.iter().zip(self.free.spare_capacity_mut()) {
             if record.flags & RINGMSG_RECORD_BUFFER == 0 || record.pool != id.0 {
                 break;
             }
@@ -318,12 +318,10 @@ impl Buffers {
             if !holders.release_single(record) {
                 break;
             }
-            // There is a place for every buffer of the pool.
-            let Some(place) = places.next() else { break };
             place.write(BufferId(record.buffer));
             released += 1;
         }
-        // SAFETY: so many places behind the last were written.
+        // SAFETY: this many places after the last were written.
         unsafe { self.free.set_len(self.free.len() + released) };
         released
     }
@@ -355,7 +353,7 @@ impl Buffers {
         }
     }
 
-    /// Completes `release`: closes the descriptors of the freed buffers that nobody took, and
+    /// Completes `release`: closes the descriptors of the freed buffers that were not taken, and
     /// publishes what the window has room for. True: a request waits for buffers, and there are
     /// some.
     #[inline]

@@ -6,7 +6,7 @@ use crate::ids::PoolId;
 use crate::sys::memory::try_slice;
 
 const BLOCK: usize = 32;
-/// No request can be served from the pool: it limits nobody. (A pool has 32,768 buffers at most.)
+/// No request can be served from the pool, so it is no limit. (A pool has 32,768 buffers at most.)
 const NOT_ARMED: u16 = u16::MAX;
 
 /// A minimum that is kept up to date pool by pool: in blocks, so that a change costs two short

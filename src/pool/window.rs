@@ -11,7 +11,7 @@
 //! refilled once the batch is released, and not with other buffers while it is held.
 
 const START: u32 = 64;
-/// Memory never confines it to fewer.
+/// Memory never limits the window to fewer.
 const LEAST: u32 = 8;
 /// Where the machine does not say how large its second-level cache is, bytes.
 const CACHE_BYTES: u32 = 1 << 20;

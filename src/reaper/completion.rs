@@ -293,18 +293,16 @@ impl Deposit<'_> {
             return None;
         }
         let record = layout.whole_record(start, header, self.result as u32)?;
-        let compared = Record { control_length: row.looks_at() as u32, ..record };
-        // SAFETY: the lengths are those of a message that was in this pool before; what the row
-        // looks at behind the control messages is in the buffer.
-        let (name, control) = unsafe { slices(pool.base(), &compared) };
+        // SAFETY: the lengths are those of a message that was in this pool before.
+        let (_, control) = unsafe { slices_of_row(pool, &record) };
         if !row.is_of(control) {
             return None;
         }
         let segment_size = if TRAINS { row.segment_size(control) } else { 0 };
+        let record = place.write(self.of_request(Record { segment_size, ..record }));
         if let Some(metadata) = metadata {
-            row.decode(name, control, metadata.write(Metadata::NONE));
+            read_metadata(pool, record, metadata);
         }
-        place.write(self.of_request(Record { segment_size, ..record }));
         Some(record.payload_length)
     }
 
@@ -357,6 +355,26 @@ unsafe fn slices<'p>(base: NonNull<u8>, record: &Record) -> (&'p [u8], &'p [u8])
             std::slice::from_raw_parts(at(record.control_offset), record.control_length as usize),
         )
     }
+}
+
+/// The same of a record whose message has the lengths of the pool's row, with as much behind the
+/// control messages as the row looks at, which is in the buffer.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn slices_of_row<'p>(pool: &Buffers, record: &Record) -> (&'p [u8], &'p [u8]) {
+    let control_length = pool.row.looks_at() as u32;
+    // SAFETY: the caller's promise.
+    unsafe { slices(pool.base(), &Record { control_length, ..*record }) }
+}
+
+/// Decodes the metadata of a record whose message has the pool's row.
+#[inline(always)]
+pub(super) fn read_metadata(pool: &Buffers, record: &Record, place: &mut MaybeUninit<Metadata>) {
+    // SAFETY: the kernel wrote the message for this record, which is not handed out yet.
+    let (name, control) = unsafe { slices_of_row(pool, record) };
+    pool.row.decode(name, control, place.write(Metadata::NONE));
 }
 
 /// Reads the segment size, and the metadata if they are wanted; clears the padding in between,

@@ -59,7 +59,7 @@ impl CompletionPass<'_, '_> {
     /// Hands out the rest of a train, as far as there is room.
     #[inline]
     pub(super) fn continue_train(&mut self) {
-        // Looked at before it is taken: moving a train is dear, and mostly there is none.
+        // Checked before it is taken: moving a train is expensive, and usually there is none.
         if self.state.train.is_some() {
             self.continue_the_train();
         }

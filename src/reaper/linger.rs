@@ -1,4 +1,4 @@
-//! How long a reap lingers, and what AUTO's policy is told of it.
+//! How long a reap lingers, and what it reports to AUTO's policy.
 
 use super::Reaper;
 use crate::config::Wait;
@@ -8,7 +8,7 @@ use crate::linger::trial::Reading;
 use crate::ring::Taken;
 use crate::sys::clock::thread_cpu_ns;
 
-/// A reading asks so many sockets at most what they have dropped: a system call each.
+/// The most sockets whose drop counters a reading gets: a system call for each.
 const SOCKETS: usize = 4;
 
 impl Reaper<'_> {
@@ -23,8 +23,9 @@ impl Reaper<'_> {
         }
     }
 
-    /// Tells the policy of a reap that is over. A reap that would be the same with another linger
-    /// tells it nothing; in the midst of a trial it is a disturbance, as its cost is no other's.
+    /// Reports a finished reap to the policy. A reap that would be the same with another linger
+    /// tells it nothing; during a trial it is a disturbance, because its cost says nothing about
+    /// the arm.
     #[inline]
     pub(super) fn note_reap(&mut self, wait: &Wait, thread: u64) {
         let Taken { at_ns, datagrams } = std::mem::take(&mut self.state.taken);

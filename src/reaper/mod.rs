@@ -76,7 +76,7 @@ impl<'a> Reaper<'a> {
         self.take(out);
         if wait.timeout_ns == 0 {
             if out.filled() == 0 {
-                // What that submitted (single-shots, re-arms) may have completed already.
+                // The requests just submitted (single-shots, re-arms) may have completed already.
                 self.take(out);
             }
             self.take_deferred(out);
@@ -99,11 +99,10 @@ impl<'a> Reaper<'a> {
         }
         let signals = blocked.as_ref().map(Blocked::before);
         loop {
-            if linger_us > 0 {
-                self.look_after_pools(out);
-            }
-            if let Some(outcome) = self.outcome(out, false) {
-                return outcome;
+            if linger_us > 0 && self.look_after_pools(out) {
+                if let Some(outcome) = self.outcome(out, false) {
+                    return outcome;
+                }
             }
             let waited = self.sleep(out, linger_us, deadline, signals);
             self.take(out);
@@ -116,13 +115,14 @@ impl<'a> Reaper<'a> {
             if deadline.has_passed() {
                 return Ok(0);
             }
-            // The linger is over, and nothing came: now wait for a first one. (Without a time-out
-            // the kernel ends the wait with its minimum, so lingering on would wake up each time.)
+            // The linger is over, and nothing came: now wait for a first record. (Without a timeout
+            // the kernel ends the wait at its minimum, so a further linger would wake up each
+            // time.)
             linger_us = 0;
         }
     }
 
-    /// How the reap ends, if it does. Records win over every other outcome.
+    /// How the reap ends, if it does. Records are returned before any other result.
     fn outcome(&mut self, out: &mut Output<'_>, interrupted: bool) -> Option<Result<usize>> {
         let ring = self.ring;
         if interrupted || ring.wakeup.is_woken() {
@@ -198,11 +198,14 @@ impl<'a> Reaper<'a> {
 
     /// Looks after pools on which a request was armed since the last pass: they may have few
     /// buffers published, and a wait for a batch must not wait for more.
-    fn look_after_pools(&mut self, out: &mut Output<'_>) {
-        if !self.ring.pools_to_look_after.is_empty() {
+    /// Returns whether there were any.
+    fn look_after_pools(&mut self, out: &mut Output<'_>) -> bool {
+        let due = !self.ring.pools_to_look_after.is_empty();
+        if due {
             self.ring.wakeup.leave_work();
             self.take(out);
         }
+        due
     }
 
     /// Runs a pass over the completions. Returns how many datagrams it handed out.

@@ -115,6 +115,26 @@ impl<const METADATA: bool> Places<'_, METADATA> {
         Some((self.records.get_mut(self.filled)?, metadata))
     }
 
+    /// The next place of a record alone.
+    #[inline(always)]
+    pub(super) fn next_record(&mut self) -> Option<&mut MaybeUninit<Record>> {
+        self.records.get_mut(self.filled)
+    }
+
+    /// The records that were filled since `before` were, and the places of their metadata: none
+    /// where they are not wanted.
+    #[inline(always)]
+    pub(super) fn filled_since(
+        &mut self,
+        before: usize,
+    ) -> impl Iterator<Item = (&Record, &mut MaybeUninit<Metadata>)> {
+        let metadata = if METADATA { &mut self.metadata[before..self.filled] } else { &mut [] };
+        // SAFETY: `advance` is called for places that were written.
+        let records =
+            self.records[before..self.filled].iter().map(|place| unsafe { place.assume_init_ref() });
+        records.zip(metadata)
+    }
+
     /// The next place is filled.
     #[inline(always)]
     pub(super) fn advance(&mut self) {

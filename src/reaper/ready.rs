@@ -1,5 +1,5 @@
-//! ring_fd: what makes it readable. While a reap is inside, completions are its business; when it
-//! leaves, whatever comes, and whatever it leaves behind, is announced.
+//! ring_fd: what makes it readable. During a reap completions raise no notification, because the
+//! reap takes them. When it returns, ring_fd reports new completions and those that were left.
 
 use super::Reaper;
 use crate::engine::Announce;

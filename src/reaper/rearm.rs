@@ -1,4 +1,4 @@
-//! What becomes of a request that the kernel has ended: it is armed again, waits, or is over.
+//! What happens to a request that the kernel has ended: it is armed again, waits, or is over.
 
 use super::pass::{CompletionPass, current_pool};
 use crate::engine::Token;
@@ -74,7 +74,7 @@ impl CompletionPass<'_, '_> {
         self.pool_of(slot).disarm();
     }
 
-    /// Tells the kernel what it could not take before.
+    /// Submits again what the kernel could not take before.
     pub(super) fn retry(&mut self) {
         for _ in 0..self.core.requests.retries() {
             let Some(slot) = self.core.requests.next_retry() else { break };
@@ -145,9 +145,8 @@ impl CompletionPass<'_, '_> {
     }
 
     /// Some kernels (6.18.15 and 7.3.4; not 6.12.117, 7.0.13) lose the end of a local stream that
-    /// comes right behind its last data: they take what they have received for all there is, and
-    /// nothing more happens on the socket. A request that is cancelled and armed again finds the
-    /// end.
+    /// comes right behind its last data: they treat the received data as all there is, and report
+    /// nothing more from the socket. A request that is cancelled and armed again finds the end.
     #[inline(never)]
     pub(super) fn look_for_end(&mut self, slot: Slot) {
         let request = self.core.requests.get(slot);

@@ -1,6 +1,6 @@
-//! The way of nearly every record: a datagram of a multishot.
+//! The path of nearly every record: a datagram of a multishot.
 
-use super::completion::{Deposit, split_of};
+use super::completion::{Deposit, read_metadata, split_of};
 use super::emit::count_unusual;
 use super::output::Places;
 use super::pass::{CompletionPass, current_pool};
@@ -22,7 +22,7 @@ impl CompletionPass<'_, '_> {
         first: Completion,
         ready: &mut impl Iterator<Item = Completion>,
     ) -> Option<Completion> {
-        // Two loops, neither of which asks for each datagram what the caller wants.
+        // Two loops, so that neither checks for each datagram whether the caller wants metadata.
         match self.out.wants_metadata() {
             true => self.take_run::<true>(slot, first, ready),
             false => self.take_run::<false>(slot, first, ready),
@@ -130,12 +130,13 @@ impl<'r, const METADATA: bool> Run<'r, '_, METADATA> {
         if self.pool.row.is_of_trains() {
             return Some(completion);
         }
+        let before = self.places.filled();
         let mut bytes = 0;
         let rest = loop {
             let Some(buffer) = completion.goes_on_like(first) else { break Some(completion) };
             let deposit = self.deposit(completion.result, buffer);
-            let Some((place, metadata)) = self.places.next() else { break None };
-            let Some(length) = deposit.write_plain::<false>(self.pool, place, metadata) else {
+            let Some(place) = self.places.next_record() else { break None };
+            let Some(length) = deposit.write_plain::<false>(self.pool, place, None) else {
                 break Some(completion);
             };
             self.places.advance();
@@ -151,6 +152,10 @@ impl<'r, const METADATA: bool> Run<'r, '_, METADATA> {
             }
         };
         self.bytes += bytes;
+        // In a loop of its own: what the row is like stays in registers.
+        for (record, metadata) in self.places.filled_since(before) {
+            read_metadata(self.pool, record, metadata);
+        }
         rest
     }
 }

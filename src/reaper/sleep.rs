@@ -1,9 +1,9 @@
 //! Waiting: for a first completion, for a batch, for a wake, for a signal.
 //!
-//! Two things must never happen, and have happened to others. A reaper must not wait for more
-//! completions than there are published buffers: the request ends when it takes the last one, and
-//! the wait then lasts to the end of its linger with nothing armed. And it must not wait for more
-//! than one without a limit on the time: one armed multishot is one item of task work, however
+//! Two errors must never happen, and have happened in other programs. A reaper must not wait for
+//! more completions than there are published buffers: the request ends when it takes the last one,
+//! and the wait then lasts to the end of its linger with nothing armed. And it must not wait for
+//! more than one without a limit on the time: one armed multishot is one item of task work, however
 //! many datagrams it has.
 
 use std::time::Duration;
@@ -93,7 +93,7 @@ impl Reaper<'_> {
             if !self.state.stuck || self.ring.wakeup.is_woken() {
                 return Waited::Woken;
             }
-            // What was refused is tried again soon; meanwhile the other requests are served.
+            // A refused submission is tried again soon; meanwhile the other requests are served.
             let timeout = left.map_or(RETRY, |left| left.min(RETRY));
             return self.engine.wait(Sleep { signals, ..Sleep::for_one(Some(timeout)) });
         }

@@ -15,7 +15,7 @@ pub(crate) struct Requests {
     index: Index,
     /// In state Over, and no completion will bring the FINAL record.
     finals: SlotList,
-    /// To be told to the kernel, which could not take it before.
+    /// To be submitted again, because the kernel could not take it before.
     retries: SlotList,
     /// Armed or paused: operations that the kernel has not completed.
     in_kernel: u32,
@@ -166,7 +166,7 @@ impl Requests {
         Some(slot)
     }
 
-    /// The request is not to be retried any more, if it was.
+    /// Takes the request off the list of retries, if it is there.
     pub(crate) fn cancel_retry(&mut self, slot: Slot) {
         if std::mem::take(&mut self.get_mut(slot).is_in_retries) {
             self.retries.remove(&mut self.slots, slot);

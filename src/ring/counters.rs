@@ -1,4 +1,4 @@
-//! What a ring says of itself: its properties, and its counters and those of its requests.
+//! What a ring reports about itself: its properties, its counters, and those of its requests.
 
 use std::sync::atomic::Ordering;
 

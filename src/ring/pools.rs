@@ -67,9 +67,9 @@ impl Ring {
         add().map_err(|error| (error, refused))
     }
 
-    /// Goes on with the recvmmsg engine where io_uring has no memory for a pool (RLIMIT_MEMLOCK),
-    /// as long as nobody can have noticed which engine it is: the program left the choice to the
-    /// library, nothing was armed, no thread is in reap, and ring_fd was not asked for. The former
+    /// Changes to the recvmmsg engine where io_uring has no memory for a pool (RLIMIT_MEMLOCK), as
+    /// long as the program cannot have noticed which engine it is: it left the choice to the
+    /// library, nothing was armed, no thread is in reap, and ring_fd was not requested. The former
     /// engine stays, idle, until the ring is freed. False: it cannot be changed.
     fn change_engine(&self) -> Result<bool> {
         let Some(setup) = self.engines.alternative else { return Ok(false) };

@@ -1,4 +1,4 @@
-//! The three forms of arrays in which messages come, seen alike.
+//! The three forms of message arrays, behind one trait.
 
 use super::message::{Message, Shape, Source, Traits};
 use super::path::Path;

@@ -18,7 +18,7 @@ pub(super) struct Doubt {
     /// The last errno, after which SO_ERROR was read as 0. If it comes again it is the message's
     /// own; if not, it was pending. 0: none.
     suspect: i32,
-    /// A system call stopped short, and not for want of room: it has consumed something.
+    /// A system call stopped short although there was room: it has consumed a pending error.
     hidden: bool,
 }
 
@@ -30,8 +30,8 @@ impl<S: Source> Call<'_, S> {
         self.tally.socket_errors += u64::from(doubt.hidden);
     }
 
-    /// A system call stopped short. If it was not for want of room, and the next message goes,
-    /// then an error was consumed whose errno nobody has seen.
+    /// A system call stopped short. If there was room, and the next message goes, then a pending
+    /// error was consumed whose errno is unknown.
     pub(super) fn note_stopped_short(&mut self) {
         self.doubt.hidden = self.channel.limits.kind.is_ip() && !is_nearly_full(self.channel.fd());
     }
@@ -67,8 +67,8 @@ impl<S: Source> Call<'_, S> {
     }
 }
 
-/// Errnos that a send finds by itself, and that nothing else leaves on a socket: asking twice would
-/// only trouble the firewall.
+/// Errnos that only the send itself produces, and that are never pending on a socket: a second try
+/// would only load the firewall.
 fn may_be_pending(errno: i32) -> bool {
     !matches!(
         errno,

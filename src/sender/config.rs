@@ -38,7 +38,7 @@ pub struct SenderConfig {
 pub struct SenderStats {
     /// sizeof(struct ringmsg_sender_stats), set by the caller.
     pub size: u32,
-    /// The errno, positive, of the latest pending error that was not a message's own.
+    /// The errno, positive, of the latest pending error that an earlier datagram had caused.
     pub last_socket_error: i32,
     /// Messages that the socket took, whole or in part.
     pub messages: u64,
@@ -52,7 +52,7 @@ pub struct SenderStats {
     pub trains: u64,
     /// Messages that left in a train together with others.
     pub grouped: u64,
-    /// Trains that were refused, and whose datagrams were sent singly.
+    /// Trains that were refused, and whose datagrams were then sent one by one.
     pub fallbacks: u64,
     /// How often the socket was full (-EAGAIN).
     pub would_block: u64,

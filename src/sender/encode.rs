@@ -1,6 +1,6 @@
 //! A group's address and control messages, as the kernel reads them: what is right for the peer,
 //! not for the socket. To an IPv4 peer of an IPv6 socket the kernel ignores IPV6_TCLASS and
-//! IPV6_HOPLIMIT without a word, and takes IP_TOS and IP_TTL.
+//! IPV6_HOPLIMIT without an error, and takes IP_TOS and IP_TTL.
 
 use crate::control;
 
@@ -252,7 +252,7 @@ fn encode_source(writer: &mut Writer, group: &Group, path: &Path, connected_v4: 
     }
 }
 
-/// The source address where IPv4 is to be told; None: IPv6 is.
+/// The source address if IPv4 options are to be used; None: those of IPv6.
 fn local_v4(group: &Group, path: &Path, connected_v4: bool) -> Option<[u8; 4]> {
     let has_local = path.has(RINGMSG_PATH_LOCAL);
     match group.peer {
@@ -289,8 +289,8 @@ fn encode_settings(writer: &mut Writer, group: &Group, path: &Path) {
     }
 }
 
-/// Of the connected peer of an IPv6 socket nobody but the kernel knows whether it is IPv4: it
-/// gets both, and takes the right one.
+/// Only the kernel knows whether the connected peer of an IPv6 socket is IPv4, so it gets both, and
+/// takes the right one.
 #[inline(always)]
 fn encode_class(writer: &mut Writer, peer: Peer, class: u32) {
     if peer != Peer::V6 {

@@ -109,7 +109,8 @@ impl Limits {
         Ok(limits)
     }
 
-    /// Looks again whether the socket cuts datagrams by itself: anybody may switch that on.
+    /// Reads again whether the socket itself cuts datagrams (UDP_SEGMENT): any process may switch
+    /// that on.
     #[inline]
     pub(super) fn refresh(&mut self, fd: RawFd, messages: u32) {
         /// For fewer messages the override costs less than the question.
@@ -145,14 +146,14 @@ impl Limits {
             return Err(Error::with(
                 libc::EBUSY,
                 format_args!(
-                    "sender: the socket's transmit times are of clock {set_clock} already, not {clock}"
+                    "sender: the socket's transmit times already use clock {set_clock}, not {clock}"
                 ),
             ));
         }
         let wanted = [clock, 0];
         sockopt::set(fd, libc::SOL_SOCKET, SO_TXTIME, wanted).map_err(|error| {
             Error::from_io(
-                "sender: SO_TXTIME (another clock than CLOCK_MONOTONIC takes CAP_NET_ADMIN)",
+                "sender: SO_TXTIME (a clock other than CLOCK_MONOTONIC needs CAP_NET_ADMIN)",
                 &error,
             )
         })

@@ -19,7 +19,8 @@ const MESSAGE_ALL: u32 = (1 << 3) - 1;
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct Message {
-    /// Anywhere in the caller's memory, or a held record's in a pool; NULL if it is empty.
+    /// The payload, anywhere in the caller's memory, or in a pool while its record is held; NULL if
+    /// it is empty.
     pub payload: *const c_void,
     /// NULL: the connected peer, and the socket's own settings.
     pub path: *const Path,
@@ -34,11 +35,11 @@ pub struct Message {
     pub result: i32,
     /// When to send it, in the sender's transmit clock (SO_TXTIME), ns; 0: now.
     pub transmit_time_ns: u64,
-    /// The caller's; not looked at.
+    /// For the caller; the library does not read it.
     pub user_data: u64,
-    /// With RINGMSG_MESSAGE_TIMESTAMP: comes back as error_data in the timestamp's metadata, where
-    /// the kernel takes SCM_TS_OPT_ID (6.13). Elsewhere error_data is the socket's own count,
-    /// which refused sends and other users of the socket advance.
+    /// With RINGMSG_MESSAGE_TIMESTAMP: comes back as error_data in the timestamp's metadata, from
+    /// Linux 6.13 on (SCM_TS_OPT_ID). On older kernels error_data is the socket's own count, which
+    /// refused sends and other users of the socket advance.
     pub timestamp_id: u32,
     /// With RINGMSG_MESSAGE_TRAFFIC_CLASS: TOS byte or traffic class, ECN included.
     pub traffic_class: u8,

@@ -22,7 +22,7 @@ pub(super) enum Cause {
 
 #[derive(Clone, Copy)]
 struct Entry {
-    /// A hash of the whole path; 0: nobody's.
+    /// A hash of the whole path; 0: the entry is free.
     path: u64,
     until_ns: u64,
     pause_ns: u64,

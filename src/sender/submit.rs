@@ -295,7 +295,7 @@ impl<'a, S: Source> Call<'a, S> {
         self.channel.waiter.wait(fd, fruitless).map_err(|_| Stop::Interrupted)
     }
 
-    /// A system call has sent something; `stopped_short`: not all of it, and no errno was told.
+    /// A system call has sent something; `stopped_short`: not all of it, and it returned no errno.
     pub(super) fn sent(&mut self, stopped_short: bool) {
         self.progress = true;
         self.resolve_doubt();
@@ -373,10 +373,10 @@ impl<'a, S: Source> Call<'a, S> {
 
     fn stopped(&self, stop: Stop) -> Result<u32> {
         match stop {
-            Stop::Interrupted => Err(Error::new(libc::EINTR, "send: a signal came while it waited for room")),
+            Stop::Interrupted => Err(Error::new(libc::EINTR, "send: a signal came during the wait for room")),
             Stop::Full if self.settled == 0 => Err(Error::new(
                 libc::EAGAIN,
-                "send: the socket's buffer is full; every message is to be given again",
+                "send: the socket's buffer is full; pass the messages again with RINGMSG_SEND_RESUME",
             )),
             Stop::Full => Ok(self.settled),
         }

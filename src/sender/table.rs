@@ -59,7 +59,8 @@ pub(super) struct Found {
     pub group: Option<u32>,
 }
 
-/// So many keys are looked up in vain, and no more: every message has a path struct of its own.
+/// After this many keys were not found, none is looked up: every message has a path struct of its
+/// own.
 const MISSES_MAX: u32 = 64;
 
 /// The tables. Nothing is cleared between batches: a new stamp empties them.
@@ -101,7 +102,7 @@ impl Tables {
         }
     }
 
-    /// A group on the path that has this key. It is closed if it is not its peer's latest any more.
+    /// A group on the path that has this key. It is closed if it is no longer its peer's latest.
     #[inline(always)]
     pub(super) fn known(&mut self, key: usize) -> Option<u32> {
         if self.misses > MISSES_MAX {
@@ -243,7 +244,7 @@ mod tests {
             assert_eq!(tables.known(key), None);
             tables.note_key(key, 7, false);
         }
-        assert_eq!(tables.known(5), None, "not looked up any more");
+        assert_eq!(tables.known(5), None, "no longer looked up");
         tables.note_key(3, 9, true);
         assert_eq!(tables.known(3), Some(9), "paths are shared after all");
     }

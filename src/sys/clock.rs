@@ -6,7 +6,7 @@ pub(crate) fn now_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC)
 }
 
-/// The CPU time of the calling thread, ns. A system call: about as dear as a reap.
+/// The CPU time of the calling thread, ns. A system call that costs about as much as a reap.
 pub(crate) fn thread_cpu_ns() -> u64 {
     read(libc::CLOCK_THREAD_CPUTIME_ID)
 }

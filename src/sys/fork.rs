@@ -179,7 +179,7 @@ pub(crate) fn open<const N: usize>(
     })
 }
 
-/// Makes something that owns a descriptor and closes it by itself: an io_uring.
+/// Makes an object that owns a descriptor and closes it itself: an io_uring.
 pub(crate) fn open_owner<T: AsRawFd>(make: impl FnOnce() -> Result<T>) -> Result<(T, Listing)> {
     with(|registry| {
         registry.reserve(1)?;
@@ -189,8 +189,8 @@ pub(crate) fn open_owner<T: AsRawFd>(make: impl FnOnce() -> Result<T>) -> Result
     })
 }
 
-/// A descriptor that refers to nothing of importance: what takes the number of a socket while the
-/// socket itself is closed without the lock. There is one for the process, as long as it is held.
+/// A descriptor that takes the number of a socket while the socket itself is closed without the
+/// lock. The process has one, as long as it is held.
 #[derive(Debug)]
 pub(crate) struct Placeholder {
     fd: RawFd,

@@ -1,6 +1,6 @@
 /* With GRO trains memory bounds the window: few buffers are published, and those of a batch are
  * published again once it is released, because they are in the cache. Others are published only
- * where nobody releases: a held batch never stalls a socket. */
+ * where no thread releases: a held batch never stalls a socket. */
 #include "test.h"
 #include <sys/epoll.h>
 

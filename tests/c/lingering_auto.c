@@ -133,7 +133,7 @@ static int take(const struct ringmsg_wait *wait)
     return got;
 }
 
-/* Sends some datagrams and reaps them: whoever lingers waits in vain. */
+/* Sends some datagrams and reaps them: a linger would find nothing more. */
 static void exchange(const struct ringmsg_wait *wait)
 {
     send_some(GROUP);

@@ -20,7 +20,7 @@ static void allow_descriptors(rlim_t needed)
         limit.rlim_max = needed; /* only root may raise the limit */
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-        skip_test("this process may not open so many descriptors");
+        skip_test("this process may not open enough descriptors");
 }
 
 static void arm(int from, int to)

@@ -145,7 +145,7 @@ static void peeking_for_all_of_a_stream_is_refused(void)
     tear_down();
 }
 
-/* recvmsg(2) ignores the flag there. MSG_PEEK beside it is as good as alone. */
+/* recvmsg(2) ignores the flag there. MSG_PEEK has its usual effect beside it. */
 static void messages_are_not_merged(int type)
 {
     fixture.ring = make_ring();

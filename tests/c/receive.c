@@ -273,7 +273,7 @@ static void what_is_cut_says_so(void)
     COMPARE(records[0].control_length, <=, 32);
     EQUAL(records[1].flags, RINGMSG_RECORD_CONTROL_TRUNCATED | RINGMSG_RECORD_NAME_TRUNCATED);
     EQUAL(metadata[0].valid & RINGMSG_META_SOURCE, 0);
-    /* No room at all for names and control messages: nobody wanted them. */
+    /* No room at all for names and control messages: none were requested. */
     layout.name_capacity = layout.control_capacity = 0;
     SYS(send(sender, bytes, 100, 0));
     EQUAL(receive(fd, 4, 0), 1);

@@ -255,9 +255,9 @@ static void statistics_count_what_was_sent(void)
     struct ringmsg_message messages[6];
     messages_on(messages, 3, NULL, 100, 0); /* a train of three */
     messages[3] = message_on(NULL, 200, 3);  /* alone */
-    messages[4] = message_on(NULL, 1000, 4); /* a train by itself */
+    messages[4] = message_on(NULL, 1000, 4); /* a train in one message */
     messages[4].segment_size = 300;
-    messages[5] = message_on(NULL, 80000, 5); /* no datagram is so long */
+    messages[5] = message_on(NULL, 80000, 5); /* longer than any datagram */
     EQUAL(ringmsg_send(sender, messages, 6, 0), 6);
     struct ringmsg_sender_stats stats = sent_by(sender);
     EQUAL(stats.size, sizeof stats);

@@ -1,5 +1,5 @@
 /* Whose error it is: every message's own errno is its result, in any place, and hides no other
- * message; a pending error of an earlier datagram is nobody's, is taken off the socket, and
+ * message; a pending error of an earlier datagram belongs to none, is taken off the socket, and
  * counted. */
 #include "sendmmsg.h"
 
@@ -39,7 +39,7 @@ static void errors_are_found_wherever_they_are(void)
     no_port.remote_port = 0;
     memcpy(no_route.remote, "\377\377\377\377", 4); /* broadcast, and SO_BROADCAST is off */
     source.valid |= RINGMSG_PATH_LOCAL;
-    memcpy(source.local, "\12\1\2\3", 4); /* nobody's here */
+    memcpy(source.local, "\12\1\2\3", 4); /* no address of this machine */
     limit.valid |= RINGMSG_PATH_HOP_LIMIT; /* 0 */
     six.family = AF_INET6;
     messages_on(messages, COUNT, &path, 64, 0);
@@ -142,7 +142,7 @@ static void a_pending_refusal_is_not_the_next_messages(void)
     EQUAL(sent_by(sender).errors, 0);
 }
 
-/* Each datagram is refused as it comes: sendmmsg(2) stops after each, and tells no errno. */
+/* Each datagram is refused as it comes: sendmmsg(2) stops after each, and returns no errno. */
 static void a_peer_that_refuses_all_is_sent_all(void)
 {
     enum { COUNT = 20 };
@@ -190,7 +190,7 @@ static void no_icmp_error_is_a_good_peers(void)
             EQUAL(sent_by(sender).last_socket_error, error->error);
             EQUAL(sent_by(sender).socket_errors, ++seen);
             while (recv(fd, inbox, sizeof inbox, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0)
-                ; /* which may raise it anew: not before the queue is empty */
+                ; /* which may raise it again until the queue is empty */
             int value;
             length = sizeof value;
             SYS(getsockopt(fd, SOL_SOCKET, SO_ERROR, &value, &length));
@@ -252,7 +252,7 @@ static void what_comes_again_at_once_is_the_messages_own(void)
     }
 }
 
-/* AF_UNIX: refused means that nobody is there, now. */
+/* AF_UNIX: refused means that no socket has that name now. */
 static void a_refusal_over_af_unix_is_the_messages_own(void)
 {
     int pair[2];

@@ -1,4 +1,4 @@
-/* Sockets that are full: -EAGAIN marks, anywhere, what is to be given again; RESUME gives just
+/* Full sockets: -EAGAIN, at any place, marks the messages to be sent again; RESUME sends just
  * that; WAIT waits for the edge of POLLOUT, at no CPU while the error queue is not read; a signal
  * ends it with -EINTR. Nothing is sent twice, nothing is lost, order to a peer is kept. */
 #include "network.h"
@@ -167,7 +167,7 @@ static void wait_sends_all_and_sleeps_meanwhile(void)
     expect_all();
 }
 
-/* Every datagram leaves a timestamp in the error queue that nobody reads: POLLERR all the time. */
+/* Every datagram leaves a timestamp in the unread error queue: POLLERR is always set. */
 static void an_unread_error_queue_does_not_spin(void)
 {
     int fd = slow_socket(1000), received = 0;

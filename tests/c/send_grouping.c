@@ -201,14 +201,14 @@ static void trains_are_as_long_as_the_kernel_allows(void)
         struct ringmsg_message messages[MANY];
         messages_on(messages, MANY, &path, 10, 0);
         send_whole(sender, messages, MANY);
-        /* 64 before Linux 6.9, 128 since: the first tells. */
+        /* 64 before Linux 6.9, 128 since: the first train shows which. */
         ssize_t first = receive_within(receiver, 2000);
         if (first != 640 && first != 1280)
             FAIL("a train of %zd datagrams", first / 10);
         for (size_t at = (size_t)first; at < MANY * 10; at += (size_t)first)
             expect_train(receiver, MANY * 10 - at < (size_t)first ? MANY * 10 - at : (size_t)first, 10);
 
-        /* As many bytes as one datagram can have. (The device may cut so long a train.) */
+        /* As many bytes as one datagram can have. (The device may cut a train of that length.) */
         size_t size = most[f] / 2;
         uint64_t trains = sent_by(sender).trains;
         for (int more = 0; more < 2; more++) {

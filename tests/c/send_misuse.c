@@ -278,7 +278,7 @@ static void a_child_may_send(void)
     EQUAL(sent_by(sender).messages, 2);
 }
 
-/* A thread was inside when its process was forked: in the child nobody is. */
+/* A thread was inside when its process was forked: in the child no thread is. */
 static void a_child_of_a_process_with_a_thread_inside(void)
 {
     enter_own_network();

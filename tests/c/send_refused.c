@@ -65,7 +65,7 @@ static void datagrams_above_the_mtu_go_singly(void)
     }
 }
 
-/* Under IP_PMTUDISC_DO and PROBE singles of that size are refused as well: each by itself, since a
+/* Under IP_PMTUDISC_DO and PROBE singles of that size are refused as well, each with a try, since a
  * shorter one may pass. */
 static void what_is_not_to_be_fragmented(void)
 {
@@ -128,7 +128,7 @@ static void a_firewall_that_drops_by_length(void)
     EQUAL(sent_by(sender).errors, 0);
 }
 
-/* Many trains of one path in one call: the first that is refused tells for all of them. (It is
+/* Many trains of one path in one call: the first refusal counts for all of them. (It is
  * asked twice, since what precedes it goes, and sendmmsg(2) then hides the errno.) */
 static void what_is_learnt_holds_in_the_same_call(void)
 {
@@ -170,7 +170,7 @@ static void a_firewall_that_drops_by_peer(void)
                 EQUAL(messages[i].result, i % 2 == 0 ? -EPERM : 100);
             expect_datagrams(good, goods, MANY);
             expect_nothing(bad);
-            /* Nothing was learnt about trains: the next call asks twice again. */
+            /* Nothing was learnt about trains: the next call again makes two system calls. */
             EQUAL(firewall_count("refused"), 2 * round);
             EQUAL(sent_by(sender).trains, round);
         }

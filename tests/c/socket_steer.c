@@ -244,7 +244,7 @@ static void the_group_may_grow_and_shrink(void)
         if (i % (SHARDS + 1) < SHARDS)
             EQUAL(shard, i % (SHARDS + 1));
         else
-            COMPARE(shard, >=, 0); /* lost to nobody */
+            COMPARE(shard, >=, 0); /* it reached a shard */
     }
     OK(steer(&group, RINGMSG_STEER_PAYLOAD, 0, 1));
     check_shards(&group);

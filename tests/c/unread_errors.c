@@ -1,4 +1,4 @@
-/* A socket whose error queue nobody reads polls as ready for ever. io_uring then tries a receive
+/* A socket with an unread error queue always polls as ready. io_uring then tries a receive
  * 128 times in task work, and leaves it to a worker thread, which waits for data. A request on such
  * a socket still receives, is cancelled at whatever moment, with -ECANCELED, and does not delay the
  * end of its ring. (Kinds of request, and moments, times modes.) */

@@ -121,7 +121,7 @@ static int64_t process_cpu_ns(void)
     return (int64_t)cpu.tv_sec * 1000000000 + cpu.tv_nsec;
 }
 
-/* Transmit timestamps that nobody reads: POLLERR is set all the time, and more of them come. */
+/* Unread transmit timestamps: POLLERR is always set, and more of them come. */
 static void an_unread_error_queue_ends_no_wait_and_costs_nothing(void)
 {
     enum { COUNT = 64, LENGTH = 400, MS = 300 };

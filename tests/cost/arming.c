@@ -127,7 +127,7 @@ int main(void)
         int modes; /* in DEFER mode no other thread may reap */
     } rows[] = {
         {"epoll_wait: interrupted", in_epoll_wait, 3},
-        {"recv with time-out: interrupted", in_recv, 3},
+        {"recv with timeout: interrupted", in_recv, 3},
         {"computes, another reaps: delay, us", computing, 2},
     };
     pin(0);

@@ -86,7 +86,7 @@ impl Case {
         Self { machine, traffic, absence, bound_us: 100, seed }
     }
 
-    /// A receiver for so many seconds.
+    /// A receiver for this many seconds.
     pub fn run<C: Chooser>(&self, chooser: &mut C, seconds: f64) -> Run {
         let (machine, seed) = (&self.machine, self.seed);
         match &self.traffic {

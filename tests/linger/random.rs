@@ -1,4 +1,4 @@
-//! Random numbers that are the same for ever: a seed stands for a machine and its traffic, and an
+//! Random numbers that never change: a seed stands for a machine and its traffic, and an
 //! update of a dependency must not exchange them.
 
 /// xorshift64*

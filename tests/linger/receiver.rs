@@ -54,10 +54,10 @@ impl Run {
     }
 }
 
-/// A wait is over when so many datagrams are there, and a reap has room for so many.
+/// The number of datagrams that ends a wait, and the number that a reap has room for.
 const WANTED: u64 = 256;
 const ROOM: u64 = 512;
-/// The kernel hands over so many in one pass.
+/// The number that the kernel hands over in one pass.
 const PASS: u64 = 33;
 /// How long an answer is under way, in ns.
 const ANSWER: f64 = 500.0;
@@ -163,7 +163,7 @@ impl<'r, A: Arrivals, C: Chooser> Receiver<'r, A, C> {
     }
 
     fn read_clock(&mut self) {
-        // A reading tells the time in its middle.
+        // A reading gives the time in its middle.
         let half = self.machine.clock_read / 2.0;
         let mut again = true;
         while again {

@@ -9,7 +9,7 @@ use crate::{SECONDS, each};
 
 const CASES: u64 = 100;
 
-/// What AUTO was before it learnt: a threshold of the arrival rate, found on one machine.
+/// What AUTO was before it measured: a threshold of the arrival rate, found on one machine.
 #[derive(Default)]
 struct Threshold {
     per_us: f64,

@@ -149,7 +149,7 @@ void answers_open(struct flow *flow);
 void answer_record(struct flow *flow, const struct ringmsg_record *record, const uint8_t *payload,
                    const struct ringmsg_metadata *metadata);
 void send_all_answers(void);
-/* Checks the counts; `drops_of` tells what the kernel has dropped at a socket. */
+/* Checks the counts; `drops_of` returns what the kernel has dropped at a socket. */
 void answers_close(struct flow *flow, uint64_t (*drops_of)(int fd));
 
 /* --- the ring and its lock

@@ -51,7 +51,7 @@ static void make_sockets(void)
     CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, slow));
     port = ntohs(address.sin_port);
     CHECK(answering = socket(AF_INET, SOCK_DGRAM, 0));
-    /* Nobody receives on this port, so an ICMP message comes back for each datagram. */
+    /* No socket has this port, so an ICMP message comes back for each datagram. */
     struct sockaddr_in6 nobody = {.sin6_family = AF_INET6, .sin6_port = htons(9)};
     memcpy(&nobody.sin6_addr, &(struct in6_addr){{{[10] = 0xff, 0xff, 127, 0, 0, 1}}}, 16);
     CHECK(refused = socket(AF_INET6, SOCK_DGRAM, 0));

@@ -21,8 +21,8 @@ const (
 	// Completions wait until the owner reaps: the mode for batches. Binds the ring to its thread;
 	// SINGLE_ISSUER is added for you (IORING_SETUP_DEFER_TASKRUN).
 	SetupDeferTaskrun SetupFlags = 1 << 13
-	// The best mode this kernel offers: DEFER_TASKRUN, else COOP_TASKRUN, else plain. The answer
-	// may bind the ring to its thread: [Ring.Info] tells.
+	// The best mode this kernel offers: DEFER_TASKRUN, else COOP_TASKRUN, else plain. The mode may
+	// bind the ring to its thread: [Ring.Info] shows it.
 	SetupAuto SetupFlags = 1 << 31
 )
 
@@ -40,7 +40,7 @@ const (
 	EngineIOURing Engine = 1
 	// epoll and recvmmsg(2), with the same records: for older kernels (5.10 is the oldest tried)
 	// and sandboxes that forbid io_uring. It takes R_DISABLED, SINGLE_ISSUER and AUTO; with another
-	// setup flag [NewRing] answers -EINVAL.
+	// setup flag [NewRing] returns -EINVAL.
 	EngineRecvmmsg Engine = 2
 )
 
@@ -70,12 +70,12 @@ const (
 type RecordFlags uint32
 
 const (
-	// The record holds a pool buffer: give it back with [Ring.Release].
+	// The record holds a pool buffer: return it with [Ring.Release].
 	RecordBuffer RecordFlags = 1 << 0
 	// The request is over. The record may carry data as well.
 	RecordFinal RecordFlags = 1 << 1
-	// The payload was cut. wire_length says how long it was; of [Ring.Recvmsg] only if MSG_TRUNC is
-	// among its msg_flags.
+	// The payload was cut. wire_length is its length before that; for [Ring.Recvmsg] only if
+	// MSG_TRUNC is among its msg_flags.
 	RecordTruncated RecordFlags = 1 << 2
 	// Control messages were cut or lost: the control capacity was too small.
 	RecordControlTruncated RecordFlags = 1 << 3
@@ -112,9 +112,9 @@ const (
 	MetaHardwareTimestamp Meta = 1 << 8
 	// The destination port is known (IP_RECVORIGDSTADDR, IPV6_RECVORIGDSTADDR).
 	MetaDestinationPort Meta = 1 << 9
-	// The record comes from the socket's error queue (MSG_ERRQUEUE): an error, or a note about a
-	// datagram that was sent (a transmit timestamp, a zero-copy completion). Its name, and so the
-	// source in its metadata, is where that datagram was sent.
+	// The record comes from the socket's error queue (MSG_ERRQUEUE): an error, or a notification
+	// about a datagram that was sent (a transmit timestamp, a zero-copy completion). Its name, and
+	// so the source in its metadata, is the address to which that datagram was sent.
 	MetaSocketError Meta = 1 << 10
 	// The packet's mark is known (SO_RCVMARK).
 	MetaMark Meta = 1 << 11
@@ -122,7 +122,7 @@ const (
 	MetaFlowLabel Meta = 1 << 12
 	// The local IPv4 address to reply from is known (IP_PKTINFO's ipi_spec_dst).
 	MetaLocalV4 Meta = 1 << 13
-	// The packet's priority is known (SO_RCVPRIORITY, kernel 6.15).
+	// The packet's priority is known (SO_RCVPRIORITY, kernel 6.14).
 	MetaPriority Meta = 1 << 14
 	// The router or host that sent the ICMP error is known.
 	MetaOffender Meta = 1 << 15
@@ -185,14 +185,14 @@ const (
 )
 
 const (
-	// For [Wait].Linger: as RINGMSG_LINGER_AUTO, with a bound of the caller: ORed with
-	// microseconds, as in RINGMSG_LINGER_AUTO_WITHIN | 250.
+	// For [Wait].Linger: like RINGMSG_LINGER_AUTO, with the caller's bound in microseconds, as in
+	// RINGMSG_LINGER_AUTO_WITHIN | 250.
 	lingerAutoWithin uint32 = 1 << 31
 	// For [Wait].Linger: the library chooses, from 0 to 100 us. In short trials, on the traffic
 	// that arrives, it compares the thread's CPU time per datagram with and without lingering, and
-	// takes what saves at least 5 %. It does not linger where that lowers the arrival rate, as
-	// clients do that wait for their answers, nor while datagrams arrive alone. Trials take place
-	// in reaps that may sleep, without a spin, and not while signals, wakes or changes of the
+	// takes what saves at least 5 %. It does not linger where that lowers the arrival rate, as it
+	// does when clients wait for their answers, nor while datagrams arrive alone. Trials take place
+	// in reaps that may sleep and do not spin, and not while signals, wakes or changes of the
 	// reaping thread keep ending them. [Ring.Stats] shows the choice and the trials.
 	lingerAuto uint32 = 4294967295
 	// The longest linger, in microseconds. More is -EINVAL.
@@ -200,8 +200,8 @@ const (
 )
 
 const (
-	// For ringmsg_steering.by: the processor on which the kernel takes the datagram in, modulo the
-	// number of sockets.
+	// For ringmsg_steering.by: the number of the processor that handles the datagram's arrival,
+	// modulo the number of sockets.
 	steerCpu uint32 = 0
 	// For ringmsg_steering.by: bytes of the payload.
 	steerPayload uint32 = 1
@@ -218,7 +218,7 @@ const (
 // Record is one datagram, one GRO train, one chunk of a stream, or one error. It is struct
 // ringmsg_record, byte for byte; its offsets count from the start of [Pool.Bytes].
 type Record struct {
-	// What the caller gave when it submitted the request.
+	// The number that the caller passed when it armed the request.
 	UserData uint64
 	// Payload bytes of this record, or -errno.
 	Result int32
@@ -247,7 +247,7 @@ type Record struct {
 	Pool uint16
 	// The buffer's number within its pool.
 	Buffer uint16
-	// Tells this use of the buffer from earlier ones: a stale release is refused.
+	// Distinguishes this use of the buffer from earlier ones, so that a stale release is refused.
 	Generation uint32
 	// Which datagram of the train this is, from 0.
 	Segment uint16
@@ -283,7 +283,7 @@ type Metadata struct {
 	SegmentSize uint32
 	// SO_RXQ_OVFL: socket buffers dropped so far; with GRO these are trains. Wraps.
 	Dropped uint32
-	// ee_errno of a queued error, positive; 0 for a note, which is no error.
+	// ee_errno of a queued error, positive; 0 for a notification, which is no error.
 	SocketError int32
 	// CLOCK_REALTIME, ns.
 	SoftwareTimestampNS int64
@@ -306,7 +306,8 @@ type Metadata struct {
 	ErrorOrigin uint8
 	// ee_type, with SOCKET_ERROR: the ICMP type.
 	ErrorType uint8
-	// ee_code, with SOCKET_ERROR: the ICMP code; of a zero-copy note 1 if the kernel copied.
+	// ee_code, with SOCKET_ERROR: the ICMP code; for a zero-copy notification 1 if the kernel
+	// copied the data.
 	ErrorCode uint8
 	reserved8 uint8
 	// With OFFENDER: the sender of the ICMP error. IPv4 in the first four bytes; on an IPv6 socket
@@ -325,10 +326,9 @@ type Stats struct {
 	PayloadBytes uint64
 	// Calls of [Ring.Reap] and [Ring.Next]. Ring only.
 	Reaps uint64
-	// Kernel entries: io_uring_enter(2); with the recvmmsg engine each of its system calls. Ring
-	// only.
+	// Kernel entries: io_uring_enter(2); on the recvmmsg engine all its system calls. Ring only.
 	Enters uint64
-	// Wake-ups: waits that ended before their time-out, and ringmsg_wake() calls that ended a reap
+	// Wake-ups: waits that ended before their timeout, and ringmsg_wake() calls that ended a reap
 	// before it slept. Ring only.
 	Wakes uint64
 	// How often a multishot request ended in the kernel and was armed again.
@@ -352,17 +352,17 @@ type Stats struct {
 	// Socket buffers the kernel dropped since the request was armed, from SO_MEMINFO; with GRO
 	// these are trains. Right even when no datagram followed the last drop.
 	SocketDrops uint64
-	// Pool buffers that records now hold: of every pool; of a request, those of its pool, whoever
-	// received into them.
+	// Pool buffers that records hold now, of all pools; for a request, those of its pool, including
+	// records of other requests.
 	BuffersHeld uint64
-	// Pool buffers now offered to the kernel; counted likewise.
+	// Pool buffers that are published to the kernel now; counted in the same way.
 	BuffersPublished uint64
 	// The linger that RINGMSG_LINGER_AUTO uses now outside of trials, in microseconds; 0 also while
 	// there is nothing to save. Ring only.
 	LingerUS uint64
 	// How many trials AUTO has begun: short times in which it compares lingers. Ring only.
 	LingerTrials uint64
-	// How long those that are over have lasted, in ns. Ring only.
+	// How long the finished trials have lasted, in ns. Ring only.
 	LingerTrialNS uint64
 }
 
@@ -414,11 +414,11 @@ type SendMessage struct {
 	Result int32
 	// When to send it, in the sender's transmit clock (SO_TXTIME), ns; 0: now.
 	TransmitTimeNS uint64
-	// The caller's; not looked at.
+	// For the caller; the library does not read it.
 	UserData uint64
-	// With [MessageTimestamp]: comes back as error_data in the timestamp's metadata, where the
-	// kernel takes SCM_TS_OPT_ID (6.13). Elsewhere error_data is the socket's own count, which
-	// refused sends and other users of the socket advance.
+	// With [MessageTimestamp]: comes back as error_data in the timestamp's metadata, from Linux
+	// 6.13 on (SCM_TS_OPT_ID). On older kernels error_data is the socket's own count, which refused
+	// sends and other users of the socket advance.
 	TimestampID uint32
 	// With [MessageTrafficClass]: TOS byte or traffic class, ECN included.
 	TrafficClass uint8
@@ -440,7 +440,7 @@ type SenderStats struct {
 	Trains uint64
 	// Messages that left in a train together with others.
 	Grouped uint64
-	// Trains that were refused, and whose datagrams were sent singly.
+	// Trains that were refused, and whose datagrams were then sent one by one.
 	Fallbacks uint64
 	// How often the socket was full (-EAGAIN).
 	WouldBlock uint64

@@ -74,10 +74,10 @@ func usedMemory(size int) []byte {
 	return nil
 }
 
-// dropMemory unmaps memory of which nobody has seen a slice.
+// dropMemory unmaps memory of which no slice was handed out.
 func dropMemory(memory []byte) { _ = unix.Munmap(memory) }
 
-// keepMemory keeps the memory of a pool that is gone: the kernel does not write to it any more.
+// keepMemory keeps the memory of a pool that is gone: the kernel no longer writes to it.
 func keepMemory(memory []byte) {
 	kept.Lock()
 	defer kept.Unlock()

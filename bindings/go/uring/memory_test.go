@@ -107,7 +107,7 @@ func TestARefusedPoolKeepsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(keptNow()) != before {
-		t.Fatal("memory was kept of which nobody has a slice")
+		t.Fatal("memory was kept of which there is no slice")
 	}
 }
 

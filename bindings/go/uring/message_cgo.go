@@ -126,7 +126,7 @@ func (m *messages) completed(records []Record) {
 	}
 }
 
-// unpinAll is for when the kernel uses none of them any more.
+// unpinAll is called when the kernel no longer uses any of them.
 func (m *messages) unpinAll() {
 	m.Lock()
 	defer m.Unlock()

@@ -77,7 +77,7 @@ func (w *Wait) lingerMicroseconds() C.uint32_t {
 	return C.uint32_t(microseconds(w.Linger))
 }
 
-// Release gives the buffers of records back. Records without [RecordBuffer] are stepped over. A
+// Release gives the buffers of records back. Records without [RecordBuffer] are skipped. A
 // record that is not held is an error, and then none is released.
 func (r *Ring) Release(records []Record) error {
 	if err := r.enter(); err != nil {

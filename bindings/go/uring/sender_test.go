@@ -78,5 +78,5 @@ func TestASenderTellsSocketErrors(t *testing.T) {
 		ok(t, err)
 	}
 	equal(t, "refused", s.TakeSocketError(), syscall.ECONNREFUSED)
-	equal(t, "told once", s.TakeSocketError(), 0)
+	equal(t, "returned once", s.TakeSocketError(), 0)
 }

@@ -35,7 +35,7 @@ OURS = "ringmsg"
 
 
 class Counter(asyncio.DatagramProtocol):
-    """Counts, and tells when so many have come."""
+    """Counts, and sets the result when the last has come."""
 
     left = 0
     done: asyncio.Future[None]

@@ -2,7 +2,7 @@
 
     python benchmarks/sending.py [--rounds N] [--json FILE] [--case NAME]
 
-*64 peers, 16 x 4, one peer*: 64 ``sendto`` in one turn of the loop, to so many peers. *answers*: the
+*64 peers, 16 x 4, one peer*: 64 ``sendto`` in one turn of the loop, to as many peers. *answers*: the
 same from ``datagram_received``, to a burst of 64. *lone*: one ``sendto`` in a turn. Datagrams have 64
 bytes; the kernel's delivery over loopback is in all figures. Endpoints are measured in turn; a ratio is
 the median of the ratios within a round, with quartiles.
@@ -32,7 +32,7 @@ CASES = {"64 peers": 64, "16 x 4": 16, "one peer": 1, "answers": 64, "lone": 1}
 
 
 class Echo(asyncio.DatagramProtocol):
-    """Answers, and tells when so many have come."""
+    """Answers, and sets the result when the last has come."""
 
     left = 0
     done: asyncio.Future[None]
@@ -75,7 +75,7 @@ class Peers:
 
 
 async def turn(transport: Any, peers: Peers, count: int) -> int:
-    """CPU time of a turn with so many sendto, and of what it leaves to do."""
+    """CPU time of a turn with this many sendto, and of the work that it schedules."""
     payload, names = bytes(SIZE), peers.names
     start = time.thread_time_ns()
     for number in range(count):

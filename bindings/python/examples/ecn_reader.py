@@ -1,5 +1,5 @@
 """Counts congestion marks (ECN) per sender: what a congestion controller needs, and neither
-socket.recv nor asyncio tells.
+socket.recv nor asyncio reports.
 
     python examples/ecn_reader.py 127.0.0.1:9999
 """

@@ -64,7 +64,7 @@ def numbers(first: int, end: int) -> list[bytes]:
 
 
 def send_turn(transport: Any, address: Any, count: int) -> None:
-    """So many sendto, one after the other; the clock of the transport sees one turn of the loop."""
+    """This many sendto, one after the other; the clock of the transport sees one turn of the loop."""
     for data in numbers(0, count):
         transport.sendto(data, address)
 
@@ -435,7 +435,7 @@ def test_an_icmp_error_is_reported(loop_kind: str) -> None:
 
 
 def test_addresses_that_cannot_be_gathered_keep_their_place(loop_kind: str) -> None:
-    """A flow label is the socket's business: sent at once, after what was gathered before."""
+    """A flow label is left to the socket: sent at once, after what was gathered before."""
 
     async def work() -> None:
         transport, _ = await endpoint(local_addr=("::1", 0))
@@ -470,7 +470,7 @@ def test_what_asyncio_refuses_closes_the_transport_as_it_does(loop_kind: str) ->
 
 
 class Narrow:
-    """A socket, and the sender of its transport, that take so many datagrams and are full then. (Over
+    """A socket, and the sender of its transport, that take this many datagrams and are then full. (Over
     loopback a UDP socket never is.)"""
 
     def __init__(self, transport: Any, room: int) -> None:

@@ -24,7 +24,7 @@ FAMILIES = [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
 
 
 def bound(family: int = socket.AF_INET, host: str = "127.0.0.1") -> socket.socket:
-    """A bound socket whose recv does not wait for ever."""
+    """A bound socket whose recv has a timeout."""
     made = socket.socket(family, socket.SOCK_DGRAM)
     made.bind((host, 0))
     made.settimeout(5)
@@ -205,16 +205,16 @@ def test_more_peers_than_a_table_has(sock: socket.socket) -> None:
     ("messages", "sentence"),
     [
         ([(b"x", ("127.0.0.1", 9)), b"y" * 2, 5], "message 2: .payload, address., or a Message"),
-        ([("text", ("127.0.0.1", 9))], "message 0: a payload is a bytes-like object, not str"),
-        ([(b"x", ["127.0.0.1", 9])], "message 0: an address is .host, port. or None"),
-        ([(b"x", "127.0.0.1")], "message 0: an address is"),
-        ([(b"x", ("127.0.0.1", 9, 0, 0))], "message 0: an address is"),
-        ([(b"x", ("127.0.0.1", "9"))], "message 0: a port is 0 to 65535, not '9'"),
-        ([(b"x", ("127.0.0.1", 70000))], "message 0: a port is 0 to 65535, not 70000"),
-        ([(b"x", ("localhost", 9))], "message 0: 'localhost' is not numeric: look names up before"),
+        ([("text", ("127.0.0.1", 9))], "message 0: the payload must be a bytes-like object, not str"),
+        ([(b"x", ["127.0.0.1", 9])], "message 0: an address must be .host, port. or None"),
+        ([(b"x", "127.0.0.1")], "message 0: an address must be"),
+        ([(b"x", ("127.0.0.1", 9, 0, 0))], "message 0: an address must be"),
+        ([(b"x", ("127.0.0.1", "9"))], "message 0: a port must be 0 to 65535, not '9'"),
+        ([(b"x", ("127.0.0.1", 70000))], "message 0: a port must be 0 to 65535, not 70000"),
+        ([(b"x", ("localhost", 9))], "message 0: 'localhost' is not numeric: resolve names first"),
         ([(b"x", ("::1", 9))], "message 0: ::1: this socket's family takes an IPv4 address"),
-        ([(b"x", (b"127.0.0.1", 9))], "message 0: a host is a str"),
-        ([Message(b"x", ("127.0.0.1", 9), ecn=4)], "message 0: ecn is 0 to 3, not 4"),
+        ([(b"x", (b"127.0.0.1", 9))], "message 0: a host must be a str"),
+        ([Message(b"x", ("127.0.0.1", 9), ecn=4)], "message 0: ecn must be 0 to 3, not 4"),
         ([Message(b"x", ("127.0.0.1", 9), hop_limit=256)], "message 0: .*hop_limit have 8"),
         ([Message(b"x", ("127.0.0.1", 9), segment_size=-1)], "message 0: segment_size .* 32 bits"),
     ],
@@ -534,7 +534,7 @@ def test_what_reply_refuses(pair: Pair) -> None:
         batch = rx.reap(5)
         with pytest.raises(ValueError, match="1 payloads for 2 datagrams; None skips one"):
             batch.reply([b"x"])
-        with pytest.raises(TypeError, match="message 1: a payload is a bytes-like object, not str"):
+        with pytest.raises(TypeError, match="message 1: the payload must be a bytes-like object, not str"):
             batch.reply([None, "text"])
         batch.release()
         with pytest.raises(ValueError, match="the batch was released"):

@@ -23,7 +23,7 @@ const WAKER: u64 = u64::MAX;
 const EVENTS: usize = 64;
 
 /// epoll_pwait2(2) is unavailable (before 5.11, or behind a seccomp filter).
-// Relaxed, and no pair: whoever still sees false is told by the kernel.
+// Relaxed, and no pair: a thread that still sees false gets the errno from the kernel.
 static NO_PWAIT2: AtomicBool = AtomicBool::new(false);
 
 pub(super) struct Epoll(OwnedFd);

@@ -135,7 +135,7 @@ impl InterestList {
         let Entry { requests, writers, .. } = &mut self.entries[at as usize];
         requests.retain(|&other| other != slot);
         writers.retain(|&other| other != slot);
-        // Unless it is armed again by then, epoll must not wake anybody for it.
+        // Unless it is armed again by then, epoll must not wake a thread for it.
         self.note_change(at);
     }
 

@@ -220,8 +220,8 @@ impl Batch {
         })
     }
 
-    /// Prepares anew: a pool on which nothing was armed has taken its buffers back, so the next
-    /// ones may be others.
+    /// Discards prepared messages: a pool on which nothing was armed has taken its buffers back, so
+    /// the next ones may be others.
     pub(super) fn invalidate(&mut self) {
         self.prepared = 0;
     }

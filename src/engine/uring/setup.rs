@@ -1,4 +1,4 @@
-//! Creating an io_uring, and finding out what it can do.
+//! Creating an io_uring, and testing what it can do.
 
 use std::os::fd::AsRawFd;
 

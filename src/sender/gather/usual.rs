@@ -1,5 +1,5 @@
-//! The quick ways for messages that are like most: plain, on a path of addresses and perhaps an
-//! interface. What they do not take, `take_other` does.
+//! Fast paths for the usual messages: plain, on a path of addresses and perhaps an interface.
+//! `take_other` handles all others.
 
 use super::super::encode;
 use super::super::group::{Group, Link, NONE, Policy};
@@ -273,7 +273,7 @@ impl<P: Policy> Gather<'_, P> {
     }
 
     /// Begins the first group of a peer, with a plain message on a bare path. Its header is written
-    /// at once, since all that it needs is at hand.
+    /// at once, since all its fields are known.
     #[inline(always)]
     fn begin_bare<S: Source>(
         &mut self,

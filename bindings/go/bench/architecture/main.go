@@ -333,7 +333,7 @@ func main() {
 	name := flag.String("receive", "", "run as this receiver")
 	echo := flag.Bool("echo", false, "answer each datagram")
 	to := flag.String("to", "", "run as a peer of this address")
-	rate := flag.Int("rate", -1, "send so many a second; 0: all")
+	rate := flag.Int("rate", -1, "datagrams to send per second; 0: as many as possible")
 	count := flag.Int("count", 3000, "round trips")
 	pause := flag.Duration("pause", 200*time.Microsecond, "between round trips")
 	only := flag.String("only", "", "receivers, by comma")

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// batchWriter is what x/net puts on top of a *net.UDPConn, and a Conn has by itself.
+// batchWriter is what x/net adds to a *net.UDPConn, and what a Conn has without it.
 type batchWriter interface {
 	WriteBatch([]ipv4.Message, int) (int, error)
 	ReadBatch([]ipv4.Message, int) (int, error)

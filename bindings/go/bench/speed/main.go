@@ -325,7 +325,7 @@ func ratio(what string, target float64, mine, theirs []float64) {
 func main() {
 	defer runtime.KeepAlive(&sink)
 	rounds := flag.Int("rounds", 21, "interleaved rounds")
-	profile := flag.Int("profile", 0, "drain trains by Batches so many times, and nothing else")
+	profile := flag.Int("profile", 0, "drain trains by Batches this many times, and do nothing else")
 	file := flag.String("json", "", "write every round's figures to this file")
 	flag.Parse()
 	if err := ringmsg.Available(); err != nil {

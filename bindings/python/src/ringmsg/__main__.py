@@ -32,11 +32,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
             "--gro", action="store_true", help="let the kernel join datagrams into trains (UDP_GRO)"
         )
         each.add_argument("--mode", default="auto", help="auto, defer, coop, plain, sqpoll")
-        each.add_argument("--seconds", type=float, help="stop after so many seconds")
+        each.add_argument("--seconds", type=float, help="stop after this many seconds")
     listen_parser.add_argument(
         "--metadata", default="", metavar="LIST", help=f"all, or of: {', '.join(NAMES)}"
     )
-    listen_parser.add_argument("--count", type=int, help="stop after so many datagrams")
+    listen_parser.add_argument("--count", type=int, help="stop after this many datagrams")
     listen_parser.add_argument("--quiet", action="store_true", help="only the line of each second")
     watch_parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="draw so often")
     return parser.parse_args(arguments)
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(describe_support().rstrip(), flush=True)
         return 0
     except BrokenPipeError:
-        # Whoever read our output has gone, as head does. The interpreter must not flush to it
+        # The reader of our output has exited, as head does. The interpreter must not flush to it
         # again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE

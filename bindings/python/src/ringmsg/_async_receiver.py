@@ -69,7 +69,7 @@ class AsyncReceiver:
                 return batch
 
     async def _readable(self, loop: asyncio.AbstractEventLoop, timeout: float | None) -> None:
-        """Waits until a reap would return something, or so long; one turn of the loop at least."""
+        """Waits until a reap would return something, or until the timeout; at least one turn of the loop."""
         if self._waiter is not None and not self._waiter.get_loop().is_closed():
             raise RuntimeError("another task is waiting for this receiver")
         self._watch(loop)
@@ -96,7 +96,7 @@ class AsyncReceiver:
 
     def _on_readable(self) -> None:
         if self._waiter is None:
-            # Nobody waits: the loop would spin while the consumer is busy.
+            # No task waits: the loop would spin while the consumer is busy.
             self._stop_watching()
         else:
             _finish(self._waiter)

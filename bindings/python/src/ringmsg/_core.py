@@ -141,7 +141,7 @@ class Pin:
 
 class Core:
     """A ring's handle. Calls are safe from any thread, and against ``free``; those that may
-    sleep are the Ring's business."""
+    sleep are made by the Ring."""
 
     def __init__(self, config: _abi.RingConfig) -> None:
         self.handle: int | None = None

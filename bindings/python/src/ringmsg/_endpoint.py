@@ -110,7 +110,7 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         loop.call_soon(protocol.connection_made, self)
         loop.call_soon(self._start_reading)
         _claim_descriptor(loop, self._sock_fd, self)
-        self._sock = sock  # nothing fails any more: __del__ has something to close
+        self._sock = sock  # nothing can fail from here on: __del__ has something to close
         loop.call_soon(_resolve, waiter)
 
     def __repr__(self) -> str:

@@ -161,7 +161,7 @@ class Sending(asyncio.Transport):
     def _follows_another(self, gatherer: Gatherer) -> bool:
         """Whether the datagram is to be gathered although the transport does not gather yet. What a
         callback sends first goes at once, and the rest is gathered until it returns. Elsewhere nothing
-        tells where a turn of the loop begins but time: a datagram that comes within SOON_NS of the
+        shows where a turn of the loop begins but time: a datagram that comes within SOON_NS of the
         last has probably the same turn. Where that gathers too few, twice as many reasons are needed
         for the next try: a wrong guess costs a turn of the loop."""
         if self._in_callback:
@@ -343,7 +343,7 @@ class Sending(asyncio.Transport):
             self._loop.call_soon(self._call_connection_lost, None)
 
     def abort(self) -> None:
-        """Closes at once; what waits for room in the socket is thrown away."""
+        """Closes at once; what waits for room in the socket is dropped."""
         self._force_close(None)
 
     def _report(self, message: str, error: BaseException) -> None:
@@ -376,7 +376,7 @@ _numeric: set[tuple[int, Any]] = set()
 
 
 def _check_numeric(family: int, addr: Any) -> None:
-    """uvloop refuses host names, which asyncio resolves while the loop stands still."""
+    """uvloop refuses host names, which asyncio resolves while it blocks the loop."""
     host = addr[0] if isinstance(addr, tuple) and addr else None
     if not isinstance(host, str) or (family, host) in _numeric or host in ("", "<broadcast>"):
         return

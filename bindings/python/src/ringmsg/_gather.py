@@ -13,9 +13,9 @@ from . import _paths
 from ._outgoing import Columns, Handle, unsent, words
 from ._replies import Replies, Reply
 
-# So many datagrams are gathered at most.
+# The most datagrams that are gathered.
 MOST = 512
-# A sender has a descriptor of its own. So many endpoints of a loop have one at a time.
+# A sender has a descriptor of its own. The most endpoints of a loop that have one at a time.
 _MOST_SENDERS = 64
 
 

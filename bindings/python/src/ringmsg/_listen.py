@@ -69,7 +69,7 @@ def wanted(text: str, gro: bool, family: int) -> Meta:
         elif name in NAMES:
             flags |= NAMES[name]
         else:
-            raise ValueError(f"no metadata is called {name!r}; there are all, {', '.join(NAMES)}")
+            raise ValueError(f"there is no metadata {name!r}; choose all, or of {', '.join(NAMES)}")
     return flags | (Meta.SEGMENT_SIZE if gro else Meta(0))
 
 

@@ -19,7 +19,7 @@ def checkout() -> pathlib.Path | None:
     """The root of the ringmsg checkout that this file lies in, if it lies in one."""
     for folder in pathlib.Path(__file__).resolve().parents:
         manifest = folder / "Cargo.toml"
-        # Somebody else's crate around a virtual environment is none of ours.
+        # Another crate around a virtual environment is not this one.
         if manifest.is_file() and re.search(r'^name = "ringmsg"$', manifest.read_text(), re.MULTILINE):
             return folder
     return None
@@ -50,5 +50,5 @@ def load() -> ctypes.CDLL:
     raise ImportError(
         "ringmsg: the library could not be loaded: "
         + "; ".join(problems)
-        + ". Build it with `cargo build --release`, or name it in RINGMSG_LIBRARY."
+        + ". Build it with `make`, or name it in RINGMSG_LIBRARY."
     )

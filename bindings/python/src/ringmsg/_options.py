@@ -38,7 +38,7 @@ _OPTIONS: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {
 
 def socket_enable(sock: socket.socket | int, metadata: Meta) -> None:
     """Sets the socket options that make the kernel send ``metadata`` with every datagram. All of
-    them or, on OSError, none. (``Receiver`` does it by itself.)"""
+    them or, on OSError, none. (``Receiver`` does that itself.)"""
     check_metadata(metadata)
     errors.check(lib.socket_enable(sock if isinstance(sock, int) else sock.fileno(), metadata))
 
@@ -46,7 +46,7 @@ def socket_enable(sock: socket.socket | int, metadata: Meta) -> None:
 def socket_disable(sock: socket.socket | int, metadata: Meta) -> None:
     """Clears the socket options that ``metadata`` names, for all who share the socket.
     BlockingIOError: ``Meta.SEGMENT_SIZE`` (UDP_GRO), while data is queued. Once GRO is off the
-    kernel delivers a queued train as one payload without a segment size, which nobody could split."""
+    kernel delivers a queued train as one payload without a segment size, so it cannot be split."""
     check_metadata(metadata)
     errors.check(lib.socket_disable(sock if isinstance(sock, int) else sock.fileno(), metadata))
 

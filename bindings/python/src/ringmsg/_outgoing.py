@@ -35,7 +35,7 @@ class SenderStats(NamedTuple):
     grouped: int
     """Messages that left in a train together with others."""
     fallbacks: int
-    """Trains that were refused, and whose datagrams were sent singly."""
+    """Trains that were refused, and whose datagrams were then sent one by one."""
     would_block: int
     """How often the socket was full."""
     errors: int

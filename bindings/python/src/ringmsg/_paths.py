@@ -12,8 +12,8 @@ from . import _abi, _layout
 from ._abi import lib
 from .flags import PathFlag
 
-# What the library takes for "no path", and for the path of a datagram that cannot be answered: no
-# table is that long.
+# The indices that mean "no path", and the path of a datagram that cannot be answered: no table is
+# that long.
 NONE = 0xFFFFFFFF
 NOWHERE = 0xFFFFFFFE
 # A table is emptied before it would have more paths than this.
@@ -51,7 +51,7 @@ class Table:
         self.count = 0
 
     def reserve(self, count: int) -> None:
-        """Makes room for so many new paths. The table may be emptied for that: indices that were
+        """Makes room for this many new paths. The table may be emptied for that: indices that were
         returned before are void."""
         if self.count + count > MOST:
             self.clear()
@@ -149,13 +149,13 @@ def _parse(family: int, address: Any) -> tuple[bytes, int, int]:
         raise ValueError("a path is for AF_INET and AF_INET6 sockets; others send to their connected peer")
     if not isinstance(address, tuple) or not 2 <= len(address) <= (4 if is_v6 else 2):
         raise TypeError(
-            f"an address is (host, port{', flowinfo, scope' if is_v6 else ''}) or None, not {address!r}"
+            f"an address must be (host, port{', flowinfo, scope' if is_v6 else ''}) or None, not {address!r}"
         )
     host, port = address[:2]
     if not isinstance(port, int) or not 0 <= port <= 0xFFFF:
-        raise ValueError(f"a port is 0 to 65535, not {port!r}")
+        raise ValueError(f"a port must be 0 to 65535, not {port!r}")
     if not isinstance(host, str):
-        raise TypeError(f"a host is a str, not {host!r}")
+        raise TypeError(f"a host must be a str, not {host!r}")
     host, _, zone = host.partition("%")
     scope = address[3] if len(address) == 4 else 0
     if zone:
@@ -169,7 +169,7 @@ def _parse(family: int, address: Any) -> tuple[bytes, int, int]:
     try:
         socket.inet_pton(socket.AF_INET if is_v6 else socket.AF_INET6, host)
     except (OSError, ValueError):
-        raise ValueError(f"{host!r} is not numeric: look names up before, by socket.getaddrinfo()") from None
+        raise ValueError(f"{host!r} is not numeric: resolve names first, with socket.getaddrinfo()") from None
     form = f"::ffff:{host}" if is_v6 else "an IPv4 address"
     raise ValueError(f"{host}: this socket's family takes {form}")
 

@@ -12,7 +12,7 @@ from . import _abi, _paths
 from ._core import Slab
 from .flags import PathFlag
 
-# Two generations of peers are remembered, so many in each.
+# Two generations of peers are remembered, with at most this many in each.
 _MOST = 8192
 _IP_PKTINFO, _IPV6_PKTINFO = 8, 50
 _PKTINFO4, _PKTINFO6 = struct.Struct("=I4s4s"), struct.Struct("=16sI")

@@ -48,8 +48,8 @@ async def create_datagram_endpoint(
     programs that read them by a plain ``recv``, which cannot distinguish a train from a datagram.
 
     ``reply_from_destination=True``: on a socket that is bound to the wildcard address, what is sent to
-    a peer leaves from the address that this peer last asked, as its own firewall, and a connected
-    socket, demand. Elsewhere it changes nothing.
+    a peer leaves from the address that this peer last asked, as its firewall and connected sockets
+    require. Elsewhere it changes nothing.
     """
     loop = loop or asyncio.get_running_loop()
     more: dict[str, Any] = {}

@@ -376,7 +376,7 @@ class Batch(Sequence[Datagram]):
         self._count -= 1
 
     def _lacks_destinations(self) -> bool:
-        """Whether there is a datagram of which nothing tells the address that was asked."""
+        """Whether there is a datagram whose metadata do not have the address that was asked."""
         valid = _VALID.column(self._slab.metadata_view)[: self._count].tolist()
         return any(bits & Meta.SOURCE and not bits & _DESTINATIONS for bits in valid)
 

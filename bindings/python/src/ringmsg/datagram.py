@@ -54,7 +54,7 @@ class QueuedError(NamedTuple):
     """``struct sock_extended_err``."""
 
     errno: int
-    """0 for timestamps and zero-copy notices, which are no errors."""
+    """0 for timestamps and zero-copy notifications, which are no errors."""
     origin: int
     """``SO_EE_ORIGIN_*``: 1 local, 2 ICMP, 3 ICMPv6, 4 timestamp, 5 zero-copy."""
     type: int

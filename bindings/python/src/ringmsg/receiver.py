@@ -37,7 +37,7 @@ class Receiver(Ring):
     ...             print(datagram.source, bytes(datagram.payload))
 
     ``sock``: a bound or connected socket (or a descriptor), which stays yours. ``metadata``: what
-    is to be known of each datagram; the socket options that takes are switched on. They stay on,
+    to report for each datagram; the socket options that this needs are switched on. They stay on,
     since others may share the socket, but for UDP_GRO (``Meta.SEGMENT_SIZE``), which ``close()``
     switches off unless data is queued. ``split``: the trains that the kernel's GRO makes are taken
     apart again, one ``Datagram`` each; False: a train is one, with its ``segment_size``.
@@ -145,7 +145,7 @@ class Receiver(Ring):
 
         ``timeout``: seconds to wait for the first; None: no limit; 0: do not block. After it, or
         a ``wake()``, the batch is empty. ``linger``: seconds to wait for more once there is one,
-        at most 0.01; None: as the arrival rate suggests. ``spin``: seconds to poll before
+        at most 0.01; None: what saves CPU time (AUTO). ``spin``: seconds to poll before
         sleeping, which saves the time a wake-up takes. Signal handlers run, and the wait
         continues; if one raises (Ctrl-C), what had arrived comes with the next reap.
 

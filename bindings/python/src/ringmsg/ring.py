@@ -31,7 +31,7 @@ _rings: weakref.WeakSet[Ring] = weakref.WeakSet()
 
 
 class RingInfo(NamedTuple):
-    """What a ring turned out to be."""
+    """What a ring was granted."""
 
     engine: Engine
     flags: Setup
@@ -63,12 +63,12 @@ class Pool:
 
 
 class Ring:
-    """One io_uring.
+    """A ring: an io_uring, or an epoll instance.
 
     ``mode`` is "auto" (the best there is), "defer", "coop", "plain" or "sqpoll"; ``disabled``
     leaves the choice of the owner to ``enable()``. A ring in defer mode (auto takes it where it
     can) is bound to the thread that made or enabled it: methods marked [owner] raise
-    PermissionError elsewhere. Others take every call from any thread, one at a time in reap.
+    PermissionError elsewhere. Any thread may call the methods of other rings, one at a time in reap.
 
     Every method raises OSError with the library's sentence; EBADF after ``close()``.
     """
@@ -92,9 +92,9 @@ class Ring:
         config = _abi.RingConfig()
         lib.ring_config_init(ctypes.byref(config))
         if mode not in MODES or engine not in ENGINES:
-            raise ValueError(f"mode is one of {', '.join(MODES)}; engine is one of {', '.join(ENGINES)}")
+            raise ValueError(f"mode must be one of {', '.join(MODES)}; engine one of {', '.join(ENGINES)}")
         if not 1 <= unsigned("batch_size", batch_size) <= 65536:
-            raise ValueError(f"batch_size is 1 to 65536, not {batch_size}")
+            raise ValueError(f"batch_size must be 1 to 65536, not {batch_size}")
         config.flags = (MODES[mode] if flags is None else flags) | (Setup.R_DISABLED if disabled else 0)
         config.engine = ENGINES[engine]
         config.sq_entries, config.cq_entries = sq_entries, cq_entries
@@ -206,12 +206,12 @@ class Ring:
         self._core.call(lib.recvmsg_multishot, pool._handle, descriptor(sock), msg_flags, flags, user_data)
 
     def cancel(self, user_data: int = 0) -> None:
-        """Ends every request with that ``user_data``; each answers with a FINAL record. OSError:
+        """Ends every request with that ``user_data``; each ends with a FINAL record. OSError:
         ENOENT if there is none. [owner]"""
         self._core.call(lib.cancel, user_data)
 
     def submit(self) -> None:
-        """Pushes queued single-shots to the kernel now. A reap does it too. [owner]"""
+        """Submits queued single-shots to the kernel now. A reap does so, too. [owner]"""
         self._core.call(lib.submit)
 
     def wake(self) -> None:
@@ -226,12 +226,12 @@ class Ring:
 
         ``timeout``: seconds to wait for a first record; None: no limit; 0: do not block. After
         it, or a wake, the batch is empty. ``linger``: seconds to wait for more once there is one,
-        at most 0.01; None: as the arrival rate suggests. ``spin``: seconds to poll before
+        at most 0.01; None: what saves CPU time (AUTO). ``spin``: seconds to poll before
         sleeping. Signal handlers run, and the wait continues; if one raises (Ctrl-C), records
         that had arrived come with the next reap.
         """
         if (linger is not None and not linger >= 0) or not spin >= 0:
-            raise ValueError("linger and spin are numbers of seconds from 0")
+            raise ValueError("linger and spin must be numbers of seconds, at least 0")
         wait = self._wait
         wait.timeout_ns = nanoseconds(timeout)
         wait.linger_us = _abi.LINGER_AUTO if linger is None else int(min(linger * 1e6, _abi.LINGER_MAX_US))
@@ -345,7 +345,7 @@ class Ring:
         if inside == threading.get_ident():
             return  # from a signal handler, under our own reap: that finishes
         while self._inside and not self._finished.is_set():
-            # Whoever is in a reap frees the ring on its way out.
+            # The thread that is in a reap frees the ring when it leaves.
             with self._core.lock:
                 if self._core.handle is not None:
                     lib.wake(self._core.handle)

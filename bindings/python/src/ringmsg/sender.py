@@ -66,7 +66,7 @@ class Message:
         traffic_class = self.traffic_class
         if self.ecn is not None:
             if not 0 <= self.ecn <= 3:
-                raise ValueError(f"ecn is 0 to 3, not {self.ecn}")
+                raise ValueError(f"ecn must be 0 to 3, not {self.ecn}")
             traffic_class = (traffic_class or 0) & ~3 | self.ecn
         return (
             *(self.address, self.source, self.interface_index),
@@ -345,11 +345,11 @@ class Sender:
     def _reply_paths(self, batch: Batch) -> list[int]:
         slab = batch._slab
         if slab.metadata is None or slab.metadata_address is None:
-            raise ValueError("this receiver was made without metadata: nothing tells whom to answer")
+            raise ValueError("this receiver was made without metadata: the sources are not known")
         if self._is_wildcard and batch._lacks_destinations():
             raise ValueError(
-                "the socket is bound to the wildcard address: only metadata=... | Meta.DESTINATION tells "
-                "the receiver which address was asked, and answers from another are dropped"
+                "the socket is bound to the wildcard address: the receiver needs metadata=... | "
+                "Meta.DESTINATION to know which address was asked; peers drop answers from another"
             )
         self._paths.reserve(batch._count)
         return self._paths.of_metadata(slab.metadata_view, slab.metadata_address, batch._count)
@@ -447,12 +447,12 @@ def _pair(at: int, message: Any) -> tuple[Any, Any]:
     if isinstance(message, (bytes, bytearray, memoryview)):
         return message, None
     if not isinstance(message, (tuple, list)) or len(message) != 2:
-        raise TypeError(f"message {at}: (payload, address), or a Message, is wanted, not {message!r}")
+        raise TypeError(f"message {at}: expected (payload, address) or a Message, not {message!r}")
     try:
         memoryview(message[0])
     except TypeError:
         kind = type(message[0]).__name__
-        raise TypeError(f"message {at}: a payload is a bytes-like object, not {kind}") from None
+        raise TypeError(f"message {at}: the payload must be a bytes-like object, not {kind}") from None
     return message[0], message[1]
 
 
@@ -460,7 +460,7 @@ def _count(size: int, length: int, offsets: Any) -> int:
     if offsets is not None:
         return len(offsets)
     if length <= 0 or size % length:
-        raise ValueError(f"data of {size} bytes is no number of messages of {length}")
+        raise ValueError(f"data of {size} bytes is not a whole number of messages of {length} bytes")
     return size // length
 
 

@@ -109,7 +109,7 @@ func (s *suite) test(folder string, only []string) map[string]bool {
 	}
 	c := exec.Command("go", append(arguments, s.packages...)...)
 	c.Dir, c.Stderr = folder, os.Stderr
-	out, _ := c.Output() // failures are told line by line
+	out, _ := c.Output() // failures are reported line by line
 	results := map[string]bool{}
 	lines := bufio.NewScanner(bytes.NewReader(out))
 	lines.Buffer(nil, 1<<24)
