@@ -125,8 +125,8 @@ class Network:
         try:
             for space in (self.server, self.load):
                 command("ip", "netns", "add", space)
-            command("ip", "link", "add", "veth0", "netns", self.server, "type", "veth", "peer", "name", "veth0",
-                    "netns", self.load)
+            command("ip", "link", "add", "veth0", "netns", self.server, "type", "veth", "peer", "name",
+                    "veth0", "netns", self.load)
             for space, address in ((self.server, SERVER), (self.load, CLIENT)):
                 command("ip", "-n", space, "address", "add", f"{address}/24", "dev", "veth0")
                 command("ip", "-n", space, "link", "set", "lo", "up")
@@ -208,14 +208,15 @@ def cpu_ns(tasks: list[Path]) -> int:
 
 def waits(tasks: list[Path]) -> int:
     """How often threads have slept."""
-    return sum(int(found.group(1)) for task in tasks
-               if (found := re.search(r"^voluntary_ctxt_switches:\s+(\d+)", (task / "status").read_text(), re.M)))
+    texts = [(task / "status").read_text() for task in tasks]
+    return sum(int(number) for text in texts for number in re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.M))
 
 
 def dnsperf(network: Network, folder: Path, processor: int, *options: str) -> str:
     """Runs dnsperf; what it says about every answer and in sum."""
-    words = ["ip", "netns", "exec", network.load, "taskset", "-c", str(processor), "dnsperf", "-s", SERVER, "-p", PORT,
-             "-d", str(folder / "questions"), "-e", "-v", "-O", "suppress=timeout", *options]
+    words = ["ip", "netns", "exec", network.load, "taskset", "-c", str(processor), "dnsperf",
+             "-s", SERVER, "-p", PORT, "-d", str(folder / "questions"), "-e", "-v", "-O", "suppress=timeout",
+             *options]
     with (folder / "answers").open("w+") as output:
         run = subprocess.run(words, stdout=output, stderr=subprocess.PIPE, text=True)
         output.seek(0)
@@ -241,8 +242,8 @@ def wait_for(process: subprocess.Popen[bytes], network: Network, folder: Path, s
 
 def sums(said: str) -> dict[str, float]:
     """dnsperf's counts, of queries."""
-    found = {name: re.search(rf"^  {title}:\s+([\d.]+)", said, re.M)
-             for name, title in (("sent", "Queries sent"), ("received", "Queries completed"), ("seconds", r"Run time \(s\)"))}
+    titles = {"sent": "Queries sent", "received": "Queries completed", "seconds": r"Run time \(s\)"}
+    found = {name: re.search(rf"^  {title}:\s+([\d.]+)", said, re.M) for name, title in titles.items()}
     if not all(found.values()):
         raise Failed(f"dnsperf says {said[-500:]}")
     return {name: float(match.group(1)) for name, match in found.items() if match}
@@ -253,8 +254,8 @@ def load(network: Network, folder: Path, session: int, given: Load, seconds: flo
     tasks, kernel = threads(session), softirq()
     pace = ["-Q", str(given.rate)] if given.rate else []
     before = cpu_ns(tasks), cpu_ns(kernel), waits(tasks)
-    said = dnsperf(network, folder, given.processor, "-l", f"{max(round(seconds), 1)}", "-q", str(given.window), "-t", "1",
-                   "-b", "4096", *pace)
+    said = dnsperf(network, folder, given.processor, "-l", f"{max(round(seconds), 1)}",
+                   "-q", str(given.window), "-t", "1", "-b", "4096", *pace)
     after = cpu_ns(tasks), cpu_ns(kernel), waits(tasks)
     used, deferred, slept = (last - first for first, last in zip(before, after))
     result: dict[str, Any] = sums(said)
@@ -264,7 +265,9 @@ def load(network: Network, folder: Path, session: int, given: Load, seconds: flo
     answers = max(result["received"], 1)
     delays = statistics.quantiles([float(delay) * 1e6 for _, _, delay in ANSWER.findall(said)], n=1000)
     return result | {
-        "cpu_ns": (used + deferred) / answers, "softirq_ns": deferred / answers, "per_wait": answers / max(slept, 1),
+        "cpu_ns": (used + deferred) / answers,
+        "softirq_ns": deferred / answers,
+        "per_wait": answers / max(slept, 1),
         "cpu_share": (used + deferred) / 1e9 / result["seconds"],
         "latency": {"p50": delays[499], "p99": delays[989], "p999": delays[998]},
     }
@@ -284,7 +287,8 @@ def highest(run: Callable[[Load], dict[str, Any]], given: Load) -> dict[str, Any
 
 def run_once(programs: Path, regime: Regime, row: Row, seconds: float) -> dict[str, Any]:
     """Runs one cell once, as measure.run_once does."""
-    missing = [name for name in (row.program, "dnsperf", "ip", "taskset") if name in PACKAGES and shutil.which(name) is None]
+    tools = [name for name in (row.program, "dnsperf", "ip", "taskset") if name in PACKAGES]
+    missing = [name for name in tools if shutil.which(name) is None]
     if missing:
         return {"not_supported": f"no {missing[0]}; apt-get install {PACKAGES[missing[0]]} provides it"}
     if os.geteuid() != 0:

@@ -26,7 +26,8 @@ from cells import REGIME, ROW, ROWS
 HERE = Path(__file__).resolve().parent
 PROGRAMS = HERE.parent / "build/bench"
 RESPONDERS = {row.name: row for row in ROWS if row.family == "dns" and row.program not in responders.PACKAGES}
-NAMES = ("www.example.test", "WWW.example.test", "example.test", "long.example.test", "missing.example.test", "other.test")
+NAMES = ("www.example.test", "WWW.example.test", "example.test", "long.example.test", "missing.example.test",
+         "other.test")
 
 
 def query(number: int, name: str, kind: int, edns: bool) -> bytes:
@@ -57,8 +58,8 @@ def responder(name: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], 
 def test_all_responders_give_the_same_answers(tmp_path: Path) -> None:
     """Byte for byte: what differs is how packets are received and sent. Each also ends with SIGINT,
     and counts what was no query."""
-    queries = [query(number, name, kind, edns) for number, (name, kind, edns) in
-               enumerate((name, kind, edns) for name in NAMES for kind in (1, 16, 28, 15) for edns in (False, True))]
+    asked = [(name, kind, edns) for name in NAMES for kind in (1, 16, 28, 15) for edns in (False, True)]
+    queries = [query(number, *one) for number, one in enumerate(asked)]
     answers: dict[str, list[bytes]] = {}
     for name in RESPONDERS:
         with responder(name, tmp_path) as (process, client):
@@ -107,10 +108,11 @@ def namespaces() -> set[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_removes_its_namespaces_and_its_server(number: signal.Signals, tmp_path: Path) -> None:
+def test_an_interrupted_run_leaves_no_namespace_and_no_server(number: signal.Signals, tmp_path: Path) -> None:
     skip_without_dnsperf()
-    process = subprocess.Popen([sys.executable, str(HERE / "run.py"), "dns-10k-two/dns-recvmmsg-64", "--rounds", "1", "--seconds",
-                                "30", "--no-report", "--json", str(tmp_path / "figures.json")], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    command = [sys.executable, str(HERE / "run.py"), "dns-10k-two/dns-recvmmsg-64", "--rounds", "1",
+               "--seconds", "30", "--no-report", "--json", str(tmp_path / "figures.json")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                start_new_session=True)
     mine = {f"ringmsg-dns-{end}-{process.pid}" for end in ("server", "load")}
     try:
@@ -130,7 +132,8 @@ def test_an_interrupted_run_removes_its_namespaces_and_its_server(number: signal
 
 
 def test_a_run_of_everything_keeps_the_applications_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    document: dict[str, Any] = {"cells": {"dns-10k-two": {"dns-nsd": {}}, "bursts": {"recvmsg": {}}}, "bindings": {}}
+    cells: dict[str, Any] = {"dns-10k-two": {"dns-nsd": {}}, "bursts": {"recvmsg": {}}}
+    document: dict[str, Any] = {"cells": cells, "bindings": {}}
     monkeypatch.setattr(measure, "measure", lambda *_: {})
     monkeypatch.setattr(bindings, "python", lambda _: {})
     monkeypatch.setattr(bindings, "go", lambda *_: {})
@@ -145,6 +148,7 @@ def test_the_make_target_names_the_package_of_a_missing_tool(tmp_path: Path) -> 
         if found is None:
             pytest.skip(f"no {tool}")
         (tmp_path / tool).symlink_to(found)
-    make = subprocess.run(["make", "bench-dns-tools"], cwd=HERE.parent, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    make = subprocess.run(["make", "bench-dns-tools"], cwd=HERE.parent, env={"PATH": str(tmp_path)},
+                          capture_output=True, text=True)
     assert make.returncode != 0
     assert "missing: dnsperf; install it with: apt-get install dnsperf" in make.stderr

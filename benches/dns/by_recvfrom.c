@@ -10,7 +10,8 @@ int main(int argc, char **argv)
     while (!stopped) {
         struct sockaddr_storage source;
         socklen_t source_length = sizeof source;
-        ssize_t size = recvfrom(fd, query, sizeof query, 0, (struct sockaddr *)&source, &source_length);
+        ssize_t size =
+            recvfrom(fd, query, sizeof query, 0, (struct sockaddr *)&source, &source_length);
         if (size < 0 && errno == EINTR)
             continue;
         check("recvfrom", size);

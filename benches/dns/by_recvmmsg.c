@@ -1,6 +1,6 @@
-/* examples-c/dns_responder.c on recvmmsg(2) and sendmmsg(2), as an expert writes it: a batch of what
- * is queued (MSG_WAITFORONE), one call that sends its answers, and arrays that are used again, of
- * which only the lengths that the kernel has changed are set. */
+/* examples-c/dns_responder.c on recvmmsg(2) and sendmmsg(2), as an expert writes it: a batch of
+ * what is queued (MSG_WAITFORONE), one call that sends its answers, and arrays that are used again,
+ * of which only the lengths that the kernel has changed are set. */
 #include "responder.h"
 
 #include <sys/uio.h>
@@ -18,7 +18,8 @@ static void set_up(void)
         in_parts[i] = (struct iovec){queries[i], QUERY_MAX};
         out_parts[i].iov_base = responses[i];
         in[i].msg_hdr = (struct msghdr){
-            .msg_name = &sources[i], .msg_namelen = sizeof *sources, .msg_iov = &in_parts[i], .msg_iovlen = 1};
+            .msg_name = &sources[i], .msg_namelen = sizeof *sources,
+            .msg_iov = &in_parts[i], .msg_iovlen = 1};
         out[i].msg_hdr = (struct msghdr){.msg_iov = &out_parts[i], .msg_iovlen = 1};
     }
 }

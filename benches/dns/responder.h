@@ -60,9 +60,11 @@ static inline int open_responder(int argc, char **argv)
 }
 
 /* What dns_responder prints at its end. */
-static inline int report(unsigned long long packets, unsigned long long queries, unsigned long long unsent)
+static inline int
+report(unsigned long long packets, unsigned long long queries, unsigned long long unsent)
 {
-    printf("%llu packets, %llu of them no queries; %llu answers not sent\n", packets, packets - queries, unsent);
+    printf("%llu packets, %llu of them no queries; %llu answers not sent\n", packets, packets - queries,
+           unsent);
     return 0;
 }
 
