@@ -154,6 +154,7 @@ def conditions(documents: Documents) -> str:
         dns = [document.get("dns", {}) for document in documents.values()]
         rows.append(["DNS measured", *(found.get("date", "-") for found in dns)])
         rows.append(["DNS beside", *(found.get("programs", "-") for found in dns)])
+        rows.append(["DNS: load average when it ended", *(found.get("load average when it ended", "-") for found in dns)])
     runs = [
         len({cell.get("run") for rows in document["cells"].values() for cell in rows.values()} - {None})
         for document in documents.values()

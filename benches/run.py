@@ -122,7 +122,8 @@ def measure_all(given: argparse.Namespace, document: dict[str, Any]) -> list[str
     if whole:
         kept = {name: rows for name, rows in document["cells"].items() if REGIME[name].family in APPLICATIONS}
         document["cells"], document["bindings"] = kept, {}
-    if whole or "cells" not in document or "machine" not in document:
+    describes = whole or "cells" not in document or "machine" not in document
+    if describes:
         document |= {"machine": machine(), "command": command_line(given), "rounds": given.rounds,
                      "seconds": given.seconds, "date": run}
     failed: list[str] = []
@@ -142,8 +143,11 @@ def measure_all(given: argparse.Namespace, document: dict[str, Any]) -> list[str
     if whole or "go" in given.cells:
         print("Go", file=sys.stderr)
         document["bindings"] |= bindings.go(2 * given.rounds + 1, given.programs / "speed")
-    if whole or c_cells:
-        document["machine"]["load average when it ended"] = f"{os.getloadavg()[1]:.2f}"
+    ended = f"{os.getloadavg()[1]:.2f}"
+    if describes:
+        document["machine"]["load average when it ended"] = ended
+    if document.get("dns", {}).get("date") == run:
+        document["dns"]["load average when it ended"] = ended
     return failed
 
 
