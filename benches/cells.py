@@ -112,9 +112,9 @@ REGIMES = [
            family="answer"),
     Regime("echo-200k", "echo, 200 k/s", "200,000 a second, or as many as the clients' processor can send and check",
            family="answer"),
-    *(Regime(f"dns-{name}-{processors}", f"DNS, {title}, {processors}", f"{text}; {where}", family="dns")
-      for processors, where in (("one", "server and dnsperf share one processor"),
-                                ("two", "the server on one processor, dnsperf on the other"))
+    *(Regime(f"dns-{name}-{processors}", f"DNS, {title}, {shared}", f"{text}; {where}", family="dns")
+      for processors, shared, where in (("one", "1 processor", "server and dnsperf share one processor"),
+                                        ("two", "2 processors", "the server on one processor, dnsperf on the other"))
       for name, title, text in (("10k", "10 k/s", "10,000 queries a second"), ("100k", "100 k/s", "100,000 queries a second, "
                                  "or as many as dnsperf can send and the server answer"),
                                 ("max", "highest", "as many queries as are answered, less than 0.1 % lost"))),
