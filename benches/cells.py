@@ -14,7 +14,7 @@ APPLICATIONS = {"dns"}  # families that `make bench` leaves to commands of their
 
 @dataclass(frozen=True)
 class Row:
-    """A receiver or server: a variant of one of the C programs, or a program by itself ("dns")."""
+    """A receiver or server: a variant of one of the C programs, or a whole program ("dns")."""
 
     name: str
     program: str

@@ -153,6 +153,7 @@ def conditions(documents: Documents) -> str:
     if any("dns" in document for document in documents.values()):
         dns = [document.get("dns", {}) for document in documents.values()]
         rows.append(["DNS measured", *(found.get("date", "-") for found in dns)])
+        rows.append(["DNS: command", *(f"`{found['command']}`" if found else "-" for found in dns)])
         rows.append(["DNS beside", *(found.get("programs", "-") for found in dns)])
         rows.append(["DNS: load average when it ended", *(found.get("load average when it ended", "-") for found in dns)])
     runs = [

@@ -108,8 +108,9 @@ def write(path: Path, document: dict[str, Any]) -> None:
 
 def command_line(given: argparse.Namespace) -> str:
     """The command that repeats the measurement."""
-    words = ["make", "bench", f"ROUNDS={given.rounds}", f"SECONDS={given.seconds:g}"]
-    if given.cells:
+    target = "bench-dns" if given.cells == ["dns"] else "bench"
+    words = ["make", target, f"ROUNDS={given.rounds}", f"SECONDS={given.seconds:g}"]
+    if given.cells and given.cells != ["dns"]:
         words.append(f"CELLS={' '.join(given.cells)}")
     return shlex.join(words)
 
@@ -131,7 +132,7 @@ def measure_all(given: argparse.Namespace, document: dict[str, Any]) -> list[str
         found = measure.measure(given.programs, select(c_cells), given.rounds, given.seconds,
                                 lambda line: print(f"\n{line}", file=sys.stderr))
         if any(REGIME[regime].family == "dns" for regime in found):
-            document["dns"] = {"date": run, "programs": responders.versions()}
+            document["dns"] = {"date": run, "command": command_line(given), "programs": responders.versions()}
         for regime, rows in found.items():
             for name, cell in rows.items():
                 document["cells"].setdefault(regime, {})[name] = {"run": run} | cell

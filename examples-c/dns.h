@@ -1,6 +1,6 @@
 /* The DNS of dns_responder.c: reads a query, and writes the response, out of a small zone. It does
- * not depend on how packets are received and sent, so the benchmark's responders on the socket calls
- * include it, too (benches/dns).
+ * not depend on how packets are received and sent, so the benchmark's responders on the socket
+ * calls include it, too (benches/dns).
  *
  * With EDNS up to 1232 bytes, otherwise 512; what does not fit is truncated, which tells a resolver
  * to ask again over TCP. Datagrams that are no query are dropped: an answer would go to the host
