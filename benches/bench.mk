@@ -8,6 +8,11 @@
 #                         benches/results
 # make bench-linger [ROUNDS=9] [SECONDS=2] [CELLS='bursts closed-16'] [PROCESSORS=1]
 #                         measures the linger AUTO against fixed lingers, and prints a table
+# make bench-dns [ROUNDS=5] [SECONDS=2] [CELLS='dns-10k-two /dns-nsd']
+#                         measures examples-c/dns_responder beside the same responder on the socket
+#                         calls, nsd and knot, under load of dnsperf; needs root
+# make bench-relay [ROUNDS=5] [SECONDS=0.5]
+#                         measures the loop of examples-c/udp_relay with 200 flows of 1200 bytes
 # make bench-sending [ROUNDS=300]
 #                         measures sending alone, and an echo without its wake-ups, against loops
 #                         written by hand: the tables of docs/sending.md
@@ -27,6 +32,10 @@ $(BENCH_DIR)/receive_%: benches/receive_%.c $(BENCH_COMMON) $(BENCH_HEADERS)
 $(BENCH_DIR)/answer_%: benches/answering/by_%.c $(ANSWERING) $(wildcard benches/answering/*.h) benches/by_hand.h
 	@mkdir -p $(@D)
 	$(BENCH_CC) $(ANSWERING) $< -o $@ $(BENCH_LINK)
+
+$(BENCH_DIR)/dns_%: benches/dns/by_%.c benches/dns/responder.h examples-c/dns.h
+	@mkdir -p $(@D)
+	$(BENCH_CC) $< -o $@
 
 $(BENCH_DIR)/%_uring: BENCH_LINK = -luring
 $(BENCH_DIR)/%_ringmsg: BENCH_LINK = -L$(PROFILE_DIR) -lringmsg -Wl,-rpath,$(PROFILE_DIR)
@@ -67,6 +76,25 @@ bench-linger: $(BENCH_DIR)/receive_ringmsg
 	@python3 benches/linger.py --processors $(or $(PROCESSORS),2) --rounds $(if $(filter file,$(origin ROUNDS)),9,$(ROUNDS)) \
 	  --seconds $(if $(filter file default undefined,$(origin SECONDS)),2,$(SECONDS)) $(CELLS)
 
+# The applications: an example of this project beside programs that others use.
+DNS_RESPONDERS := $(BENCH_DIR)/dns_recvfrom $(BENCH_DIR)/dns_recvmmsg build/examples/dns_responder
+build/examples/dns_responder: | build
+
+.PHONY: bench-dns bench-dns-tools bench-relay
+bench-dns-tools: tools
+	$(call need,dnsperf,apt-get install dnsperf)
+	$(call need,nsd,apt-get install nsd)
+	$(call need,knotd,apt-get install knot)
+	$(call need,ip,apt-get install iproute2)
+	$(call need,taskset,apt-get install util-linux)
+
+bench-dns: DNS_SECONDS = $(if $(filter file default undefined,$(origin SECONDS)),2,$(SECONDS))
+bench-dns: bench-dns-tools $(DNS_RESPONDERS) $(VENV)/.ready
+	$(BENCH_RUN) --rounds $(ROUNDS) --seconds $(DNS_SECONDS) $(or $(CELLS),dns)
+
+bench-relay: bench-tools $(filter $(BENCH_DIR)/answer_%,$(BENCH_PROGRAMS)) $(VENV)/.ready
+	$(BENCH_RUN) --rounds $(ROUNDS) --seconds $(BENCH_SECONDS) $(or $(CELLS),relay-1200 relay-trains)
+
 bench-report: $(VENV)/.ready
 	@$(BENCH_RUN) --report-only
 	@$(MAKE) --no-print-directory figures
@@ -74,7 +102,7 @@ bench-report: $(VENV)/.ready
 # Part of `make proof`: checks that the harness works and accounts for every datagram. Measures no
 # speed.
 .PHONY: test-bench
-test-bench: tools $(filter-out %_uring,$(BENCH_PROGRAMS)) $(VENV)/.ready
+test-bench: tools $(filter-out %_uring,$(BENCH_PROGRAMS)) $(DNS_RESPONDERS) $(VENV)/.ready
 	@if echo '#include <liburing.h>' | $(CC) -E -x c - >/dev/null 2>&1; then \
 	  $(MAKE) --no-print-directory $(BENCH_DIR)/receive_uring $(BENCH_DIR)/answer_uring; \
 	 else echo "SKIPPED the rows of liburing: no liburing.h; apt-get install liburing-dev provides it"; fi

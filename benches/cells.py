@@ -1,18 +1,20 @@
 """What is measured: receivers and servers (rows), traffic (regimes), their combinations, and the
 goals. A family of rows and regimes has a harness of its own: "receive" takes datagrams in, "answer"
-answers them."""
+answers them, "dns" answers DNS queries of dnsperf (responders.py)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 OURS = "ringmsg-auto"
-OURS_OF = {"receive": OURS, "answer": "ringmsg-answer-auto"}  # the row of a family that has every default
+# The row of a family that has every default.
+OURS_OF = {"receive": OURS, "answer": "ringmsg-answer-auto", "dns": "ringmsg-dns-auto"}
+APPLICATIONS = {"dns"}  # families that `make bench` leaves to commands of their own
 
 
 @dataclass(frozen=True)
 class Row:
-    """A receiver or server: a variant of one of the C programs."""
+    """A receiver or server: a variant of one of the C programs, or a whole program ("dns")."""
 
     name: str
     program: str
@@ -66,6 +68,7 @@ ROWS = [
     Row("ringmsg-auto", "ringmsg", "ringmsg, AUTO"),
     Row("answer-recvfrom-sendto", "sockets", "recvfrom + sendto", "answer"),
     Row("answer-recvmmsg-64", "sockets", "recvmmsg(64) + sendmmsg", "answer"),
+    Row("answer-recvmmsg-64-without-gro", "sockets", "recvmmsg(64) + sendmmsg, no GRO", "answer"),
     Row("answer-epoll-recvmmsg-64", "sockets", "epoll + recvmmsg(64) + sendmmsg", "answer"),
     Row("answer-recvmmsg-64-grouped", "sockets", "recvmmsg(64), grouped", "answer"),
     Row("answer-recvmmsg-512-grouped", "sockets", "recvmmsg(512), grouped", "answer"),
@@ -74,6 +77,11 @@ ROWS = [
     Row("ringmsg-answer-recvmmsg", "ringmsg", "ringmsg, recvmmsg engine", "answer"),
     Row("ringmsg-answer-0", "ringmsg", "ringmsg, DEFER, linger 0", "answer"),
     Row("ringmsg-answer-auto", "ringmsg", "ringmsg, AUTO", "answer"),
+    Row("dns-recvfrom-sendto", "dns_recvfrom", "recvfrom + sendto", "dns"),
+    Row("dns-recvmmsg-64", "dns_recvmmsg", "recvmmsg(64) + sendmmsg", "dns"),
+    Row("dns-nsd", "nsd", "nsd", "dns"),
+    Row("dns-knot", "knotd", "knot", "dns"),
+    Row("ringmsg-dns-auto", "dns_responder", "ringmsg, dns_responder", "dns"),
 ]
 
 REGIMES = [
@@ -96,12 +104,20 @@ REGIMES = [
     Regime("echo-once", "echo, every peer once", "the same from 4,096 peers", latency=False, family="answer"),
     Regime("relay-1200", "relay", "4,000 datagrams of 1200 bytes of 200 flows in turn, queued, then sent on to each flow's "
            "far end", latency=False, family="answer"),
+    Regime("relay-trains", "relay, trains", "400 trains of 10 x 1200 bytes, as QUIC stacks send them, of the 200 flows, queued, "
+           "then sent on, with GRO", latency=False, family="answer"),
     Regime("echo-trains", "echo, trains", "128 trains of 32 x 1200 bytes of 16 peers, queued, then answered, with GRO",
            latency=False, family="answer"),
     Regime("echo-50k", "echo, 50 k/s", "50,000 questions a second from 128 peers in turn; latency is the round trip",
            family="answer"),
     Regime("echo-200k", "echo, 200 k/s", "200,000 a second, or as many as the clients' processor can send and check",
            family="answer"),
+    *(Regime(f"dns-{name}-{processors}", f"DNS, {title}, {shared}", f"{text}; {where}", family="dns")
+      for processors, shared, where in (("one", "1 processor", "server and dnsperf share one processor"),
+                                        ("two", "2 processors", "the server on one processor, dnsperf on the other"))
+      for name, title, text in (("10k", "10 k/s", "10,000 queries a second"), ("100k", "100 k/s", "100,000 queries a second, "
+                                 "or as many as dnsperf can send and the server answer"),
+                                ("max", "highest", "as many queries as are answered, less than 0.1 % lost"))),
 ]
 
 SLEEPERS = {"recvmmsg-64-sleep-100us", "recvmmsg-64-sleep-1ms"}
@@ -122,7 +138,9 @@ def is_measured_in(regime: Regime, row: Row) -> bool:
     sleeping before a receive is pointless with a full queue."""
     if row.family != regime.family:
         return False
-    if regime.family == "answer":
+    if row.name == "answer-recvmmsg-64-without-gro":
+        return regime.name == "relay-trains"
+    if regime.family != "receive":
         return True
     if regime.name in MANY_SOCKETS or row.name == "epoll-recvfrom":
         return regime.name in MANY_SOCKETS and row.name in IN_MANY_SOCKETS
@@ -136,15 +154,17 @@ def is_measured_in(regime: Regime, row: Row) -> bool:
 
 
 def select(words: list[str]) -> list[tuple[Regime, Row]]:
-    """Returns the cells named by "regime", "regime/row" or "/row", or all cells without a name."""
+    """Returns the cells named by "family", "regime", "regime/row" or "/row"; without a name all cells
+    but those of applications."""
     cells = [(regime, row) for regime in REGIMES for row in ROWS if is_measured_in(regime, row)]
     if not words:
-        return cells
+        return [cell for cell in cells if cell[0].family not in APPLICATIONS]
     chosen: list[tuple[Regime, Row]] = []
     for word in words:
         wanted_regime, _, wanted_row = word.partition("/")
         found = [
-            cell for cell in cells if wanted_regime in ("", cell[0].name) and wanted_row in ("", cell[1].name)
+            cell for cell in cells
+            if wanted_regime in ("", cell[0].name, cell[0].family) and wanted_row in ("", cell[1].name)
         ]
         if not found:
             raise SystemExit(f"no such cell: {word}; make bench-list shows them")
@@ -195,10 +215,16 @@ GOALS = [
     Goal("echo, once: CPU, to the best grouped by hand", "echo-once", 1.03, HAND_GROUPED),
     Goal("relay: CPU, to recvmmsg(64) + sendmmsg", "relay-1200", 0.60, "answer-recvmmsg-64"),
     Goal("relay: CPU, to the best grouped by hand", "relay-1200", 1.03, HAND_GROUPED),
+    Goal("relay, trains: CPU, to recvmmsg(64) + sendmmsg without GRO", "relay-trains", 0.60,
+         "answer-recvmmsg-64-without-gro"),
+    Goal("relay, trains: CPU, to recvmmsg(64) + sendmmsg with GRO", "relay-trains", 1.03, "answer-recvmmsg-64"),
     Goal("echo, 50 k/s, linger 0: p99, to epoll + recvmmsg + sendmmsg", "echo-50k", 1.05, "answer-epoll-recvmmsg-64",
          "ringmsg-answer-0", "p99"),
     Goal("echo, 200 k/s, linger 0: p99, to epoll + recvmmsg + sendmmsg", "echo-200k", 1.05, "answer-epoll-recvmmsg-64",
          "ringmsg-answer-0", "p99"),
+    *(Goal(f"{regime.title}: {text}, to recvmmsg(64) + sendmmsg", regime.name, limit, "dns-recvmmsg-64", figure=figure)
+      for regime in REGIMES if regime.family == "dns"
+      for text, limit, figure in (("CPU", 0.92, "cpu_ns"), ("p99", 1.05, "p99"))),
 ]
 
 

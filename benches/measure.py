@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import responders
 from cells import Regime, Row
 
 # Seconds for starting the processes, warm-up, markers and teardown, for the first estimate of the
@@ -22,6 +23,8 @@ Cell = tuple[Regime, Row]
 def run_once(programs: Path, regime: Regime, row: Row, seconds: float) -> dict[str, Any]:
     """Runs one cell once. Returns what the program printed, {"not_supported": why}, or {"error":
     why}."""
+    if regime.family == "dns":
+        return responders.run_once(programs, regime, row, seconds * regime.longer)
     program = programs / f"{row.family}_{row.program}"
     if not program.exists():
         return {"not_supported": f"{program.name} is not built"}

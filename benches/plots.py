@@ -18,6 +18,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from cells import OURS, OURS_OF, REGIMES, ROW, ROWS, Regime
 from summary import Cells, counts, measured, median, number, standing
 
+IN_LATENCY = ("paced-10k", "paced-50k", "bursts", "ping")
+IN_DNS_LATENCY = ("dns-10k-one", "dns-100k-one", "dns-10k-two", "dns-100k-two")
 AUTO, OTHER_OURS, PEER, LATE = "#c2410c", "#fdba74", "#64748b", "#cbd5e1"
 FAMILY = {"sockets": "#111827", "epoll": "#4b5563", "quinn": "#6b7280", "uring": "#9ca3af"}
 MACHINES = ("#2563eb", "#c2410c", "#0d9488", "#7c3aed", "#475569")
@@ -134,9 +136,8 @@ def cpu(cells: Cells, family: str) -> Figure | None:
     return figure
 
 
-def latency(cells: Cells) -> Figure | None:
+def latency(cells: Cells, selected: tuple[str, ...]) -> Figure | None:
     """Lines from the median over the 99th to the 99.9th percentile, on a logarithmic axis."""
-    selected = ("paced-10k", "paced-50k", "bursts", "ping")
     regimes = [regime for regime in REGIMES if regime.name in selected and regime.name in cells]
     if not regimes:
         return None
@@ -158,12 +159,12 @@ def latency(cells: Cells) -> Figure | None:
             axes.plot(p999, y, "|", color=shade, markersize=7)
         plain_numbers(axes, logarithmic=True)
         axes.set_title(regime.title)
-        axes.set_xlabel("round trip (us)" if regime.name == "ping" else "latency (us)")
+        axes.set_xlabel("round trip (us)" if regime.name not in IN_LATENCY[:3] else "latency (us)")
         label_rows(axes, names)
     marks = [Line2D([], [], marker="o", color=PEER, linestyle="", label="median"),
              Line2D([], [], color=PEER, linewidth=4, label="to the 99th percentile"),
              Line2D([], [], color=PEER, linewidth=1, marker="|", label="to the 99.9th")]
-    ask(figure, "How late do datagrams come? (further left is better)")
+    ask(figure, "How late do they come? (further left is better)")
     figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
@@ -272,7 +273,9 @@ def draw(document: dict[str, Any], folder: Path, name: str) -> None:
     with plt.rc_context(STYLE):
         save(cpu(cells, "receive"), folder / f"{name}-cpu.svg")
         save(cpu(cells, "answer"), folder / f"{name}-answering.svg")
-        save(latency(cells), folder / f"{name}-latency.svg")
+        save(cpu(cells, "dns"), folder / f"{name}-dns.svg")
+        save(latency(cells, IN_DNS_LATENCY), folder / f"{name}-dns-latency.svg")
+        save(latency(cells, IN_LATENCY), folder / f"{name}-latency.svg")
         save(tradeoff(cells), folder / f"{name}-tradeoff.svg")
         save(bindings(document["bindings"]), folder / f"{name}-bindings.svg")
 

@@ -17,6 +17,8 @@ QUIET = 2.5  # the load average up to which a receiver and a sender have the mac
 PLOTS = [
     ("cpu", "CPU time per datagram in every regime"),
     ("answering", "CPU time per datagram that is answered"),
+    ("dns", "CPU time per DNS query that is answered"),
+    ("dns-latency", "Round trip of a DNS query: median, 99th and 99.9th percentile"),
     ("latency", "Latency: median, 99th and 99.9th percentile"),
     ("tradeoff", "CPU time against 99th percentile of latency"),
     ("bindings", "CPU time per datagram in Python and Go"),
@@ -69,13 +71,16 @@ def details(regime: Regime, cells: Cells) -> list[list[str]]:
     rows = cells[regime.name]
     best = best_peer(regime.name, rows)
     ping = regime.name == "ping"
+    dns = regime.family == "dns"  # where a rate may not be reached
     table = [["receiver", "CPU ns", "to best peer", "dropped", "per wake-up", "p50 us", "p99 us", "p99.9 us"]]
+    if dns:
+        table[0].append("answers/s")
     for row in ROWS:
         cell = rows.get(row.name)
         if cell is None:
             continue
         if not measured(cell):
-            table.append([row.title, "failed" if "error" in cell else "not supported", *["-"] * 6])
+            table.append([row.title, "failed" if "error" in cell else "not supported", *["-"] * (len(table[0]) - 2)])
             continue
         mark = "" if row.ours or ping or counts(regime.name, rows, row.name) else " *"
         latency = [ranges(cell, figure) if regime.latency and figure in cell else "-" for figure in ("p50", "p99", "p999")]
@@ -87,6 +92,7 @@ def details(regime: Regime, cells: Cells) -> list[list[str]]:
             f"{median(cell, 'dropped'):.2%}",
             number(median(cell, "per_wait")),
             *latency,
+            *([f"{median(cell, 'rate') * (1 - median(cell, 'dropped')):,.0f}"] if dns else []),
         ])
     return table
 
@@ -144,6 +150,12 @@ def conditions(documents: Documents) -> str:
     rows += [[name, *(str(document["machine"].get(name, "-")) for document in documents.values())] for name in names]
     rows.append(["command", *(f"`{document['command']}`" for document in documents.values())])
     rows.append(["measured", *(document["date"] for document in documents.values())])
+    if any("dns" in document for document in documents.values()):
+        dns = [document.get("dns", {}) for document in documents.values()]
+        rows.append(["DNS measured", *(found.get("date", "-") for found in dns)])
+        rows.append(["DNS: command", *(f"`{found['command']}`" if found else "-" for found in dns)])
+        rows.append(["DNS beside", *(found.get("programs", "-") for found in dns)])
+        rows.append(["DNS: load average when it ended", *(found.get("load average when it ended", "-") for found in dns)])
     runs = [
         len({cell.get("run") for rows in document["cells"].values() for cell in rows.values()} - {None})
         for document in documents.values()

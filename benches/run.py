@@ -3,8 +3,8 @@ docs/performance.md. See bench.mk.
 
     python benches/run.py [CELL...] [--rounds 7] [--seconds 0.5]
 
-A CELL is "regime", "regime/receiver", "/receiver", "python" or "go". Without one every cell is
-measured. New figures of a cell replace this machine's old ones.
+A CELL is "regime", "regime/receiver", "/receiver", "dns", "python" or "go". Without one every cell is
+measured but the applications' ("dns"). New figures of a cell replace this machine's old ones.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import platform
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +25,9 @@ from typing import Any
 import bindings
 import measure
 import report
+import responders
 import summary
-from cells import select
+from cells import APPLICATIONS, REGIME, select
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benches/results"
@@ -106,8 +108,9 @@ def write(path: Path, document: dict[str, Any]) -> None:
 
 def command_line(given: argparse.Namespace) -> str:
     """The command that repeats the measurement."""
-    words = ["make", "bench", f"ROUNDS={given.rounds}", f"SECONDS={given.seconds:g}"]
-    if given.cells:
+    target = "bench-dns" if given.cells == ["dns"] else "bench"
+    words = ["make", target, f"ROUNDS={given.rounds}", f"SECONDS={given.seconds:g}"]
+    if given.cells and given.cells != ["dns"]:
         words.append(f"CELLS={' '.join(given.cells)}")
     return shlex.join(words)
 
@@ -118,14 +121,18 @@ def measure_all(given: argparse.Namespace, document: dict[str, Any]) -> list[str
     whole = not given.cells
     c_cells = [word for word in given.cells if word not in LANGUAGES]
     if whole:
-        document["cells"], document["bindings"] = {}, {}
-    if whole or "cells" not in document or "machine" not in document:
+        kept = {name: rows for name, rows in document["cells"].items() if REGIME[name].family in APPLICATIONS}
+        document["cells"], document["bindings"] = kept, {}
+    describes = whole or "cells" not in document or "machine" not in document
+    if describes:
         document |= {"machine": machine(), "command": command_line(given), "rounds": given.rounds,
                      "seconds": given.seconds, "date": run}
     failed: list[str] = []
     if whole or c_cells:
         found = measure.measure(given.programs, select(c_cells), given.rounds, given.seconds,
                                 lambda line: print(f"\n{line}", file=sys.stderr))
+        if any(REGIME[regime].family == "dns" for regime in found):
+            document["dns"] = {"date": run, "command": command_line(given), "programs": responders.versions()}
         for regime, rows in found.items():
             for name, cell in rows.items():
                 document["cells"].setdefault(regime, {})[name] = {"run": run} | cell
@@ -137,8 +144,11 @@ def measure_all(given: argparse.Namespace, document: dict[str, Any]) -> list[str
     if whole or "go" in given.cells:
         print("Go", file=sys.stderr)
         document["bindings"] |= bindings.go(2 * given.rounds + 1, given.programs / "speed")
-    if whole or c_cells:
-        document["machine"]["load average when it ended"] = f"{os.getloadavg()[1]:.2f}"
+    ended = f"{os.getloadavg()[1]:.2f}"
+    if describes:
+        document["machine"]["load average when it ended"] = ended
+    if document.get("dns", {}).get("date") == run:
+        document["dns"]["load average when it ended"] = ended
     return failed
 
 
@@ -172,8 +182,9 @@ def main() -> int:
     """Returns 0 if everything was measured, whatever the figures, and 1 if a receiver failed or
     lost datagrams."""
     given = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was made for a cell is removed
     if given.list:
-        print("\n".join(f"{regime.name}/{row.name}" for regime, row in select([])), "python", "go", sep="\n")
+        print("\n".join(f"{regime.name}/{row.name}" for regime, row in select(["/"])), "python", "go", sep="\n")
         return 0
     failed: list[str] = []
     if not given.report_only:

@@ -6,13 +6,22 @@
 
 #include <sys/epoll.h>
 
-enum { UNGROUPED = 0, GROUPED = 1, EPOLL = 2, ONE_BYTE_WRONG = 4, ROOM = 2048, ROOM_GRO = 65536 };
+enum {
+    UNGROUPED = 0,
+    GROUPED = 1,
+    EPOLL = 2,
+    WITHOUT_GRO = 4,
+    ONE_BYTE_WRONG = 8,
+    ROOM = 2048,
+    ROOM_GRO = 65536,
+};
 
 static struct mmsghdr headers[BATCH];
 static struct iovec parts[BATCH];
 static struct sockaddr_in sources[BATCH];
 static _Alignas(struct cmsghdr) char controls[BATCH][CMSG_SPACE(sizeof(int))];
 static struct answer answers[BATCH];
+static bool trains; /* whether they come whole: with UDP_GRO */
 
 /* recvfrom(2) and sendto(2), one datagram each. A train comes cut. */
 static void one_by_one(struct server *server, const struct variant *self)
@@ -32,7 +41,6 @@ static void one_by_one(struct server *server, const struct variant *self)
 
 static void set_up(const struct server *server, unsigned batch)
 {
-    bool trains = server->traffic->train > 1;
     size_t room = trains ? ROOM_GRO : ROOM;
     uint8_t *space = aligned_alloc(4096, batch * room);
     memset(space, 0, batch * room);
@@ -49,7 +57,6 @@ static void set_up(const struct server *server, unsigned batch)
 /* Receives a batch; only the lengths that the kernel has changed are set again. */
 static int receive(const struct server *server, unsigned batch, int flags)
 {
-    bool trains = server->traffic->train > 1;
     int n = recvmmsg(server->in, headers, batch, flags, NULL);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
@@ -94,7 +101,7 @@ static void answer(struct server *server, const struct variant *self, int n)
 {
     if (n == 0)
         return;
-    if (server->traffic->train > 1)
+    if (trains)
         send_trains(server->out, n);
     else if (self->flags & GROUPED)
         send_grouped(server->out, answers, n);
@@ -111,6 +118,7 @@ static void in_batches(struct server *server, const struct variant *self)
     struct epoll_event event = {.events = EPOLLIN};
     int poll = check("epoll_create1", epoll_create1(EPOLL_CLOEXEC));
     check("epoll_ctl", epoll_ctl(poll, EPOLL_CTL_ADD, server->in, &event));
+    trains = server->traffic->train > 1 && !(self->flags & WITHOUT_GRO);
     set_up(server, self->batch);
     for (;;) {
         if (self->flags & EPOLL) {
@@ -129,6 +137,7 @@ static void in_batches(struct server *server, const struct variant *self)
 const struct variant variants[] = {
     {"answer-recvfrom-sendto", one_by_one, 1, 0, 0},
     {"answer-recvmmsg-64", in_batches, 64, UNGROUPED, 0},
+    {"answer-recvmmsg-64-without-gro", in_batches, 64, UNGROUPED | WITHOUT_GRO, 0},
     {"answer-recvmmsg-64-grouped", in_batches, 64, GROUPED, 0},
     {"answer-recvmmsg-512-grouped", in_batches, 512, GROUPED, 0},
     {"answer-epoll-recvmmsg-64", in_batches, 64, EPOLL, 0},

@@ -26,6 +26,7 @@ static const struct traffic traffics[] = {
     {"echo-row", 0, 4096, 16, 32, 64, 1, false},
     {"echo-once", 0, 4096, 4096, 1, 64, 1, false},
     {"relay-1200", 0, 4000, 200, 1, 1200, 1, true},
+    {"relay-trains", 0, 4000, 200, 10, 1200, 10, true},
     {"echo-trains", 0, 4096, 16, 32, 1200, 32, false},
     {"echo-50k", 50e3, 0, 128, 1, 64, 1, false},
     {"echo-200k", 200e3, 0, 128, 1, 64, 1, false},
