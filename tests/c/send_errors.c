@@ -311,7 +311,7 @@ static void *read_error_queue(void *unused)
     return unused;
 }
 
-/* Each read of the error queue raises the next error anew, for whoever sends then. While a ring
+/* Each read of the error queue raises the next error again, for whoever sends then. While a ring
  * reads the queue, a peer that refuses everything takes nothing from a peer that does not. */
 static void a_ring_that_reads_the_error_queue_blames_nobody(void)
 {
