@@ -73,9 +73,9 @@ fn polish(text: String) -> String {
         .map(|block| {
             let plain = |line: &str| match line.trim_start().starts_with('*') {
                 true => line.replace("**", ""),
-                // Not ISO C90's kind of comment.
-                false if line.starts_with("#endif  // ") || line.starts_with("#endif // ") => {
-                    "#endif".to_owned()
+                // The kind of comment that ISO C90 has not got.
+                false if line.starts_with(['#', '}']) => {
+                    line.split(" // ").next().unwrap_or(line).trim_end().to_owned()
                 }
                 false => line.replace("/**", "/*"),
             };

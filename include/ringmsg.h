@@ -1944,7 +1944,7 @@ int ringmsg_sender_stats(const struct ringmsg_sender *sender,
 int ringmsg_sender_free(struct ringmsg_sender *sender);
 
 #ifdef __cplusplus
-}  // extern "C"
+}
 #endif
 
 #endif  /* RINGMSG_H */

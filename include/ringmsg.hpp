@@ -215,7 +215,7 @@ struct steering : ringmsg_steering {
     /// By the processor that handles the datagram's arrival.
     static steering by_processor() noexcept { return {RINGMSG_STEER_CPU, 0, 0}; }
 
-    /// By the big-endian number of `bytes` bytes (1 to 4) `at` this offset of the payload.
+    /// By the big-endian number of `bytes` bytes (1 to 4) at offset `at` of the payload.
     static steering by_payload(std::uint32_t at, std::uint32_t bytes) noexcept
     {
         return {RINGMSG_STEER_PAYLOAD, at, bytes};
