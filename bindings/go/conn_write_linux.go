@@ -22,7 +22,7 @@ func (c *Conn) WriteTo(b []byte, to net.Addr) (int, error) {
 // WriteToUDP is [net.UDPConn.WriteToUDP].
 func (c *Conn) WriteToUDP(b []byte, to *net.UDPAddr) (int, error) {
 	if c.in.replies != nil && to != nil {
-		at := to.AddrPort() // of 16 bytes, if the program's IPv4 address has 16
+		at := to.AddrPort() // an IPv4 address may have 16 bytes
 		if n, sent, err := c.writeReply(b, netip.AddrPortFrom(at.Addr().Unmap(), at.Port())); sent {
 			return n, err
 		}
