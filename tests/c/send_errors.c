@@ -298,60 +298,6 @@ static void a_train_that_is_refused_is_tried_by_its_first(void)
     }
 }
 
-static struct ringmsg_ring *error_ring;
-static int errors_read, stop_reading;
-
-static void *read_error_queue(void *unused)
-{
-    struct ringmsg_record records[16];
-    while (!__atomic_load_n(&stop_reading, __ATOMIC_ACQUIRE)) {
-        int n = reap_ms(error_ring, records, 16, 20);
-        errors_read += n;
-        OK(ringmsg_release(error_ring, records, (uint32_t)n));
-    }
-    return unused;
-}
-
-/* Each read of the error queue raises the next error again, for whoever sends then. While a ring
- * reads the queue, a peer that refuses everything takes nothing from a peer that does not. */
-static void a_ring_that_reads_the_error_queue_blames_nobody(void)
-{
-    enum { ROUNDS = 20, EACH = 40 };
-    int good = roomy_udp(AF_INET), bad = bound_udp(AF_INET), fd = bound_udp(AF_INET);
-    struct ringmsg_path paths[2] = {path_to(good), path_to(bad)};
-    struct ringmsg_message messages[EACH];
-    struct ringmsg_ring_config config;
-    pthread_t reader;
-    refuse_senders(bad);
-    set_int(fd, IPPROTO_IP, IP_RECVERR, 1);
-    ringmsg_ring_config_init(&config);
-    config.flags = 0; /* not bound to this thread */
-    OK(ringmsg_ring_new(&config, &error_ring));
-    OK(ringmsg_recvmsg_multishot(error_ring, make_pool(error_ring, fd, 64, 2048), fd, MSG_ERRQUEUE, 0, 0));
-    OK(pthread_create(&reader, NULL, read_error_queue, NULL));
-    struct ringmsg_sender *sender = make_sender(fd);
-    for (int round = 0; round < ROUNDS; round++) {
-        /* The good peer's are the first of each call, which meet what the call before has left. */
-        for (int i = 0; i < EACH; i++) {
-            messages[i] = message_on(&paths[i % 2], 100, (uint32_t)(round * EACH + i));
-            if (i % 2 == 0)
-                continue;
-            EQUAL(ringmsg_send(sender, &messages[i - 1], 2, RINGMSG_SEND_WAIT), 2);
-            EQUAL(messages[i - 1].result, 100);
-        }
-        for (int i = 0; i < EACH; i += 2)
-            expect_datagrams(good, &messages[i], 1);
-    }
-    if (sent_by(sender).socket_errors == 0)
-        FAIL("no message met an error of another one");
-    expect_nothing(good);
-    __atomic_store_n(&stop_reading, 1, __ATOMIC_RELEASE);
-    pthread_join(reader, NULL);
-    if (errors_read == 0)
-        FAIL("the ring read no error");
-    OK(ringmsg_ring_free(error_ring));
-}
-
 /* AF_UNIX: refused means that no socket has that name now. */
 static void a_refusal_over_af_unix_is_the_messages_own(void)
 {
@@ -397,5 +343,5 @@ SEND_TESTS(TEST(errors_are_found_wherever_they_are), TEST(a_bad_payload_in_a_tra
            TEST(a_socket_that_is_shut_down), TEST(a_pending_refusal_is_not_the_next_messages),
            TEST(a_peer_that_refuses_all_is_sent_all), TEST(no_icmp_error_is_a_good_peers),
            TEST(it_is_tried_again_eight_times), TEST(what_comes_again_at_once_is_the_messages_own),
-           TEST(a_train_that_is_refused_is_tried_by_its_first), TEST(a_ring_that_reads_the_error_queue_blames_nobody),
+           TEST(a_train_that_is_refused_is_tried_by_its_first),
            TEST(a_refusal_over_af_unix_is_the_messages_own))
