@@ -76,7 +76,9 @@ run() {
     esac
     case $name in
     udp_echo.* | udp_sharded.c | dns_responder.c | udp_relay.c) # serve until Ctrl-C
-        timeout --preserve-status -s INT 1 "$program" "$@" >log 2>&1 || { cat log >&2; die "$program"; } ;;
+        # Without --foreground timeout(1) sends the signal twice, and the second one may come when
+        # the program has put the default action back.
+        timeout --foreground --preserve-status -s INT 1 "$program" "$@" >log 2>&1 || { cat log >&2; die "$program"; } ;;
     *) quiet timeout 60 "$program" "$@" ;;
     esac
 }
