@@ -326,7 +326,7 @@ static void rare_datagrams_are_not_delayed(void)
 
 /* --- choices ------------------------------------------------------------------------------- */
 
-static atomic_int sends;
+static atomic_int sends, pairs_sent;
 
 /* Sends two datagrams every 50 us or so, whatever becomes of them. */
 static void *send_on(void *unused)
@@ -336,6 +336,7 @@ static void *send_on(void *unused)
         while (now_ns() < next && sends)
             ;
         send_some(2);
+        pairs_sent++;
     }
     return NULL;
 }
@@ -346,6 +347,7 @@ static void chooses(struct costs given, int expects_linger)
     struct ringmsg_wait wait = wait_with(1000, RINGMSG_LINGER_AUTO);
     begin(given);
     sends = 1;
+    pairs_sent = 0;
     pthread_t thread = start(send_on, 0);
     int64_t end = now_ns() + PATIENCE_MS * 1000000LL;
     struct ringmsg_stats now;
@@ -353,6 +355,9 @@ static void chooses(struct costs given, int expects_linger)
         for (int i = 0; i < 100; i++)
             take(&wait);
         now = stats();
+        /* A linger of 100 us gains nothing where so few datagrams come in that time. */
+        if (now_ns() >= end && pairs_sent < PATIENCE_MS * 5)
+            skip_test("this machine is too slow to send two datagrams every 200 us");
         CHECK(now_ns() < end);
     } while (now.linger_trial_ns == 0 || (now.linger_us > 0) != expects_linger);
     COMPARE(now.linger_us, <=, 100);
