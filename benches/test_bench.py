@@ -47,7 +47,8 @@ def test_every_receiver_has_its_figures(document: dict[str, Any]) -> None:
         assert all(len(cell[figure]) == 1 for figure in summary.FIGURES), name
         assert cell["cpu_ns"][0] > 0 and 0 <= cell["dropped"][0] < 1, name
         assert cell["p50"][0] <= cell["p99"][0] <= cell["p999"][0], name
-        assert cell["summary"]["ratio_to_best_peer"] > 0, name
+        if summary.best_peer("bursts", cells):  # none may count on a busy machine
+            assert cell["summary"]["ratio_to_best_peer"] > 0, name
     assert "p50" not in document["cells"]["drained-gro"][OURS]  # a stopped receiver has no latency
     assert document["cells"]["ping"][OURS]["p50"][0] > 0
     assert len(document["goals"]) > len(GOALS)
