@@ -1,21 +1,11 @@
 /* A reap with room takes what the sockets hold already, without a linger, although the kernel hands
  * over 33 datagrams of a socket at a time: a server that was busy answering gets its hundreds. */
-#include "test.h"
+#include "numbered_datagrams.h"
 #include <sched.h>
 
 enum { QUEUED = 600, CAPACITY = 512 };
 
 static struct ringmsg_record records[CAPACITY];
-
-/* Loopback delivers in the order of sending what is sent on one processor; but a kernel thread may
- * do it, later. */
-static void stay_on_one_processor(void)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(sched_getcpu(), &set);
-    SYS(sched_setaffinity(0, sizeof set, &set));
-}
 
 /* Sends `count` datagrams, in turn to each of these sockets, and waits until they are delivered.
  * Each datagram is its number. */

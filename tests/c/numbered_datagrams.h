@@ -4,6 +4,16 @@
 
 #include "test.h"
 
+/* Loopback delivers in the order of sending what is sent on one processor; but a kernel thread may
+ * do it, later. */
+__attribute__((unused)) static void stay_on_one_processor(void)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(sched_getcpu(), &set);
+    SYS(sched_setaffinity(0, sizeof set, &set));
+}
+
 /* Sends the numbers from `first` to `end` - 1. */
 __attribute__((unused)) static void send_numbers(int sender, uint32_t first, uint32_t end)
 {

@@ -157,6 +157,7 @@ static struct {
 static void *race_send(void *unused)
 {
     (void)unused;
+    stay_on_one_processor();
     for (uint32_t number = 0; number < RACE; number++) {
         WAIT_UNTIL(number - __atomic_load_n(&race.received, __ATOMIC_ACQUIRE) < 64);
         send_numbers(race.sender, number, number + 1);
