@@ -1,7 +1,6 @@
 /* A reap with room takes what the sockets hold already, without a linger, although the kernel hands
  * over 33 datagrams of a socket at a time: a server that was busy answering gets its hundreds. */
 #include "numbered_datagrams.h"
-#include <sched.h>
 
 enum { QUEUED = 600, CAPACITY = 512 };
 

@@ -4,6 +4,8 @@
 
 #include "test.h"
 
+#include <sched.h>
+
 /* Loopback delivers in the order of sending what is sent on one processor; but a kernel thread may
  * do it, later. */
 __attribute__((unused)) static void stay_on_one_processor(void)
