@@ -70,20 +70,20 @@ static void takes_what_is_queued(int sockets, int timeout_ms)
 
 static void of_one_socket(void)
 {
-    takes_what_is_queued(1, 2000 * TEST_TIME_FACTOR);
+    takes_what_is_queued(1, 20000 * TEST_TIME_FACTOR);
     takes_what_is_queued(1, 0);
 }
 
 static void of_twenty_sockets(void)
 {
-    takes_what_is_queued(20, 2000 * TEST_TIME_FACTOR);
+    takes_what_is_queued(20, 20000 * TEST_TIME_FACTOR);
     takes_what_is_queued(20, 0);
 }
 
 /* More sockets than the kernel runs items of task work in one entry. */
 static void of_two_hundred_sockets(void)
 {
-    takes_what_is_queued(200, 2000 * TEST_TIME_FACTOR);
+    takes_what_is_queued(200, 20000 * TEST_TIME_FACTOR);
     takes_what_is_queued(200, 0);
 }
 
@@ -93,7 +93,7 @@ static void few_datagrams_cost_no_entry_more(void)
     enum { ROUNDS = 100, EACH = 8 };
     struct ringmsg_ring *ring = make_ring();
     int receiver = bound_udp(AF_INET), sender = sender_to(receiver), count = 0, calls = 0;
-    struct ringmsg_wait wait = wait_ms(2000 * TEST_TIME_FACTOR);
+    struct ringmsg_wait wait = wait_ms(20000 * TEST_TIME_FACTOR);
     stay_on_one_processor();
     OK(ringmsg_recvmsg_multishot(ring, make_pool(ring, receiver, 64, 64), receiver, 0, 0, 0));
     reap_nothing(ring, 0);

@@ -205,7 +205,7 @@ __attribute__((unused)) static void expect_nothing(int fd)
 /* The next datagram is just these bytes. */
 __attribute__((unused)) static void expect_bytes(int fd, const void *bytes, size_t length)
 {
-    ssize_t got = receive_within(fd, 2000 * TEST_TIME_FACTOR);
+    ssize_t got = receive_within(fd, 20000 * TEST_TIME_FACTOR);
     if (got != (ssize_t)length)
         FAIL("a datagram of %zd bytes, not %zu", got, length);
     if (length != 0 && memcmp(inbox, bytes, length) != 0)

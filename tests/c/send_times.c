@@ -158,7 +158,7 @@ static void expect_stamp(int fd, uint32_t id)
     struct pollfd errors = {.fd = fd, .events = 0};
     struct sock_extended_err *error = NULL;
     struct timespec *stamp = NULL;
-    if (poll(&errors, 1, 2000 * TEST_TIME_FACTOR) != 1)
+    if (poll(&errors, 1, 20000 * TEST_TIME_FACTOR) != 1)
         FAIL("no timestamp %u", id);
     EQUAL(SYS(recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT)), 0); /* OPT_TSONLY: no payload */
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c != NULL; c = CMSG_NXTHDR(&message, c)) {
@@ -265,7 +265,7 @@ static void comes_back_on(uint32_t engine)
     struct ringmsg_ring *ring;
     struct ringmsg_record record;
     struct ringmsg_metadata meta;
-    struct ringmsg_wait wait = wait_ms(2000 * TEST_TIME_FACTOR);
+    struct ringmsg_wait wait = wait_ms(20000 * TEST_TIME_FACTOR);
     ringmsg_ring_config_init(&config);
     config.engine = engine;
     OK(ringmsg_ring_new(&config, &ring));

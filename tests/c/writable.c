@@ -228,7 +228,7 @@ static void requests_share_a_socket(void)
             OK(ringmsg_writable(ring, pair[0], i));
         EQUAL(SYS(send(pair[1], "data", 4, 0)), 4);
         while (received == 0) {
-            int n = reap_ms(ring, records, 16, 2000 * TEST_TIME_FACTOR);
+            int n = reap_ms(ring, records, 16, 20000 * TEST_TIME_FACTOR);
             for (int i = 0; i < n; i++) {
                 EQUAL(records[i].user_data, USER_DATA);
                 EQUAL(records[i].result, 4);
@@ -239,7 +239,7 @@ static void requests_share_a_socket(void)
         empty(pair[1]);
         uint64_t seen = 0;
         while (writable < WAITING) {
-            int n = reap_ms(ring, records, 16, 2000 * TEST_TIME_FACTOR);
+            int n = reap_ms(ring, records, 16, 20000 * TEST_TIME_FACTOR);
             COMPARE(n, >, 0);
             for (int i = 0; i < n; i++) {
                 expect_writable(&records[i], records[i].user_data);
