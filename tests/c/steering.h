@@ -82,8 +82,8 @@ __attribute__((unused)) static struct sockaddr_storage target_of(const struct gr
     return to;
 }
 
-/* Which socket of the group gets the one datagram that was sent, which a busy kernel delivers later;
- * all the others must be empty. */
+/* Which socket of the group gets the one datagram that was sent. A busy kernel delivers it later.
+ * All the others must be empty. */
 __attribute__((unused)) static int shard_with_datagram(const struct group *group)
 {
     struct pollfd polled[SHARDS + 1];
