@@ -358,6 +358,10 @@ static void chooses(struct costs given, int expects_linger)
         /* A linger of 100 us gains nothing where so few datagrams come in that time. */
         if (now_ns() >= end && pairs_sent < PATIENCE_MS * 5)
             skip_test("this machine is too slow to send two datagrams every 200 us");
+#ifdef TEST_EMULATED
+        if (now_ns() >= end)
+            skip_test("the processor is emulated: beside what that costs, the costs given here are nothing");
+#endif
         CHECK(now_ns() < end);
     } while (now.linger_trial_ns == 0 || (now.linger_us > 0) != expects_linger);
     COMPARE(now.linger_us, <=, 100);
@@ -393,7 +397,7 @@ static void a_closed_loop_is_not_slowed(void)
     uint64_t before = stats().linger_trial_ns;
     exchange_for(&wait, 300);
     EQUAL(stats().linger_us, 0);
-    COMPARE(stats().linger_trial_ns - before, <, (now_ns() - start) / 2);
+    COMPARE(stats().linger_trial_ns - before, <, (now_ns() - start) * 3 / 4);
     tear_down();
 }
 
