@@ -85,10 +85,10 @@ static int is_listed(const char *file, const char *address, int column, unsigned
 }
 
 /* Waits until an IPv6 address that was added is local. The kernel makes its route in the background,
- * even with `nodad`; until then it refuses what is sent to the address, and tells nobody. */
+ * even with `nodad`. What is sent to the address until then goes nowhere, without an error. */
 __attribute__((unused)) static void await_address(const char *text)
 {
-    enum { FLAGS_OF_ROUTE = 9, LOCAL = 0x80000000 }; /* RTF_LOCAL of linux/ipv6_route.h */
+    enum { FLAGS_OF_ROUTE = 9, LOCAL = 0x80000000 }; /* RTF_LOCAL */
     unsigned char bytes[16];
     char address[33];
     EQUAL(inet_pton(AF_INET6, text, bytes), 1);
