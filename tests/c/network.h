@@ -85,7 +85,8 @@ static int is_listed(const char *file, const char *address, int column, unsigned
 }
 
 /* Waits until an IPv6 address that was added is local. The kernel makes its route in the
- * background, even with `nodad`. What is sent to the address until then goes nowhere, without an error. */
+ * background, even with `nodad`. What is sent to the address until then goes nowhere, without an
+ * error. */
 __attribute__((unused)) static void await_address(const char *text)
 {
     enum { FLAGS_OF_ROUTE = 9, LOCAL = 0x80000000 }; /* RTF_LOCAL */
