@@ -130,8 +130,8 @@ __attribute__((unused)) static void sleep_briefly(void)
     nanosleep(&t, NULL);
 }
 
-/* Makes room for `bytes` in a socket's receive buffer, as the kernel counts them (some 768 for a
- * small datagram). */
+/* Makes room for `bytes` in a socket's receive buffer, as the kernel counts them: 768 for a small
+ * datagram, or 896, with the kernel's version. */
 __attribute__((unused)) static void make_room(int fd, int bytes)
 {
     int half = bytes / 2, granted; /* the kernel doubles what is set */
