@@ -154,7 +154,7 @@ var writeBehaviours = []behaviour{
 			seen.add(n, err, found && len(data) > 0 && data[0] > 0, found && data[0] == 2)
 		}
 		out[1].OOB = appendControl(nil, unix.SOL_SOCKET, unix.SO_MARK, 4, 0) // the library does not know it
-		sent, err = writeAll(batchOf(conn), out[:3]) // an ordinary user is refused it
+		sent, err = writeAll(batchOf(conn), out[:3])                         // an ordinary user is refused it
 		seen.add(sent, nothing(peer))
 		seen.kind(err)
 	}},
