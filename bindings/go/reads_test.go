@@ -73,13 +73,16 @@ func TestReadBatchAllocatesOnceForATrain(t *testing.T) {
 // A Read on a connected socket does not ask the kernel for the sender. When what it received was a
 // train, the reads that return the rest of it know the sender all the same.
 func TestTheSenderOfATrainThatReadBegan(t *testing.T) {
-	peer := udp(t, "udp4", "127.0.0.1:0")
-	dialled, err := net.DialUDP("udp4", nil, peer.LocalAddr().(*net.UDPAddr))
+	first := udp(t, "udp4", "127.0.0.1:0")
+	dialled, err := net.DialUDP("udp4", nil, first.LocalAddr().(*net.UDPAddr))
 	ok(t, err)
+	ok(t, first.Close()) // its address is taken by a socket that is connected, too
+	peer, err := net.DialUDP("udp4", first.LocalAddr().(*net.UDPAddr), dialled.LocalAddr().(*net.UDPAddr))
+	ok(t, err)
+	t.Cleanup(func() { _ = peer.Close() })
 	conn, err := NewConn(dialled)
 	ok(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	connect(t, peer, conn.LocalAddr())
 	b := make([]byte, 100)
 	for range 3 { // UDP_GRO is on after the second read
 		write(t, peer, "alone")
