@@ -31,16 +31,74 @@ __attribute__((unused)) static void need_tool(const char *tool, const char *pack
     }
 }
 
+static void write_line(const char *file, const char *line)
+{
+    int fd = (int)SYS(open(file, O_WRONLY | O_CLOEXEC));
+    EQUAL(SYS(write(fd, line, strlen(line))), (ssize_t)strlen(line));
+    close(fd);
+}
+
+/* Becomes root of a user namespace, with a network that it may configure. Without the maps ip(8)
+ * would have no capability there. */
+static int enter_network_of_own_user(void)
+{
+    char users[64], groups[64];
+    snprintf(users, sizeof users, "0 %u 1", geteuid());
+    snprintf(groups, sizeof groups, "0 %u 1", getegid());
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0)
+        return -1;
+    write_line("/proc/self/setgroups", "deny");
+    write_line("/proc/self/uid_map", users);
+    write_line("/proc/self/gid_map", groups);
+    return 0;
+}
+
 /* From here on this process is in a network of its own, with loopback up. */
 __attribute__((unused)) static void enter_own_network(void)
 {
-    if (unshare(CLONE_NEWNET) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0)
+    if (unshare(CLONE_NEWNET) != 0 && enter_network_of_own_user() != 0)
         skip_test("no network namespaces: they take root, or user namespaces");
     need_tool("ip", "iproute2");
     if (shell("ip -V >/dev/null") != 0)
         skip_test("ip(8) is not iproute2's, which alone knows every option used here");
     if (shell("ip link set lo up") != 0)
         FAIL("loopback does not come up");
+}
+
+/* Whether a file under /proc that lists IPv6 addresses or routes has a line with `address`, as 32
+ * hexadecimal digits, and its flags in that column with `flag`. */
+static int is_listed(const char *file, const char *address, int column, unsigned long flag)
+{
+    char line[256];
+    FILE *list = fopen(file, "re");
+    int found = 0;
+    while (list != NULL && !found && fgets(line, sizeof line, list) != NULL) {
+        char *rest = line, *word = strtok_r(line, " ", &rest);
+        int is_address = strcmp(word, address) == 0;
+        for (int i = 1; i < column && word != NULL; i++)
+            word = strtok_r(NULL, " ", &rest);
+        found = is_address && word != NULL && (strtoul(word, NULL, 16) & flag) == flag;
+    }
+    if (list != NULL)
+        fclose(list);
+    return found;
+}
+
+/* Waits until an IPv6 address that was added is local. The kernel makes its route in the
+ * background, even with `nodad`. What is sent to the address until then goes nowhere, without an
+ * error. */
+__attribute__((unused)) static void await_address(const char *text)
+{
+    enum { FLAGS_OF_ROUTE = 9, LOCAL = 0x80000000 }; /* RTF_LOCAL */
+    unsigned char bytes[16];
+    char address[33];
+    EQUAL(inet_pton(AF_INET6, text, bytes), 1);
+    for (int i = 0; i < 16; i++)
+        snprintf(address + 2 * i, 3, "%02x", bytes[i]);
+    for (int64_t until = now_ns() + 20000000000 * TEST_TIME_FACTOR; now_ns() < until; sleep_ms(1))
+        if (is_listed("/proc/thread-self/net/ipv6_route", address, FLAGS_OF_ROUTE, LOCAL))
+            return;
+    FAIL("%s does not become a local address", text);
 }
 
 /* What loopback sends waits here, `kbit` of it a second, in a queue of this many bytes. */
