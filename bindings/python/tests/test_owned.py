@@ -34,6 +34,17 @@ def all_at_once(rx: ringmsg.Receiver, count: int) -> ringmsg.Batch:
     return batch
 
 
+def test_a_field_takes_the_place_of_a_column(pair: Pair) -> None:
+    """Telemetry has fields called length and source, too: the program's own data is what it gets."""
+    with ringmsg.Receiver(pair.receiver) as rx:
+        row = numpy.array([(77, 88)], [("length", "<u4"), ("source", "<u2")])
+        pair.send(row.tobytes())
+        batch = rx.reap(5)
+        for table in (batch.columns(row.dtype), batch.to_arrow(row.dtype).to_pydict()):
+            assert (list(table["length"]), list(table["source"])) == ([77], [88])
+            assert list(table["source_port"]) == [pair.sender.getsockname()[1]]
+
+
 def test_messages(pair: Pair) -> None:
     with ringmsg.Receiver(pair.receiver) as rx:
         pair.send(b"one", b"two", b"")
