@@ -14,7 +14,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return c.udp.Read(b) // which receives nothing
 	}
-	r, err := c.read("read", b, nil)
+	r, err := c.readAs("read", b, nil, c.udp.RemoteAddr() != nil)
 	if err != nil {
 		return 0, err
 	}

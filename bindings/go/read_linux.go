@@ -13,6 +13,7 @@ type read struct {
 	conn   *Conn
 	b, oob []byte
 	slept  bool
+	peer   bool // the caller asks for no address, and a connected socket has only one
 
 	n, oobn, msgFlags int
 	from              unix.RawSockaddrInet6 // large enough for IPv4 as well
@@ -27,7 +28,6 @@ type read struct {
 func (r *read) prepare(c *Conn) {
 	r.conn = c
 	r.attempt = r.receive
-	r.header.Name = (*byte)(unsafe.Pointer(&r.from))
 	r.header.Iov = &r.places[0]
 	r.header.SetIovlen(len(r.places))
 }
@@ -62,11 +62,16 @@ func (c *Conn) finish(r *read) {
 // read reads the next datagram; call names the system call in errors, as package net does. Without
 // an error the caller takes from the read what it returns, and then calls finish.
 func (c *Conn) read(call string, b, oob []byte) (*read, error) {
+	return c.readAs(call, b, oob, false)
+}
+
+// readAs is read; with peer, for a caller that asks for no address, on a connected socket.
+func (c *Conn) readAs(call string, b, oob []byte, peer bool) (*read, error) {
 	r := c.takeRead()
 	if r == nil {
 		return nil, c.readError(ErrAnotherReader)
 	}
-	r.b, r.oob, r.slept, r.errno = b, oob, false, 0
+	r.b, r.oob, r.slept, r.peer, r.errno = b, oob, false, peer, 0
 	err := c.raw.Read(r.attempt)
 	r.b, r.oob = nil, nil
 	if err == nil && r.errno == 0 {
@@ -115,7 +120,12 @@ func (r *read) one(in *receiver, fd int) bool {
 	head := in.front(r.b)
 	m.pointPlaces(&r.places, head)
 	m.pointControl(&r.header)
-	r.header.Namelen, r.header.Flags = unix.SizeofSockaddrInet6, 0
+	r.header.Name, r.header.Flags = (*byte)(unsafe.Pointer(&r.from)), 0
+	r.header.Namelen = unix.SizeofSockaddrInet6
+	nameless := r.peer && in.segment == 0
+	if nameless { // a tenth of the call
+		r.header.Name, r.header.Namelen = nil, 0
+	}
 	n, errno := recvmsg(fd, &r.header, r.slept)
 	r.places[0].Base, r.places[1].Base, r.header.Control = nil, nil, nil // an idle Conn holds no memory
 	if errno != 0 {
@@ -134,6 +144,9 @@ func (r *read) one(in *receiver, fd int) bool {
 	if m.done() {
 		m.release()
 		return true
+	}
+	if nameless {
+		r.from = peerName(fd) // for those that follow, whose readers may ask
 	}
 	m.name = r.from
 	in.keep(m)

@@ -69,3 +69,40 @@ func TestReadBatchAllocatesOnceForATrain(t *testing.T) {
 	in[0].Addr.(*net.UDPAddr).Port, in[0].Addr.(*net.UDPAddr).IP[0] = 1, 1
 	equal(t, "the next address", in[1].Addr.String(), wanted)
 }
+
+// A Read on a connected socket does not ask the kernel for the sender. When what it received was a
+// train, the reads that return the rest of it know the sender all the same.
+func TestTheSenderOfATrainThatReadBegan(t *testing.T) {
+	first := udp(t, "udp4", "127.0.0.1:0")
+	dialled, err := net.DialUDP("udp4", nil, first.LocalAddr().(*net.UDPAddr))
+	ok(t, err)
+	ok(t, first.Close()) // its address is taken by a socket that is connected, too
+	peer, err := net.DialUDP("udp4", first.LocalAddr().(*net.UDPAddr), dialled.LocalAddr().(*net.UDPAddr))
+	ok(t, err)
+	t.Cleanup(func() { _ = peer.Close() })
+	conn, err := NewConn(dialled)
+	ok(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	b := make([]byte, 100)
+	for range 3 { // UDP_GRO is on after the second read
+		write(t, peer, "alone")
+		n, err := conn.Read(b)
+		ok(t, err)
+		equal(t, "a datagram", string(b[:n]), "alone")
+	}
+	for range 2 { // the second train is asked for its sender: trains come
+		sendTrain(t, peer, make([]byte, 250), 100)
+		n, err := conn.Read(b)
+		ok(t, err)
+		equal(t, "bytes", n, 100)
+		n, from, err := conn.ReadFromUDPAddrPort(b)
+		ok(t, err)
+		equal(t, "bytes", n, 100)
+		equal(t, "the sender", from, conn.RemoteAddr().(*net.UDPAddr).AddrPort())
+		n, address, err := conn.ReadFromUDP(b)
+		ok(t, err)
+		equal(t, "bytes", n, 50)
+		equal(t, "the sender", address.String(), conn.RemoteAddr().String())
+	}
+	equal(t, "trains", conn.Stats().Trains, 2)
+}

@@ -192,6 +192,14 @@ func recvmsg(fd int, header *unix.Msghdr, slept bool) (int, syscall.Errno) {
 	}
 }
 
+// peerName returns the name of a connected socket's peer. Without one its family is 0.
+func peerName(fd int) (name unix.RawSockaddrInet6) {
+	length := uint32(unsafe.Sizeof(name))
+	_, _, _ = syscall.RawSyscall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(&name)),
+		uintptr(unsafe.Pointer(&length)))
+	return name
+}
+
 func recvmmsg(fd int, headers []mmsghdr) (int, syscall.Errno) {
 	for {
 		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&headers[0])),

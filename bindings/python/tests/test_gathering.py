@@ -135,6 +135,58 @@ def test_lone_ones_stop_being_gathered(loop_kind: str, monkeypatch: pytest.Monke
     run(work(), loop_kind)
 
 
+async def send_lone_ones(transport: Any, there: socket.socket) -> None:
+    """Sends one in each turn of the loop, until the transport rarely looks at the clock."""
+    for _ in range(400):
+        transport.sendto(b"x", there.getsockname())
+        await asyncio.sleep(0)
+        arrived(there)
+
+
+def test_bursts_after_lone_ones_are_gathered(loop_kind: str) -> None:
+    """However many were alone before, few turns of 64 pass until one leaves as one batch, but for its
+    first; and none of those before is lost."""
+
+    async def work() -> None:
+        transport, _ = await endpoint()
+        with peer() as there:
+            await send_lone_ones(transport, there)
+            at_once = []
+            for _ in range(8):
+                for data in numbers(0, 64):
+                    transport.sendto(data, there.getsockname())
+                got = arrived(there)
+                at_once.append(len(got))
+                await asyncio.sleep(0)
+                assert got + arrived(there) == numbers(0, 64)
+            assert at_once[-1] <= 1
+        transport.close()
+
+    run(work(), loop_kind)
+
+
+def test_a_full_socket_keeps_the_order_of_lone_ones(loop_kind: str) -> None:
+    """What follows one that waits for room waits behind it, also where the clock is not looked at."""
+
+    async def work() -> None:
+        transport, _ = await endpoint()
+        with peer() as there:
+            await send_lone_ones(transport, there)
+            narrow, got = Narrow(transport, 0), []
+            for number in range(12):
+                narrow.room = number % 2  # there is room, but the first still waits
+                transport.sendto(b"%d" % number, there.getsockname())
+                got += arrived(there)
+            while len(got) < 12:
+                narrow.room = 3
+                await asyncio.sleep(0)
+                got += arrived(there)
+            assert got == numbers(0, 12)
+        transport.close()
+
+    run(work(), loop_kind)
+
+
 def test_a_hand_over_sends_its_answers_as_one_batch(loop_kind: str) -> None:
     """Of several datagrams; in order for each peer."""
 

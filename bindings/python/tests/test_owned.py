@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import gc
 import socket
+import struct
 import threading
 from typing import Any
 
@@ -17,6 +18,7 @@ from conftest import Pair
 import ringmsg
 from ringmsg import Meta
 
+_IP_PKTINFO, _IP_RECVERR = 8, 11
 ROW = numpy.dtype([("id", "<u4"), ("value", "<f8")])
 
 
@@ -30,6 +32,17 @@ def all_at_once(rx: ringmsg.Receiver, count: int) -> ringmsg.Batch:
     batch = rx.reap(5)
     assert len(batch) == count
     return batch
+
+
+def test_a_field_takes_the_place_of_a_column(pair: Pair) -> None:
+    """Telemetry has fields called length and source, too: the program's own data is what it gets."""
+    with ringmsg.Receiver(pair.receiver) as rx:
+        row = numpy.array([(77, 88)], [("length", "<u4"), ("source", "<u2")])
+        pair.send(row.tobytes())
+        batch = rx.reap(5)
+        for table in (batch.columns(row.dtype), batch.to_arrow(row.dtype).to_pydict()):
+            assert (list(table["length"]), list(table["source"])) == ([77], [88])
+            assert list(table["source_port"]) == [pair.sender.getsockname()[1]]
 
 
 def test_messages(pair: Pair) -> None:
@@ -101,6 +114,49 @@ def test_sources_of_a_batch(pair: Pair) -> None:
             assert seen == names
     for sock in others:
         sock.close()
+
+
+def test_new_sources_and_known_ones(pair: Pair) -> None:
+    """Batches of new addresses only, which are not all looked up; then one with addresses of before
+    between new ones, the same again, and an error among new ones: each datagram has its own source,
+    the error none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender, ringmsg.Receiver(pair.receiver) as rx:
+        sender.bind(("0.0.0.0", 0))
+        port = sender.getsockname()[1]
+
+        def receive(numbers: list[int], *, error: bool = False) -> None:
+            for number in numbers:
+                source = f"127.{number % 251 + 1}.{number // 251}.{number % 256}"
+                info = struct.pack("=i4s4x", 0, socket.inet_aton(source))
+                to = pair.receiver.getsockname()
+                sender.sendmsg([source.encode()], [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, to)
+            if error:
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+                    closed.bind(("127.0.0.1", 0))
+                    nobody = closed.getsockname()
+                pair.receiver.sendto(b"to nobody", nobody)
+            left, errors = len(numbers), []
+            while left or len(errors) < error:
+                batch = rx.reap(5)
+                assert len(batch)
+                datagrams = [datagram for datagram in batch if not datagram.error]
+                left -= len(datagrams)
+                errors += [datagram.source for datagram in batch if datagram.error]
+                assert [source for _, source in batch.messages()] == [
+                    (bytes(datagram.payload).decode(), port) for datagram in datagrams
+                ]
+                assert [datagram.source for datagram in datagrams] == [
+                    (bytes(datagram.payload).decode(), port) for datagram in datagrams
+                ]
+            assert errors == [None] * error
+
+        for first in (0, 100, 200, 300):
+            receive(list(range(first, first + 40)))
+        receive([400, 200, 401, 240, 208, 300, *range(402, 430), 308])
+        receive([400, 200, 401, 240, 208, 300, *range(402, 430), 308])
+        pair.receiver.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+        for first in (500, 600, 700):
+            receive(list(range(first, first + 40)), error=True)
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET6, socket.AF_UNIX])

@@ -526,6 +526,24 @@ def test_none_skips_and_errors_count_as_the_batch_does(pair: Pair) -> None:
         assert batch.reply([None] * 6) == 0
 
 
+@pytest.mark.parametrize("skipped", [0, 1])
+def test_arrays_as_answers(pair: Pair, skipped: int) -> None:
+    """numpy's arrays are payloads like any other, whatever is in them: of one zero, of several
+    elements, of two dimensions, with gaps, empty."""
+    answers = [
+        numpy.zeros(1, "u1"),
+        numpy.arange(3, dtype="u1"),
+        numpy.array([[1, 2], [3, 4]], "u1"),
+        numpy.arange(6, dtype="u1")[::2],
+        numpy.zeros(0),
+    ]
+    with ringmsg.Receiver(pair.receiver) as rx:
+        pair.send(*[b"?"] * (5 + skipped))
+        batch = rx.reap(5)
+        assert batch.reply(answers + [None] * skipped) == 5
+        assert received(pair.sender, 5) == [answer.tobytes() for answer in answers]
+
+
 def test_what_reply_refuses(pair: Pair) -> None:
     """Wrong numbers of answers, wrong answers, released batches, receivers that know too little: each
     with a sentence, and nothing is sent."""

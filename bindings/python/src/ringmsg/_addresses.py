@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from ._core import Slab
 
 CACHE_LIMIT = 16384
+# While no IPv4 source repeats, every eighth is looked up, and stored.
+_SAMPLE = 8
 # The fields that identify a source: valid, family, source_port, source, source_scope.
 _KEY6, _KEYS6 = _layout.until(_abi.Metadata, "source_scope")
 _KEY4 = struct.Struct("=HH4B")  # family, source_port, source
+_PORT4 = struct.Struct("=2xH4B")
 _OCTETS = [str(octet) for octet in range(256)]
+_DOTTED = [f"{octet}." for octet in _OCTETS]
+_NO_SOURCE = struct.pack("=HHB", socket.AF_INET, 0, 0)  # how family, port 0 and 0.0.0.0 begin
 _SOURCE = int(Meta.SOURCE)
 _ntoa = socket.inet_ntoa
 
@@ -27,6 +32,10 @@ def text(family: int, address: bytes, port: int, scope: int = 0) -> tuple[Any, .
     if family == socket.AF_INET:
         return (_ntoa(address[:4]), port)
     return (socket.inet_ntop(socket.AF_INET6, address), port, 0, scope)
+
+
+def _bytes_of(keys: list[int]) -> bytes:
+    return struct.pack(f"={len(keys)}Q", *keys)
 
 
 class AddressCache4:
@@ -39,10 +48,21 @@ class AddressCache4:
 
     def all_of(self, slab: Slab, count: int) -> list[Any]:
         """The sources of the first records."""
-        return self.of_keys(slab.sources[:count].tolist())
+        return self.of_column(slab.sources[:count])
 
-    def of_keys(self, keys: list[int]) -> list[Any]:
+    def of_column(self, column: memoryview) -> list[Any]:
         """The sources that these numbers are."""
+        if not self._any_known and len(column) > _SAMPLE:
+            sample = column[::_SAMPLE].tolist()
+            if sample[0] != sample[-1] and self._known.keys().isdisjoint(sample):
+                # The sources of the last batch were new, and so are these, as far as a sample can
+                # show: to look each of them up costs a quarter of what decoding it does.
+                sources = self._decode(column.tobytes())
+                self._store(sample, sources[::_SAMPLE])
+                return sources
+        return self._of_keys(column.tolist())
+
+    def _of_keys(self, keys: list[int]) -> list[Any]:
         if keys and keys[0] == keys[-1] and keys.count(keys[0]) == len(keys):
             return self._one_for_all(keys)
         try:
@@ -60,26 +80,26 @@ class AddressCache4:
         try:
             source = self._known[key]
         except KeyError:
-            (source,) = self._decode(keys[:1])
+            (source,) = self._decode(_bytes_of(keys[:1]))
             self._store([key], [source])
         return [source] * len(keys)
 
     def one_of(self, slab: Slab, position: int) -> Any:
         """The source of one record."""
-        return self._decode([slab.sources[position]])[0]
+        return self._decode(_bytes_of([slab.sources[position]]))[0]
 
     def _fill(self, keys: list[int], sources: list[Any]) -> None:
         if not any(sources):
             missing = keys
-            sources[:] = decoded = self._decode(keys)
+            sources[:] = decoded = self._decode(_bytes_of(keys))
         else:
             gaps = [position for position, source in enumerate(sources) if source is None]
             missing = [keys[position] for position in gaps]
-            decoded = self._decode(missing)
+            decoded = self._decode(_bytes_of(missing))
             for position, source in zip(gaps, decoded):
                 sources[position] = source
-        # Storing costs as well: while no address repeats, only every eighth is stored.
-        sample = 1 if self._any_known else 8
+        # Storing costs as well: while no address repeats, only a sample is stored.
+        sample = 1 if self._any_known else _SAMPLE
         self._any_known = missing is not keys
         self._store(missing[::sample], decoded[::sample])
 
@@ -89,15 +109,19 @@ class AddressCache4:
         self._known.update(zip(keys, sources))
 
     @staticmethod
-    def _decode(keys: list[int]) -> list[Any]:
-        octets = _OCTETS
-        fields = _KEY4.iter_unpack(struct.pack(f"={len(keys)}Q", *keys))
-        # An error has no source; its family and port are 0.
+    def _decode(keys: bytes) -> list[Any]:
+        octets, dotted = _OCTETS, _DOTTED
+        # An error has no source; its family and port are 0. Asked once for all, this is cheap.
+        if keys[::8].count(socket.AF_INET) == len(keys) // 8 and _NO_SOURCE not in keys:
+            return [
+                (f"{dotted[a]}{dotted[b]}{dotted[c]}{octets[d]}", port)
+                for port, a, b, c, d in _PORT4.iter_unpack(keys)
+            ]
         return [
-            (f"{octets[a]}.{octets[b]}.{octets[c]}.{octets[d]}", port)
-            if family == 2 and (a or port)
+            (f"{dotted[a]}{dotted[b]}{dotted[c]}{octets[d]}", port)
+            if family == socket.AF_INET and (a or port)
             else None
-            for family, port, a, b, c, d in fields
+            for family, port, a, b, c, d in _KEY4.iter_unpack(keys)
         ]
 
 
@@ -105,12 +129,11 @@ class NameCache4(AddressCache4):
     """The same for the first eight bytes of a ``sockaddr_in``, whose port is in network order."""
 
     @staticmethod
-    def _decode(keys: list[int]) -> list[Any]:
-        octets, ntohs = _OCTETS, socket.ntohs
-        fields = _KEY4.iter_unpack(struct.pack(f"={len(keys)}Q", *keys))
+    def _decode(keys: bytes) -> list[Any]:
+        octets, dotted, ntohs = _OCTETS, _DOTTED, socket.ntohs
         return [
-            (f"{octets[a]}.{octets[b]}.{octets[c]}.{octets[d]}", ntohs(port))
-            for _, port, a, b, c, d in fields
+            (f"{dotted[a]}{dotted[b]}{dotted[c]}{octets[d]}", ntohs(port))
+            for port, a, b, c, d in _PORT4.iter_unpack(keys)
         ]
 
 

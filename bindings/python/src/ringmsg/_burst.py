@@ -120,7 +120,7 @@ class Burst:
     def _names(self, family: int, count: int) -> list[Any]:
         """The sources of the first messages."""
         if family == socket.AF_INET:
-            return self._cache4.of_keys(self._names4[:count].tolist())
+            return self._cache4.of_column(self._names4[:count])
         memory = self.memory
         starts = range(_HEADER, count * _STRIDE, _STRIDE)
         return [self._source(memory[start : start + _SOCKADDR_IN6]) for start in starts]

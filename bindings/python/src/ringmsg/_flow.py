@@ -21,10 +21,12 @@ _HIGH_WATER = 64 * 1024
 # What asyncio counts for each datagram that waits, so that empty ones count too; since 3.12.
 _HEADER_SIZE: int = getattr(asyncio.selector_events._SelectorDatagramTransport, "_header_size", 0)  # type: ignore[attr-defined]
 # Datagrams of one turn of the loop follow each other that fast. A turn that gathers ENOUGH of them
-# was worth it.
+# was worth it. From PATIENCE_RARE reasons on the clock is read for every LOOK_EVERY datagrams.
 _SOON_NS = 100_000
 _ENOUGH = 4
-_PATIENCE_MAX = 64
+_PATIENCE_MAX = 256
+_PATIENCE_RARE = 16
+_LOOK_EVERY = 4
 _log = logging.getLogger("asyncio")
 _clock = time.monotonic_ns
 
@@ -55,6 +57,9 @@ class Sending(asyncio.Transport):
         self._gathers = self._turn_ends = self._in_callback = False
         self._sent_at = 0
         self._send_reasons, self._send_patience = 0, 1
+        # The clock is read for one in so many datagrams; how many of the others are left, and how
+        # soon the last of them must have followed the first.
+        self._look_every, self._plain_sends, self._soon_ns = 1, 0, _SOON_NS
         self._low_water, self._high_water = _HIGH_WATER // 4, _HIGH_WATER
         # Other loops are libuv's, which stops watching a descriptor that has an error.
         self._has_selector = hasattr(loop, "_add_reader")
@@ -84,6 +89,19 @@ class Sending(asyncio.Transport):
         """Sends now, or as soon as the socket takes it. While a burst is handed over, and from the
         second datagram on in one turn of the loop, datagrams are gathered: they leave together at
         the end of that."""
+        if (
+            self._plain_sends
+            and data.__class__ is bytes
+            and addr.__class__ is tuple
+            and not (self._gathers or self._in_callback)
+        ):
+            self._plain_sends -= 1
+            try:
+                self._sock.sendto(data, addr)
+            except BaseException as error:
+                if not self._send_failed(error, data, addr):
+                    self._wait_for_room(data, addr)
+            return
         gatherer = self._gatherer
         if gatherer is not None and data.__class__ is bytes and addr.__class__ is tuple and not self._buffer:
             # The usual cases of what follows, which ask all that the rest asks.
@@ -97,9 +115,9 @@ class Sending(asyncio.Transport):
                     return
             elif self._sends_plainly and not self._in_callback:
                 now = _clock()
-                if now - self._sent_at <= _SOON_NS:
-                    self._send_reasons += 1
-                self._sent_at = now
+                if now - self._sent_at <= self._soon_ns:
+                    self._send_reasons += self._look_every
+                self._sent_at, self._plain_sends = now, self._look_every - 1
                 if self._send_reasons < self._send_patience:
                     try:
                         self._sock.sendto(data, addr)
@@ -142,6 +160,7 @@ class Sending(asyncio.Transport):
     def _wait_for_room(self, data: Any, addr: Any) -> None:
         if not self._buffer:
             self._add_writer(self._sock_fd, self._sendto_ready)
+        self._plain_sends = 0
         self._buffer.append((bytes(data), addr))
         self._buffer_size += len(data) + _HEADER_SIZE
         self._maybe_pause_protocol()
@@ -200,7 +219,7 @@ class Sending(asyncio.Transport):
 
     def _gather_turn(self, gatherer: Gatherer) -> bool:
         """Gathers until the turn of the loop ends. False: the loop stops, there is no other turn."""
-        self._send_reasons = 0
+        self._send_reasons = self._plain_sends = 0
         self._gathers = self._turn_ends = gatherer.turns.at_end(self._loop, self._end_turn)
         return self._gathers
 
@@ -214,6 +233,8 @@ class Sending(asyncio.Transport):
                 self._send_patience = 1
             elif gathered < 2:
                 self._send_patience = min(2 * self._send_patience, _PATIENCE_MAX)
+            self._look_every = _LOOK_EVERY if self._send_patience >= _PATIENCE_RARE else 1
+            self._soon_ns = self._look_every * _SOON_NS
             self._stop_gathering()
 
     def _stop_gathering(self) -> None:

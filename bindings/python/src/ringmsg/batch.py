@@ -176,7 +176,8 @@ class Batch(NotCopied, Sequence[Datagram]):
 
         ``source="integer"`` gives addresses as numbers (an IPv6 address as ``source_high`` and
         ``source_low``). Where a datagram brought no value the column has 0, and ``valid`` lacks the
-        ``Meta`` bit.
+        ``Meta`` bit. A field of ``dtype`` takes the place of a column of its name: call it otherwise
+        if you need both.
         """
         return _owned.columns(self, dtype, source, strict)
 
@@ -234,7 +235,8 @@ class Batch(NotCopied, Sequence[Datagram]):
 
     def keep(self) -> Self:
         """Detaches the batch: it is no longer released when the next one is taken, but by
-        ``release()``, ``with``, or when it is garbage, from any thread. Returns itself."""
+        ``release()``, ``with``, or when it is garbage, from any thread, and at the latest when its
+        ring is closed. Returns itself."""
         self._check()
         self._kept = True
         self._core.kept.add(self)

@@ -324,7 +324,7 @@ class Sender(NotCopied):
         """A batch of answers, and their positions."""
         positions = None
         chosen = given
-        if None in given:
+        if type(None) in map(type, given):  # an array of numpy does not compare to None
             positions = [at for at, payload in enumerate(given) if payload is not None]
             chosen = [given[at] for at in positions]
         try:
