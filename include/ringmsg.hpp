@@ -310,7 +310,7 @@ struct wait_options {
 /// A view of one record: a datagram, train, chunk or error. Valid as long as its batch holds it.
 class record {
 public:
-    /// A view of a C record, whose offsets count from `base`: of receive(), and of detached records.
+    /// A view of a C record whose offsets count from `base`: of receive(), or of a detached record.
     explicit record(const ringmsg_record &native, const ringmsg_metadata *metadata, const std::byte *base) noexcept
         : record(&native, metadata, base)
     {

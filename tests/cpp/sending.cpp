@@ -172,7 +172,7 @@ static void errors_of_the_header_have_their_own_sentence()
     CHECK(std::string(error.what()).find("differ in length") != std::string::npos);
 }
 
-// receive() needs no ring: what the socket holds, as views; a socket that holds nothing is no error.
+// receive() needs no ring: it shows what the socket holds. An empty socket is no error.
 static void a_socket_is_read_without_a_ring()
 {
     const bound four(loopback_v4());

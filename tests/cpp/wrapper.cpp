@@ -129,7 +129,7 @@ static void iterators_and_times_mean_what_they_say()
           (RINGMSG_LINGER_AUTO_WITHIN | 50u));
 }
 
-// A pool in the caller's memory shows payloads there, and is refused by a sentence where it cannot be.
+// A pool in the caller's memory has its payloads there; memory that is too short is refused.
 static void a_pool_can_be_in_the_callers_memory()
 {
     alignas(64) static std::array<std::byte, 1 << 16> memory;
