@@ -56,9 +56,12 @@
 #include <iterator>
 #include <memory>
 #include <netinet/in.h>
+#include <new>
+#include <ranges>
 #include <span>
 #include <string>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 #include "ringmsg.h"
@@ -78,8 +81,11 @@ inline const std::error_category &error_category() noexcept
             return {error, std::generic_category()};
         }
     };
-    static const category instance;
-    return instance;
+    // It is never destroyed: destructors of static objects, and threads that run on after main(),
+    // still hold error codes that refer to it.
+    alignas(category) static std::byte storage[sizeof(category)];
+    static const category *const instance = ::new (static_cast<void *>(storage)) category;
+    return *instance;
 }
 
 /// The explanation of the calling thread's last failure.
@@ -97,24 +103,27 @@ public:
     on_error(std::error_code &code) noexcept : code_(&code) {}
 
     /// Reports the result of a C function and returns it. With an error code it does not throw.
-    int operator()(int result) const
+    /// `sentence` explains an error that this header found, of which last_error() knows nothing.
+    int operator()(int result, const char *sentence = nullptr) const
     {
         const std::error_code code(result < 0 ? -result : 0, error_category());
         if (code_ != nullptr)
             *code_ = code;
         else if (code)
-            raise(code);
+            raise(code, sentence);
         return result;
     }
 
 private:
-    [[noreturn]] static void raise(std::error_code code)
+    [[noreturn]] static void raise(std::error_code code, const char *sentence)
     {
+        if (sentence == nullptr && code == std::errc::operation_canceled)
+            sentence = "the ring is closed";
+        const std::string explanation = sentence != nullptr ? std::string(sentence) : last_error();
 #ifdef __cpp_exceptions
-        throw std::system_error(code, code == std::errc::operation_canceled ? "the ring is closed"
-                                                                            : last_error());
+        throw std::system_error(code, explanation);
 #else
-        std::fprintf(stderr, "ringmsg: %s (%s)\n", last_error().c_str(), code.message().c_str());
+        std::fprintf(stderr, "ringmsg: %s (%s)\n", explanation.c_str(), code.message().c_str());
         std::abort();
 #endif
     }
@@ -178,6 +187,21 @@ template <class Function> int call(const shared_core &core, Function function) n
 }
 
 } // namespace detail
+
+/// An array of structures of the C interface, as std::span, or of the types below that derive from
+/// them without adding a member: a std::vector<path> is an array_of<const ringmsg_path>.
+template <class Native> class array_of : public std::span<Native> {
+public:
+    array_of() noexcept = default;
+    array_of(Native *items, std::size_t count) noexcept : std::span<Native>(items, count) {}
+    template <class Range>
+        requires(std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range> &&
+                 std::is_convertible_v<std::remove_reference_t<std::ranges::range_reference_t<Range>> *, Native *> &&
+                 sizeof(std::ranges::range_value_t<Range>) == sizeof(Native))
+    array_of(Range &&items) : array_of(std::ranges::data(items), std::ranges::size(items))
+    {
+    }
+};
 
 /// Returns what this kernel and this sandbox offer.
 inline ringmsg_support query_support(on_error fail = {})
@@ -273,8 +297,11 @@ struct wait_options {
 
     ringmsg_wait native() const noexcept
     {
+        // A time that the field cannot hold becomes one that the library refuses. UINT32_MAX would
+        // mean RINGMSG_LINGER_AUTO.
         const auto count = [](std::chrono::microseconds us) {
-            return static_cast<std::uint32_t>(std::clamp<std::int64_t>(us.count(), 0, UINT32_MAX));
+            return us.count() > UINT32_MAX ? static_cast<std::uint32_t>(INT32_MAX)
+                                           : static_cast<std::uint32_t>(std::max<std::int64_t>(us.count(), 0));
         };
         return {sizeof(ringmsg_wait), count(linger), timeout.count(), count(spin), 0};
     }
@@ -283,6 +310,12 @@ struct wait_options {
 /// A view of one record: a datagram, train, chunk or error. Valid as long as its batch holds it.
 class record {
 public:
+    /// A view of a C record whose offsets count from `base`: of receive(), or of a detached record.
+    explicit record(const ringmsg_record &native, const ringmsg_metadata *metadata, const std::byte *base) noexcept
+        : record(&native, metadata, base)
+    {
+    }
+
     std::span<const std::byte> payload() const noexcept
     {
         return slice(raw_->payload_offset, raw_->payload_length);
@@ -336,6 +369,24 @@ private:
     const ringmsg_metadata *metadata_;
     const std::byte *base_;
 };
+
+/// Takes the messages that a socket holds now, without a ring, into a slab of the caller that is
+/// divided as `layout` says: see ringmsg_receive(). `metadata` is empty, or as long as `records`.
+/// Returns the number of records, whose bytes record(records[i], &metadata[i], slab.data()) shows:
+/// 0 if the socket holds nothing, which is no error.
+inline std::uint32_t receive(int fd, std::span<std::byte> slab, const ringmsg_pool_config &layout,
+                             std::span<ringmsg_record> records, std::span<ringmsg_metadata> metadata = {},
+                             std::uint32_t flags = 0, on_error fail = {})
+{
+    if (!metadata.empty() && metadata.size() != records.size()) {
+        fail(-EINVAL, "receive: records and metadata differ in length");
+        return 0;
+    }
+    const auto capacity = static_cast<std::uint32_t>(std::min<std::size_t>(records.size(), UINT32_MAX));
+    const int count = ringmsg_receive(fd, slab.data(), slab.size(), &layout, records.data(),
+                                      metadata.empty() ? nullptr : metadata.data(), capacity, flags);
+    return static_cast<std::uint32_t>(std::max(fail(count == -EAGAIN ? 0 : count), 0));
+}
 
 /// Whether reap() decodes control messages and source address.
 enum class metadata { decoded, none };
@@ -448,8 +499,20 @@ public:
     using value_type = record;
     using difference_type = std::ptrdiff_t;
 
+    /// What operator-> returns: a record is made when it is read.
+    class arrow {
+    public:
+        const record *operator->() const noexcept { return &record_; }
+
+    private:
+        friend class iterator;
+        explicit arrow(const record &record) noexcept : record_(record) {}
+        record record_;
+    };
+
     iterator() noexcept = default;
     record operator*() const noexcept { return (*batch_)[index_]; }
+    arrow operator->() const noexcept { return arrow(**this); }
     iterator &operator++() noexcept
     {
         ++index_;
@@ -474,6 +537,10 @@ inline batch::iterator batch::end() const noexcept { return {this, size()}; }
 class pool {
 public:
     explicit pool(ring &ring, const pool_config &config = {}, on_error fail = {});
+    /// A pool in the caller's memory: see ringmsg_pool_new_in(). The memory must stay until free()
+    /// has succeeded or the ring is closed.
+    [[nodiscard]] static pool in(ring &ring, std::span<std::byte> memory, const pool_config &config,
+                                 on_error fail = {});
     pool(pool &&other) noexcept
         : core_(std::move(other.core_)), handle_(std::exchange(other.handle_, nullptr))
     {
@@ -515,6 +582,7 @@ public:
     ringmsg_pool *native_handle() const noexcept { return handle_; }
 
 private:
+    explicit pool(const detail::shared_core &core) noexcept : core_(core) {}
     int unmap() noexcept
     {
         const int result = detail::call(core_, [&](ringmsg_ring *) { return ringmsg_pool_free(handle_); });
@@ -670,6 +738,13 @@ private:
 inline pool::pool(ring &ring, const pool_config &config, on_error fail) : core_(ring.core_)
 {
     fail(ring.call(ringmsg_pool_new, &config, &handle_));
+}
+
+inline pool pool::in(ring &ring, std::span<std::byte> memory, const pool_config &config, on_error fail)
+{
+    pool made(ring.core_);
+    fail(ring.call(ringmsg_pool_new_in, &config, memory.data(), memory.size(), &made.handle_));
+    return made;
 }
 
 inline int ring::refill(batch &batch, const wait_options &options) noexcept
@@ -835,11 +910,7 @@ public:
     /// Sends `messages`, and returns how many were settled in this call. Each has its result then.
     /// A socket that is full is no error: is_left() of what it did not take, and 0 if it took none.
     /// Signals do not end RINGMSG_SEND_WAIT: handlers run, and it goes on.
-    std::uint32_t send(std::span<message> messages, std::uint32_t flags = 0, on_error fail = {})
-    {
-        return send({static_cast<ringmsg_message *>(messages.data()), messages.size()}, flags, fail);
-    }
-    std::uint32_t send(std::span<ringmsg_message> messages, std::uint32_t flags = 0, on_error fail = {})
+    std::uint32_t send(array_of<ringmsg_message> messages, std::uint32_t flags = 0, on_error fail = {})
     {
         return repeat(flags, fail, messages, [&](std::uint32_t now) {
             return ringmsg_send(handle_, messages.data(), count(messages), now);
@@ -847,8 +918,8 @@ public:
     }
 
     /// The same with offsets from `base` for payloads, and indices of `paths`; UINT64_MAX for none.
-    std::uint32_t send_from(std::span<const std::byte> base, std::span<const ringmsg_path> paths,
-                            std::span<ringmsg_message> messages, std::uint32_t flags = 0, on_error fail = {})
+    std::uint32_t send_from(std::span<const std::byte> base, array_of<const ringmsg_path> paths,
+                            array_of<ringmsg_message> messages, std::uint32_t flags = 0, on_error fail = {})
     {
         return repeat(flags, fail, messages, [&](std::uint32_t now) {
             return ringmsg_send_from(handle_, base.data(), base.size(), paths.data(), count(paths), messages.data(),
@@ -861,13 +932,13 @@ public:
     /// peer.
     std::uint32_t send_columns(std::span<const std::byte> base, std::span<const std::uint64_t> offsets,
                                std::span<const std::uint32_t> lengths, std::span<const std::uint32_t> path_index,
-                               std::span<const ringmsg_path> paths, std::span<std::int32_t> results,
+                               array_of<const ringmsg_path> paths, std::span<std::int32_t> results,
                                std::uint32_t flags = 0, on_error fail = {})
     {
         const auto fits = [&](std::size_t size) { return size == results.size(); };
         if (!fits(lengths.size()) || !(offsets.empty() || fits(offsets.size())) ||
             !(path_index.empty() || fits(path_index.size())))
-            return static_cast<std::uint32_t>(std::max(fail(-EINVAL), 0));
+            return static_cast<std::uint32_t>(std::max(fail(-EINVAL, "send_columns: the arrays differ in length"), 0));
         return repeat(flags, fail, results, [&](std::uint32_t now) {
             return ringmsg_send_columns(handle_, base.data(), base.size(), or_null(offsets), lengths.data(),
                                         or_null(path_index), or_null(paths), count(paths), results.data(),

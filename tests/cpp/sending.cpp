@@ -144,6 +144,62 @@ static void the_flat_forms_send_the_same()
     messages[0].payload = reinterpret_cast<const void *>(std::uintptr_t{3});
     messages[0].payload_length = 3;
     CHECK(sender.send_from(bytes_of(base), paths, messages, 0, code) == 1 && !code && four.next() == "two");
+
+    // Arrays of the C++ types, which derive from those of C, are taken as they are.
+    const std::vector<ringmsg::path> derived_paths{ringmsg::path(four.address)};
+    std::vector<ringmsg::message> derived(2);
+    derived[1].payload_length = 3; // of offset 0, to path 0
+    CHECK(sender.send_from(bytes_of(base), derived_paths, std::span(derived).subspan(1)) == 1 && four.next() == "one");
+    CHECK(derived[1].result == 3 && derived[0].result == 0);
+    CHECK(sender.send_columns(bytes_of(base), {}, lengths, first, derived_paths, results) == 2);
+    CHECK(four.next() == "onetw" && four.next() == "oth");
+    ::close(fd);
+}
+static_assert(!std::is_convertible_v<std::vector<ringmsg::path> &, ringmsg::array_of<const ringmsg_message>>);
+static_assert(!std::is_convertible_v<const std::vector<ringmsg::message> &, ringmsg::array_of<ringmsg_message>>,
+              "results are written into messages");
+
+// An error that the header itself finds has its own sentence, not the one of an earlier failure.
+static void errors_of_the_header_have_their_own_sentence()
+{
+    const bound four(loopback_v4());
+    ringmsg::sender sender(four.fd);
+    CHECK(ringmsg_ring_info(nullptr, nullptr) < 0); // leaves another sentence
+    const std::array<std::uint32_t, 2> lengths{};
+    std::array<std::int32_t, 1> result{};
+    const std::system_error error = error_of([&] { sender.send_columns({}, {}, lengths, {}, {}, result); });
+    CHECK(error.code() == std::errc::invalid_argument);
+    CHECK(std::string(error.what()).find("differ in length") != std::string::npos);
+}
+
+// receive() needs no ring: it shows what the socket holds. An empty socket is no error.
+static void a_socket_is_read_without_a_ring()
+{
+    const bound four(loopback_v4());
+    const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    ringmsg::sender sender(fd);
+    ringmsg::pool_config layout(four.fd);
+    layout.buffers = 4;
+    std::vector<std::byte> slab(4 * (16 + 24ul + layout.name_capacity + layout.control_capacity + layout.payload_capacity));
+    std::array<ringmsg_record, 4> records;
+    std::array<ringmsg_metadata, 4> metadata;
+    CHECK(ringmsg::receive(four.fd, slab, layout, records, metadata) == 0);
+
+    const ringmsg::path to(four.address);
+    const std::string texts[] = {"one", "three"};
+    std::vector<ringmsg::message> messages;
+    for (const std::string &text : texts)
+        messages.emplace_back(bytes_of(text), &to).flags = RINGMSG_MESSAGE_ALONE;
+    CHECK(sender.send(messages) == 2 && ringmsg::receive(four.fd, slab, layout, records, metadata) == 2);
+    const ringmsg::record second(records[1], &metadata[1], slab.data());
+    CHECK(text(second.payload()) == "three" && second.name().size() == sizeof(sockaddr_in));
+    CHECK((second.metadata()->valid & RINGMSG_META_SOURCE) != 0);
+
+    CHECK(sender.send(messages) == 2 && ringmsg::receive(four.fd, slab, layout, records) == 2);
+    std::error_code code;
+    const auto one = std::span(metadata).first(1);
+    CHECK(ringmsg::receive(four.fd, slab, layout, records, one, 0, code) == 0 && code == std::errc::invalid_argument);
+    CHECK(ringmsg::receive(-1, slab, layout, records, {}, 0, code) == 0 && code == std::errc::bad_file_descriptor);
     ::close(fd);
 }
 
@@ -307,6 +363,8 @@ void sending()
     a_path_is_what_was_set();
     messages_go_where_their_paths_say();
     the_flat_forms_send_the_same();
+    errors_of_the_header_have_their_own_sentence();
+    a_socket_is_read_without_a_ring();
     an_answer_comes_from_the_address_that_was_asked();
     a_full_socket_is_waited_for_by_the_ring();
     what_cannot_have_a_sender_is_refused();

@@ -3,6 +3,7 @@
 #include "check.hpp"
 
 #include <algorithm>
+#include <array>
 #include <arpa/inet.h>
 #include <atomic>
 #include <csignal>
@@ -111,6 +112,44 @@ static void a_datagram_is_a_record()
     CHECK(r.batch.empty() && r.ring.stats().buffers_held == 0 && r.ring.stats().datagrams == 4);
     CHECK(r.ring.request_stats(7).datagrams == 4);
     CHECK(r.ring.info().engine == engine);
+}
+
+// What only the types say: it->member, and a linger that no field holds is not taken for AUTO.
+static void iterators_and_times_mean_what_they_say()
+{
+    receiver r;
+    r.send_text("hello");
+    CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1);
+    CHECK(r.batch.begin()->payload().size() == 5 && std::ranges::begin(r.batch)->user_data() == 7);
+    std::error_code code;
+    ringmsg::batch other(1);
+    CHECK(r.ring.reap(other, {.timeout = 0s, .linger = 2h}, code) == 0 && code == std::errc::invalid_argument);
+    CHECK(ringmsg::wait_options{}.native().linger_us == RINGMSG_LINGER_AUTO);
+    CHECK(ringmsg::wait_options{.linger = std::chrono::microseconds(RINGMSG_LINGER_AUTO_WITHIN | 50u)}.native().linger_us ==
+          (RINGMSG_LINGER_AUTO_WITHIN | 50u));
+}
+
+// A pool in the caller's memory has its payloads there; memory that is too short is refused.
+static void a_pool_can_be_in_the_callers_memory()
+{
+    alignas(64) static std::array<std::byte, 1 << 16> memory;
+    sockets s;
+    ringmsg::pool_config layout(s.receiver);
+    layout.buffers = 4;
+    layout.payload_capacity = 2048;
+    ringmsg::ring ring{config()};
+    std::error_code code;
+    CHECK(ringmsg::pool::in(ring, std::span(memory).first(64), layout, code).native_handle() == nullptr);
+    CHECK(code == std::errc::invalid_argument);
+    ringmsg::pool pool = ringmsg::pool::in(ring, memory, layout);
+    CHECK(pool.memory().data() == memory.data());
+    ringmsg::batch batch(4);
+    ring.recvmsg_multishot(pool, s.receiver);
+    s.send_text("hello");
+    CHECK(ring.reap(batch, {.timeout = 5s}) == 1 && text(batch[0].payload()) == "hello");
+    CHECK(batch[0].payload().data() > memory.data() && batch[0].payload().data() < memory.data() + memory.size());
+    batch.release();
+    ring.close(); // before `memory` may go
 }
 
 static void metadata_can_be_left_out()
@@ -555,6 +594,8 @@ int main()
         }
         const auto start = std::chrono::steady_clock::now();
         a_datagram_is_a_record();
+        iterators_and_times_mean_what_they_say();
+        a_pool_can_be_in_the_callers_memory();
         metadata_can_be_left_out();
         control_messages_and_truncation_are_visible();
         steering_selects_the_socket_of_a_group();
