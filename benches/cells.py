@@ -20,6 +20,7 @@ class Row:
     program: str
     title: str
     family: str = "receive"
+    arguments: tuple[str, ...] = ()  # of a whole program, behind those of every cell
 
     @property
     def ours(self) -> bool:
@@ -81,7 +82,8 @@ ROWS = [
     Row("dns-recvmmsg-64", "dns_recvmmsg", "recvmmsg(64) + sendmmsg", "dns"),
     Row("dns-nsd", "nsd", "nsd", "dns"),
     Row("dns-knot", "knotd", "knot", "dns"),
-    Row("ringmsg-dns-auto", "dns_responder", "ringmsg, dns_responder", "dns"),
+    Row("ringmsg-dns-0", "dns_responder", "ringmsg, linger 0", "dns", ("0",)),
+    Row("ringmsg-dns-auto", "dns_responder", "ringmsg, AUTO", "dns"),
 ]
 
 REGIMES = [

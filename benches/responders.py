@@ -154,7 +154,7 @@ def command_of(row: Row, programs: Path, folder: Path) -> list[str]:
     texts = {"nsd": NSD, "knotd": KNOT}
     if row.program not in texts:
         where = programs.parent / "examples" if row.program == "dns_responder" else programs
-        return [str(where / row.program), SERVER, PORT]
+        return [str(where / row.program), SERVER, PORT, *row.arguments]
     configuration = folder / "configuration"
     configuration.write_text(texts[row.program].format(folder=folder, server=SERVER, port=PORT))
     return [row.program, *(["-d"] if row.program == "nsd" else []), "-c", str(configuration)]
