@@ -187,7 +187,12 @@ def members(session: int) -> list[int]:
 
 def threads(session: int) -> list[Path]:
     """Their threads, in /proc."""
-    return [task for number in members(session) for task in Path(f"/proc/{number}/task").glob("*")]
+    return [task for number in members(session) for task in threads_of(number)]
+
+
+def threads_of(process: int) -> list[Path]:
+    """The threads of a process, in /proc."""
+    return list(Path(f"/proc/{process}/task").glob("*"))
 
 
 def softirq() -> list[Path]:
