@@ -95,6 +95,8 @@ class Peers:
             payload, control, _, source = here.recvmsg(2 * SIZE, 64)
         except BlockingIOError:
             return False
+        if len(payload) != SIZE:
+            raise Failed(f"{len(payload)} bytes")
         number, flow, sent_to = HEAD.unpack_from(payload)
         if payload[HEAD.size:] != BODY or sent_to != direction:
             raise Failed("bytes")
