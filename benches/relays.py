@@ -24,7 +24,7 @@ BODY = bytes((7 * i + (i >> 8)) % 256 for i in range(SIZE - HEAD.size))
 TO_SERVER, TO_CLIENT = 0, 1
 BUFFER = 64 << 20
 SO_RCVBUFFORCE, SO_SNDBUFFORCE, IP_PKTINFO, UDP_SEGMENT = 33, 32, 8, 103
-SILENCE = 2.0  # what has not come after so many seconds is lost
+SILENCE = 2.0  # what has not come within this many seconds is lost
 
 # How many datagrams a flow sends in a row; more than one leave as one UDP_SEGMENT train.
 TRAINS = {"udp-relay": 1, "udp-relay-trains": 10}
@@ -71,7 +71,7 @@ class Peers:
         self.far.close()
 
     def send(self, flow: int, direction: int, count: int) -> None:
-        """So many datagrams of a flow, in one message."""
+        """This many datagrams of a flow, in one message."""
         payload = b""
         for _ in range(count):
             self.sent += 1

@@ -104,7 +104,7 @@ static int receive(int number, int n)
     return count > 0 ? n + count : n; /* the rest is an ICMP error, or another reader was faster */
 }
 
-/* The length of each datagram in a train; a single one's own. Resets what the kernel has changed. */
+/* The length of each datagram in a train; a single one's own. Resets what the kernel changed. */
 static unsigned take_segment(int i)
 {
     struct msghdr *header = &in[i].msg_hdr;
