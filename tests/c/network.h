@@ -58,6 +58,9 @@ __attribute__((unused)) static void enter_own_network(void)
 {
     if (unshare(CLONE_NEWNET) != 0 && enter_network_of_own_user() != 0)
         skip_test("no network namespaces: they take root, or user namespaces");
+    char path[4096];
+    snprintf(path, sizeof path, "%s:/usr/sbin:/sbin", getenv("PATH"));
+    SYS(setenv("PATH", path, 1)); /* where an ordinary user's does not look for tc and nft */
     need_tool("ip", "iproute2");
     if (shell("ip -V >/dev/null") != 0)
         skip_test("ip(8) is not iproute2's, which alone knows every option used here");

@@ -144,7 +144,10 @@ static void *send_waiting(void *socket)
 {
     struct ringmsg_message *messages = socket;
     atomic_store(&inside, 1);
-    int n = ringmsg_send(shared, messages, 200, RINGMSG_SEND_WAIT);
+    int n;
+    do { /* the other thread asks whether this one is inside, and may be inside itself */
+        n = ringmsg_send(shared, messages, 200, RINGMSG_SEND_WAIT);
+    } while (n == -EBUSY);
     return (void *)(intptr_t)n;
 }
 
