@@ -12,7 +12,8 @@
 #                         measures examples-c/dns_responder beside the same responder on the socket
 #                         calls, nsd and knot, under load of dnsperf; needs root
 # make bench-relay [ROUNDS=5] [SECONDS=0.5]
-#                         measures the loop of examples-c/udp_relay with 200 flows of 1200 bytes
+#                         measures examples-c/udp_relay beside two relays written by hand, with 200
+#                         flows of 1200 bytes in both directions; needs root
 # make bench-sending [ROUNDS=300]
 #                         measures sending alone, and an echo without its wake-ups, against loops
 #                         written by hand: the tables of docs/sending.md
@@ -34,6 +35,10 @@ $(BENCH_DIR)/answer_%: benches/answering/by_%.c $(ANSWERING) $(wildcard benches/
 	$(BENCH_CC) $(ANSWERING) $< -o $@ $(BENCH_LINK)
 
 $(BENCH_DIR)/dns_%: benches/dns/by_%.c benches/dns/responder.h examples-c/dns.h
+	@mkdir -p $(@D)
+	$(BENCH_CC) $< -o $@
+
+$(BENCH_DIR)/relay_%: benches/relay/by_%.c benches/relay/relay.h
 	@mkdir -p $(@D)
 	$(BENCH_CC) $< -o $@
 
@@ -78,7 +83,8 @@ bench-linger: $(BENCH_DIR)/receive_ringmsg $(VENV)/.ready
 
 # The applications: an example of this project beside programs that others use.
 DNS_RESPONDERS := $(BENCH_DIR)/dns_recvfrom $(BENCH_DIR)/dns_recvmmsg build/examples/dns_responder
-build/examples/dns_responder: | build
+RELAYS := $(BENCH_DIR)/relay_recvmmsg $(BENCH_DIR)/relay_grouped build/examples/udp_relay
+build/examples/dns_responder build/examples/udp_relay: | build
 
 .PHONY: bench-dns bench-dns-tools bench-relay
 bench-dns-tools: tools
@@ -92,8 +98,9 @@ bench-dns: DNS_SECONDS = $(if $(filter file default undefined,$(origin SECONDS))
 bench-dns: bench-dns-tools $(DNS_RESPONDERS) $(VENV)/.ready
 	$(BENCH_RUN) --rounds $(ROUNDS) --seconds $(DNS_SECONDS) $(or $(CELLS),dns)
 
-bench-relay: bench-tools $(filter $(BENCH_DIR)/answer_%,$(BENCH_PROGRAMS)) $(VENV)/.ready
-	$(BENCH_RUN) --rounds $(ROUNDS) --seconds $(BENCH_SECONDS) $(or $(CELLS),relay-1200 relay-trains)
+bench-relay: tools $(RELAYS) $(VENV)/.ready
+	$(call need,taskset,apt-get install util-linux)
+	$(BENCH_RUN) --rounds $(ROUNDS) --seconds $(BENCH_SECONDS) $(or $(CELLS),relay)
 
 bench-report: $(VENV)/.ready
 	@$(BENCH_RUN) --report-only
@@ -102,7 +109,7 @@ bench-report: $(VENV)/.ready
 # Part of `make proof`: checks that the harness works and accounts for every datagram. Measures no
 # speed.
 .PHONY: test-bench
-test-bench: tools $(filter-out %_uring,$(BENCH_PROGRAMS)) $(DNS_RESPONDERS) $(VENV)/.ready
+test-bench: tools $(filter-out %_uring,$(BENCH_PROGRAMS)) $(DNS_RESPONDERS) $(RELAYS) $(VENV)/.ready
 	@if echo '#include <liburing.h>' | $(CC) -E -x c - >/dev/null 2>&1; then \
 	  $(MAKE) --no-print-directory $(BENCH_DIR)/receive_uring $(BENCH_DIR)/answer_uring; \
 	 else echo "SKIPPED the rows of liburing: no liburing.h; apt-get install liburing-dev provides it"; fi

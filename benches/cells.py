@@ -1,6 +1,7 @@
 """What is measured: receivers and servers (rows), traffic (regimes), their combinations, and the
 goals. A family of rows and regimes has a harness of its own: "receive" takes datagrams in, "answer"
-answers them, "dns" answers DNS queries of dnsperf (responders.py)."""
+answers them, "dns" answers DNS queries of dnsperf (responders.py), "relay" is a program that relays
+in both directions (relays.py)."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from dataclasses import dataclass
 
 OURS = "ringmsg-auto"
 # The row of a family that has every default.
-OURS_OF = {"receive": OURS, "answer": "ringmsg-answer-auto", "dns": "ringmsg-dns-auto"}
-APPLICATIONS = {"dns"}  # families that `make bench` leaves to commands of their own
+OURS_OF = {"receive": OURS, "answer": "ringmsg-answer-auto", "dns": "ringmsg-dns-auto", "relay": "ringmsg-relay-auto"}
+APPLICATIONS = {"dns", "relay"}  # families that `make bench` leaves to commands of their own
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Row:
     program: str
     title: str
     family: str = "receive"
+    arguments: tuple[str, ...] = ()  # of a whole program, behind those of every cell
 
     @property
     def ours(self) -> bool:
@@ -81,7 +83,11 @@ ROWS = [
     Row("dns-recvmmsg-64", "dns_recvmmsg", "recvmmsg(64) + sendmmsg", "dns"),
     Row("dns-nsd", "nsd", "nsd", "dns"),
     Row("dns-knot", "knotd", "knot", "dns"),
-    Row("ringmsg-dns-auto", "dns_responder", "ringmsg, dns_responder", "dns"),
+    Row("ringmsg-dns-0", "dns_responder", "ringmsg, linger 0", "dns", ("0",)),
+    Row("ringmsg-dns-auto", "dns_responder", "ringmsg, AUTO", "dns"),
+    Row("relay-recvmmsg-64", "relay_recvmmsg", "recvmmsg(64) + sendmmsg", "relay"),
+    Row("relay-grouped", "relay_grouped", "recvmmsg(512), GRO, grouped", "relay"),
+    Row("ringmsg-relay-auto", "udp_relay", "ringmsg, udp_relay", "relay"),
 ]
 
 REGIMES = [
@@ -118,6 +124,10 @@ REGIMES = [
       for name, title, text in (("10k", "10 k/s", "10,000 queries a second"), ("100k", "100 k/s", "100,000 queries a second, "
                                  "or as many as dnsperf can send and the server answer"),
                                 ("max", "highest", "as many queries as are answered, less than 0.1 % lost"))),
+    Regime("udp-relay", "udp_relay", "200 flows: 4,000 datagrams of 1200 bytes in each direction, of the flows in turn, queued "
+           "while the relay is stopped, then relayed", latency=False, family="relay"),
+    Regime("udp-relay-trains", "udp_relay, trains", "the same, sent as trains of 10, as QUIC stacks do", latency=False,
+           family="relay"),
 ]
 
 SLEEPERS = {"recvmmsg-64-sleep-100us", "recvmmsg-64-sleep-1ms"}
@@ -226,6 +236,9 @@ GOALS = [
     *(Goal(f"{regime.title}: {text}, to recvmmsg(64) + sendmmsg", regime.name, limit, "dns-recvmmsg-64", figure=figure)
       for regime in REGIMES if regime.family == "dns"
       for text, limit, figure in (("CPU", 0.92, "cpu_ns"), ("p99", 1.05, "p99"))),
+    *(Goal(f"{title}: CPU, to {text}", regime, limit, row)
+      for regime, title in (("udp-relay", "udp_relay"), ("udp-relay-trains", "udp_relay, trains"))
+      for text, limit, row in (("recvmmsg(64) + sendmmsg", 0.60, "relay-recvmmsg-64"), ("the same, grouped", 1.03, "relay-grouped"))),
 ]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import relays
 import responders
 from cells import Regime, Row
 
@@ -25,6 +26,8 @@ def run_once(programs: Path, regime: Regime, row: Row, seconds: float) -> dict[s
     why}."""
     if regime.family == "dns":
         return responders.run_once(programs, regime, row, seconds * regime.longer)
+    if regime.family == "relay":
+        return relays.run_once(programs, regime, row, seconds * regime.longer)
     program = programs / f"{row.family}_{row.program}"
     if not program.exists():
         return {"not_supported": f"{program.name} is not built"}

@@ -154,7 +154,7 @@ def command_of(row: Row, programs: Path, folder: Path) -> list[str]:
     texts = {"nsd": NSD, "knotd": KNOT}
     if row.program not in texts:
         where = programs.parent / "examples" if row.program == "dns_responder" else programs
-        return [str(where / row.program), SERVER, PORT]
+        return [str(where / row.program), SERVER, PORT, *row.arguments]
     configuration = folder / "configuration"
     configuration.write_text(texts[row.program].format(folder=folder, server=SERVER, port=PORT))
     return [row.program, *(["-d"] if row.program == "nsd" else []), "-c", str(configuration)]
@@ -187,7 +187,12 @@ def members(session: int) -> list[int]:
 
 def threads(session: int) -> list[Path]:
     """Their threads, in /proc."""
-    return [task for number in members(session) for task in Path(f"/proc/{number}/task").glob("*")]
+    return [task for number in members(session) for task in threads_of(number)]
+
+
+def threads_of(process: int) -> list[Path]:
+    """The threads of a process, in /proc."""
+    return list(Path(f"/proc/{process}/task").glob("*"))
 
 
 def softirq() -> list[Path]:

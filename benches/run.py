@@ -110,7 +110,7 @@ def write(path: Path, document: dict[str, Any]) -> None:
 
 def command_line(given: argparse.Namespace) -> str:
     """The command that repeats the measurement."""
-    targets = {"dns": "bench-dns", "linger-two linger-one": "bench-linger"}
+    targets = {"dns": "bench-dns", "relay": "bench-relay", "linger-two linger-one": "bench-linger"}
     target = targets.get(" ".join(given.cells), "bench")
     words = ["make", target, f"ROUNDS={given.rounds}", f"SECONDS={given.seconds:g}"]
     if given.cells and target == "bench":

@@ -140,7 +140,7 @@ def test_no_receiver_is_first_twice() -> None:
     for regime in REGIMES:
         cells = [cell for cell in select(["/"]) if cell[0] is regime]
         rounds = [round_order(cells, number) for number in range(5)]
-        assert len({order[0][1].name for order in rounds}) == 5, regime.name
+        assert len({order[0][1].name for order in rounds}) == min(5, len(cells)), regime.name
         assert all(sorted(cell[1].name for cell in order) == sorted(cell[1].name for cell in cells) for order in rounds)
 
 

@@ -9,7 +9,7 @@
 #include "server.h"
 
 enum { BATCH = 512, FLOWS = 1024, NONE = -1, LISTENING = FLOWS /* user_data of the clients' side */ };
-enum { SECOND_NS = 1000000000 };
+enum { SECOND_NS = 1000000000, RECEIVE_BUFFER = 8 << 20 };
 
 struct flow {
     struct ringmsg_path client; /* where it comes from, and the address that it asked */
@@ -120,6 +120,15 @@ static void close_idle_flows(int64_t now_ns, int64_t idle_ns)
         }
 }
 
+/* The clients share one socket, whose default buffer holds less than a hundred full datagrams.
+ * Without CAP_NET_ADMIN the kernel cuts the size to net.core.rmem_max. */
+static void enlarge_buffer(int fd)
+{
+    int size = RECEIVE_BUFFER;
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) != 0)
+        check_sys("SO_RCVBUF", setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size));
+}
+
 static struct ringmsg_message relayed(const struct ringmsg_record *record, const struct ringmsg_path *path)
 {
     return (struct ringmsg_message){
@@ -192,6 +201,7 @@ int main(int argc, char **argv)
     make_table();
     raise_descriptor_limit(); /* each flow has three: its socket, the ring's and the sender's references */
     int fd = udp_socket(argv[1], argv[2], bind);
+    enlarge_buffer(fd);
     check("socket", ringmsg_socket_enable(fd, RINGMSG_META_SEGMENT_SIZE | RINGMSG_META_DESTINATION));
     open_ring();
     pool = pool_for(ring, fd);

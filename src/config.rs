@@ -49,7 +49,8 @@ pub const RINGMSG_LINGER_AUTO_WITHIN: u32 = 1u32 << 31;
 /// and takes what saves at least 5 %. It does not linger where that lowers the arrival rate, as it
 /// does when clients wait for their answers, nor while datagrams arrive alone. Trials take place in
 /// reaps that may sleep and do not spin, and not while signals, wakes or changes of the reaping
-/// thread keep ending them. ringmsg_ring_stats() shows the choice and the trials.
+/// thread keep ending them. ringmsg_ring_stats() shows the choice and the trials. A datagram may
+/// be late by the linger: where latency matters more than CPU time, give 0 or a lower bound.
 pub const RINGMSG_LINGER_AUTO: u32 = 0xffff_ffffu32;
 
 /// The longest linger, in microseconds. More is -EINVAL.
