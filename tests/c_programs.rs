@@ -85,6 +85,7 @@ c_programs! {
     send_grouping
     send_memory
     send_misuse
+    send_pending_errors
     send_refused
     send_reply
     send_times
