@@ -11,7 +11,7 @@ use super::submit::Call;
 
 /// How often a message is tried again when something is pending, and nobody reads the error queue.
 const TRIES: u32 = 8;
-/// How often while somebody reads it: a flood of ICMP errors must not keep a call for ever.
+/// How often while somebody reads it: a flood of ICMP errors must not keep a call without end.
 const TRIES_MAX: u32 = 256;
 
 /// What is not known yet about the errnos of the group that is tried.
@@ -35,8 +35,9 @@ impl Doubt {
     }
 }
 
-/// What is seen of a socket's error queue (IP_RECVERR). Each read of it makes the next entry's errno
-/// the socket's pending error again. So where a pending error comes back, the queue has changed.
+/// What is seen of a socket's error queue (IP_RECVERR). Each read of it makes the next entry's
+/// errno the socket's pending error again. So where a pending error comes back, the queue has
+/// changed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct ErrorQueue {
     has_entries: bool,
@@ -120,8 +121,8 @@ impl<S: Source> Call<'_, S> {
         }
         let empty = libc::msghdr { msg_iovlen: 0, ..*header };
         let flags = MSG_PROBE | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: what the header points to lives during the call. Not through libc's wrapper, which
-        // is a cancellation point.
+        // SAFETY: what the header points to lives during the call. (libc's wrapper is a cancellation
+        // point.)
         unsafe { libc::syscall(libc::SYS_sendmsg, self.channel.fd(), &raw const empty, flags) >= 0 }
     }
 

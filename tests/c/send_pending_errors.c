@@ -156,7 +156,8 @@ static void a_flood_of_errors_keeps_no_call_for_ever(void)
     expect_datagrams(good, &message, 1);
 }
 
-/* Counts, and lets a datagram arrive: the socket holds more than before, its error queue does not. */
+/* Counts, and lets a datagram arrive: the socket holds more than before, its error queue does
+ * not. */
 static int receive_another(const struct mmsghdr *headers, long *count)
 {
     (void)headers, (void)count;
