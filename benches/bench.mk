@@ -6,8 +6,8 @@
 # make bench-list         lists the cells
 # make bench-report       rewrites docs/performance.md, docs/performance/ and their plots from
 #                         benches/results
-# make bench-linger [ROUNDS=9] [SECONDS=2] [CELLS='bursts closed-16'] [PROCESSORS=1]
-#                         measures the linger AUTO against fixed lingers, and prints a table
+# make bench-linger [ROUNDS=9] [SECONDS=2] [CELLS='linger-one linger-two/bursts']
+#                         measures the linger AUTO beside fixed lingers, on one processor and on two
 # make bench-dns [ROUNDS=5] [SECONDS=2] [CELLS='dns-10k-two /dns-nsd']
 #                         measures examples-c/dns_responder beside the same responder on the socket
 #                         calls, nsd and knot, under load of dnsperf; needs root
@@ -72,9 +72,9 @@ bench: bench-programs $(BENCH_DIR)/speed $(VENV)/.ready
 bench-list: $(VENV)/.ready
 	@$(BENCH_RUN) --list
 
-bench-linger: $(BENCH_DIR)/receive_ringmsg
-	@python3 benches/linger.py --processors $(or $(PROCESSORS),2) --rounds $(if $(filter file,$(origin ROUNDS)),9,$(ROUNDS)) \
-	  --seconds $(if $(filter file default undefined,$(origin SECONDS)),2,$(SECONDS)) $(CELLS)
+bench-linger: $(BENCH_DIR)/receive_ringmsg $(VENV)/.ready
+	$(BENCH_RUN) --rounds $(if $(filter file,$(origin ROUNDS)),9,$(ROUNDS)) \
+	  --seconds $(if $(filter file default undefined,$(origin SECONDS)),2,$(SECONDS)) $(or $(CELLS),linger-two linger-one)
 
 # The applications: an example of this project beside programs that others use.
 DNS_RESPONDERS := $(BENCH_DIR)/dns_recvfrom $(BENCH_DIR)/dns_recvmmsg build/examples/dns_responder

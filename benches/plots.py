@@ -75,7 +75,7 @@ def legend(figure: Figure, late: bool = True) -> None:
     entries = [Patch(color=AUTO, label="ringmsg with its defaults (AUTO)"),
                Patch(color=OTHER_OURS, label="ringmsg, tuned"), Patch(color=PEER, label="others")]
     if late:
-        entries.append(Patch(color=LATE, label="others, whose p99 latency is > 10 % above ringmsg's"))
+        entries.append(Patch(color=LATE, label="others, that are too late to count"))
     figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), frameon=False)
 
 

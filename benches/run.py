@@ -3,8 +3,9 @@ docs/performance.md. See bench.mk.
 
     python benches/run.py [CELL...] [--rounds 7] [--seconds 0.5]
 
-A CELL is "regime", "regime/receiver", "/receiver", "dns", "python" or "go". Without one every cell is
-measured but the applications' ("dns"). New figures of a cell replace this machine's old ones.
+A CELL is "regime", "regime/receiver", "/receiver", "dns", "linger-two", "linger-one", "python" or
+"go". Without one every cell is measured but those of "dns" and "linger". New figures of a cell replace
+this machine's old ones.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import bindings
+import linger
 import measure
 import report
 import responders
@@ -108,9 +110,10 @@ def write(path: Path, document: dict[str, Any]) -> None:
 
 def command_line(given: argparse.Namespace) -> str:
     """The command that repeats the measurement."""
-    target = "bench-dns" if given.cells == ["dns"] else "bench"
+    targets = {"dns": "bench-dns", "linger-two linger-one": "bench-linger"}
+    target = targets.get(" ".join(given.cells), "bench")
     words = ["make", target, f"ROUNDS={given.rounds}", f"SECONDS={given.seconds:g}"]
-    if given.cells and given.cells != ["dns"]:
+    if given.cells and target == "bench":
         words.append(f"CELLS={' '.join(given.cells)}")
     return shlex.join(words)
 
@@ -119,7 +122,8 @@ def measure_all(given: argparse.Namespace, document: dict[str, Any]) -> list[str
     """Measures the requested cells and stores them in the document. Returns the failures."""
     run = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     whole = not given.cells
-    c_cells = [word for word in given.cells if word not in LANGUAGES]
+    linger_cells = [word for word in given.cells if word.startswith("linger-")]
+    c_cells = [word for word in given.cells if word not in (*LANGUAGES, *linger_cells)]
     if whole:
         kept = {name: rows for name, rows in document["cells"].items() if REGIME[name].family in APPLICATIONS}
         document["cells"], document["bindings"] = kept, {}
@@ -138,6 +142,11 @@ def measure_all(given: argparse.Namespace, document: dict[str, Any]) -> list[str
                 document["cells"].setdefault(regime, {})[name] = {"run": run} | cell
                 if "error" in cell:
                     failed.append(f"{regime}/{name}: {cell['error']}")
+    for word in linger_cells:
+        kept = document.setdefault("linger", {}).setdefault(word.partition("/")[0], {})
+        kept |= linger.measure_all(given.programs, word, given.rounds, given.seconds)
+    if linger_cells:
+        document["linger"] |= {"date": run, "command": command_line(given)}
     if whole or "python" in given.cells:
         print("Python", file=sys.stderr)
         document["bindings"] |= bindings.python(2 * given.rounds + 1)

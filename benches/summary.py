@@ -11,7 +11,8 @@ from cells import BINDING_GOALS, GOALS, REGIME, ROW, BindingGoal, Goal, Regime
 
 Cells = dict[str, dict[str, dict[str, Any]]]
 INSTRUCTIONS = Path(__file__).resolve().parent / "instructions/figures.txt"
-LATENCY_MARGIN = 1.10  # a peer counts for CPU if its p99 is at most this multiple of ours
+LATENCY_MARGIN = 1.10  # a peer counts for CPU if its p99 is at most this multiple of ours,
+AUTO_BOUND_US = 100.0  # or within the bound that AUTO was given for its linger
 FIGURES = ("cpu_ns", "dropped", "per_wait", "rate", "cpu_share", "p50", "p99", "p999")
 
 
@@ -40,14 +41,14 @@ def ratio(mine: dict[str, Any], theirs: dict[str, Any], figure: str = "cpu_ns") 
 
 
 def counts(regime: str, cells: dict[str, dict[str, Any]], name: str) -> bool:
-    """Whether a peer counts in this CPU cell: its latency must not exceed ours by more than a
-    tenth."""
+    """Whether a peer counts in this CPU cell: its latency must not exceed ours by more than a tenth,
+    or AUTO's bound, whichever is more."""
     ours, peer = cells.get(REGIME[regime].ours), cells.get(name)
     if ROW[name].ours or not measured(peer) or peer is None or "error" in peer:
         return False
     if not REGIME[regime].latency or ours is None or not measured(ours, "p99") or not measured(peer, "p99"):
         return True
-    return median(peer, "p99") <= LATENCY_MARGIN * median(ours, "p99")
+    return median(peer, "p99") <= max(LATENCY_MARGIN * median(ours, "p99"), AUTO_BOUND_US)
 
 
 def best_peer(regime: str, cells: dict[str, dict[str, Any]], figure: str = "cpu_ns") -> str | None:
@@ -107,7 +108,7 @@ class Verdict:
     limit: float
     figure: float | None
     detail: str
-    alone: bool = False  # no peer counts: the latency of each exceeds the margin
+    alone: bool = False  # no peer counts: each is too late
 
     @property
     def reached(self) -> bool:
@@ -140,7 +141,7 @@ def judge(goal: Goal, cells: Cells) -> Verdict:
     mine = rows.get(goal.row or REGIME[goal.regime].ours)
     theirs = rows.get(against) if against else None
     if against is None and measured(mine) and any(not ROW[name].ours and measured(rows[name]) for name in rows):
-        return Verdict(goal.text, goal.limit, None, "every peer's p99 is more than 10 % above ours", alone=True)
+        return Verdict(goal.text, goal.limit, None, "every peer is too late", alone=True)
     if mine is None or theirs is None or not measured(mine, goal.figure) or not measured(theirs, goal.figure):
         return Verdict(goal.text, goal.limit, None, "")
     unit = "ns" if goal.figure == "cpu_ns" else "us"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import linger
 import report
 import run
 import summary
@@ -81,10 +82,52 @@ def test_an_answer_with_a_byte_that_was_not_asked_is_detected() -> None:
 
 
 def test_a_late_peer_does_not_count() -> None:
-    cells = {OURS: {"cpu_ns": [100.0], "p99": [50.0]}, "recvmsg": {"cpu_ns": [120.0], "p99": [55.0]},
-             "recvmmsg-64": {"cpu_ns": [60.0], "p99": [56.0]}}
-    assert summary.best_peer("paced-50k", cells) == "recvmsg"
-    assert summary.best_peer("drained-64", cells) == "recvmmsg-64"
+    def of(ours: float, cheap: float, dear: float) -> dict[str, dict[str, Any]]:
+        return {OURS: {"cpu_ns": [100.0], "p99": [ours]}, "recvmsg": {"cpu_ns": [120.0], "p99": [dear]},
+                "recvmmsg-64": {"cpu_ns": [60.0], "p99": [cheap]}}
+
+    late = of(500.0, cheap=560.0, dear=550.0)
+    assert summary.best_peer("paced-50k", late) == "recvmsg"
+    assert summary.best_peer("drained-64", late) == "recvmmsg-64"
+
+
+def test_a_peer_counts_within_the_bound_of_auto() -> None:
+    def of(cheap: float) -> dict[str, dict[str, Any]]:
+        return {OURS: {"cpu_ns": [100.0], "p99": [20.0]}, "recvmmsg-64": {"cpu_ns": [60.0], "p99": [cheap]}}
+
+    assert summary.best_peer("paced-10k", of(100.0)) == "recvmmsg-64"
+    assert summary.best_peer("paced-10k", of(101.0)) is None
+
+
+def test_auto_is_compared_with_the_best_fixed_linger() -> None:
+    rows = {linger.NONE: [100.0, 100.0], "ringmsg-20us": [90.0, 92.0], "ringmsg-50us": [80.0, 82.0],
+            "ringmsg-100us": [70.0, 80.0], linger.AUTO: [77.0, 80.0], linger.TWIN: [104.0, 96.0]}
+    assert linger.line("bursts", {"rows": rows, "void": 1}, 2) == [
+        "bursts", "100", "91", "81", "75", "78", "100 us", "1.05", "at most 1.15", "2 of 3"]
+    closed = {linger.NONE: [0.001], linger.AUTO: [0.0011], linger.TWIN: [0.0012]}
+    assert linger.line("closed-16", {"rows": closed, "void": 0}, 1)[5:] == [
+        "909", "0 us", "1.00", "at least 0.97", "1 of 1"]
+    nothing: dict[str, list[float]] = {row: [] for row in rows}
+    assert linger.line("bursts", {"rows": nothing, "void": 9}, 2)[-1] == "0 of 9"
+
+
+def test_a_round_whose_twins_differ_is_void(monkeypatch: pytest.MonkeyPatch) -> None:
+    twins = iter([1.0, 1.2, 1.0, 1.04, 1.0, 1.0])
+    monkeypatch.setattr(linger, "run", lambda _, row, *rest: 0.5 if row == linger.AUTO else next(twins))
+    found = linger.measure(PROGRAMS, "closed-1", 2, 0.1, 2)
+    assert found["void"] == 1
+    assert found["rows"] == {linger.NONE: [1.0, 1.0], linger.AUTO: [0.5, 0.5], linger.TWIN: [1.04, 1.0]}
+
+
+def test_lingers_are_measured_and_kept(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    command = [sys.executable, str(HERE / "run.py"), "linger-two/paced-200k", "linger-one/closed-16", "--rounds", "1",
+               "--seconds", "0.05", "--no-report", "--json", str(file)]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert process.returncode == 0, process.stderr
+    document = json.loads(file.read_text())
+    assert set(document["linger"]) == {"linger-two", "linger-one", "date", "command"}
+    assert len(linger.tables(document)) == 2 and "best fixed linger" in report.lingers({"m": document})
 
 
 def test_ratios_are_computed_within_a_round() -> None:

@@ -31,6 +31,17 @@ set_up() { # namespace, device, number
 }
 set_up $near veth-near 1
 set_up $far veth-far 2
+# The kernel makes an IPv6 address local in the background.
+local_address() { # namespace, number
+    for _ in $(seq 100); do
+        ip -n "$1" -6 route show table local | grep -q "^local fd13::$2 " && return
+        sleep 0.1
+    done
+    echo "fd13::$2 does not become a local address" >&2
+    exit 1
+}
+local_address $near 1
+local_address $far 2
 command -v ethtool >/dev/null || skip "no ethtool(8), which turns GRO on; apt-get install ethtool provides it"
 at_near() { ip netns exec $near "$@"; }
 # The sender's device cuts trains, so that the receiver's device gets datagrams and makes trains of

@@ -43,6 +43,41 @@ __attribute__((unused)) static void enter_own_network(void)
         FAIL("loopback does not come up");
 }
 
+/* Whether a file under /proc that lists IPv6 addresses or routes has a line with `address`, as 32
+ * hexadecimal digits, and its flags in that column with `flag`. */
+static int is_listed(const char *file, const char *address, int column, unsigned long flag)
+{
+    char line[256];
+    FILE *list = fopen(file, "re");
+    int found = 0;
+    while (list != NULL && !found && fgets(line, sizeof line, list) != NULL) {
+        char *rest = line, *word = strtok_r(line, " ", &rest);
+        int is_address = strcmp(word, address) == 0;
+        for (int i = 1; i < column && word != NULL; i++)
+            word = strtok_r(NULL, " ", &rest);
+        found = is_address && word != NULL && (strtoul(word, NULL, 16) & flag) == flag;
+    }
+    if (list != NULL)
+        fclose(list);
+    return found;
+}
+
+/* Waits until an IPv6 address that was added is local. The kernel makes its route in the background,
+ * even with `nodad`; until then it refuses what is sent to the address, and tells nobody. */
+__attribute__((unused)) static void await_address(const char *text)
+{
+    enum { FLAGS_OF_ROUTE = 9, LOCAL = 0x80000000 }; /* RTF_LOCAL of linux/ipv6_route.h */
+    unsigned char bytes[16];
+    char address[33];
+    EQUAL(inet_pton(AF_INET6, text, bytes), 1);
+    for (int i = 0; i < 16; i++)
+        snprintf(address + 2 * i, 3, "%02x", bytes[i]);
+    for (int64_t until = now_ns() + 20000000000 * TEST_TIME_FACTOR; now_ns() < until; sleep_ms(1))
+        if (is_listed("/proc/thread-self/net/ipv6_route", address, FLAGS_OF_ROUTE, LOCAL))
+            return;
+    FAIL("%s does not become a local address", text);
+}
+
 /* What loopback sends waits here, `kbit` of it a second, in a queue of this many bytes. */
 __attribute__((unused)) static void slow_loopback(int kbit, int queue_bytes)
 {

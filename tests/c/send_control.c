@@ -171,6 +171,8 @@ static void the_source_address_is_the_paths(void)
     enter_own_network();
     EQUAL(shell("ip addr add 10.1.0.1/32 dev lo && ip addr add 10.1.0.2/32 dev lo"), 0);
     EQUAL(shell("ip addr add fd01::1/128 dev lo nodad && ip addr add fd01::2/128 dev lo nodad"), 0);
+    await_address("fd01::1");
+    await_address("fd01::2");
     int four = seeing_receiver(AF_INET, "10.1.0.1"), six = seeing_receiver(AF_INET6, "fd01::1");
     int loopback = (int)if_nametoindex("lo");
     for (int kind = 0; kind < KINDS; kind++) {
@@ -309,12 +311,14 @@ static void link_local_addresses(void)
           0);
     SYS(setns(there, CLONE_NEWNET));
     EQUAL(shell("ip addr add 169.254.0.2/16 dev two && ip addr add fe80::b/64 dev two nodad && ip link set two up"), 0);
+    await_address("fe80::b");
     int four = seeing_receiver(AF_INET, "169.254.0.2"), six = unbound_udp(AF_INET6);
     struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_scope_id = if_nametoindex("two")};
     EQUAL(inet_pton(AF_INET6, "fe80::b", &address.sin6_addr), 1);
     SYS(bind(six, (struct sockaddr *)&address, sizeof address));
     struct ringmsg_path v4 = path_to(four), v6 = path_to(six);
     SYS(setns(here, CLONE_NEWNET));
+    await_address("fe80::a");
     /* A way out that is not the link: where datagrams go that do not name it. */
     EQUAL(shell("ip link set lo up && ip route del 169.254.0.0/16 dev one && ip route add default dev lo"), 0);
 

@@ -101,6 +101,7 @@ static void over_loopback(void)
 {
     enter_own_network();
     EQUAL(shell("ip addr add 10.1.0.1/32 dev lo && ip addr add fd01::1/128 dev lo nodad"), 0);
+    await_address("fd01::1");
     EQUAL(shell("ip route add local 10.50.0.0/16 dev lo && ip route add local fd50::/64 dev lo"), 0); /* AnyIP */
     struct server v4 = make_server(AF_INET), dual = make_server(AF_INET6);
     int four = client_of(AF_INET, NULL), six = client_of(AF_INET6, NULL);
@@ -142,6 +143,12 @@ static void over_a_link(void)
     SYS(setns(there, CLONE_NEWNET));
     EQUAL(shell("ip link set lo up && ip addr add 10.2.0.2/24 brd + dev far && ip addr add fd02::2/64 dev far nodad && "
                 "ip addr add fe80::2/64 dev far nodad && ip link set far up"), 0);
+    await_address("fd02::2");
+    await_address("fe80::2");
+    SYS(setns(here, CLONE_NEWNET));
+    await_address("fd02::1");
+    await_address("fe80::1");
+    SYS(setns(there, CLONE_NEWNET));
     int four = client_of(AF_INET, "far"), six = client_of(AF_INET6, "far");
     const struct server *servers[] = {&v4, &dual};
     for (int s = 0; s < 2; s++) {
