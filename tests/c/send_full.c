@@ -258,7 +258,7 @@ static void a_train_that_went_in_part_is_dealt_with(void)
 /* The same over UDP, where the train leaves as several: what went is not sent again. */
 static void a_long_udp_train_that_went_in_part(void)
 {
-    int fd = slow_socket(4000), receiver = roomy_udp(AF_INET);
+    int fd = slow_socket(4000), receiver = very_roomy_udp(AF_INET);
     struct ringmsg_sender *sender = make_sender(fd);
     struct ringmsg_path path = path_to(receiver);
     struct ringmsg_message train = message_on(&path, 1000000, 1), rest;
