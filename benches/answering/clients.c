@@ -335,9 +335,9 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The median of the 99th percentiles of each thousand samples, as they came. Where a hypervisor takes
- * the processor away for milliseconds, all that waits is late together: in a run of half a second a
- * few such times are the 99th percentile of all. */
+/* The median of the 99th percentiles of each thousand samples, as they came. Where a hypervisor
+ * takes the processor away for milliseconds, all that waits is late together: in a run of half a
+ * second a few such times are the 99th percentile of all. */
 static uint32_t usual_p99(uint32_t *samples, size_t count)
 {
     enum { WINDOW = 1000 };

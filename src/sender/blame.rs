@@ -121,8 +121,8 @@ impl<S: Source> Call<'_, S> {
         }
         let empty = libc::msghdr { msg_iovlen: 0, ..*header };
         let flags = MSG_PROBE | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: what the header points to lives during the call. (libc's wrapper is a cancellation
-        // point.)
+        // SAFETY: what the header points to lives during the call. (libc's wrapper is a
+        // cancellation point.)
         unsafe { libc::syscall(libc::SYS_sendmsg, self.channel.fd(), &raw const empty, flags) >= 0 }
     }
 
