@@ -72,6 +72,7 @@ ROWS = [
     Row("answer-recvmmsg-64", "sockets", "recvmmsg(64) + sendmmsg", "answer"),
     Row("answer-recvmmsg-64-without-gro", "sockets", "recvmmsg(64) + sendmmsg, no GRO", "answer"),
     Row("answer-epoll-recvmmsg-64", "sockets", "epoll + recvmmsg(64) + sendmmsg", "answer"),
+    Row("answer-epoll-recvmmsg-64-twin", "sockets", "epoll + recvmmsg(64) + sendmmsg, once more", "answer"),
     Row("answer-recvmmsg-64-grouped", "sockets", "recvmmsg(64), grouped", "answer"),
     Row("answer-recvmmsg-512-grouped", "sockets", "recvmmsg(512), grouped", "answer"),
     Row("answer-quinn-udp", "quinn", "epoll + quinn-udp", "answer"),
@@ -139,6 +140,9 @@ IN_MANY_SOCKETS = {
 }
 NOT_IN_PING = SLEEPERS | {"recvmmsg-8", "ringmsg-recvmmsg-100us", "epoll-recvmmsg-64-sleep-100us"}
 
+# A row that is measured twice: how much the two differ is what a goal can be judged by.
+TWIN_OF = {"answer-epoll-recvmmsg-64": "answer-epoll-recvmmsg-64-twin"}
+
 ROW = {row.name: row for row in ROWS}
 REGIME = {regime.name: regime for regime in REGIMES}
 
@@ -150,6 +154,8 @@ def is_measured_in(regime: Regime, row: Row) -> bool:
         return False
     if row.name == "answer-recvmmsg-64-without-gro":
         return regime.name == "relay-trains"
+    if row.name in TWIN_OF.values():
+        return regime.latency
     if regime.family != "receive":
         return True
     if regime.name in MANY_SOCKETS or row.name == "epoll-recvfrom":
@@ -185,7 +191,8 @@ def select(words: list[str]) -> list[tuple[Regime, Row]]:
 @dataclass(frozen=True)
 class Goal:
     """A ratio to reach. `against` is a row, or several, of which the best is taken; empty: the best
-    peer that counts in that cell. `row` empty: this library's row with every default."""
+    peer that counts in that cell. `row` empty: this library's row with every default. Where `against`
+    has a twin, rounds in which the two differ are void."""
 
     text: str
     regime: str
@@ -229,10 +236,10 @@ GOALS = [
     Goal("relay, trains: CPU, to recvmmsg(64) + sendmmsg without GRO", "relay-trains", 0.60,
          "answer-recvmmsg-64-without-gro"),
     Goal("relay, trains: CPU, to recvmmsg(64) + sendmmsg with GRO", "relay-trains", 1.03, "answer-recvmmsg-64"),
-    Goal("echo, 50 k/s, linger 0: p99, to epoll + recvmmsg + sendmmsg", "echo-50k", 1.05, "answer-epoll-recvmmsg-64",
-         "ringmsg-answer-0", "p99"),
-    Goal("echo, 200 k/s, linger 0: p99, to epoll + recvmmsg + sendmmsg", "echo-200k", 1.05, "answer-epoll-recvmmsg-64",
-         "ringmsg-answer-0", "p99"),
+    Goal("echo, 50 k/s, linger 0: usual p99, to epoll + recvmmsg + sendmmsg", "echo-50k", 1.05, "answer-epoll-recvmmsg-64",
+         "ringmsg-answer-0", "usual_p99"),
+    Goal("echo, 200 k/s, linger 0: usual p99, to epoll + recvmmsg + sendmmsg", "echo-200k", 1.05, "answer-epoll-recvmmsg-64",
+         "ringmsg-answer-0", "usual_p99"),
     *(Goal(f"{regime.title}: {text}, to recvmmsg(64) + sendmmsg", regime.name, limit, "dns-recvmmsg-64", figure=figure)
       for regime in REGIMES if regime.family == "dns"
       for text, limit, figure in (("CPU", 0.92, "cpu_ns"), ("p99", 1.05, "p99"))),

@@ -7,10 +7,12 @@
 #include "by_hand.h"
 
 enum { SPACE = 2048 };
-enum { PLAIN, LARGE, BY_HAND, LIBRARY, LIBRARY_RECVMMSG, VARIANTS };
+enum { SMALL = 64 };
+enum { PLAIN, LARGE, BY_HAND_SMALL, BY_HAND, LIBRARY_SMALL, LIBRARY, LIBRARY_RECVMMSG, VARIANTS };
 static const char *const names[] = {
-    "recvmmsg(64), sendmmsg", "recvmmsg(512), sendmmsg", "recvmmsg(512), grouped by hand",
-    "ringmsg_next(512), ringmsg_send", "the same, recvmmsg engine",
+    "recvmmsg(64), sendmmsg", "recvmmsg(512), sendmmsg", "recvmmsg(64), grouped by hand",
+    "recvmmsg(512), grouped by hand", "ringmsg_next(64), ringmsg_send", "ringmsg_next(512), ringmsg_send",
+    "the same, recvmmsg engine",
 };
 
 static int clients[PEERS_MAX], fd;
@@ -42,8 +44,8 @@ static int receive_by_hand(int at_once)
 static void echo_by_hand(int variant)
 {
     for (int done = 0; done < BATCH;) {
-        int n = receive_by_hand(variant == PLAIN ? 64 : BATCH);
-        if (variant == BY_HAND)
+        int n = receive_by_hand(variant == PLAIN || variant == BY_HAND_SMALL ? SMALL : BATCH);
+        if (variant == BY_HAND || variant == BY_HAND_SMALL)
             send_grouped(fd, answers, n);
         else
             send_ungrouped(fd, answers, n, BATCH);
@@ -81,17 +83,17 @@ static void open_receiver(struct receiver *receiver, uint32_t engine)
     CHECK(ringmsg_pool_new(receiver->ring, &pool, &receiver->pool));
 }
 
-static void echo_by_library(struct receiver *receiver)
+static void echo_by_library(struct receiver *receiver, uint32_t batch)
 {
     static struct ringmsg_metadata metadata[BATCH];
     static struct ringmsg_path paths[BATCH];
     static struct ringmsg_message messages[BATCH];
     struct ringmsg_wait now = {.size = sizeof now};
     for (int done = 0; done < BATCH;) {
-        int n = ringmsg_next(receiver->ring, receiver->records, receiver->held, receiver->records, metadata, BATCH,
+        int n = ringmsg_next(receiver->ring, receiver->records, receiver->held, receiver->records, metadata, batch,
                              &now);
         CHECK(n);
-        receiver->reaps++;
+        receiver->reaps += batch == BATCH;
         const uint8_t *base = ringmsg_pool_base(receiver->pool);
         for (int i = 0; i < n; i++) {
             CHECK(ringmsg_path_reply(&paths[i], &metadata[i]));
@@ -130,17 +132,17 @@ static void expect_answers(const struct pattern *pattern, const char *who)
 
 static double run(const struct pattern *pattern, int variant)
 {
-    struct receiver *receiver = variant == LIBRARY ? &receivers[0] : &receivers[1];
-    if (variant >= LIBRARY)
+    struct receiver *receiver = variant == LIBRARY_RECVMMSG ? &receivers[1] : &receivers[0];
+    if (variant >= LIBRARY_SMALL)
         CHECK(ringmsg_recvmsg_multishot(receiver->ring, receiver->pool, fd, 0, 0, 1));
     ask(pattern);
     double start = cpu_ns();
-    if (variant >= LIBRARY)
-        echo_by_library(receiver);
+    if (variant >= LIBRARY_SMALL)
+        echo_by_library(receiver, variant == LIBRARY_SMALL ? SMALL : BATCH);
     else
         echo_by_hand(variant);
     double used = (cpu_ns() - start) / BATCH;
-    if (variant >= LIBRARY) { /* the others find their socket as it was */
+    if (variant >= LIBRARY_SMALL) { /* the others find their socket as it was */
         CHECK(ringmsg_cancel(receiver->ring, 1));
         CHECK(ringmsg_release(receiver->ring, receiver->records, receiver->held));
         receiver->held = 0;

@@ -57,7 +57,8 @@ def columns(result: dict[str, Any]) -> dict[str, float]:
         "cpu_share": result["cpu_share"],
     }
     if "latency" in result:
-        kept |= {name: result["latency"][name] for name in ("p50", "p99", "p999")}
+        names = ("p50", "p99", "p999", "usual_p99")
+        kept |= {name: result["latency"][name] for name in names if name in result["latency"]}
     return kept
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cells import BINDING_GOALS, GOALS, REGIME, ROW, BindingGoal, Goal, Regime
+from cells import BINDING_GOALS, GOALS, REGIME, ROW, BindingGoal, Goal, Regime, TWIN_OF
 
 Cells = dict[str, dict[str, dict[str, Any]]]
 INSTRUCTIONS = Path(__file__).resolve().parent / "instructions/figures.txt"
@@ -44,7 +44,7 @@ def counts(regime: str, cells: dict[str, dict[str, Any]], name: str) -> bool:
     """Whether a peer counts in this CPU cell: its latency must not exceed ours by more than a tenth,
     or AUTO's bound, whichever is more."""
     ours, peer = cells.get(REGIME[regime].ours), cells.get(name)
-    if ROW[name].ours or not measured(peer) or peer is None or "error" in peer:
+    if ROW[name].ours or name in TWIN_OF.values() or not measured(peer) or peer is None or "error" in peer:
         return False
     if not REGIME[regime].latency or ours is None or not measured(ours, "p99") or not measured(peer, "p99"):
         return True
@@ -55,6 +55,18 @@ def best_peer(regime: str, cells: dict[str, dict[str, Any]], figure: str = "cpu_
     """The peer that counts and needs the least."""
     peers = [name for name in cells if name in ROW and counts(regime, cells, name) and measured(cells[name], figure)]
     return min(peers, key=lambda name: median(cells[name], figure), default=None)
+
+
+TWINS_DIFFER = 1.10  # a round is void where a row and its twin differ by more
+
+
+def without_void_rounds(mine: dict[str, Any], theirs: dict[str, Any], twin: dict[str, Any] | None, figure: str) -> float | None:
+    """The median of the ratios within each round in which a row and its twin agree; None without any."""
+    if twin is None or not measured(twin, figure) or not theirs.get("run") == twin.get("run") == mine.get("run"):
+        return ratio(mine, theirs, figure)
+    rounds = zip(mine[figure], theirs[figure], twin[figure])
+    calm = [a / b for a, b, c in rounds if max(b, c) <= TWINS_DIFFER * min(b, c)]
+    return float(statistics.median(calm)) if calm else None
 
 
 AHEAD, LEVEL = 0.97, 1.05  # a ratio up to the first is ahead of a peer, up to the second level with it
@@ -147,6 +159,9 @@ def judge(goal: Goal, cells: Cells) -> Verdict:
     unit = "ns" if goal.figure == "cpu_ns" else "us"
     name = ROW[against].title if against else ""
     detail = f"{number(median(mine, goal.figure))} {unit}; {name}: {number(median(theirs, goal.figure))}"
+    if against in TWIN_OF:
+        found = without_void_rounds(mine, theirs, rows.get(TWIN_OF[against]), goal.figure)
+        return Verdict(goal.text, goal.limit, found, detail if found is not None else "the peer and its twin differ in every round")
     return Verdict(goal.text, goal.limit, ratio(mine, theirs, goal.figure), detail)
 
 

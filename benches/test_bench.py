@@ -15,7 +15,7 @@ import linger
 import report
 import run
 import summary
-from cells import GOALS, OURS, OURS_OF, REGIME, REGIMES, ROW, ROWS, is_measured_in, select
+from cells import GOALS, OURS, OURS_OF, REGIME, REGIMES, ROW, ROWS, TWIN_OF, is_measured_in, select
 from measure import round_order
 
 HERE = Path(__file__).resolve().parent
@@ -134,6 +134,19 @@ def test_ratios_are_computed_within_a_round() -> None:
     mine, theirs = {"run": "a", "cpu_ns": [10.0, 20.0, 90.0]}, {"run": "a", "cpu_ns": [20.0, 40.0, 100.0]}
     assert summary.ratio(mine, theirs) == 0.5
     assert summary.ratio(mine, theirs | {"run": "b", "cpu_ns": [80.0]}) == 0.25
+
+
+def test_a_goal_is_judged_by_rounds_in_which_the_peer_agrees_with_its_twin() -> None:
+    def judged(*rounds: tuple[float, float, float]) -> summary.Verdict:
+        names = ("ringmsg-answer-0", "answer-epoll-recvmmsg-64", TWIN_OF["answer-epoll-recvmmsg-64"])
+        rows = {name: {"run": "a", "usual_p99": [values[i] for values in rounds]} for i, name in enumerate(names)}
+        goal = next(goal for goal in GOALS if goal.regime == "echo-50k")
+        return summary.judge(goal, {"echo-50k": rows})
+
+    assert judged((30.0, 30.0, 31.0), (90.0, 30.0, 90.0), (33.0, 30.0, 29.0)).figure == 1.05
+    assert judged((90.0, 30.0, 34.0)).words == "not measured"
+    assert "twin" in judged((90.0, 30.0, 34.0)).detail
+    assert summary.best_peer("echo-turn", {TWIN_OF["answer-epoll-recvmmsg-64"]: {"cpu_ns": [1.0]}}) is None
 
 
 def test_no_receiver_is_first_twice() -> None:

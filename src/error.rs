@@ -52,7 +52,9 @@ impl Error {
     /// `ringmsg_last_error`. This is the only place where errno and sentence are separated.
     pub(crate) fn into_c(self) -> c_int {
         let Self { errno, sentence } = self;
-        LAST.with_borrow_mut(|last| last.set(&sentence));
+        // Taken where a signal handler has interrupted another call at this very place: its own
+        // sentence is not kept.
+        LAST.with(|last| last.try_borrow_mut().map_or((), |mut last| last.set(&sentence)));
         -errno
     }
 }
@@ -98,9 +100,13 @@ thread_local! {
     static LAST: RefCell<Last> = const { RefCell::new(Last { bytes: [0; 1024], length: 0 }) };
 }
 
-/// Runs `read` on the sentence of this thread's last failure; on "" if there was none.
+/// Runs `read` on the sentence of this thread's last failure; on "" if there was none, or if a
+/// signal handler asks while it is written.
 pub(crate) fn with_last<R>(read: impl FnOnce(&str) -> R) -> R {
-    LAST.with_borrow(|last| read(last.get()))
+    LAST.with(|last| match last.try_borrow() {
+        Ok(last) => read(last.get()),
+        Err(_) => read(""),
+    })
 }
 
 /// The length of the longest beginning of `text`, of whole characters, that fits into `room` bytes.
@@ -180,6 +186,19 @@ mod tests {
         assert_eq!(Error::with(libc::EBUSY, format_args!("second")).into_c(), -libc::EBUSY);
         assert_eq!(with_last(str::to_owned), "second");
         std::thread::spawn(|| assert_eq!(with_last(str::to_owned), "")).join().unwrap();
+    }
+
+    /// As in a signal handler that interrupts a call while its sentence is read or written.
+    #[test]
+    fn a_failure_within_a_failure_leaves_the_outer_sentence() {
+        Error::new(libc::EINVAL, "outer").into_c();
+        with_last(|_| assert_eq!(Error::new(libc::EBUSY, "inner").into_c(), -libc::EBUSY));
+        assert_eq!(with_last(str::to_owned), "outer");
+        LAST.with_borrow_mut(|_| {
+            assert_eq!(Error::new(libc::EBUSY, "inner").into_c(), -libc::EBUSY);
+            assert_eq!(with_last(str::to_owned), "");
+        });
+        assert_eq!(with_last(str::to_owned), "outer");
     }
 
     #[test]

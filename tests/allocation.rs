@@ -18,7 +18,7 @@ use ringmsg::config::{
     RINGMSG_SETUP_DEFER_TASKRUN, RingConfig, Wait,
 };
 use ringmsg::record::{Metadata, RINGMSG_META_SEGMENT_SIZE, Record};
-use ringmsg::sender::{Message, Path, RINGMSG_PATH_REMOTE, RINGMSG_SEND_RESUME};
+use ringmsg::sender::{Message, Path, RINGMSG_PATH_REMOTE, RINGMSG_SEND_RESUME, SenderConfig};
 use ringmsg::stats::Stats;
 
 /// RINGMSG_RECV_SPLIT
@@ -518,5 +518,88 @@ fn sending() {
         assert_eq!(later, 0);
         ok(ringmsg_sender_free(sender));
         ok(ringmsg_sender_free(other));
+    }
+}
+
+/// Sends one message with a sender of this batch, without memory at first. A call that is -ENOMEM
+/// has written no result, and the next one finds things as they were.
+fn sends_once_there_is_memory(socket: &UdpSocket, batch: u32, path: &Path) {
+    const NO_RESULT: i32 = 0x5a5a5a;
+    let config = SenderConfig { batch, ..SenderConfig::default() };
+    let mut sender = null_mut();
+    // SAFETY: pointers to what the functions expect; the sender is used until it is freed.
+    unsafe {
+        succeeds_once_there_is_memory("sender_new", || {
+            ringmsg_sender_new(socket.as_raw_fd(), &config, &mut sender)
+        });
+        let sender = NonNull::new(sender);
+        let (length, mut result) = (4u32, NO_RESULT);
+        succeeds_once_there_is_memory("send_columns", || {
+            assert_eq!(result, NO_RESULT);
+            ringmsg_send_columns(
+                sender,
+                b"data".as_ptr().cast(),
+                4,
+                std::ptr::null(),
+                &length,
+                std::ptr::null(),
+                path,
+                1,
+                &mut result,
+                1,
+                0,
+            )
+        });
+        assert_eq!(result, 4);
+        ok(ringmsg_sender_free(sender));
+    }
+}
+
+#[test]
+fn sending_without_memory_is_enomem_and_writes_no_result() {
+    let (receiver, socket) =
+        (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let path = path_to(&receiver);
+    receiver.set_nonblocking(true).unwrap();
+    for batch in [16, 64, 1024] {
+        sends_once_there_is_memory(&socket, batch, &path);
+        assert_eq!(receiver.recv(&mut [0; 8]).unwrap(), 4);
+        assert!(receiver.recv(&mut [0; 8]).is_err(), "a call that failed has sent something");
+    }
+}
+
+/// A larger batch that finds no memory takes nothing from the senders with smaller ones.
+#[test]
+fn a_larger_batch_without_memory_leaves_the_smaller_ones_theirs() {
+    let (receiver, socket) =
+        (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let path = path_to(&receiver);
+    let mut message = Message {
+        payload: b"data".as_ptr().cast(),
+        path: &path,
+        payload_length: 4,
+        segment_size: 0,
+        flags: 0,
+        result: 0,
+        transmit_time_ns: 0,
+        user_data: 0,
+        timestamp_id: 0,
+        traffic_class: 0,
+        reserved8: [0; 3],
+        reserved: 0,
+    };
+    // SAFETY: pointers to what the functions expect; the senders are not freed.
+    unsafe {
+        let [small, large] = [16, 256].map(|batch| {
+            let (config, mut sender) = (SenderConfig { batch, ..SenderConfig::default() }, null_mut());
+            ok(ringmsg_sender_new(socket.as_raw_fd(), &config, &mut sender));
+            NonNull::new(sender)
+        });
+        assert_eq!(ringmsg_send(small, &mut message, 1, 0), 1);
+        LEFT.set(0);
+        let refused = ringmsg_send(large, &mut message, 1, 0);
+        let sent = ringmsg_send(small, &mut message, 1, 0);
+        LEFT.set(u64::MAX);
+        assert_eq!((refused, sent), (-libc::ENOMEM, 1));
     }
 }

@@ -83,10 +83,13 @@ c_programs! {
     send_errors
     send_full
     send_grouping
+    send_interrupted
     send_memory
     send_misuse
+    send_pending_errors
     send_refused
     send_reply
+    send_sockets
     send_times
     send_trains
     shared_socket

@@ -3,7 +3,7 @@
 
 #include <ringmsg.h>
 
-enum { BATCH = 512, RECVMMSG = 1 };
+enum { BATCH = 512, RECVMMSG = 1, ROOM = 2048 /* for a datagram, as the other servers have */ };
 
 static int done(const char *what, int value)
 {
@@ -50,6 +50,8 @@ static void by_ringmsg(struct server *server, const struct variant *self)
     ringmsg_pool_config_init(&shape);
     done("pool", ringmsg_pool_config_for_socket(&shape, server->in));
     shape.buffers = 2048;
+    if (server->traffic->train == 1)
+        shape.payload_capacity = ROOM;
     done("pool", ringmsg_pool_new(ring, &shape, &pool));
     done("sender", ringmsg_sender_new(server->out, NULL, &sender));
     done("arm", ringmsg_recvmsg_multishot(ring, pool, server->in, 0, 0, 0));

@@ -141,6 +141,7 @@ const struct variant variants[] = {
     {"answer-recvmmsg-64-grouped", in_batches, 64, GROUPED, 0},
     {"answer-recvmmsg-512-grouped", in_batches, 512, GROUPED, 0},
     {"answer-epoll-recvmmsg-64", in_batches, 64, EPOLL, 0},
+    {"answer-epoll-recvmmsg-64-twin", in_batches, 64, EPOLL, 0},
     {"answer-one-byte-wrong", one_by_one, 1, ONE_BYTE_WRONG, 0}, /* tests that the clients notice */
     {NULL, NULL, 0, 0, 0},
 };

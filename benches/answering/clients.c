@@ -335,14 +335,33 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* The median of the 99th percentiles of each thousand samples, as they came. Where a hypervisor
+ * takes the processor away for milliseconds, all that waits is late together: in a run of half a
+ * second a few such times are the 99th percentile of all. */
+static uint32_t usual_p99(uint32_t *samples, size_t count)
+{
+    enum { WINDOW = 1000 };
+    static uint32_t values[SAMPLES_MAX / WINDOW];
+    size_t windows = count / WINDOW;
+    for (size_t i = 0; i < windows; i++) {
+        qsort(samples + i * WINDOW, WINDOW, sizeof *samples, by_value);
+        values[i] = samples[i * WINDOW + WINDOW * 99 / 100];
+    }
+    qsort(values, windows, sizeof *values, by_value);
+    return windows > 0 ? values[windows / 2] : 0;
+}
+
 static void print_latency(uint32_t *samples, size_t count)
 {
     const double shares[] = {0.5, 0.99, 0.999};
     const char *names[] = {"p50", "p99", "p999"};
+    uint32_t usual = usual_p99(samples, count);
     qsort(samples, count, sizeof *samples, by_value);
     printf(", \"latency\": {\"samples\": %zu", count);
     for (int i = 0; i < 3; i++)
         printf(", \"%s\": %.2f", names[i], samples[(size_t)((double)(count - 1) * shares[i])] / 1e3);
+    if (usual > 0)
+        printf(", \"usual_p99\": %.2f", usual / 1e3);
     printf("}");
 }
 

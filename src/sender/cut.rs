@@ -70,7 +70,7 @@ impl<S: Source> Call<'_, S> {
                         return Err(stop);
                     }
                 }
-                Err(errno) if self.is_own(errno) => {
+                Err(errno) if self.is_own(errno, &{ self.scratch.piece_headers[0].msg_hdr }) => {
                     if self.piece_refused(&mut cutter, errno).is_break() {
                         break;
                     }

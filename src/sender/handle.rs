@@ -41,19 +41,24 @@ fn state(phase: u32) -> u64 {
 }
 
 /// The right to use a sender until it is dropped.
-pub(super) struct Guard<'a>(&'a Sender);
+pub(super) struct Guard<'a> {
+    sender: &'a Sender,
+    /// A panic was under way already, which is not this call's: a destructor sends.
+    was_panicking: bool,
+}
 
 impl Guard<'_> {
     pub(super) fn channel(&mut self) -> &mut Channel {
         // SAFETY: the phase is BUSY, and there is one guard.
-        unsafe { (*self.0.channel.get()).as_mut() }.expect("a sender that is not freed has its channel")
+        unsafe { (*self.sender.channel.get()).as_mut() }.expect("a sender that is not freed has its channel")
     }
 }
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        let phase = if std::thread::panicking() { POISONED } else { IDLE };
-        self.0.state.store(state(phase), Ordering::Release);
+        let panicked = std::thread::panicking() && !self.was_panicking;
+        let phase = if panicked { POISONED } else { IDLE };
+        self.sender.state.store(state(phase), Ordering::Release);
     }
 }
 
@@ -76,10 +81,16 @@ impl Sender {
     #[inline]
     pub(super) fn enter(&self) -> Result<Guard<'_>> {
         let (idle, busy) = (state(IDLE), state(BUSY));
-        let mut seen = match self.state.compare_exchange(idle, busy, Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => return Ok(Guard(self)),
-            Err(seen) => seen,
-        };
+        if self.state.compare_exchange(idle, busy, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            self.enter_slowly(false)?;
+        }
+        Ok(Guard { sender: self, was_panicking: std::thread::panicking() })
+    }
+
+    /// Makes the sender BUSY. `to_free`: also if it is poisoned.
+    #[cold]
+    fn enter_slowly(&self, to_free: bool) -> Result<()> {
+        let mut seen = self.state.load(Ordering::Relaxed);
         loop {
             // A thread that was inside while this process was forked is not here to leave.
             let from_parent = seen >> 32 != u64::from(fork::generation());
@@ -92,6 +103,7 @@ impl Sender {
                         "sender: another thread is in a call on it; every thread makes a sender of its own",
                     ));
                 }
+                POISONED if to_free => {}
                 POISONED => {
                     return Err(Error::new(
                         libc::ENOTRECOVERABLE,
@@ -100,21 +112,16 @@ impl Sender {
                 }
                 _ => return Err(Error::new(libc::EINVAL, "sender: it was freed")),
             }
-            match self.state.compare_exchange(seen, busy, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Ok(Guard(self)),
+            match self.state.compare_exchange(seen, state(BUSY), Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Ok(()),
                 Err(now) => seen = now,
             }
         }
     }
 
     pub(crate) fn free(&self) -> Result<()> {
-        match self.enter() {
-            Ok(guard) => std::mem::forget(guard),
-            Err(error) if error.errno() == libc::ENOTRECOVERABLE => {}
-            Err(error) => return Err(error),
-        }
-        // SAFETY: it was entered, and the guard is not dropped; or it is poisoned, and nobody
-        // enters it.
+        self.enter_slowly(true)?;
+        // SAFETY: BUSY, and no guard: nobody else is inside.
         let channel = unsafe { (*self.channel.get()).take() };
         self.state.store(state(FREED), Ordering::Release);
         keep_freed(self);
@@ -238,5 +245,122 @@ impl Counters {
             errors,
             socket_errors,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsRawFd;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::super::message::{Message, Shape, Source, Traits};
+    use super::super::{Path, Pointers};
+    use super::*;
+
+    fn sender() -> NonNull<Sender> {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(socket.local_addr().unwrap()).unwrap();
+        Sender::open(socket.as_raw_fd(), &SenderConfig::default()).unwrap()
+    }
+
+    /// Sends nothing, which enters and leaves all the same.
+    fn send_nothing(sender: &Sender) -> Result<u32> {
+        // SAFETY: of no messages.
+        sender.send(unsafe { Pointers::new(std::ptr::dangling_mut::<Message>(), 0) }, 0)
+    }
+
+    /// An array whose every use is a bug.
+    struct Panics;
+
+    impl Source for Panics {
+        fn count(&self) -> u32 {
+            panic!("a bug")
+        }
+        fn path_key(&self, _: u32) -> usize {
+            unreachable!()
+        }
+        fn path(&self, _: usize) -> Option<*const Path> {
+            unreachable!()
+        }
+        fn is_none(&self, _: usize) -> bool {
+            unreachable!()
+        }
+        fn shape(&self, _: u32) -> Shape {
+            unreachable!()
+        }
+        fn traits(&self, _: u32) -> Traits {
+            unreachable!()
+        }
+        fn reserved(&self, _: u32) -> u64 {
+            unreachable!()
+        }
+        fn payload(&mut self, _: u32, _: u32) -> Option<*const u8> {
+            unreachable!()
+        }
+        fn empty_payload(&mut self, _: u32) -> Option<*const u8> {
+            unreachable!()
+        }
+        fn skip(&mut self, _: u32) {
+            unreachable!()
+        }
+        fn result(&self, _: u32) -> i32 {
+            unreachable!()
+        }
+        fn set_result(&mut self, _: u32, _: i32) {
+            unreachable!()
+        }
+        fn timestamp_id(&self, _: u32) -> u32 {
+            unreachable!()
+        }
+    }
+
+    fn errno<T>(result: Result<T>) -> i32 {
+        result.err().map_or(0, |error| error.errno())
+    }
+
+    #[test]
+    fn a_panic_within_a_call_poisons_the_sender_which_can_be_freed_once() {
+        for _ in 0..100 {
+            let handle = sender();
+            // SAFETY: handles are never deallocated.
+            let sender = unsafe { handle.as_ref() };
+            assert!(catch_unwind(AssertUnwindSafe(|| sender.send(Panics, 0))).is_err());
+            assert_eq!(errno(send_nothing(sender)), libc::ENOTRECOVERABLE);
+            assert_eq!(errno(sender.stats()), 0);
+            let start = std::sync::Barrier::new(2);
+            let free = || {
+                start.wait();
+                errno(sender.free())
+            };
+            let (first, second) = std::thread::scope(|scope| {
+                let other = scope.spawn(free);
+                (free(), other.join().unwrap())
+            });
+            let refused = if first == 0 { second } else { first };
+            assert!(first == 0 || second == 0, "{first} {second}");
+            assert!(refused == libc::EINVAL || refused == libc::EBUSY, "{first} {second}");
+            assert_eq!(errno(send_nothing(sender)), libc::EINVAL);
+        }
+    }
+
+    #[test]
+    fn a_destructor_that_sends_during_a_panic_does_not_poison() {
+        struct SendsAtTheEnd<'a>(&'a Sender);
+        impl Drop for SendsAtTheEnd<'_> {
+            fn drop(&mut self) {
+                assert_eq!(errno(send_nothing(self.0)), 0);
+            }
+        }
+        let handle = sender();
+        // SAFETY: handles are never deallocated.
+        let sender = unsafe { handle.as_ref() };
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let _sends = SendsAtTheEnd(sender);
+            panic!("the caller's own");
+        }));
+        assert!(outcome.is_err());
+        assert_eq!(errno(send_nothing(sender)), 0);
+        assert_eq!(errno(sender.free()), 0);
     }
 }

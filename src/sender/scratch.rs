@@ -152,13 +152,21 @@ thread_local! {
 pub(super) fn with<R>(batch: usize, body: impl FnOnce(&mut Scratch) -> Result<R>) -> Result<R> {
     let mut scratch = match SCRATCH.try_with(Cell::take).ok().flatten() {
         Some(scratch) if scratch.batch >= batch => scratch,
-        smaller => {
-            drop(smaller);
-            Scratch::new(batch)?
-        }
+        smaller => match Scratch::new(batch) {
+            Ok(larger) => larger,
+            Err(error) => {
+                // Senders with smaller batches go on without an allocation.
+                keep(smaller);
+                return Err(error);
+            }
+        },
     };
     let result = body(&mut scratch);
-    // A thread that is being torn down keeps nothing.
-    let _ = SCRATCH.try_with(|kept| kept.set(Some(scratch)));
+    keep(Some(scratch));
     result
+}
+
+/// Keeps it for the thread's next call. A thread that is being torn down keeps nothing.
+fn keep(scratch: Option<Box<Scratch>>) {
+    let _ = SCRATCH.try_with(|kept| kept.set(scratch));
 }

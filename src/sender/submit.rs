@@ -254,7 +254,7 @@ impl<'a, S: Source> Call<'a, S> {
                         return Err(stop);
                     }
                 }
-                Err(errno) if self.is_own(errno) => {
+                Err(errno) if self.is_own(errno, &{ self.scratch.headers[at].msg_hdr }) => {
                     cuts |= self.refuse(at, groups, errno)?;
                     at += 1;
                 }
