@@ -57,7 +57,7 @@ class Sending(asyncio.Transport):
         self._gathers = self._turn_ends = self._in_callback = False
         self._sent_at = 0
         self._send_reasons, self._send_patience = 0, 1
-        # The clock is read for one in so many datagrams; how many of the others are left, and how
+        # The clock is read for one in this many datagrams; how many of the others are left, and how
         # soon the last of them must have followed the first.
         self._look_every, self._plain_sends, self._soon_ns = 1, 0, _SOON_NS
         self._low_water, self._high_water = _HIGH_WATER // 4, _HIGH_WATER
