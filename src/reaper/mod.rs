@@ -3,6 +3,8 @@
 //! A reap takes what is there; if nothing is, it spins, then sleeps, then takes again. In DEFER
 //! mode the sleep itself is the kernel entry that receives, so a batch costs one.
 
+use std::time::Duration;
+
 use parking_lot::MutexGuard;
 
 use crate::config::Wait;
@@ -86,25 +88,50 @@ impl<'a> Reaper<'a> {
             return outcome;
         }
         let deadline = Deadline::after(wait.timeout_ns);
-        let mut linger_us = self.linger_us(wait);
-        // Where a wait takes more than one system call, signals are blocked outside of them, so
-        // that each falls into one and ends it.
+        let linger_us = self.linger_us(wait);
         let sleeps_twice = linger_us > 0 && !self.engine.traits().min_wait;
-        let blocked = (wait.spin_us > 0 || sleeps_twice).then(Blocked::all);
-        if let Some(blocked) = blocked.as_ref().filter(|_| wait.spin_us > 0) {
-            let interrupted = self.spin(out, wait.spin_us, deadline, blocked);
+        if wait.spin_us > 0 || sleeps_twice {
+            return self.wait_with_signals_blocked(out, wait.spin_us, linger_us, deadline);
+        }
+        self.sleep_until_outcome(out, linger_us, (deadline, deadline.left_at_first()), None)
+    }
+
+    /// Where a wait takes more than one system call, signals are blocked outside of them, so that
+    /// each falls into one and ends it.
+    #[inline(never)]
+    fn wait_with_signals_blocked(
+        &mut self,
+        out: &mut Output<'_>,
+        spin_us: u32,
+        linger_us: u32,
+        deadline: Deadline,
+    ) -> Result<usize> {
+        let blocked = Blocked::all();
+        if spin_us > 0 {
+            let interrupted = self.spin(out, spin_us, deadline, &blocked);
             if let Some(outcome) = self.outcome(out, interrupted) {
                 return outcome;
             }
         }
-        let signals = blocked.as_ref().map(Blocked::before);
+        self.sleep_until_outcome(out, linger_us, (deadline, deadline.left()), Some(blocked.before()))
+    }
+
+    /// Sleeps as often as it takes, at first for `left` at most.
+    #[inline]
+    fn sleep_until_outcome(
+        &mut self,
+        out: &mut Output<'_>,
+        mut linger_us: u32,
+        (deadline, mut left): (Deadline, Option<Duration>),
+        signals: Option<&libc::sigset_t>,
+    ) -> Result<usize> {
         loop {
             if linger_us > 0 && self.look_after_pools(out) {
                 if let Some(outcome) = self.outcome(out, false) {
                     return outcome;
                 }
             }
-            let waited = self.sleep(out, linger_us, deadline, signals);
+            let waited = self.sleep(out, linger_us, left, signals);
             self.take(out);
             if let Some(outcome) = self.outcome(out, waited == Waited::Interrupted) {
                 return outcome;
@@ -115,6 +142,7 @@ impl<'a> Reaper<'a> {
             if deadline.has_passed() {
                 return Ok(0);
             }
+            left = deadline.left();
             // The linger is over, and nothing came: now wait for a first record. (Without a timeout
             // the kernel ends the wait at its minimum, so a further linger would wake up each
             // time.)
@@ -123,20 +151,36 @@ impl<'a> Reaper<'a> {
     }
 
     /// How the reap ends, if it does. Records are returned before any other result.
+    #[inline]
     fn outcome(&mut self, out: &mut Output<'_>, interrupted: bool) -> Option<Result<usize>> {
         let ring = self.ring;
-        if interrupted || ring.wakeup.is_woken() {
-            if out.filled() == 0 {
-                // Completions from before the wake may still be deferred.
-                self.take_deferred(out);
-            }
-            self.state.policy.void();
+        let is_ended = interrupted || ring.wakeup.is_woken();
+        if is_ended {
+            self.take_before_end(out);
         }
         if out.filled() > 0 {
             self.take_rest(out);
             ring.wakeup.take_wake();
             return Some(Ok(out.filled()));
         }
+        if is_ended || ring.gate.is_closing() || self.engine.dropped() || ring.wakeup.is_woken() {
+            return self.outcome_without_records(interrupted);
+        }
+        None
+    }
+
+    /// A wake or a signal ends the reap: completions from before it may still be deferred.
+    #[inline(never)]
+    fn take_before_end(&mut self, out: &mut Output<'_>) {
+        if out.filled() == 0 {
+            self.take_deferred(out);
+        }
+        self.state.policy.void();
+    }
+
+    #[inline(never)]
+    fn outcome_without_records(&mut self, interrupted: bool) -> Option<Result<usize>> {
+        let ring = self.ring;
         if ring.gate.is_closing() {
             return Some(Err(Error::new(libc::ECANCELED, "reap: the ring is being freed")));
         }

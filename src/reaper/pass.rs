@@ -142,7 +142,8 @@ pub(super) fn current_pool<'h, 'a>(
     &mut current.as_mut().expect("just fetched").1
 }
 
-#[cold]
+// Not cold: each pass begins with it.
+#[inline(never)]
 fn fetch<'a>(
     current: &mut Option<(PoolId, Locked<'a>)>,
     ring: &'a Ring,
