@@ -278,10 +278,11 @@ impl Ring {
 
     // --- threads -----------------------------------------------------------------------------
 
-    /// Notes the calling thread as the one that serves this ring. Returns its number.
+    /// Notes the calling thread, which `check_owner` has let through, as the one that serves this
+    /// ring. Returns its number.
     #[inline]
     pub(crate) fn note_service_thread(&self) -> u64 {
-        let me = thread::current();
+        let me = self.gate.owner().map_or_else(thread::current, Owner::number);
         if self.service_thread.load(Ordering::Relaxed) != me {
             self.service_thread.store(me, Ordering::Relaxed);
         }

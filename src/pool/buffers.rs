@@ -45,6 +45,8 @@ pub(crate) struct Buffers {
     filled_bytes: u64,
     /// In the ring's list of pools to look after at the end of a pass.
     pub touched: bool,
+    /// What the ring's `FewestPublished` has of this pool.
+    pub reported: Option<u32>,
     /// Requests that the kernel may serve from here.
     pub armed: u32,
     /// Requests of any kind, in whatever state, that refer to this pool.
@@ -88,6 +90,7 @@ impl Buffers {
             filled_at_end_of_reap: 0,
             filled_bytes: 0,
             touched: false,
+            reported: None,
             armed: 0,
             requests: 0,
             starved: SlotList::default(),

@@ -84,8 +84,10 @@ impl<'a> Reaper<'a> {
             self.take_deferred(out);
             return self.outcome(out, false).unwrap_or(Ok(0));
         }
-        if let Some(outcome) = self.outcome(out, false) {
-            return outcome;
+        if self.may_return(out) {
+            if let Some(outcome) = self.outcome(out, false) {
+                return outcome;
+            }
         }
         let deadline = Deadline::after(wait.timeout_ns);
         let linger_us = self.linger_us(wait);
@@ -117,7 +119,7 @@ impl<'a> Reaper<'a> {
     }
 
     /// Sleeps as often as it takes, at first for `left` at most.
-    #[inline]
+    #[inline(always)]
     fn sleep_until_outcome(
         &mut self,
         out: &mut Output<'_>,
@@ -150,12 +152,18 @@ impl<'a> Reaper<'a> {
         }
     }
 
-    /// How the reap ends, if it does. Records are returned before any other result.
+    /// Whether there is an outcome, unless a signal is one.
     #[inline]
+    fn may_return(&self, out: &Output<'_>) -> bool {
+        let ring = self.ring;
+        out.filled() > 0 || ring.wakeup.is_woken() || ring.gate.is_closing() || self.engine.dropped()
+    }
+
+    /// How the reap ends, if it does. Records are returned before any other result.
+    #[inline(never)]
     fn outcome(&mut self, out: &mut Output<'_>, interrupted: bool) -> Option<Result<usize>> {
         let ring = self.ring;
-        let is_ended = interrupted || ring.wakeup.is_woken();
-        if is_ended {
+        if interrupted || ring.wakeup.is_woken() {
             self.take_before_end(out);
         }
         if out.filled() > 0 {
@@ -163,10 +171,7 @@ impl<'a> Reaper<'a> {
             ring.wakeup.take_wake();
             return Some(Ok(out.filled()));
         }
-        if is_ended || ring.gate.is_closing() || self.engine.dropped() || ring.wakeup.is_woken() {
-            return self.outcome_without_records(interrupted);
-        }
-        None
+        self.outcome_without_records(interrupted)
     }
 
     /// A wake or a signal ends the reap: completions from before it may still be deferred.
