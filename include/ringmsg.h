@@ -1258,8 +1258,9 @@ void ringmsg_ring_config_init(struct ringmsg_ring_config *config);
  * becomes the owner; with R_DISABLED the thread that calls ringmsg_ring_enable().
  * Returns: 0; -EINVAL (NULL `ring`, bad size, unknown or contradictory flags, entries out of
  * range, flags that the requested engine does not have); -EPERM, -ENOSYS, -ENOMEM, -EMFILE from
- * io_uring_setup(2): ringmsg_last_error() says what to do about it. On failure `*ring` is left as
- * it was.
+ * io_uring_setup(2): ringmsg_last_error() says what to do about it. Locked memory of rings that
+ * were freed less than a quarter of a second ago may still be counted: then the call waits for it,
+ * at most that long. On failure `*ring` is left as it was.
  */
 int ringmsg_ring_new(const struct ringmsg_ring_config *config,
                      struct ringmsg_ring **ring);

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::config::*;
 use crate::diagnosis;
 use crate::engine::Engine;
+use crate::engine::uring::closed;
 use crate::error::{Error, Result, Text};
 use crate::ids::PoolId;
 use crate::mode::Setup;
@@ -22,7 +23,8 @@ pub(crate) fn check_usable(engine: Engine) -> Result<Engine> {
     }
     let (trial, count) = (PoolId(POOLS_MAX as u16), PoolConfig::default().buffers);
     let buffers = BufferRing::new(count)?;
-    engine.register_pool(trial, buffers.entries(), count as u16)?;
+    let register = || engine.register_pool(trial, buffers.entries(), count as u16);
+    closed::retry(register, |error| error.errno() == libc::ENOMEM)?;
     engine.unregister_pool(trial)?;
     Ok(engine)
 }

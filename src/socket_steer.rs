@@ -11,7 +11,7 @@ use std::os::fd::RawFd;
 
 use libc::{
     BPF_A, BPF_ABS, BPF_ALU, BPF_B, BPF_H, BPF_JGE, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_LEN, BPF_LSH,
-    BPF_MISC, BPF_MOD, BPF_OR, BPF_RET, BPF_TAX, BPF_W, BPF_X, sock_filter, sock_fprog,
+    BPF_MISC, BPF_MOD, BPF_OR, BPF_RET, BPF_TAX, BPF_W, BPF_X, sock_filter,
 };
 
 use crate::config::reserved_is_zero;
@@ -136,6 +136,15 @@ impl Steering {
     }
 }
 
+/// struct sock_fprog, with its padding: the kernel reads that, too.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct FilterProgram {
+    len: u16,
+    padding: [u16; size_of::<usize>() / 2 - 1],
+    filter: *mut sock_filter,
+}
+
 /// A classic BPF program under construction.
 struct Program {
     code: [sock_filter; Self::LONGEST],
@@ -209,7 +218,11 @@ impl Program {
 
     /// Attaches the program to the group of `fd`, in the place of an earlier one.
     fn attach(&mut self, fd: RawFd) -> Result<()> {
-        let program = sock_fprog { len: self.length as u16, filter: self.code.as_mut_ptr() };
+        let program = FilterProgram {
+            len: self.length as u16,
+            padding: Default::default(),
+            filter: self.code.as_mut_ptr(),
+        };
         sockopt::set(fd, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, program).map_err(|error| {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
             let why = match errno {

@@ -35,8 +35,9 @@ pub unsafe extern "C" fn ringmsg_ring_config_init(config: *mut RingConfig) {
 /// becomes the owner; with R_DISABLED the thread that calls ringmsg_ring_enable().
 /// **Returns:** 0; -EINVAL (NULL `ring`, bad size, unknown or contradictory flags, entries out of
 /// range, flags that the requested engine does not have); -EPERM, -ENOSYS, -ENOMEM, -EMFILE from
-/// io_uring_setup(2): ringmsg_last_error() says what to do about it. On failure `*ring` is left as
-/// it was.
+/// io_uring_setup(2): ringmsg_last_error() says what to do about it. Locked memory of rings that
+/// were freed less than a quarter of a second ago may still be counted: then the call waits for it,
+/// at most that long. On failure `*ring` is left as it was.
 ///
 /// # Safety
 /// `config` is NULL, or readable for as many bytes as its `size` says; `ring` is NULL or writable.

@@ -26,6 +26,7 @@ use crate::sys::fork::{self, Listing};
 use crate::sys::memory::Mapping;
 use crate::sys::{errno, sockopt};
 
+pub(crate) mod closed;
 mod eventfd;
 pub(crate) mod setup;
 
@@ -382,6 +383,7 @@ impl Uring {
     /// `limit`, and write to memory it was given.
     pub(crate) fn close(mut self: Box<Self>, limit: Duration) -> bool {
         self.close_ring();
+        closed::note();
         self.listing.is_foreign() || (!limit.is_zero() && hangs_up(self.teardown_probe.raw(), limit))
     }
 

@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 use super::Ring;
 use crate::config::PoolConfig;
 use crate::engine::Engine;
+use crate::engine::uring::closed;
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::layout::Layout;
@@ -39,7 +40,8 @@ impl Ring {
         if let Some(memory) = memory {
             check_memory(memory, &layout)?;
         }
-        match self.add_pool(layout, memory) {
+        let lacks_memory = |(error, by_engine): &(Error, bool)| *by_engine && error.errno() == libc::ENOMEM;
+        match closed::retry(|| self.add_pool(layout, memory), lacks_memory) {
             Err((error, true)) if error.errno() == libc::ENOMEM && self.change_engine()? => {
                 self.add_pool(layout, memory).map_err(|(error, _)| error)
             }

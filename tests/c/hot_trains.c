@@ -20,7 +20,7 @@ static void set_up(int sockets)
     for (int i = 0; i < sockets; i++) {
         int receiver = bound_udp(AF_INET);
         OK(ringmsg_socket_enable(receiver, RINGMSG_META_SEGMENT_SIZE));
-        set_int(receiver, SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20);
+        make_room(receiver, 64 << 20);
         sender[i] = sender_to(receiver);
         if (pool == NULL)
             pool = make_pool(ring, receiver, BUFFERS, 0);

@@ -107,6 +107,11 @@ int clock_gettime(clockid_t clock, struct timespec *time)
 
 /* --- traffic ------------------------------------------------------------------------------- */
 
+#ifdef TEST_EMULATED
+enum { CHOICE_MS = 60000 };
+#else
+enum { CHOICE_MS = 30000 * TEST_TIME_FACTOR };
+#endif
 enum { GROUP = 20, DATAGRAM_NS = 200, PATIENCE_MS = 30000 * TEST_TIME_FACTOR };
 
 static int may_linger(void)
@@ -349,15 +354,19 @@ static void chooses(struct costs given, int expects_linger)
     sends = 1;
     pairs_sent = 0;
     pthread_t thread = start(send_on, 0);
-    int64_t end = now_ns() + PATIENCE_MS * 1000000LL;
+    int64_t end = now_ns() + CHOICE_MS * 1000000LL;
     struct ringmsg_stats now;
     do {
         for (int i = 0; i < 100; i++)
             take(&wait);
         now = stats();
         /* A linger of 100 us gains nothing where so few datagrams come in that time. */
-        if (now_ns() >= end && pairs_sent < PATIENCE_MS * 5)
+        if (now_ns() >= end && pairs_sent < CHOICE_MS * 5)
             skip_test("this machine is too slow to send two datagrams every 200 us");
+#ifdef TEST_EMULATED
+        if (now_ns() >= end)
+            skip_test("the processor is emulated: beside what that costs, the costs given here are nothing");
+#endif
         CHECK(now_ns() < end);
     } while (now.linger_trial_ns == 0 || (now.linger_us > 0) != expects_linger);
     COMPARE(now.linger_us, <=, 100);
@@ -393,7 +402,7 @@ static void a_closed_loop_is_not_slowed(void)
     uint64_t before = stats().linger_trial_ns;
     exchange_for(&wait, 300);
     EQUAL(stats().linger_us, 0);
-    COMPARE(stats().linger_trial_ns - before, <, (now_ns() - start) / 2);
+    COMPARE(stats().linger_trial_ns - before, <, (now_ns() - start) * 3 / 4);
     tear_down();
 }
 

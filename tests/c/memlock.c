@@ -2,7 +2,7 @@
  * if that gets memory for the ring and the pool, otherwise on recvmmsg, and the hundredth ring like
  * the first. A higher limit never selects a worse engine. ringmsg_ring_info reports the engine, and
  * ringmsg_describe_support the reason. A ring that requires io_uring is refused with -ENOMEM and
- * the limit. */
+ * the limit. A ring that was freed is not held against the next. */
 #include "test.h"
 
 #include <grp.h>
@@ -104,6 +104,27 @@ static void every_limit_gives_a_receiver_and_a_higher_one_never_a_worse_one(void
             EQUAL(engine, 10); /* a lower limit already gave io_uring */
         best = engine;
     }
+}
+
+/* Rings that are made and freed in a row, with room for two or three at a time: the kernel counts a
+ * freed one for some milliseconds more. */
+static int rings_in_a_row(void)
+{
+    struct ringmsg_ring *ring;
+    for (int i = 0; i < RINGS; i++) {
+        if (make_and_test_receiver(&ring, 0, 256) != RINGMSG_ENGINE_IO_URING)
+            return i == 0 ? 20 : 30;
+        OK(ringmsg_ring_free(ring));
+        ring = make_ring();
+        OK(ringmsg_ring_free(ring));
+    }
+    return 10;
+}
+
+static void a_ring_gets_the_memory_of_one_that_was_freed(void)
+{
+    need_root();
+    EQUAL(run_as_user(512, 200, rings_in_a_row), io_uring ? 10 : 20);
 }
 
 /* The ring is disabled at first, and the pool is the largest possible. */
@@ -255,6 +276,7 @@ static void a_ring_that_requires_io_uring_is_refused_with_the_limit(void)
 TESTS(TEST(every_limit_gives_a_receiver_and_a_higher_one_never_a_worse_one),
       TEST(a_pool_larger_than_the_trial_changes_the_engine),
       TEST(the_hundredth_ring_receives_like_the_first),
+      TEST(a_ring_gets_the_memory_of_one_that_was_freed),
       TEST(pools_move_to_the_engine_that_the_ring_changes_to),
       TEST(after_ring_fd_a_pool_without_memory_is_enomem),
       TEST(a_ring_that_requires_io_uring_is_refused_with_the_limit))

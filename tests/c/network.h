@@ -31,11 +31,36 @@ __attribute__((unused)) static void need_tool(const char *tool, const char *pack
     }
 }
 
+static void write_line(const char *file, const char *line)
+{
+    int fd = (int)SYS(open(file, O_WRONLY | O_CLOEXEC));
+    EQUAL(SYS(write(fd, line, strlen(line))), (ssize_t)strlen(line));
+    close(fd);
+}
+
+/* Becomes root of a user namespace, with a network that it may configure. Without the maps ip(8)
+ * would have no capability there. */
+static int enter_network_of_own_user(void)
+{
+    char users[64], groups[64];
+    snprintf(users, sizeof users, "0 %u 1", geteuid());
+    snprintf(groups, sizeof groups, "0 %u 1", getegid());
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0)
+        return -1;
+    write_line("/proc/self/setgroups", "deny");
+    write_line("/proc/self/uid_map", users);
+    write_line("/proc/self/gid_map", groups);
+    return 0;
+}
+
 /* From here on this process is in a network of its own, with loopback up. */
 __attribute__((unused)) static void enter_own_network(void)
 {
-    if (unshare(CLONE_NEWNET) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0)
+    if (unshare(CLONE_NEWNET) != 0 && enter_network_of_own_user() != 0)
         skip_test("no network namespaces: they take root, or user namespaces");
+    char path[4096];
+    snprintf(path, sizeof path, "%s:/usr/sbin:/sbin", getenv("PATH"));
+    SYS(setenv("PATH", path, 1)); /* where an ordinary user's does not look for tc and nft */
     need_tool("ip", "iproute2");
     if (shell("ip -V >/dev/null") != 0)
         skip_test("ip(8) is not iproute2's, which alone knows every option used here");
@@ -62,11 +87,12 @@ static int is_listed(const char *file, const char *address, int column, unsigned
     return found;
 }
 
-/* Waits until an IPv6 address that was added is local. The kernel makes its route in the background,
- * even with `nodad`; until then it refuses what is sent to the address, and tells nobody. */
+/* Waits until an IPv6 address that was added is local. The kernel makes its route in the
+ * background, even with `nodad`. What is sent to the address until then goes nowhere, without an
+ * error. */
 __attribute__((unused)) static void await_address(const char *text)
 {
-    enum { FLAGS_OF_ROUTE = 9, LOCAL = 0x80000000 }; /* RTF_LOCAL of linux/ipv6_route.h */
+    enum { FLAGS_OF_ROUTE = 9, LOCAL = 0x80000000 }; /* RTF_LOCAL */
     unsigned char bytes[16];
     char address[33];
     EQUAL(inet_pton(AF_INET6, text, bytes), 1);

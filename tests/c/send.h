@@ -101,12 +101,20 @@ __attribute__((unused)) static int unbound_udp(int family)
     return (int)SYS(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
 }
 
-/* A receiver on loopback with room for `bytes`, however many datagrams they are. */
+/* A receiver on loopback with as much room as can be had. */
 __attribute__((unused)) static int roomy_udp(int family)
 {
     int fd = bound_udp(family), most = 32 << 20;
     if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &most, sizeof most) != 0)
         set_int(fd, SOL_SOCKET, SO_RCVBUF, most);
+    return fd;
+}
+
+/* A receiver on loopback with room for 4 MiB, or the test is skipped. */
+__attribute__((unused)) static int very_roomy_udp(int family)
+{
+    int fd = roomy_udp(family);
+    make_room(fd, 4 << 20);
     return fd;
 }
 

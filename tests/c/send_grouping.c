@@ -226,7 +226,7 @@ static void trains_are_as_long_as_the_kernel_allows(void)
 /* A message that is a train may be longer than any the kernel takes: in datagrams or in bytes. */
 static void a_long_train_leaves_in_pieces(void)
 {
-    int receiver = roomy_udp(AF_INET);
+    int receiver = very_roomy_udp(AF_INET);
     struct ringmsg_sender *sender = make_sender(unbound_udp(AF_INET));
     struct ringmsg_path path = path_to(receiver);
     struct {
@@ -279,7 +279,7 @@ static void a_batch_is_as_long_as_the_config_says(void)
 static void many_messages_are_few_system_calls(void)
 {
     enum { COUNT = 3000 };
-    int receiver = roomy_udp(AF_INET);
+    int receiver = very_roomy_udp(AF_INET);
     struct ringmsg_sender_config config;
     static struct ringmsg_message messages[COUNT];
     struct ringmsg_path path = path_to(receiver);

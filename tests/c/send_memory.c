@@ -168,6 +168,7 @@ static void every_segment_size_is_kept(void)
     make_peers(peers);
     for (int p = 0; p < 3; p++) {
         const struct peer *peer = &peers[p];
+        make_room(peer->receiver, 4 << 20);
         for (size_t t = 0; t < sizeof trains / sizeof *trains; t++) {
             struct ringmsg_message messages[3];
             messages_on(messages, 3, &peer->path, 5, (uint32_t)t);

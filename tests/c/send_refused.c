@@ -134,6 +134,7 @@ static void what_is_learnt_holds_in_the_same_call(void)
 {
     enter_own_network();
     int receiver = bound_to_port(7000);
+    make_room(receiver, 1 << 20);
     firewall(by_length);
     struct ringmsg_sender *sender = make_sender(unbound_udp(AF_INET));
     struct ringmsg_path path = path_to(receiver);

@@ -10,6 +10,7 @@ from typing import Any
 
 import endpoints
 import pytest
+from room import make_room
 
 import ringmsg
 
@@ -35,7 +36,7 @@ class Pair:
 
     def __init__(self, family: int = socket.AF_INET, host: str = "127.0.0.1") -> None:
         self.receiver = socket.socket(family, socket.SOCK_DGRAM)
-        self.receiver.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)  # SO_RCVBUFFORCE
+        make_room(self.receiver, 32 << 20)
         self.receiver.bind((host, 0))
         self.sender = socket.socket(family, socket.SOCK_DGRAM)
         self.sender.connect(self.receiver.getsockname())

@@ -167,6 +167,8 @@ def test_ecn_reader(sender: socket.socket) -> None:
 
 def test_inter_arrival(sender: socket.socket, tmp_path: pathlib.Path) -> None:
     plot = tmp_path / "gaps.png"
+    # The first import on a machine makes a cache of fonts, and says so.
+    subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], capture_output=True, check=True)
     program = Program(
         "-W", "ignore", "examples/inter_arrival.py", "127.0.0.1:0", "--datagrams", "200", "--plot", str(plot)
     )

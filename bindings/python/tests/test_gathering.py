@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from endpoints import LOOPS, Numbers, in_bursts, run, send_many, until
+from room import make_room, needs_room
 from scenarios import name, peer
 
 import ringmsg.aio
@@ -218,7 +219,7 @@ def test_many_in_one_turn_do_not_pile_up(loop_kind: str) -> None:
     async def work() -> None:
         transport, _ = await endpoint()
         with peer() as there:
-            there.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
+            make_room(there, 16 << 20)
             most = 0
             for data in numbers(0, 2000):
                 transport.sendto(data, there.getsockname())
@@ -582,6 +583,7 @@ asyncio.run(main())
 @pytest.mark.parametrize("spare", [100, 0])
 def test_many_endpoints_share_few_senders(loop_kind: str, spare: int) -> None:
     """300 endpoints that gather take 64 descriptors more; where there is none, they send without."""
+    needs_room(128 << 20)
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", MANY, loop_kind, str(spare)],
         capture_output=True,

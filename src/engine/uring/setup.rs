@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd;
 
 use io_uring::{IoUring, opcode};
 
-use super::ENTER_GETEVENTS;
+use super::{ENTER_GETEVENTS, closed};
 use crate::config::*;
 use crate::diagnosis::{self, Call};
 use crate::error::{Error, Result};
@@ -17,7 +17,8 @@ use crate::mode::Setup;
 /// backport io_uring as a whole, so the list of opcodes answers, without a second ring, a socket
 /// or a wait. (Were it wrong, arming a multishot would end at once with a FINAL -EINVAL.)
 pub(crate) fn build(setup: &Setup) -> Result<(IoUring, bool)> {
-    let ring = builder(setup).build(setup.sq_entries).map_err(refused(Call::Setup(setup.flags)))?;
+    let ring = closed::retry(|| builder(setup).build(setup.sq_entries), lacks_memory)
+        .map_err(refused(Call::Setup(setup.flags)))?;
     // SAFETY: nothing is submitted, and no argument passed.
     match unsafe { ring.submitter().enter::<libc::sigset_t>(0, 0, ENTER_GETEVENTS, None) } {
         Err(error) if is_blocked(&error) => return Err(refused(Call::Enter)(error)),
@@ -96,6 +97,10 @@ fn builder(setup: &Setup) -> io_uring::Builder {
         }
     }
     builder
+}
+
+fn lacks_memory(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOMEM)
 }
 
 fn is_blocked(error: &std::io::Error) -> bool {

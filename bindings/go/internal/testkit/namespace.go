@@ -18,6 +18,7 @@ const inNamespace = "RINGMSG_TEST_IN_NAMESPACE"
 // with tc.
 func Namespace(t *testing.T, commands ...string) bool {
 	t.Helper()
+	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin") // where an ordinary user's does not look for tc
 	if os.Getenv(inNamespace) != "" {
 		for _, command := range commands {
 			words := strings.Fields("ip " + command)
