@@ -43,9 +43,7 @@ mod pools;
 /// A ring whose granted flags hold SINGLE_ISSUER or DEFER_TASKRUN is bound to one thread, its
 /// owner: functions marked [owner] return -EPERM in other threads. On other rings every thread may
 /// call every function.
-#[repr(C, align(64))]
 pub struct Ring {
-    // In the order in which a reap touches them: few cache lines.
     pub(crate) gate: Gate,
     pub(crate) wakeup: Wakeup,
     /// The thread that armed or reaped last. Its releases re-arm starved requests directly.
