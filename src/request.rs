@@ -142,9 +142,9 @@ pub(crate) enum Verdict {
     End,
 }
 
-/// The first cache line, and the target, are all that a datagram touches: with 10,000 sockets the
+/// The first 64 bytes, and the target, are all that a datagram touches: with 10,000 sockets the
 /// caches hold no more.
-#[repr(C, align(64))]
+#[repr(C)]
 pub(crate) struct Request {
     failures: u32,
     pub flags: u32,
