@@ -23,6 +23,7 @@ impl Error {
 
     /// An error whose sentence names the values at fault. Where there is no memory for all of the
     /// sentence, it is cut.
+    #[cold]
     pub fn with(errno: c_int, sentence: Arguments<'_>) -> Self {
         Self { errno, sentence: Cow::Owned(written(sentence)) }
     }
@@ -50,6 +51,7 @@ impl Error {
 
     /// Turns the error into what a C function returns, and keeps the sentence for
     /// `ringmsg_last_error`. This is the only place where errno and sentence are separated.
+    #[cold]
     pub(crate) fn into_c(self) -> c_int {
         let Self { errno, sentence } = self;
         // Taken where a signal handler has interrupted another call at this very place: its own

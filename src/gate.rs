@@ -52,21 +52,12 @@ impl Gate {
     #[inline]
     pub(crate) fn enter(&self) -> Result<CallGuard<'_>> {
         if self.is_foreign() {
-            return Err(Error::new(
-                libc::EPERM,
-                "ring: it belongs to the parent process; a child makes its own, and may only free this one",
-            ));
+            return Err(foreign());
         }
         let before = self.state.fetch_add(1, Ordering::Acquire);
         let inside = CallGuard(self);
-        if before & CLOSING != 0 {
-            return Err(Error::new(libc::ECANCELED, "ring: it is being freed"));
-        }
-        if before & POISONED != 0 {
-            return Err(Error::new(
-                libc::ENOTRECOVERABLE,
-                "ring: an internal error has poisoned it; free it and make a new one",
-            ));
+        if before & (CLOSING | POISONED) != 0 {
+            return Err(closed(before));
         }
         Ok(inside)
     }
@@ -84,28 +75,10 @@ impl Gate {
     /// Lets the owner through, and any thread where there is no owner.
     #[inline]
     pub(crate) fn check_owner(&self) -> Result<()> {
-        if !self.is_bound() {
-            return Ok(());
-        }
-        match self.owner.get() {
-            // Created disabled: the thread that enables it will be the owner.
-            None => Ok(()),
-            Some(owner) if owner.is_current() => Ok(()),
-            Some(owner) if owner.is_alive() => Err(Error::with(
-                libc::EPERM,
-                format_args!(
-                    "ring: only its owner, thread {}, may do this (SINGLE_ISSUER or DEFER_TASKRUN); \
-                 create it with R_DISABLED and enable it in the thread that reaps, or use another mode",
-                    owner.tid()
-                ),
-            )),
-            Some(owner) => Err(Error::with(
-                libc::EOWNERDEAD,
-                format_args!(
-                    "ring: its owner, thread {}, has exited; free it and make a new one",
-                    owner.tid()
-                ),
-            )),
+        // Created disabled, it has no owner: the thread that enables it will be the owner.
+        match self.owner() {
+            Some(owner) if !owner.is_current() => Err(not_the_owner(owner)),
+            _ => Ok(()),
         }
     }
 
@@ -114,6 +87,7 @@ impl Gate {
         let _ = self.owner.set(owner);
     }
 
+    #[inline]
     pub(crate) fn owner(&self) -> Option<&Owner> {
         self.owner.get().filter(|_| self.is_bound())
     }
@@ -142,4 +116,39 @@ impl Gate {
         }
         true
     }
+}
+
+#[cold]
+fn foreign() -> Error {
+    Error::new(
+        libc::EPERM,
+        "ring: it belongs to the parent process; a child makes its own, and may only free this one",
+    )
+}
+
+/// The error of a gate in this state.
+#[cold]
+fn closed(state: u32) -> Error {
+    if state & CLOSING != 0 {
+        return Error::new(libc::ECANCELED, "ring: it is being freed");
+    }
+    Error::new(libc::ENOTRECOVERABLE, "ring: an internal error has poisoned it; free it and make a new one")
+}
+
+#[cold]
+fn not_the_owner(owner: &Owner) -> Error {
+    if !owner.is_alive() {
+        return Error::with(
+            libc::EOWNERDEAD,
+            format_args!("ring: its owner, thread {}, has exited; free it and make a new one", owner.tid()),
+        );
+    }
+    Error::with(
+        libc::EPERM,
+        format_args!(
+            "ring: only its owner, thread {}, may do this (SINGLE_ISSUER or DEFER_TASKRUN); \
+             create it with R_DISABLED and enable it in the thread that reaps, or use another mode",
+            owner.tid()
+        ),
+    )
 }

@@ -45,21 +45,21 @@ mod pools;
 /// call every function.
 pub struct Ring {
     pub(crate) gate: Gate,
-    engines: Engines,
-    pub(crate) pools: Pools,
-    /// Pools that the next pass looks after: buffers came back that a request waits for, or the
-    /// first request was armed.
-    pub(crate) pools_to_look_after: PoolSet,
     pub(crate) wakeup: Wakeup,
-    pub(crate) tallies: Tallies,
     /// The thread that armed or reaped last. Its releases re-arm starved requests directly.
     /// Relaxed, and no pair: a thread asks only whether the number is its own.
     service_thread: AtomicU64,
     /// Every acquire of it pairs with the release of `enable`: it shows the owner.
     enabled: AtomicBool,
-    pub(crate) sockets: Mutex<Sockets>,
+    engines: Engines,
+    pub(crate) pools: Pools,
+    pub(crate) tallies: Tallies,
     core: Mutex<Core>,
     pub(crate) reaper: Mutex<ReaperState>,
+    /// Pools that the next pass looks after: buffers came back that a request waits for, or the
+    /// first request was armed.
+    pub(crate) pools_to_look_after: PoolSet,
+    pub(crate) sockets: Mutex<Sockets>,
 }
 
 /// The engine; and the one that took its place, if that happened: see `Ring::change_engine`.
@@ -71,7 +71,9 @@ struct Engines {
 }
 
 /// What the ring's lock guards.
+#[repr(C)]
 pub(crate) struct Core {
+    // What each pass touches first.
     pub requests: Requests,
     pub stats: Stats,
     pool_ids: VacantIds,
@@ -82,17 +84,12 @@ pub(crate) struct Core {
 }
 
 /// What only the reaper uses.
+#[repr(C)]
 pub(crate) struct ReaperState {
-    /// A train of which some datagrams are still to be handed out.
-    pub train: Option<Train>,
-    /// Chooses the linger of reaps with AUTO; and what the running reap has to tell it.
-    pub policy: Policy,
+    // What each reap touches first, and the policy's own such fields behind it.
     pub taken: Taken,
     /// The thread of the last reap.
     pub reaping_thread: u64,
-    /// Pools that the running pass has drawn from. Has room for all of them.
-    pub touched: Vec<PoolId>,
-    pub fewest_published: FewestPublished,
     /// Numbers the uses of buffers.
     pub generation: Generation,
     /// Completions taken since a reap last entered the kernel to wait or for deferred work.
@@ -103,6 +100,13 @@ pub(crate) struct ReaperState {
     pub stuck: bool,
     /// The running reap has ended requests, whose sockets are to be released.
     pub releases_sockets: bool,
+    /// Pools that the running pass has drawn from. Has room for all of them.
+    pub touched: Vec<PoolId>,
+    /// A train of which some datagrams are still to be handed out.
+    pub train: Option<Train>,
+    /// Chooses the linger of reaps with AUTO; and what the running reap has to tell it.
+    pub policy: Policy,
+    pub fewest_published: FewestPublished,
 }
 
 /// What a reap has taken.
@@ -278,10 +282,11 @@ impl Ring {
 
     // --- threads -----------------------------------------------------------------------------
 
-    /// Notes the calling thread as the one that serves this ring. Returns its number.
+    /// Notes the calling thread, which `check_owner` has let through, as the one that serves this
+    /// ring. Returns its number.
     #[inline]
     pub(crate) fn note_service_thread(&self) -> u64 {
-        let me = thread::current();
+        let me = self.gate.owner().map_or_else(thread::current, Owner::number);
         if self.service_thread.load(Ordering::Relaxed) != me {
             self.service_thread.store(me, Ordering::Relaxed);
         }

@@ -34,6 +34,7 @@ fn known<'a, T>(handle: Option<NonNull<T>>) -> Option<&'a T> {
     handle.map(|handle| unsafe { handle.as_ref() })
 }
 
+#[cold]
 fn null(what: &'static str) -> Error {
     Error::with(libc::EINVAL, format_args!("{what} is NULL"))
 }

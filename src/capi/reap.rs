@@ -21,7 +21,7 @@ use super::{Caller, check_count, known, null, slice, versioned, with_ring, witho
 ///
 /// # Safety
 /// As for `ringmsg_reap`.
-#[inline]
+#[inline(always)]
 unsafe fn reap_arguments<'a>(
     records: *mut Record,
     metadata: *mut Metadata,

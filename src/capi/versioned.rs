@@ -79,7 +79,23 @@ unsafe fn stated_size<T: VersionedStruct>(from: *const T) -> Result<usize> {
 ///
 /// # Safety
 /// `from` is NULL, or readable for as many bytes as its `size` says.
+#[inline]
 pub(super) unsafe fn read<T: VersionedStruct>(from: *const T) -> Result<T> {
+    // SAFETY: the caller's promise is passed on; of this size it is readable whole.
+    unsafe {
+        if !from.is_null() && from.cast::<u32>().read_unaligned() as usize == size_of::<T>() {
+            return Ok(from.read_unaligned());
+        }
+        read_other(from)
+    }
+}
+
+/// The same for a struct of another version, and for what is none.
+///
+/// # Safety
+/// As for `read`.
+#[cold]
+unsafe fn read_other<T: VersionedStruct>(from: *const T) -> Result<T> {
     if from.is_null() {
         return Err(Error::with(libc::EINVAL, format_args!("{} is NULL", T::NAME)));
     }

@@ -65,6 +65,7 @@ impl Octave {
 
 /// Chooses how long a reap lingers. See the [module](super) for how a reaper uses it.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub struct Policy<R: Rules = Sound> {
     // What every reap touches: one cache line.
     last_ns: u64,

@@ -22,41 +22,45 @@ use crate::slot_list::SlotList;
 use crate::sys::memory::{Mapping, try_box, try_slice, try_vec};
 
 /// The state of a pool that exists. Behind the pool's lock.
+#[repr(C)]
 pub(crate) struct Buffers {
+    // What each reap and release touches first.
     pub layout: Layout,
     memory: Mapping,
-    ring: BufferRing,
     holders: Box<[Holders]>,
+    ring: BufferRing,
     free: Vec<BufferId>,
     /// How many of the topmost `free` are released, but not committed yet.
     uncommitted: usize,
     pub published: u32,
     pub held: u32,
+    /// Requests that the kernel may serve from here.
+    pub armed: u32,
     /// How many buffers the kernel was ever given, and how many it has filled.
     given: u32,
     filled: u32,
+    filled_at_end_of_reap: u32,
+    filled_bytes: u64,
     /// `given` when the completion queue was last seen empty: a request that ends later ends with
     /// these buffers given. Tells buffer exhaustion from a socket's own -ENOBUFS.
     given_when_caught_up: u32,
+    /// What the ring's `FewestPublished` has of this pool.
+    pub reported: Option<u32>,
     window: Window,
-    /// `filled` at the last miss.
-    missed_at: Option<u32>,
-    filled_at_end_of_reap: u32,
-    filled_bytes: u64,
     /// In the ring's list of pools to look after at the end of a pass.
     pub touched: bool,
-    /// Requests that the kernel may serve from here.
-    pub armed: u32,
-    /// Requests of any kind, in whatever state, that refer to this pool.
-    pub requests: u32,
     /// Multishot requests that wait for a release, the longest waiting first.
     pub starved: SlotList,
-    /// How often starved requests were armed again: whose turn it is to be the first.
-    pub starved_turn: u32,
     /// The control messages that the last messages had.
     pub row: Row,
     /// Descriptors that came in control messages, while their record is held.
     pub received_fds: Option<ReceivedFds>,
+    /// `filled` at the last miss.
+    missed_at: Option<u32>,
+    /// Requests of any kind, in whatever state, that refer to this pool.
+    pub requests: u32,
+    /// How often starved requests were armed again: whose turn it is to be the first.
+    pub starved_turn: u32,
 }
 
 impl Buffers {
@@ -88,6 +92,7 @@ impl Buffers {
             filled_at_end_of_reap: 0,
             filled_bytes: 0,
             touched: false,
+            reported: None,
             armed: 0,
             requests: 0,
             starved: SlotList::default(),

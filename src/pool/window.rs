@@ -29,6 +29,8 @@ pub(crate) struct Window {
     changed_ns: u64,
     /// Running mean of the bytes in a filled buffer.
     mean_bytes: u32,
+    /// The widest window whose memory a cache holds.
+    bound: u32,
 }
 
 impl Window {
@@ -39,7 +41,8 @@ impl Window {
 
     fn in_cache(most: u32, cache_bytes: u32) -> Self {
         let hot_bytes = cache_bytes / 4;
-        Self { most, hot_bytes, size: START.min(most), batch: 0, changed_ns: 0, mean_bytes: 0 }
+        let size = START.min(most);
+        Self { most, hot_bytes, size, batch: 0, changed_ns: 0, mean_bytes: 0, bound: most }
     }
 
     #[inline]
@@ -47,20 +50,15 @@ impl Window {
         self.size
     }
 
-    /// The widest window whose memory a cache holds.
-    fn bound(&self) -> u32 {
-        (self.hot_bytes / self.mean_bytes.max(1)).max(LEAST).min(self.most)
-    }
-
     /// Whether the buffers are so full that memory bounds the window.
     #[inline]
     pub(crate) fn is_bound_by_memory(&self) -> bool {
-        self.bound() < START.min(self.most)
+        self.bound < START.min(self.most)
     }
 
     /// It was too narrow.
     pub(crate) fn missed(&mut self, now_ns: u64) {
-        self.size = (self.size * 2).min(self.bound());
+        self.size = (self.size * 2).min(self.bound);
         self.changed_ns = now_ns;
     }
 
@@ -70,9 +68,11 @@ impl Window {
         if batch == 0 {
             return;
         }
-        let mean = (bytes / u64::from(batch)) as u32;
-        self.mean_bytes =
-            if self.mean_bytes == 0 { mean } else { self.mean_bytes - self.mean_bytes / 4 + mean / 4 };
+        // Divisions only where they tell something new.
+        let mean = if batch == 1 { bytes as u32 } else { (bytes / u64::from(batch)) as u32 };
+        if mean != self.mean_bytes {
+            self.mean_is(mean);
+        }
         self.batch = self.batch.max(batch);
         // A reap waits for half of the window at most. If that much came, more may be there.
         if 2 * batch >= self.size {
@@ -84,7 +84,14 @@ impl Window {
             self.changed_ns = now_ns;
             self.batch = batch;
         }
-        self.size = self.size.min(self.bound());
+        self.size = self.size.min(self.bound);
+    }
+
+    /// The buffers of a reap held `mean` bytes each.
+    fn mean_is(&mut self, mean: u32) {
+        self.mean_bytes =
+            if self.mean_bytes == 0 { mean } else { self.mean_bytes - self.mean_bytes / 4 + mean / 4 };
+        self.bound = (self.hot_bytes / self.mean_bytes.max(1)).max(LEAST).min(self.most);
     }
 }
 

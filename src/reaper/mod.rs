@@ -3,6 +3,8 @@
 //! A reap takes what is there; if nothing is, it spins, then sleeps, then takes again. In DEFER
 //! mode the sleep itself is the kernel entry that receives, so a batch costs one.
 
+use std::time::Duration;
+
 use parking_lot::MutexGuard;
 
 use crate::config::Wait;
@@ -82,29 +84,56 @@ impl<'a> Reaper<'a> {
             self.take_deferred(out);
             return self.outcome(out, false).unwrap_or(Ok(0));
         }
-        if let Some(outcome) = self.outcome(out, false) {
-            return outcome;
+        if self.may_return(out) {
+            if let Some(outcome) = self.outcome(out, false) {
+                return outcome;
+            }
         }
         let deadline = Deadline::after(wait.timeout_ns);
-        let mut linger_us = self.linger_us(wait);
-        // Where a wait takes more than one system call, signals are blocked outside of them, so
-        // that each falls into one and ends it.
+        let linger_us = self.linger_us(wait);
         let sleeps_twice = linger_us > 0 && !self.engine.traits().min_wait;
-        let blocked = (wait.spin_us > 0 || sleeps_twice).then(Blocked::all);
-        if let Some(blocked) = blocked.as_ref().filter(|_| wait.spin_us > 0) {
-            let interrupted = self.spin(out, wait.spin_us, deadline, blocked);
+        if wait.spin_us > 0 || sleeps_twice {
+            return self.wait_with_signals_blocked(out, wait.spin_us, linger_us, deadline);
+        }
+        self.sleep_until_outcome(out, linger_us, (deadline, deadline.left_at_first()), None)
+    }
+
+    /// Where a wait takes more than one system call, signals are blocked outside of them, so that
+    /// each falls into one and ends it.
+    #[inline(never)]
+    fn wait_with_signals_blocked(
+        &mut self,
+        out: &mut Output<'_>,
+        spin_us: u32,
+        linger_us: u32,
+        deadline: Deadline,
+    ) -> Result<usize> {
+        let blocked = Blocked::all();
+        if spin_us > 0 {
+            let interrupted = self.spin(out, spin_us, deadline, &blocked);
             if let Some(outcome) = self.outcome(out, interrupted) {
                 return outcome;
             }
         }
-        let signals = blocked.as_ref().map(Blocked::before);
+        self.sleep_until_outcome(out, linger_us, (deadline, deadline.left()), Some(blocked.before()))
+    }
+
+    /// Sleeps as often as it takes, at first for `left` at most.
+    #[inline(always)]
+    fn sleep_until_outcome(
+        &mut self,
+        out: &mut Output<'_>,
+        mut linger_us: u32,
+        (deadline, mut left): (Deadline, Option<Duration>),
+        signals: Option<&libc::sigset_t>,
+    ) -> Result<usize> {
         loop {
             if linger_us > 0 && self.look_after_pools(out) {
                 if let Some(outcome) = self.outcome(out, false) {
                     return outcome;
                 }
             }
-            let waited = self.sleep(out, linger_us, deadline, signals);
+            let waited = self.sleep(out, linger_us, left, signals);
             self.take(out);
             if let Some(outcome) = self.outcome(out, waited == Waited::Interrupted) {
                 return outcome;
@@ -115,6 +144,7 @@ impl<'a> Reaper<'a> {
             if deadline.has_passed() {
                 return Ok(0);
             }
+            left = deadline.left();
             // The linger is over, and nothing came: now wait for a first record. (Without a timeout
             // the kernel ends the wait at its minimum, so a further linger would wake up each
             // time.)
@@ -122,21 +152,40 @@ impl<'a> Reaper<'a> {
         }
     }
 
+    /// Whether there is an outcome, unless a signal is one.
+    #[inline]
+    fn may_return(&self, out: &Output<'_>) -> bool {
+        let ring = self.ring;
+        out.filled() > 0 || ring.wakeup.is_woken() || ring.gate.is_closing() || self.engine.dropped()
+    }
+
     /// How the reap ends, if it does. Records are returned before any other result.
+    #[inline(never)]
     fn outcome(&mut self, out: &mut Output<'_>, interrupted: bool) -> Option<Result<usize>> {
         let ring = self.ring;
         if interrupted || ring.wakeup.is_woken() {
-            if out.filled() == 0 {
-                // Completions from before the wake may still be deferred.
-                self.take_deferred(out);
-            }
-            self.state.policy.void();
+            self.take_before_end(out);
         }
         if out.filled() > 0 {
             self.take_rest(out);
             ring.wakeup.take_wake();
             return Some(Ok(out.filled()));
         }
+        self.outcome_without_records(interrupted)
+    }
+
+    /// A wake or a signal ends the reap: completions from before it may still be deferred.
+    #[inline(never)]
+    fn take_before_end(&mut self, out: &mut Output<'_>) {
+        if out.filled() == 0 {
+            self.take_deferred(out);
+        }
+        self.state.policy.void();
+    }
+
+    #[inline(never)]
+    fn outcome_without_records(&mut self, interrupted: bool) -> Option<Result<usize>> {
+        let ring = self.ring;
         if ring.gate.is_closing() {
             return Some(Err(Error::new(libc::ECANCELED, "reap: the ring is being freed")));
         }

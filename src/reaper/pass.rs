@@ -122,7 +122,9 @@ impl<'a, 'o> CompletionPass<'a, 'o> {
                 pool.note_caught_up();
             }
             let published = (pool.armed > 0).then_some(pool.published);
-            self.state.fewest_published.set(id, published);
+            if std::mem::replace(&mut pool.reported, published) != published {
+                self.state.fewest_published.set(id, published);
+            }
         }
         self.current_pool = None;
     }
@@ -142,7 +144,8 @@ pub(super) fn current_pool<'h, 'a>(
     &mut current.as_mut().expect("just fetched").1
 }
 
-#[cold]
+// Not cold: each pass begins with it.
+#[inline(never)]
 fn fetch<'a>(
     current: &mut Option<(PoolId, Locked<'a>)>,
     ring: &'a Ring,

@@ -22,24 +22,36 @@ const SIGNAL_ROUNDS: u32 = 8;
 
 /// When a reap must return.
 #[derive(Clone, Copy)]
-pub(super) struct Deadline(Option<u64>);
+pub(super) struct Deadline {
+    /// None: there is no limit.
+    at_ns: Option<u64>,
+    timeout_ns: i64,
+}
 
 impl Deadline {
+    #[inline]
     pub(super) fn after(timeout_ns: i64) -> Self {
-        Self(u64::try_from(timeout_ns).ok().and_then(|timeout| now_ns().checked_add(timeout)))
+        let timeout = u64::try_from(timeout_ns).ok();
+        Self { at_ns: timeout.and_then(|timeout| now_ns().checked_add(timeout)), timeout_ns }
     }
 
     pub(super) fn has_passed(&self) -> bool {
-        self.0.is_some_and(|at| now_ns() >= at)
+        self.at_ns.is_some_and(|at| now_ns() >= at)
     }
 
     /// The time that is left. None: no limit.
-    fn left(&self) -> Option<Duration> {
-        self.0.map(|at| Duration::from_nanos(at.saturating_sub(now_ns())))
+    pub(super) fn left(&self) -> Option<Duration> {
+        self.at_ns.map(|at| Duration::from_nanos(at.saturating_sub(now_ns())))
+    }
+
+    /// The same right after `after`, without another look at the clock.
+    #[inline]
+    pub(super) fn left_at_first(&self) -> Option<Duration> {
+        self.at_ns.map(|_| Duration::from_nanos(self.timeout_ns as u64))
     }
 
     fn earlier(self, other: u64) -> u64 {
-        self.0.map_or(other, |at| at.min(other))
+        self.at_ns.map_or(other, |at| at.min(other))
     }
 }
 
@@ -68,16 +80,17 @@ impl Reaper<'_> {
         blocked.is_pending()
     }
 
-    /// Sleeps until there is reason to look.
+    /// Sleeps until there is reason to look, for `left` at most.
+    #[inline]
     pub(super) fn sleep(
         &mut self,
         out: &mut Output<'_>,
         linger_us: u32,
-        deadline: Deadline,
+        left: Option<Duration>,
         signals: Option<&libc::sigset_t>,
     ) -> Waited {
         let polled = self.poll_wakeup();
-        let left = match (polled, deadline.left()) {
+        let left = match (polled, left) {
             (true, left) => left,
             (false, left) => Some(left.map_or(RETRY, |left| left.min(RETRY))),
         };
@@ -134,12 +147,16 @@ impl Reaper<'_> {
     }
 
     /// Ensures that a wake ends the sleep. False: it cannot be arranged now.
+    #[inline]
     fn poll_wakeup(&mut self) -> bool {
-        if !self.state.wakeup_polled {
-            let _core = self.ring.core();
-            let polled = self.engine.poll_wakeup(self.ring.wakeup.sleeper());
-            self.state.wakeup_polled = polled.and_then(|()| self.engine.flush()).is_ok();
-        }
+        self.state.wakeup_polled || self.begin_to_poll_wakeup()
+    }
+
+    #[cold]
+    fn begin_to_poll_wakeup(&mut self) -> bool {
+        let _core = self.ring.core();
+        let polled = self.engine.poll_wakeup(self.ring.wakeup.sleeper());
+        self.state.wakeup_polled = polled.and_then(|()| self.engine.flush()).is_ok();
         self.state.wakeup_polled
     }
 }

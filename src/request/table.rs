@@ -9,16 +9,18 @@ use crate::sys::memory::{try_reserve_one, try_reserve_total};
 
 /// A ring's requests. Nothing here walks all of them.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Requests {
+    // Each pass touches the first two.
     slots: Slots,
-    vacant: Vec<Slot>,
-    index: Index,
     /// In state Over, and no completion will bring the FINAL record.
     finals: SlotList,
     /// To be submitted again, because the kernel could not take it before.
     retries: SlotList,
     /// Armed or paused: operations that the kernel has not completed.
     in_kernel: u32,
+    vacant: Vec<Slot>,
+    index: Index,
 }
 
 #[derive(Default)]

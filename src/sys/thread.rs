@@ -44,6 +44,12 @@ impl Owner {
         self.number == current()
     }
 
+    /// Its number.
+    #[inline]
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     pub(crate) fn is_alive(&self) -> bool {
         self.life.is_alive()
     }
