@@ -10,7 +10,8 @@ SO_RCVBUFFORCE = 33
 
 
 def make_room(sock: socket.socket, size: int) -> bool:
-    """Makes room for `size` bytes, as the kernel counts them, or as much as can be had. Whether it is enough."""
+    """Makes room for `size` bytes, as the kernel counts them, or as much as can be had. Whether that is
+    enough."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size // 2)
     except PermissionError:
