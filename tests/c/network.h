@@ -92,14 +92,15 @@ static int is_listed(const char *file, const char *address, int column, unsigned
  * error. */
 __attribute__((unused)) static void await_address(const char *text)
 {
-    enum { FLAGS_OF_ROUTE = 9, LOCAL = 0x80000000 }; /* RTF_LOCAL */
+    enum { FLAGS_OF_ROUTE = 9 };
+    const unsigned long local = 0x80000000; /* RTF_LOCAL */
     unsigned char bytes[16];
     char address[33];
     EQUAL(inet_pton(AF_INET6, text, bytes), 1);
     for (int i = 0; i < 16; i++)
         snprintf(address + 2 * i, 3, "%02x", bytes[i]);
     for (int64_t until = now_ns() + 20000000000 * TEST_TIME_FACTOR; now_ns() < until; sleep_ms(1))
-        if (is_listed("/proc/thread-self/net/ipv6_route", address, FLAGS_OF_ROUTE, LOCAL))
+        if (is_listed("/proc/thread-self/net/ipv6_route", address, FLAGS_OF_ROUTE, local))
             return;
     FAIL("%s does not become a local address", text);
 }
