@@ -119,7 +119,8 @@ impl<S: Source> Call<'_, S> {
         if errno == libc::EMSGSIZE || !self.channel.limits.kind.is_ip() {
             return false;
         }
-        let empty = libc::msghdr { msg_iovlen: 0, ..*header };
+        let mut empty = *header; // no struct update: musl's msghdr has private fields
+        empty.msg_iovlen = 0;
         let flags = MSG_PROBE | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         // SAFETY: what the header points to lives during the call. (libc's wrapper is a
         // cancellation point.)
