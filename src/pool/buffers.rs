@@ -225,14 +225,14 @@ impl Buffers {
             return false;
         }
         self.missed_at = Some(self.filled);
-        self.window.missed(now_ns);
+        self.window.missed(self.armed, now_ns);
         self.fill_window();
         true
     }
 
     /// Whether the next buffers to publish are those that are held: others are not in the cache.
     pub(crate) fn prefers_release(&self) -> bool {
-        self.held > 0 && self.window.is_bound_by_memory()
+        self.held > 0 && self.window.is_bound_by_memory(self.armed)
     }
 
     /// Refills the window, and narrows one that has long been wide enough. `defers_refill`: a
@@ -242,7 +242,7 @@ impl Buffers {
         self.touched = false;
         let batch = self.filled.wrapping_sub(self.filled_at_end_of_reap);
         self.filled_at_end_of_reap = self.filled;
-        self.window.note(batch, std::mem::take(&mut self.filled_bytes), now_ns);
+        self.window.note(batch, std::mem::take(&mut self.filled_bytes), self.armed, now_ns);
         if batch == 0 || !defers_refill || !self.prefers_release() {
             self.fill_window();
         }

@@ -11,7 +11,8 @@
 //! refilled once the batch is released, and not with other buffers while it is held.
 
 const START: u32 = 64;
-/// Memory never limits the window to fewer.
+/// Memory never limits the window to fewer for each request that draws from it. Where many sockets
+/// have data, the first few take what is published, and all the others end and are armed again.
 const LEAST: u32 = 8;
 /// Where the machine does not say how large its second-level cache is, bytes.
 const CACHE_BYTES: u32 = 1 << 20;
@@ -29,7 +30,7 @@ pub(crate) struct Window {
     changed_ns: u64,
     /// Running mean of the bytes in a filled buffer.
     mean_bytes: u32,
-    /// The widest window whose memory a cache holds.
+    /// The buffers that a cache holds.
     bound: u32,
 }
 
@@ -50,21 +51,27 @@ impl Window {
         self.size
     }
 
-    /// Whether the buffers are so full that memory bounds the window.
+    /// How wide memory lets the window be for this many `requests`.
     #[inline]
-    pub(crate) fn is_bound_by_memory(&self) -> bool {
-        self.bound < START.min(self.most)
+    fn bound(&self, requests: u32) -> u32 {
+        self.bound.max(LEAST.saturating_mul(requests)).min(self.most)
     }
 
-    /// It was too narrow.
-    pub(crate) fn missed(&mut self, now_ns: u64) {
-        self.size = (self.size * 2).min(self.bound);
+    /// Whether the buffers are so full that memory bounds the window.
+    #[inline]
+    pub(crate) fn is_bound_by_memory(&self, requests: u32) -> bool {
+        self.bound(requests) < START.min(self.most)
+    }
+
+    /// It was too narrow for `requests`.
+    pub(crate) fn missed(&mut self, requests: u32, now_ns: u64) {
+        self.size = (self.size * 2).min(self.bound(requests));
         self.changed_ns = now_ns;
     }
 
-    /// A reap took `batch` buffers with `bytes` in them.
+    /// A reap took `batch` buffers with `bytes` in them, from `requests`.
     #[inline]
-    pub(crate) fn note(&mut self, batch: u32, bytes: u64, now_ns: u64) {
+    pub(crate) fn note(&mut self, batch: u32, bytes: u64, requests: u32, now_ns: u64) {
         if batch == 0 {
             return;
         }
@@ -84,14 +91,14 @@ impl Window {
             self.changed_ns = now_ns;
             self.batch = batch;
         }
-        self.size = self.size.min(self.bound);
+        self.size = self.size.min(self.bound(requests));
     }
 
     /// The buffers of a reap held `mean` bytes each.
     fn mean_is(&mut self, mean: u32) {
         self.mean_bytes =
             if self.mean_bytes == 0 { mean } else { self.mean_bytes - self.mean_bytes / 4 + mean / 4 };
-        self.bound = (self.hot_bytes / self.mean_bytes.max(1)).max(LEAST).min(self.most);
+        self.bound = self.hot_bytes / self.mean_bytes.max(1);
     }
 }
 
@@ -113,39 +120,48 @@ mod tests {
     fn misses_double_it_up_to_the_pool() {
         let mut window = Window::new(256);
         assert_eq!(window.size(), 64);
-        window.missed(1);
-        window.missed(2);
-        window.missed(3);
+        (1..4).for_each(|now_ns| window.missed(1, now_ns));
         assert_eq!(window.size(), 256);
     }
 
     #[test]
     fn a_quiet_second_halves_it_but_not_below_twice_the_batch() {
         let mut window = Window::new(1024);
-        (0..4).for_each(|now_ns| window.missed(now_ns));
+        (0..4).for_each(|now_ns| window.missed(1, now_ns));
         assert_eq!(window.size(), 1024);
-        window.note(100, 100 * 200, 2 * REST_NS);
+        window.note(100, 100 * 200, 1, 2 * REST_NS);
         assert_eq!(window.size(), 512);
-        window.note(100, 100 * 200, 4 * REST_NS);
-        window.note(100, 100 * 200, 6 * REST_NS);
+        window.note(100, 100 * 200, 1, 4 * REST_NS);
+        window.note(100, 100 * 200, 1, 6 * REST_NS);
         assert_eq!(window.size(), 200);
     }
 
     #[test]
     fn long_trains_confine_it_to_what_a_cache_holds() {
         let mut window = Window::in_cache(256, 1 << 20);
-        assert!(!window.is_bound_by_memory());
-        window.note(10, 10 * 38_400, 1);
+        assert!(!window.is_bound_by_memory(1));
+        window.note(10, 10 * 38_400, 1, 1);
         assert_eq!(window.size(), LEAST);
-        window.missed(2);
+        window.missed(1, 2);
         assert_eq!(window.size(), LEAST);
-        assert!(window.is_bound_by_memory());
+        assert!(window.is_bound_by_memory(1));
         let mut large = Window::in_cache(256, 4 << 20);
-        large.note(10, 10 * 38_400, 1);
+        large.note(10, 10 * 38_400, 1, 1);
         assert_eq!(large.size(), 27);
-        (0..40).for_each(|now_ns| window.note(10, 10 * 9_000, now_ns));
-        window.missed(3);
+        (0..40).for_each(|now_ns| window.note(10, 10 * 9_000, 1, now_ns));
+        window.missed(1, 3);
         assert!((16..=32).contains(&window.size()));
+    }
+
+    #[test]
+    fn many_requests_are_not_confined_by_memory() {
+        let mut window = Window::in_cache(2048, 1 << 20);
+        (0..5).for_each(|now_ns| window.missed(200, now_ns));
+        window.note(200, 200 * 1_200, 200, 6);
+        assert_eq!(window.size(), 1600);
+        assert!(!window.is_bound_by_memory(200));
+        window.note(200, 200 * 1_200, 1, 7);
+        assert_eq!(window.size(), (1 << 18) / 1_200);
     }
 
     #[test]
