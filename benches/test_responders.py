@@ -96,7 +96,8 @@ def test_every_server_answers_dnsperf(name: str, regime: str) -> None:
     if "not_supported" in result:
         pytest.skip(result["not_supported"])
     assert "error" not in result
-    assert result["received"] > 0 and result["received"] >= (1 - responders.LOSS_MAX) * result["sent"]
+    # A stall of a busy machine at the end leaves unanswered what is under way then.
+    assert result["received"] > 0 and result["sent"] - result["received"] <= 200 + responders.LOSS_MAX * result["sent"]
     kept = measure.columns(result)
     assert kept["cpu_ns"] > 0 and 0 < kept["p50"] <= kept["p99"] <= kept["p999"]
 
