@@ -23,6 +23,5 @@ def needs_room(size: int) -> None:
     """Skips a test that a smaller buffer would fail."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         if not make_room(sock, size):
-            pytest.skip(
-                f"an ordinary user gets too small a socket buffer; sysctl net.core.rmem_max={size // 2} allows it"
-            )
+            limit = f"sysctl net.core.rmem_max={size // 2}"
+            pytest.skip(f"an ordinary user gets too small a socket buffer; {limit} allows it")
