@@ -1441,8 +1441,8 @@ int ringmsg_pool_config_for_socket(struct ringmsg_pool_config *config,
  * earlier.
  * Threads: [owner]; before ringmsg_ring_enable() any.
  * Returns: 0; -EINVAL (NULL, bad size, buffers not a power of two up to 32768, 4 GiB or
- * more); -ENOMEM; -ENOSPC (1024 pools); -EPERM, -EOWNERDEAD. On failure `*pool` is left as it
- * was.
+ * more); -ENOMEM (as ringmsg_ring_new(), it waits for memory of freed rings); -ENOSPC (1024
+ * pools); -EPERM, -EOWNERDEAD. On failure `*pool` is left as it was.
  */
 int ringmsg_pool_new(struct ringmsg_ring *ring,
                      const struct ringmsg_pool_config *config,

@@ -57,8 +57,8 @@ pub unsafe extern "C" fn ringmsg_pool_config_for_socket(config: *mut PoolConfig,
 /// earlier.
 /// **Threads:** [owner]; before ringmsg_ring_enable() any.
 /// **Returns:** 0; -EINVAL (NULL, bad size, buffers not a power of two up to 32768, 4 GiB or
-/// more); -ENOMEM; -ENOSPC (1024 pools); -EPERM, -EOWNERDEAD. On failure `*pool` is left as it
-/// was.
+/// more); -ENOMEM (as ringmsg_ring_new(), it waits for memory of freed rings); -ENOSPC (1024
+/// pools); -EPERM, -EOWNERDEAD. On failure `*pool` is left as it was.
 ///
 /// # Safety
 /// `config` is NULL, or readable for as many bytes as its `size` says; `pool` is NULL or writable.

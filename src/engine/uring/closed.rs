@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use crate::sys::clock::now_ns;
 
-/// How long a closed ring may be counted. The worker was late by this much with a load of 8 on 2
-/// processors.
+/// How long a closed ring may be counted: several times what the worker takes, for a busy machine.
 const COUNTED_NS: u64 = 250_000_000;
 const PAUSE: Duration = Duration::from_millis(5);
 

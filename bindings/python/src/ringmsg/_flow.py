@@ -95,7 +95,7 @@ class Sending(asyncio.Transport):
             and addr.__class__ is tuple
             and not (self._gathers or self._in_callback)
         ):
-            self._plain_sends -= 1
+            self._plain_sends -= 1  # and as below: a method for both would cost a call
             try:
                 self._sock.sendto(data, addr)
             except BaseException as error:
