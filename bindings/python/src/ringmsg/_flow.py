@@ -106,7 +106,10 @@ class Sending(asyncio.Transport):
         if gatherer is not None and data.__class__ is bytes and addr.__class__ is tuple and not self._buffer:
             # The usual cases of what follows, which ask all that the rest asks.
             if self._gathers:
-                index = gatherer.known.get(addr)
+                try:
+                    index = gatherer.known.get(addr)
+                except TypeError:  # not hashable
+                    index = None
                 if index is not None and not self._conn_lost:
                     gatherer.data.append(data)
                     gatherer.indices.append(index)

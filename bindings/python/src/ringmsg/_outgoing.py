@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from . import _abi, _layout, errors
 from ._abi import lib
+from ._arguments import integer
 from .flags import SendFlag
 
 UNSENT = -errno.EAGAIN
@@ -138,13 +139,11 @@ def struct_of(
     timestamp_id: int = 0,
 ) -> bytes:
     """``struct ringmsg_message``."""
-    place = offset, path, length, segment_size, flags, UNSENT
-    try:
-        return _MESSAGE.pack(*place, transmit_time_ns, 0, timestamp_id, 0, bytes(3), 0)
-    except struct.error:
-        raise ValueError(
-            "segment_size and timestamp_id are numbers of 32 bits, transmit_time_ns of 64"
-        ) from None
+    return _MESSAGE.pack(
+        *(offset, path, length, integer("segment_size", segment_size, 32), flags, UNSENT),
+        *(integer("transmit_time_ns", transmit_time_ns, 64), 0),
+        *(integer("timestamp_id", timestamp_id, 32), 0, bytes(3), 0),
+    )
 
 
 class Handle:
