@@ -394,6 +394,27 @@ def test_a_forgotten_receiver_is_freed_with_a_warning(pair: Pair, mode: str) -> 
     assert pair.receiver.getsockopt(17, 104) == 0
 
 
+@pytest.mark.parametrize("made", ["ringmsg.Receiver(s)", "ringmsg.Sender(s)", "asyncio.run(endpoint())"])
+def test_a_warning_that_is_an_error_frees_all_the_same(made: str) -> None:
+    """With ``python -W error`` the warning about a forgotten object is an exception, which Python reports
+    and ignores. What the object owned must go nevertheless."""
+    code = (
+        "import asyncio, gc, os, socket, sys, ringmsg, ringmsg.aio\n"
+        "sys.unraisablehook = lambda what: print(what.exc_type.__name__)\n"
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('127.0.0.1', 0))\n"
+        "async def endpoint():\n"
+        "    loop = asyncio.get_running_loop()\n"
+        "    a = await ringmsg.aio.create_datagram_endpoint(asyncio.DatagramProtocol, sock=s.dup())\n"
+        "    loop._remove_reader(a[0]._read_fd); await asyncio.sleep(0)\n"
+        "asyncio.run(asyncio.sleep(0)); before = len(os.listdir('/proc/self/fd'))\n"
+        f"{made}; gc.collect()\n"
+        "print(len(os.listdir('/proc/self/fd')) - before); s.close()"
+    )
+    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.split() == ["ResourceWarning", "0"]
+
+
 def test_a_closed_receiver_leaves_nothing(pair: Pair) -> None:
     before = descriptors()
     for _ in range(20):

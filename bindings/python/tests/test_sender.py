@@ -78,6 +78,30 @@ def test_addresses_as_socket_takes_them() -> None:
         assert received(any_address, 1) == [b"self"]
 
 
+def test_numbers_of_numpy_and_hosts_of_bytes(sock: socket.socket, peers: list[socket.socket]) -> None:
+    """As socket takes them: a column of ports is an array, and its elements are no int."""
+    host, port = peers[0].getsockname()
+    addresses = [(host, numpy.uint16(port)), (host.encode(), port), (bytearray(host, "ascii"), port)]
+    with Sender(sock) as sender:
+        assert sender.send([(b"%d" % at, address) for at, address in enumerate(addresses)]) == 3
+        assert sender.send([(numpy.array(513, "<u2"), (host, port))]) == 1, "no dimension, and so no len()"
+        assert sender.send_columns(b"aabb", numpy.int64(2), addresses[1]) == 2
+        assert sender.send_columns(b"aabb", 2, iter(addresses[:2])) == 2
+    assert received(peers[0], 8) == [b"0", b"1", b"2", b"\1\2", b"aa", b"bb", b"aa", b"bb"]
+
+
+def test_errors_are_those_of_socket(sock: socket.socket, peers: list[socket.socket]) -> None:
+    """The same errno and the same text."""
+    to = peers[0].getsockname()
+    messages = [(bytes(66000), to), (b"x", ("127.0.0.1", 0)), (b"x", None)]
+    with Sender(sock) as sender:
+        assert sender.send(messages) == 0
+        for at, error in sender.errors.items():
+            with pytest.raises(OSError) as caught:
+                sock.sendto(*messages[at]) if messages[at][1] else sock.send(b"x")
+            assert (error.errno, str(error)) == (caught.value.errno, str(caught.value))
+
+
 def test_messages_say_how_they_leave(sock: socket.socket) -> None:
     """ECN, traffic class, hop limit, source address and segment size, each seen by the receiver."""
     wanted = Meta.SOURCE | Meta.TRAFFIC_CLASS | Meta.HOP_LIMIT | Meta.SEGMENT_SIZE
@@ -147,6 +171,24 @@ def test_more_peers_than_a_table_has(sock: socket.socket) -> None:
             assert received(there, 1) == [b"%d" % number]
 
 
+def test_what_waits_keeps_its_addresses(
+    sock: socket.socket, peers: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages that found no room go to their own peers also if a later call was refused, after it had
+    filled the table of addresses."""
+    with Sender(sock) as sender:
+        with monkeypatch.context() as patch:
+            patch.setattr(sender._handle, "send", lambda *_, **__: None)  # the socket has no room
+            assert sender.send([(b"%d" % at, peer.getsockname()) for at, peer in enumerate(peers)]) == 0
+        others = [(b"x", (f"127.1.{at >> 8}.{at & 255}", 9)) for at in range(5000)]
+        with pytest.raises(TypeError, match="message 5000"):
+            sender.send([*others, None])
+        with pytest.raises(TypeError, match="message 4999"):
+            sender.send_columns(b"x" * 5000, 1, [*(address for _, address in others[1:]), 7])
+        assert sender.pending == 4 and sender.resume() == 4
+    assert [received(peer, 1) for peer in peers] == [[b"0"], [b"1"], [b"2"], [b"3"]]
+
+
 # --- what is reported ------------------------------------------------------------------------
 
 
@@ -164,6 +206,9 @@ def test_more_peers_than_a_table_has(sock: socket.socket) -> None:
         ([(b"x", ("::1", 9))], "message 0: ::1: this socket's family takes an IPv4 address"),
         ([(b"x", (5, 9))], "message 0: a host must be a str"),
         ([Message(b"x", ("127.0.0.1", 9), ecn=4)], "message 0: ecn must be 0 to 3, not 4"),
+        ([Message(b"x", ("127.0.0.1", 9), ecn="ce")], "message 0: ecn must be a whole number, not 'ce'"),
+        ([(b"x", ("\ud800", 9))], "message 0: .* is not numeric"),
+        ([(b"x", ("127.0.0.1\0", 9))], "message 0: .* is not numeric"),
         ([Message(b"x", ("127.0.0.1", 9), hop_limit=256)], "message 0: hop_limit must be 0 to 255, not 256"),
         (
             [Message(b"x", ("127.0.0.1", 9), segment_size=-1)],
