@@ -112,7 +112,9 @@ def test_what_is_no_time(pair: Pair, time: Any) -> None:
             rx.reap(0, spin=time)
 
 
-@pytest.mark.parametrize("time", [math.inf, 1e300, 10**30, 10**400])
+@pytest.mark.parametrize(
+    "time", [math.inf, 1e300, 10**30, 10**400], ids=["inf", "1e300", "10**30", "10**400"]
+)
 def test_very_long_times(pair: Pair, time: Any) -> None:
     with Receiver(pair.receiver) as rx:
         pair.send(b"x")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import pytest
-from endpoints import LOOPS, run, until
+from endpoints import LOOPS, Numbers, in_bursts, run, send_many, until
 from gathering import Narrow, Recording, arrived, endpoint, numbers, send_turn
-from scenarios import peer
+from scenarios import name, peer
 
 pytestmark = [pytest.mark.usefixtures("patient"), pytest.mark.parametrize("loop_kind", LOOPS)]
 
@@ -74,6 +75,28 @@ def test_addresses_that_cannot_be_gathered_keep_their_place(loop_kind: str) -> N
                 transport.sendto(b"%d" % number, address)
             await asyncio.sleep(0)
             assert arrived(there) == numbers(0, 12)
+        transport.close()
+
+    run(work(), loop_kind)
+
+
+def test_addresses_that_are_no_keys(loop_kind: str) -> None:
+    """A host of bytearray, which socket takes and which is no key of a table: as any other address."""
+
+    class Echo(Numbers):
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            super().datagram_received(data, addr)
+            host = bytearray(addr[0], "ascii") if loop_kind == "asyncio" else addr[0]
+            self.transport.sendto(data, addr if len(data) % 2 else (host, addr[1]))
+
+    async def work() -> None:
+        transport, protocol, sender = await in_bursts(Echo)
+        arrived(sender)
+        send_many(sender, name(transport), 40)
+        await until(lambda: len(protocol.got) == 40)
+        await asyncio.sleep(0)
+        assert not transport.is_closing()
+        assert arrived(sender) == numbers(0, 40)
         transport.close()
 
     run(work(), loop_kind)
