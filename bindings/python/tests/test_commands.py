@@ -88,7 +88,7 @@ def test_options_that_make_no_sense(option: str, sentence: str, capsys: pytest.C
     """An interval of 0 kept a processor busy, and a time that is no number ended the command at once."""
     command = "watch" if option.startswith("--interval") else "listen"
     with pytest.raises(SystemExit, match="2"):
-        ringmsg.__main__.main([command, "127.0.0.1:0", option])
+        ringmsg.__main__.main([command, "127.0.0.1:0", "--seconds=0.1", option])
     assert sentence in capsys.readouterr().err
 
 

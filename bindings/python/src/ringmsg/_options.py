@@ -108,10 +108,15 @@ class Options:
     def enable(self, metadata: Meta) -> set[tuple[int, int]]:
         """Switches on; returns the control messages that come from now on."""
         before = self._read()
-        socket_enable(self._socket, metadata)
+        # Noted first: an exception (Ctrl-C) may come as soon as it is on.
+        self._gro_is_ours = bool(metadata & Meta.SEGMENT_SIZE) and before.get((SOL_UDP, UDP_GRO)) == 0
+        try:
+            socket_enable(self._socket, metadata)
+        except OSError:
+            self._gro_is_ours = False
+            raise
         after = self._read()
         changed = {key for key, value in after.items() if value != before.get(key, 0)}
-        self._gro_is_ours = (SOL_UDP, UDP_GRO) in changed
         return {message for key in changed for message in _OPTIONS[key]}
 
     def restore(self) -> None:

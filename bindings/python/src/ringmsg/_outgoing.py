@@ -149,12 +149,15 @@ def struct_of(
 class Handle:
     """A sender of the library's, for one thread at a time."""
 
+    _handle: int | None = None
+    _made: ctypes.c_void_p | None = None
+
     def __init__(self, fd: int, flags: int = 0, transmit_clock: int = -1) -> None:
-        self._handle: int | None = None
         config = _abi.SenderConfig(flags=flags, transmit_clock=transmit_clock)
-        handle = ctypes.c_void_p()
-        errors.check(lib.sender_new(fd, ctypes.byref(config), ctypes.byref(handle)))
-        self._handle = handle.value
+        # Where the library writes the handle: an exception (Ctrl-C) may come before it is stored.
+        self._made = ctypes.c_void_p()
+        errors.check(lib.sender_new(fd, ctypes.byref(config), ctypes.byref(self._made)))
+        self._handle = self._made.value
         self._stats = _abi.SenderStats()
         self._stats_address = ctypes.addressof(self._stats)
 
@@ -197,9 +200,9 @@ class Handle:
 
     def free(self) -> None:
         """Frees it, and its reference to the socket."""
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            errors.check(lib.sender_free(handle))
+        made, self._made, self._handle = self._made, None, None
+        if made is not None:
+            errors.check(lib.sender_free(made))  # NULL is fine
 
     def __del__(self) -> None:
         self.free()

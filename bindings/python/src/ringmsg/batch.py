@@ -242,9 +242,10 @@ class Batch(NotCopied, Sequence[Datagram]):
         ``release()``, ``with``, or when it is garbage, from any thread, and at the latest when its
         ring is closed. Returns itself."""
         self._check()
-        self._kept = True
-        self._core.kept.add(self)
+        # In this order: a batch that is no longer the ring's must be one that releases itself.
         self.__class__ = _KeptBatch  # type: ignore[assignment]
+        self._core.kept.add(self)
+        self._kept = True
         return self
 
     def release(self) -> None:

@@ -239,5 +239,10 @@ class Receiver(Ring):
                 self._options.restore()
             self._socket.close()
 
+    def __del__(self) -> None:
+        super().__del__()
+        if hasattr(self, "_options"):
+            self._restore_socket()  # where close() was interrupted
+
     def __repr__(self) -> str:
         return f"<ringmsg.Receiver {'closed' if self._closing else repr(self._socket)}>"

@@ -103,6 +103,10 @@ class Ring(NotCopied):
         )
         self._closing = self._closed = False
         self._finished = threading.Event()
+        self._armed: set[int] = set()
+        self._inside = 0  # the thread that is in a reap
+        # The thread that a bound ring belongs to; 0: none, or not enabled yet.
+        self._owner = 0
         self._core = Core(config)
         # The last batch; the number of the last call, and the arrays that it was to fill. The
         # batch has the call's number unless that was interrupted (see _recover).
@@ -112,12 +116,8 @@ class Ring(NotCopied):
         self._batch_size = batch_size
         self._wait = _abi.Wait()
         self._wait_address = ctypes.addressof(self._wait)
-        # The thread that a bound ring belongs to; 0: none, or not enabled yet.
-        self._owner = 0
         if not disabled:
             self._own()
-        self._armed: set[int] = set()
-        self._inside = 0  # the thread that is in a reap
         _rings.add(self)
 
     # --- set-up ------------------------------------------------------------------------------

@@ -117,6 +117,8 @@ class Sender(NotCopied):
     of senders. ``close()`` and ``stats`` are for any thread.
     """
 
+    _closing = False
+
     def __init__(
         self,
         sock: Any,
@@ -134,7 +136,6 @@ class Sender(NotCopied):
         self._family, self._is_wildcard = _look_at(fd)
         self._paths = _paths.Table()
         self._lock = threading.Lock()
-        self._closing = False
         # The last batch, and the position that each of its messages had in what was given.
         self._batch: Columns | Structs | None = None
         self._batch_paths = self._paths.paths()
