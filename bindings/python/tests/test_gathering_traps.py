@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -165,3 +166,37 @@ def test_slow_callbacks_do_not_keep_each_others_answers(
         transport.close()
 
     run(work(), loop_kind)
+
+
+def test_sendto_in_another_thread(loop_kind: str) -> None:
+    """asyncio does not promise that it works, but it does there, and in uvloop: the datagram is sent at
+    once. The loop sleeps meanwhile, and nothing wakes it."""
+    loop = LOOPS[loop_kind]()
+    transport, _ = loop.run_until_complete(endpoint())
+    running = threading.Event()
+    loop.call_soon(running.set)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    with peer() as there:
+        try:
+            running.wait(10)
+            send_turn(transport, there.getsockname(), 20)
+            assert arrived(there) == numbers(0, 20)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(10)
+        transport.close()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+
+def test_sendto_before_the_loop_runs(loop_kind: str) -> None:
+    """It has no turn yet."""
+    loop = LOOPS[loop_kind]()
+    transport, _ = loop.run_until_complete(endpoint())
+    with peer() as there:
+        send_turn(transport, there.getsockname(), 20)
+        assert arrived(there) == numbers(0, 20)
+    transport.close()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
