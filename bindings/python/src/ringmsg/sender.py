@@ -256,7 +256,7 @@ class Sender(NotCopied):
         if addresses.count(None) != len(addresses):
             try:
                 indices = [self._paths.known[address] for address in addresses]
-            except (KeyError, TypeError):
+            except (KeyError, TypeError, BytesWarning):  # a host of bytes, with python -bb
                 indices = [self._index(at, address) for at, address in enumerate(addresses)]
             path_index = words(indices)
         return Columns(data, len(data), None, words(sizes), path_index, unsent(len(sizes))), None
@@ -265,8 +265,8 @@ class Sender(NotCopied):
         if address is None:
             return _paths.NONE
         try:
-            if isinstance(address, tuple) and address and isinstance(address[0], bytearray):
-                address = (bytes(address[0]), *address[1:])  # to be a key
+            if isinstance(address, tuple) and address and isinstance(address[0], (bytes, bytearray)):
+                address = (address[0].decode("ascii", errors="replace"), *address[1:])  # to be a key
             index = self._paths.known.get(address) if isinstance(address, tuple) else None
             return self._paths.add(address, _paths.to(self._family, address)) if index is None else index
         except (OSError, TypeError, ValueError) as error:
