@@ -32,8 +32,9 @@ _CONTROL = _layout.record("control_offset"), _layout.record("control_length")
 _NAME = _layout.record("name_offset"), _layout.record("name_length")
 _DESTINATIONS = Meta.DESTINATION | Meta.LOCAL_V4
 
-# How often a discarded batch is handed out again.
-_MOST_LOSSES = 8
+# How often a discarded batch is handed out again. (Eight were too few where signals came every
+# millisecond, on a machine with a load of 18.)
+_MOST_LOSSES = 64
 # A batch's life: its views are good; they are revoked; its buffers are back, or pinned.
 _LIVE, _RETIRED, _RELEASED = range(3)
 _exhaust = collections.deque[Any](maxlen=0).extend
