@@ -57,6 +57,7 @@
 #include <memory>
 #include <netinet/in.h>
 #include <new>
+#include <optional>
 #include <ranges>
 #include <span>
 #include <string>
@@ -215,10 +216,14 @@ inline ringmsg_support query_support(on_error fail = {})
 /// Describes what this kernel and this sandbox offer, as text.
 inline std::string describe_support()
 {
-    std::string text(4096, '\0');
-    const int length = ringmsg_describe_support(text.data(), text.size());
-    text.resize(static_cast<std::size_t>(std::clamp(length, 0, 4095)));
-    return text;
+    std::string text(1024, '\0');
+    for (;;) {
+        const auto length = static_cast<std::size_t>(std::max(ringmsg_describe_support(text.data(), text.size()), 0));
+        const bool fits = length < text.size();
+        text.resize(fits ? length : length + 1);
+        if (fits)
+            return text;
+    }
 }
 
 /// Makes the kernel send `metadata` (RINGMSG_META_*) with every datagram.
@@ -307,6 +312,100 @@ struct wait_options {
     }
 };
 
+/// One control message of a record. A view, valid as long as the record's bytes.
+struct control_message {
+    int level = 0, type = 0; ///< cmsg_level and cmsg_type: SOL_SOCKET and SCM_TIMESTAMPNS, ...
+    std::span<const std::byte> data;
+
+    bool is(int level_, int type_) const noexcept { return level == level_ && type == type_; }
+    /// The data as a structure of the kernel's. Nothing if it is shorter: the kernel cut it.
+    template <class T>
+        requires std::is_trivially_copyable_v<T>
+    std::optional<T> as() const noexcept
+    {
+        if (data.size() < sizeof(T))
+            return {};
+        T value;
+        std::memcpy(&value, data.data(), sizeof value);
+        return value;
+    }
+};
+
+/// The control messages in a record's control(), or in the msg_control of a msghdr, as a range. It
+/// ends where the bytes are no control message; decode_control() reports that as an error.
+class control_messages {
+public:
+    class iterator;
+
+    control_messages() noexcept = default;
+    explicit control_messages(std::span<const std::byte> bytes) noexcept : bytes_(bytes) {}
+
+    iterator begin() const noexcept;
+    std::default_sentinel_t end() const noexcept { return {}; }
+    /// The first message of this level and type, if there is one.
+    std::optional<control_message> find(int level, int type) const noexcept;
+
+private:
+    std::span<const std::byte> bytes_;
+};
+
+/// Iterates over control messages.
+class control_messages::iterator {
+public:
+    using iterator_concept = std::forward_iterator_tag;
+    using value_type = control_message;
+    using difference_type = std::ptrdiff_t;
+
+    iterator() noexcept = default;
+    control_message operator*() const noexcept
+    {
+        return {at_.level, at_.type, bytes_.subspan(at_.offset, at_.length)};
+    }
+    iterator &operator++() noexcept
+    {
+        is_end_ = ringmsg_control_next(bytes_.data(), bytes_.size(), &at_) != 1;
+        return *this;
+    }
+    iterator operator++(int) noexcept
+    {
+        iterator before = *this;
+        ++*this;
+        return before;
+    }
+    bool operator==(const iterator &other) const noexcept
+    {
+        return is_end_ == other.is_end_ && (is_end_ || at_.offset == other.at_.offset);
+    }
+    bool operator==(std::default_sentinel_t) const noexcept { return is_end_; }
+
+private:
+    friend class control_messages;
+    explicit iterator(std::span<const std::byte> bytes) noexcept : bytes_(bytes) { ++*this; }
+
+    std::span<const std::byte> bytes_;
+    ringmsg_cmsg at_{};
+    bool is_end_ = true;
+};
+
+inline control_messages::iterator control_messages::begin() const noexcept { return iterator(bytes_); }
+
+inline std::optional<control_message> control_messages::find(int level, int type) const noexcept
+{
+    for (const control_message message : *this)
+        if (message.is(level, type))
+            return message;
+    return {};
+}
+
+/// Decodes control messages, as reap() does for the metadata of a batch: for one without metadata,
+/// and for ring::recvmsg(). The source address is not among them. bad_message if they are malformed.
+inline ringmsg_metadata decode_control(std::span<const std::byte> control, on_error fail = {})
+{
+    ringmsg_metadata metadata{};
+    fail(ringmsg_control_decode(control.data(), control.size(), &metadata));
+    return metadata;
+}
+
 /// A view of one record: a datagram, train, chunk or error. Valid as long as its batch holds it.
 class record {
 public:
@@ -323,6 +422,11 @@ public:
     std::span<const std::byte> control() const noexcept
     {
         return slice(raw_->control_offset, raw_->control_length);
+    }
+    /// The same as a range of messages, for what metadata() does not have.
+    ringmsg::control_messages control_messages() const noexcept
+    {
+        return ringmsg::control_messages(control());
     }
     /// The source address as bytes, and as sendto(2) takes it; nullptr if the kernel gave none.
     std::span<const std::byte> name() const noexcept { return slice(raw_->name_offset, raw_->name_length); }
@@ -801,6 +905,25 @@ struct path : ringmsg_path {
         remote_scope = address.sin6_scope_id;
     }
 
+    /// To an address of either family, as recvfrom(2), getaddrinfo(3) and record::source() give it.
+    /// address_family_not_supported for other families, invalid_argument for too few bytes.
+    static path to(const sockaddr *address, std::size_t length, on_error fail = {})
+    {
+        const auto is = [&](sa_family_t family, std::size_t size) {
+            return address->sa_family == family && length >= size;
+        };
+        const bool is_readable = address != nullptr && length >= sizeof address->sa_family;
+        if (is_readable && is(AF_INET, sizeof(sockaddr_in)))
+            return of<sockaddr_in>(address, fail);
+        if (is_readable && is(AF_INET6, sizeof(sockaddr_in6)))
+            return of<sockaddr_in6>(address, fail);
+        if (is_readable && address->sa_family != AF_INET && address->sa_family != AF_INET6)
+            fail(-EAFNOSUPPORT, "path: the address is neither AF_INET nor AF_INET6");
+        else
+            fail(-EINVAL, "path: the address is too short for its family");
+        return {};
+    }
+
     /// Of an answer: back to the source, from the address that was asked. address_not_available
     /// where the metadata have no source.
     static path reply(const ringmsg_metadata &received, on_error fail = {})
@@ -843,6 +966,13 @@ struct path : ringmsg_path {
     }
 
 private:
+    template <class Address> static path of(const sockaddr *address, on_error fail)
+    {
+        fail(0);
+        Address copy;
+        std::memcpy(&copy, address, sizeof copy);
+        return path(copy);
+    }
     path &set_local(const void *address, std::size_t length) noexcept
     {
         valid |= RINGMSG_PATH_LOCAL;

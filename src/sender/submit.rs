@@ -227,12 +227,15 @@ impl<'a, S: Source> Call<'a, S> {
     }
 
     fn submit(&mut self, gathered: &Gathered, sums: &Sums) -> std::result::Result<(), Stop> {
-        let Gathered { groups, taken, mut cuts, .. } = *gathered;
-        let mut at = 0;
+        let Gathered { groups, taken, cuts, .. } = *gathered;
+        // Of the groups from `at` up to `end` none is to be cut.
+        let (mut at, mut end) = (0, if cuts { 0 } else { groups });
         while at < groups {
-            let end = if cuts { self.next_cut(at, groups) } else { groups };
+            if at >= end {
+                end = self.next_cut(at, groups);
+            }
             if at == end {
-                cuts |= self.cut(at, groups, None)?;
+                self.cut(at, groups, None)?;
                 at += 1;
                 continue;
             }
@@ -255,7 +258,8 @@ impl<'a, S: Source> Call<'a, S> {
                     }
                 }
                 Err(errno) if self.is_own(errno, &{ self.scratch.headers[at].msg_hdr }) => {
-                    cuts |= self.refuse(at, groups, errno)?;
+                    let nearest = self.refuse(at, groups, errno)?;
+                    end = nearest.map_or(end, |nearest| end.min(nearest));
                     at += 1;
                 }
                 Err(_) => {} // it was the socket's: try again
@@ -264,13 +268,16 @@ impl<'a, S: Source> Call<'a, S> {
         Ok(())
     }
 
+    /// The next group that is to be cut, or the end of what one system call takes.
     fn next_cut(&self, at: usize, groups: usize) -> usize {
-        let cut = self.scratch.groups[at..groups].iter().position(|group| group.cut);
-        cut.map_or(groups, |ahead| at + ahead)
+        let end = groups.min(at + HEADERS_MAX);
+        let cut = self.scratch.groups[at..end].iter().position(|group| group.cut);
+        cut.map_or(end, |ahead| at + ahead)
     }
 
-    /// The kernel refused the group at `at`. Returns whether groups behind it are to be cut now.
-    fn refuse(&mut self, at: usize, groups: usize, errno: i32) -> std::result::Result<bool, Stop> {
+    /// The kernel refused the group at `at`. Returns the nearest of the groups behind it that are to
+    /// be cut now.
+    fn refuse(&mut self, at: usize, groups: usize, errno: i32) -> std::result::Result<Option<usize>, Stop> {
         let group = &self.scratch.groups[at];
         // No memory is every member's result: singly they would only find less of it.
         let starved = matches!(errno, libc::ENOBUFS | libc::ENOMEM);
@@ -281,7 +288,7 @@ impl<'a, S: Source> Call<'a, S> {
         while position != NONE {
             position = self.fail(position, errno);
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// The socket is full: waits for room, if that was asked for.

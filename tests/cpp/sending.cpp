@@ -68,6 +68,13 @@ static sockaddr_in6 loopback_v6()
     return address;
 }
 
+union sockaddr_in4_and_6 {
+    sockaddr any;
+    sockaddr_in four;
+    sockaddr_in6 six;
+    sockaddr_storage storage;
+};
+
 static void a_path_is_what_was_set()
 {
     sockaddr_in six_less = loopback_v4();
@@ -90,6 +97,34 @@ static void a_path_is_what_was_set()
     six.set_flow_label(0x12345).set_local(in6addr_loopback);
     CHECK(six.family == AF_INET6 && six.remote_port == 9 && six.remote[15] == 1 && six.remote_scope == 4);
     CHECK(six.flow_label == 0x12345 && six.local[15] == 1);
+}
+
+// An address as the socket calls give it: bytes of which the first two say what they are.
+static void a_path_is_made_of_any_socket_address()
+{
+    sockaddr_in4_and_6 both;
+    both.six = loopback_v6();
+    both.six.sin6_port = htons(9);
+    both.six.sin6_scope_id = 4;
+    CHECK(ringmsg::path::to(&both.any, sizeof both) == ringmsg::path(both.six));
+    CHECK(ringmsg::path::to(&both.any, sizeof both.six) == ringmsg::path(both.six));
+    std::error_code code;
+    CHECK(ringmsg::path::to(&both.any, sizeof both.six - 1, code) == ringmsg::path() && code == std::errc::invalid_argument);
+    both.four = loopback_v4();
+    CHECK(ringmsg::path::to(&both.any, sizeof both.four, code) == ringmsg::path(both.four) && !code);
+    CHECK(ringmsg::path::to(&both.any, sizeof both.four - 1, code).valid == 0 && code == std::errc::invalid_argument);
+    for (const unsigned none : {0u, 1u})
+        CHECK(ringmsg::path::to(&both.any, none, code).valid == 0 && code == std::errc::invalid_argument);
+    CHECK(ringmsg::path::to(nullptr, 16, code).valid == 0 && code == std::errc::invalid_argument);
+    both.any.sa_family = AF_UNIX;
+    const std::system_error error = error_of([&] { ringmsg::path::to(&both.any, sizeof both); });
+    CHECK(error.code() == std::errc::address_family_not_supported);
+    CHECK(std::string(error.what()).find("neither") != std::string::npos);
+
+    std::array<std::byte, 1 + sizeof(sockaddr_in)> bytes; // unaligned, as in a pool
+    const sockaddr_in four = loopback_v4();
+    std::memcpy(bytes.data() + 1, &four, sizeof four);
+    CHECK(ringmsg::path::to(reinterpret_cast<sockaddr *>(bytes.data() + 1), sizeof four) == ringmsg::path(four));
 }
 
 static void messages_go_where_their_paths_say()
@@ -361,6 +396,7 @@ static void signals_do_not_end_a_send()
 void sending()
 {
     a_path_is_what_was_set();
+    a_path_is_made_of_any_socket_address();
     messages_go_where_their_paths_say();
     the_flat_forms_send_the_same();
     errors_of_the_header_have_their_own_sentence();
