@@ -909,18 +909,19 @@ struct path : ringmsg_path {
     /// address_family_not_supported for other families, invalid_argument for too few bytes.
     static path to(const sockaddr *address, std::size_t length, on_error fail = {})
     {
-        const auto is = [&](sa_family_t family, std::size_t size) {
-            return address->sa_family == family && length >= size;
-        };
-        const bool is_readable = address != nullptr && length >= sizeof address->sa_family;
-        if (is_readable && is(AF_INET, sizeof(sockaddr_in)))
-            return of<sockaddr_in>(address, fail);
-        if (is_readable && is(AF_INET6, sizeof(sockaddr_in6)))
-            return of<sockaddr_in6>(address, fail);
-        if (is_readable && address->sa_family != AF_INET && address->sa_family != AF_INET6)
-            fail(-EAFNOSUPPORT, "path: the address is neither AF_INET nor AF_INET6");
+        sa_family_t family = 0;
+        if (address != nullptr && length >= sizeof family)
+            std::memcpy(&family, address, sizeof family); // it may be unaligned
         else
+            length = 0;
+        if (family == AF_INET && length >= sizeof(sockaddr_in))
+            return of<sockaddr_in>(address, fail);
+        if (family == AF_INET6 && length >= sizeof(sockaddr_in6))
+            return of<sockaddr_in6>(address, fail);
+        if (length == 0 || family == AF_INET || family == AF_INET6)
             fail(-EINVAL, "path: the address is too short for its family");
+        else
+            fail(-EAFNOSUPPORT, "path: the address is neither AF_INET nor AF_INET6");
         return {};
     }
 
@@ -998,6 +999,17 @@ struct message : ringmsg_message {
         path = to;
         // A length that does not fit the field is too long for the library as well.
         payload_length = static_cast<std::uint32_t>(std::min<std::size_t>(bytes.size(), UINT32_MAX));
+    }
+
+    /// For send_from(): the bytes at this offset from the base, on the path with this index;
+    /// UINT64_MAX: none.
+    static message at(std::uint64_t offset, std::uint32_t length, std::uint64_t path_index = UINT64_MAX) noexcept
+    {
+        message made;
+        made.payload = reinterpret_cast<const void *>(offset);
+        made.path = reinterpret_cast<const ringmsg_path *>(path_index);
+        made.payload_length = length;
+        return made;
     }
 
     /// Why the socket did not take it, if it did not.

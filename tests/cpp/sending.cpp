@@ -180,6 +180,10 @@ static void the_flat_forms_send_the_same()
     messages[0].payload_length = 3;
     CHECK(sender.send_from(bytes_of(base), paths, messages, 0, code) == 1 && !code && four.next() == "two");
 
+    std::array made{ringmsg::message::at(3, 3, 0), ringmsg::message::at(0, 3), ringmsg::message::at(2, 10, 0)};
+    CHECK(sender.send_from(bytes_of(base), paths, made) == 3 && four.next() == "two" && four.next() == "nothing");
+    CHECK(made[0].result == 3 && made[1].result == -EDESTADDRREQ && made[2].result == -EFAULT);
+
     // Arrays of the C++ types, which derive from those of C, are taken as they are.
     const std::vector<ringmsg::path> derived_paths{ringmsg::path(four.address)};
     std::vector<ringmsg::message> derived(2);
