@@ -1051,7 +1051,7 @@ public:
 
     /// Sends `messages`, and returns how many were settled in this call. Each has its result then.
     /// A socket that is full is no error: is_left() of what it did not take, and 0 if it took none.
-    /// Signals do not end RINGMSG_SEND_WAIT: handlers run, and it goes on.
+    /// Signals do not end RINGMSG_SEND_WAIT: handlers run, and it goes on. (SO_SNDTIMEO ends it.)
     std::uint32_t send(array_of<ringmsg_message> messages, std::uint32_t flags = 0, on_error fail = {})
     {
         return repeat(flags, fail, messages, [&](std::uint32_t now) {
@@ -1113,20 +1113,22 @@ private:
     static bool is_left(const ringmsg_message &message) noexcept { return message.result == -EAGAIN; }
     static bool is_left(std::int32_t result) noexcept { return result == -EAGAIN; }
 
-    /// Repeats the call as long as a signal interrupts it. (A call with RINGMSG_SEND_WAIT that is
-    /// not interrupted leaves no message unsettled.)
+    /// Repeats the call as long as a signal interrupts it, and counts what all of them settled.
     template <class T, class Call>
     static std::uint32_t repeat(std::uint32_t flags, on_error fail, std::span<T> items, Call call)
     {
         constexpr std::uint32_t both = RINGMSG_SEND_WAIT | RINGMSG_SEND_RESUME;
+        const auto left = [&] {
+            return std::count_if(items.begin(), items.end(), [](const T &item) { return is_left(item); });
+        };
         auto all = static_cast<std::ptrdiff_t>(items.size());
         if ((flags & both) == both)
-            all = std::count_if(items.begin(), items.end(), [](const T &item) { return is_left(item); });
+            all = left();
         int result = call(flags);
         if (result == -EINTR) {
             while (result == -EINTR)
                 result = call(flags | RINGMSG_SEND_RESUME);
-            result = result < 0 ? result : static_cast<int>(all);
+            result = result < 0 && result != -EAGAIN ? result : static_cast<int>(all - left());
         }
         return static_cast<std::uint32_t>(std::max(fail(result == -EAGAIN ? 0 : result), 0));
     }

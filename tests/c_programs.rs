@@ -90,6 +90,7 @@ c_programs! {
     send_refused
     send_reply
     send_sockets
+    send_timeout
     send_times
     send_trains
     shared_socket

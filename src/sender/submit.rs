@@ -17,6 +17,7 @@ use super::headers::{self, Sums};
 use super::message::{RINGMSG_MESSAGE_ALONE, Source, Traits};
 use super::path::Path;
 use super::scratch::Scratch;
+use super::wait::Ended;
 use super::{limits, refused::Refused};
 
 /// Wait for room in the socket's buffer instead of leaving messages with -EAGAIN.
@@ -72,7 +73,7 @@ impl Tally {
 /// Why a call ends before all is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// The socket is full.
+    /// The socket is full, and was for as long as was to be waited for.
     Full,
     /// A signal came while it was waited for room.
     Interrupted,
@@ -299,7 +300,10 @@ impl<'a, S: Source> Call<'a, S> {
         }
         let fruitless = !std::mem::replace(&mut self.progress, false);
         let fd = self.channel.fd();
-        self.channel.waiter.wait(fd, fruitless).map_err(|_| Stop::Interrupted)
+        self.channel.waiter.wait(fd, fruitless).map_err(|ended| match ended {
+            Ended::Signal => Stop::Interrupted,
+            Ended::Timeout => Stop::Full,
+        })
     }
 
     /// A system call has sent something; `stopped_short`: not all of it, and it returned no errno.

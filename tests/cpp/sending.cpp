@@ -332,71 +332,6 @@ static void moving_keeps_the_sender()
     ::close(fd);
 }
 
-// A pair whose other end takes little.
-static std::array<int, 2> small_pair()
-{
-    std::array<int, 2> pair;
-    CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair.data()) == 0);
-    const int small = 4096;
-    CHECK(setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small) == 0);
-    return pair;
-}
-
-static void a_full_socket_is_no_error()
-{
-    const auto [ours, theirs] = small_pair();
-    ringmsg::sender sender(ours);
-    const std::string text(500, 'x');
-    std::vector<ringmsg::message> messages(100, ringmsg::message(bytes_of(text)));
-    const std::uint32_t first = sender.send(messages);
-    CHECK(first > 0 && first < 100 && sender.send(messages, RINGMSG_SEND_RESUME) == 0);
-    CHECK(std::count_if(messages.begin(), messages.end(), [](auto &one) { return one.is_left(); }) == 100 - first);
-    CHECK(messages.back().error() == std::errc::resource_unavailable_try_again);
-    char received[600];
-    CHECK(recv(theirs, received, sizeof received, 0) == 500);
-    std::error_code code = std::make_error_code(std::errc::io_error);
-    CHECK(sender.send(messages, RINGMSG_SEND_RESUME, code) >= 1 && !code);
-    ::close(ours);
-    ::close(theirs);
-}
-
-// Signals come all the time while a slow reader makes room.
-static void signals_do_not_end_a_send()
-{
-    static std::atomic<int> seen;
-    struct sigaction action {};
-    action.sa_handler = [](int) { seen++; };
-    CHECK(sigaction(SIGALRM, &action, nullptr) == 0);
-    const itimerval often{{0, 2000}, {0, 2000}}, never{};
-    const std::string text(500, 'x');
-    for (const bool resumes : {false, true}) {
-        const auto [ours, theirs] = small_pair();
-        ringmsg::sender sender(ours);
-        std::vector<ringmsg::message> messages(40, ringmsg::message(bytes_of(text)));
-        std::uint32_t before = 0;
-        if (resumes)
-            before = sender.send(messages);
-        std::thread reader([fd = theirs] {
-            sigset_t all;
-            sigfillset(&all);
-            pthread_sigmask(SIG_BLOCK, &all, nullptr);
-            char received[600];
-            for (int i = 0; i < 40; i++) {
-                std::this_thread::sleep_for(5ms);
-                CHECK(recv(fd, received, sizeof received, 0) == 500);
-            }
-        });
-        seen = 0;
-        CHECK(setitimer(ITIMER_REAL, &often, nullptr) == 0);
-        CHECK(sender.send(messages, RINGMSG_SEND_WAIT | (resumes ? RINGMSG_SEND_RESUME : 0)) == 40 - before);
-        CHECK(setitimer(ITIMER_REAL, &never, nullptr) == 0);
-        CHECK(seen > 1 && std::all_of(messages.begin(), messages.end(), [](auto &one) { return one.result == 500; }));
-        reader.join();
-        ::close(ours);
-        ::close(theirs);
-    }
-}
-
 void sending()
 {
     a_path_is_what_was_set();
@@ -409,7 +344,6 @@ void sending()
     a_full_socket_is_waited_for_by_the_ring();
     what_cannot_have_a_sender_is_refused();
     moving_keeps_the_sender();
-    a_full_socket_is_no_error();
-    signals_do_not_end_a_send();
+    full_sockets();
     std::printf("ok: sending\n");
 }
