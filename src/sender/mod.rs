@@ -64,20 +64,16 @@ struct Channel {
 impl Channel {
     fn new(fd: RawFd, config: &SenderConfig) -> Result<Self> {
         config.check()?;
-        let limits = Limits::of(fd, config)?;
+        let mut limits = Limits::of(fd, config)?;
         let duplicate = duplicate(fd);
         if duplicate < 0 {
             return Err(Error::last_os("sender: a duplicate of the descriptor"));
         }
         // SAFETY: nobody else has this descriptor.
         let socket = unsafe { OwnedFd::from_raw_fd(duplicate) };
-        Ok(Self {
-            socket,
-            limits,
-            refused: Refused::new()?,
-            waiter: Waiter::default(),
-            batch: config.batch(),
-        })
+        let refused = Refused::new()?;
+        limits.set_options(fd, config)?;
+        Ok(Self { socket, limits, refused, waiter: Waiter::default(), batch: config.batch() })
     }
 
     fn fd(&self) -> RawFd {
