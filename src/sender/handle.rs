@@ -14,7 +14,7 @@ use crate::sys::fork;
 
 use super::Channel;
 use super::config::{SenderConfig, SenderStats};
-use super::submit::Tally;
+use super::tally::Tally;
 
 /// Sends messages on one socket. Opaque.
 pub struct Sender {

@@ -31,6 +31,7 @@ mod refused;
 mod scratch;
 mod submit;
 mod table;
+mod tally;
 mod wait;
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -48,7 +49,8 @@ pub use submit::{RINGMSG_SEND_RESUME, RINGMSG_SEND_WAIT};
 
 use limits::Limits;
 use refused::Refused;
-use submit::{Call, Tally};
+use submit::Call;
+use tally::Tally;
 use wait::Waiter;
 
 /// What one call at a time may use.

@@ -17,6 +17,7 @@ use super::headers::{self, Sums};
 use super::message::{RINGMSG_MESSAGE_ALONE, Source, Traits};
 use super::path::Path;
 use super::scratch::Scratch;
+use super::tally::Tally;
 use super::wait::Ended;
 use super::{limits, refused::Refused};
 
@@ -27,48 +28,6 @@ pub const RINGMSG_SEND_RESUME: u32 = 1u32 << 1;
 
 /// What sendmmsg(2) takes at once (UIO_MAXIOV).
 const HEADERS_MAX: usize = 1024;
-
-/// What a call adds to the sender's counters.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub last_socket_error: i32,
-    pub messages: u64,
-    pub datagrams: u64,
-    pub payload_bytes: u64,
-    pub calls: u64,
-    pub trains: u64,
-    pub grouped: u64,
-    pub fallbacks: u64,
-    pub would_block: u64,
-    pub errors: u64,
-    pub socket_errors: u64,
-}
-
-impl Tally {
-    pub(super) const COUNTS: usize = 10;
-
-    fn add_sums(&mut self, sums: &Sums) {
-        self.datagrams += sums.datagrams;
-        self.trains += sums.trains;
-        self.grouped += sums.grouped;
-    }
-
-    /// In the order of the public struct.
-    pub(super) fn counts(&self) -> [u64; Self::COUNTS] {
-        [
-            self.messages,
-            self.datagrams,
-            self.payload_bytes,
-            self.calls,
-            self.trains,
-            self.grouped,
-            self.fallbacks,
-            self.would_block,
-            self.errors,
-            self.socket_errors,
-        ]
-    }
-}
 
 /// Why a call ends before all is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -102,10 +102,10 @@ fn wait_for_edge(epoll: RawFd, deadline_ns: Option<u64>) -> Result<(), Ended> {
             None => -1,
         };
         let mut event = libc::epoll_event { events: 0, u64: 0 };
-        let no_mask = std::ptr::null::<libc::sigset_t>();
+        let (no_mask, size) = (std::ptr::null::<libc::sigset_t>(), size_of::<u64>());
         // SAFETY: room for one event.
         let got = unsafe {
-            libc::syscall(libc::SYS_epoll_pwait, epoll, &raw mut event, 1, limit_ms, no_mask, size_of::<u64>())
+            libc::syscall(libc::SYS_epoll_pwait, epoll, &raw mut event, 1, limit_ms, no_mask, size)
         };
         if got < 0 {
             return Err(Ended::Signal); // EINTR: the instance and the event are good
