@@ -81,6 +81,7 @@ c_programs! {
     send_basic
     send_control
     send_errors
+    send_forwarded
     send_full
     send_grouping
     send_interrupted
