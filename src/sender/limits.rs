@@ -43,12 +43,11 @@ pub(super) fn segments_max() -> u32 {
 }
 
 /// A train of this many datagrams was refused (-EINVAL), and one of them alone was not. False: the
-/// number does not explain it.
+/// number does not explain it. Then it may not have been the number before either: what the kernel's
+/// version says holds again.
 pub(super) fn note_too_many_segments(datagrams: u32) -> bool {
     let explains = datagrams > SEGMENTS_BEFORE_6_9;
-    if explains {
-        SEGMENTS_MAX.store(SEGMENTS_BEFORE_6_9, Ordering::Relaxed);
-    }
+    SEGMENTS_MAX.store(if explains { SEGMENTS_BEFORE_6_9 } else { 0 }, Ordering::Relaxed);
     explains
 }
 
