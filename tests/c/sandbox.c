@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 
 /* Installs a filter that fails each selected call with `error`. */
 static void install_filter(int setup, int enter, int registers, int error)
@@ -206,6 +207,22 @@ static void a_filter_that_forbids_to_reap_is_reported_by_every_reap(void)
     }
 }
 
+/* Without /proc, as after chroot(2), the version comes from uname(2). A sender takes the longest
+ * train from it. */
+static void the_kernels_version_is_known_without_proc(void)
+{
+    static const unsigned calls[] = {SYS_openat};
+    struct utsname name;
+    unsigned major, minor, patch = 0;
+    SYS(uname(&name));
+    COMPARE(sscanf(name.release, "%u.%u.%u", &major, &minor, &patch), >=, 2);
+    uint32_t version = support().kernel_version;
+    EQUAL(version >> 8, major << 8 | minor);
+    EQUAL(version & 255, patch < 255 ? patch : 255);
+    forbid(calls, 1);
+    EQUAL(support().kernel_version, version);
+}
+
 /* Probes in a child, so that this process has not called the library before the filters are
  * installed. */
 static int io_uring_works(void)
@@ -230,7 +247,8 @@ int main(void)
                                         TEST(all_three_calls_refused_with_eperm),
                                         TEST(a_filter_that_allows_all_three_calls_changes_nothing),
                                         TEST(a_ring_made_before_the_filter_keeps_receiving),
-                                        TEST(a_filter_that_forbids_to_reap_is_reported_by_every_reap)};
+                                        TEST(a_filter_that_forbids_to_reap_is_reported_by_every_reap),
+                                        TEST(the_kernels_version_is_known_without_proc)};
     static const struct test_mode fresh = {"fresh", 0, 0}, asked = {"asked", 0, 0};
     int failed = 0, count = sizeof tests / sizeof *tests;
     io_uring_available = io_uring_works();
