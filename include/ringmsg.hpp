@@ -341,6 +341,7 @@ public:
     bool is_writable() const noexcept { return has_flag(RINGMSG_RECORD_WRITABLE); }
     bool is_truncated() const noexcept { return has_flag(RINGMSG_RECORD_TRUNCATED); }
     bool is_control_truncated() const noexcept { return has_flag(RINGMSG_RECORD_CONTROL_TRUNCATED); }
+    bool is_name_truncated() const noexcept { return has_flag(RINGMSG_RECORD_NAME_TRUNCATED); }
     bool is_segment() const noexcept { return has_flag(RINGMSG_RECORD_SEGMENT); }
     std::uint32_t segment_size() const noexcept { return raw_->segment_size; }
     std::uint32_t wire_length() const noexcept { return raw_->wire_length; }

@@ -176,12 +176,14 @@ static void control_messages_and_truncation_are_visible()
     ringmsg::ring ring(config());
     ringmsg::pool_config small(s.receiver);
     small.payload_capacity = 8;
+    small.name_capacity = 8; // half of a sockaddr_in
     ringmsg::pool pool(ring, small);
     ring.recvmsg_multishot(pool, s.receiver);
     s.send_text("more than eight");
     ringmsg::batch batch(1);
     CHECK(ring.reap(batch, {.timeout = 5s}) == 1);
     CHECK(batch[0].is_truncated() && batch[0].wire_length() == 15 && text(batch[0].payload()) == "more tha");
+    CHECK(batch[0].is_name_truncated() && batch[0].name().size() == 8);
     CHECK(batch[0].control().size() == batch[0].native().control_length && !batch[0].control().empty());
     CHECK((batch[0].metadata()->valid & RINGMSG_META_DESTINATION) != 0);
 }
