@@ -2,7 +2,6 @@
  * programs. */
 #include "tool.h"
 
-#include <string.h>
 
 int support_command(int argc, char **argv)
 {
@@ -20,7 +19,7 @@ int support_command(int argc, char **argv)
     char text[1024];
     struct ringmsg_support support = {.size = sizeof support};
     if (argc > 1) {
-        FILE *out = strcmp(argv[1], "-h") == 0 ? stdout : stderr;
+        FILE *out = is_help(argv[1]) ? stdout : stderr;
         fprintf(out, "usage: ringmsg support\n");
         return out == stdout ? FINE : USAGE;
     }
