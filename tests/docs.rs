@@ -139,6 +139,28 @@ fn the_pages_of_the_manual_can_be_collected() {
     fail_if_any(dead);
 }
 
+/// A long line is a paragraph that nobody re-wrapped. Tables, code, links and what a command
+/// generates may be longer.
+#[test]
+fn prose_is_wrapped() {
+    let mut long = Vec::new();
+    for document in documents() {
+        let (mut fenced, mut generated) = (false, false);
+        for (number, line) in document.text.lines().enumerate() {
+            fenced ^= line.trim_start().starts_with("```");
+            if line.starts_with("<!--") {
+                generated = !line.contains("end");
+            }
+            let is_prose =
+                !fenced && !generated && !line.starts_with(['|', '!']) && !line.starts_with("    ");
+            if is_prose && line.chars().count() > 120 {
+                long.push(format!("{}:{}: {} columns", document.name(), number + 1, line.chars().count()));
+            }
+        }
+    }
+    fail_if_any(long);
+}
+
 #[test]
 fn there_are_no_placeholders() {
     let mut placeholders = Vec::new();

@@ -152,6 +152,14 @@ fn listen_prints_json_lines_on_either_engine() {
         );
         assert_eq!((&rows[0]["ecn"], &rows[0]["hop_limit"]), (&1.into(), &7.into()));
         assert_eq!((&rows[0]["device"], &rows[0]["length"]), (&"lo".into(), &4.into()));
+        let manual = std::fs::read_to_string(root().join("docs/man/ringmsg.1")).unwrap();
+        for member in rows[0].as_object().unwrap().keys() {
+            let described = manual.lines().any(|line| {
+                line.strip_prefix(".I") == Some(&format!(" {member}"))
+                    || line.strip_prefix(".IR") == Some(&format!(" {member} ,"))
+            });
+            assert!(described, "ringmsg(1) does not describe {member}");
+        }
         if rows[0]["segments"] == 3 {
             assert_eq!((&rows[2]["segment"], &rows[2]["segment_size"]), (&2.into(), &4.into()));
         } else {

@@ -1,5 +1,5 @@
-/* The socket of `ringmsg listen`: bound to what the user named, and a member of the group if that is
- * a multicast address. */
+/* The socket of `ringmsg listen`: bound to the address that the user named, and a member of the
+ * group if that is a multicast address. */
 #include "tool.h"
 
 #include <arpa/inet.h>
@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* What follows the name of the program in each error of this file. */
+/* Prints why there is no socket. */
 static void fail(const char *address, const char *port, const char *why, const char *advice)
 {
     if (address != NULL)
@@ -69,8 +69,8 @@ static int join(int fd, const struct addrinfo *address, unsigned device)
     return setsockopt(fd, IPPROTO_IPV6, IPV6_JOIN_GROUP, &group, sizeof group);
 }
 
-/* Returns a bound socket, or -1 with errno. Receivers of one group share its port, because each gets
- * every datagram. */
+/* Returns a bound socket, or -1 with errno. Receivers of one group share its port, because each of
+ * them gets every datagram. */
 static int bind_to(const struct addrinfo *address, int dual_stack)
 {
     int off = 0, on = 1;

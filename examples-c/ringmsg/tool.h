@@ -37,8 +37,8 @@ const char *printable(char *text);
 /* Writes the name of an engine and a task-work mode, as in "io_uring, DEFER_TASKRUN". */
 const char *engine_name(const struct ringmsg_ring_info *info);
 
-/* Escape sequences for bold, green, red and normal text; empty unless `stream` is a terminal, and if
- * NO_COLOR is set. */
+/* Escape sequences for bold, green, red and normal text; empty unless `stream` is a terminal, and
+ * if NO_COLOR is set. */
 struct colours {
     const char *bold, *good, *bad, *plain;
 };
