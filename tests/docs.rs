@@ -241,6 +241,27 @@ fn files_in_backticks_exist() {
     fail_if_any(missing);
 }
 
+/// A document that the text names, also outside of links and backticks, is in the repository.
+#[test]
+fn documents_that_are_named_exist() {
+    let name_of = |path: &Path| path.file_name().unwrap().display().to_string();
+    let mut names: BTreeSet<String> = documents().iter().map(|document| name_of(&document.path)).collect();
+    let machines = std::fs::read_dir(root().join("docs/performance")).unwrap();
+    names.extend(machines.map(|entry| name_of(&entry.unwrap().path())));
+    let mut missing = Vec::new();
+    for document in documents() {
+        for prose in document.code_and_prose().1 {
+            let part = |c: char| c.is_whitespace() || "()[],;:\"*/#".contains(c);
+            for word in prose.split(part).map(|word| word.trim_end_matches('.')) {
+                if word.ends_with(".md") && !names.contains(word) {
+                    missing.push(format!("{}: {word}", document.name()));
+                }
+            }
+        }
+    }
+    fail_if_any(missing);
+}
+
 #[test]
 fn names_of_the_interface_exist() {
     // Names of the build and of the bindings, which the C interface does not have.
