@@ -92,26 +92,28 @@ static int bind_to(const struct addrinfo *address, int dual_stack)
 int bound_socket(const char *address, const char *port)
 {
     const char *everywhere[] = {"::", "0.0.0.0"}; /* the latter where IPv6 is unavailable */
-    int fd = -1;
+    int fd = -1, error = 0;
     for (int i = 0; fd < 0 && i < (address != NULL ? 1 : 2); i++) {
         unsigned device;
         struct addrinfo *found = parse(address != NULL ? address : everywhere[i], port, &device);
         fd = bind_to(found, address == NULL);
+        error = errno;
         if (fd >= 0 && is_multicast(found) && join(fd, found, device) != 0) {
             fail(address, port, strerror(errno),
                  errno == ENODEV ? "; name the device of the group: ADDRESS%DEVICE" : "");
             exit(PROBLEM);
         }
         freeaddrinfo(found);
-        if (errno == EADDRINUSE || errno == EACCES)
+        if (error == EADDRINUSE || error == EACCES)
             break;
     }
     if (fd >= 0)
         return fd;
-    fail(address, port, strerror(errno),
-         errno == EADDRINUSE      ? "; `ringmsg doctor` shows which process has it"
-         : errno == EADDRNOTAVAIL ? "; no device of this network namespace has the address"
-         : errno == EACCES        ? "; ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE"
+    fail(address, port, strerror(error),
+         error == EADDRINUSE      ? "; `ringmsg doctor` shows which process has it"
+         : error == EINVAL        ? "; a link-local or multicast address needs its device: ADDRESS%DEVICE"
+         : error == EADDRNOTAVAIL ? "; no device of this network namespace has the address"
+         : error == EACCES        ? "; ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE"
                                   : "");
     exit(PROBLEM);
 }

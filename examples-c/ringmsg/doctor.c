@@ -201,8 +201,10 @@ static void examine_devices(void)
 {
     struct ifaddrs *devices;
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || getifaddrs(&devices) != 0)
+    if (fd < 0)
         return;
+    if (getifaddrs(&devices) != 0)
+        devices = NULL;
     for (struct ifaddrs *device = devices; device != NULL; device = device->ifa_next) {
         struct ethtool_value gro = {.cmd = ETHTOOL_GGRO};
         struct ifreq request = {.ifr_data = (void *)&gro};
@@ -212,9 +214,9 @@ static void examine_devices(void)
         snprintf(request.ifr_name, sizeof request.ifr_name, "%s", device->ifa_name);
         if (ioctl(fd, SIOCETHTOOL, &request) != 0)
             continue;
-        report(gro.data ? "ok" : "note", "GRO", "%s on %s", gro.data ? "on" : "off", device->ifa_name);
+        report(gro.data ? "ok" : "note", "GRO", "%s: %s", printable(request.ifr_name), gro.data ? "on" : "off");
         if (!gro.data)
-            printf("                   ethtool -K %s gro on\n", device->ifa_name);
+            printf("                   ethtool -K %s gro on\n", request.ifr_name);
     }
     freeifaddrs(devices);
     close(fd);

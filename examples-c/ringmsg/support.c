@@ -25,8 +25,8 @@ int support_command(int argc, char **argv)
     }
     check("describe", ringmsg_describe_support(text, sizeof text));
     check("query", ringmsg_query_support(&support));
-    printf("%s\n", text);
-    printf("setup flags  %s", support.setup_flags == 0 ? " none, because io_uring is unavailable" : "");
+    printf("%s", text);
+    printf("setup flags:%s", support.setup_flags == 0 ? " none, because io_uring is unavailable" : "");
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (support.setup_flags & flags[i].bit)
             printf(" %s", flags[i].name);
