@@ -89,6 +89,18 @@ static int bind_to(const struct addrinfo *address, int dual_stack)
     return -1;
 }
 
+/* What can be done about an error of bind(2). */
+static const char *advice_for(int error)
+{
+    switch (error) {
+    case EADDRINUSE: return "; `ringmsg doctor` shows which process has it";
+    case EADDRNOTAVAIL: return "; no device of this network namespace has the address";
+    case EINVAL: return "; a link-local or multicast address needs its device: ADDRESS%DEVICE";
+    case EACCES: return "; ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE";
+    default: return "";
+    }
+}
+
 int bound_socket(const char *address, const char *port)
 {
     const char *everywhere[] = {"::", "0.0.0.0"}; /* the latter where IPv6 is unavailable */
@@ -109,11 +121,6 @@ int bound_socket(const char *address, const char *port)
     }
     if (fd >= 0)
         return fd;
-    fail(address, port, strerror(error),
-         error == EADDRINUSE      ? "; `ringmsg doctor` shows which process has it"
-         : error == EINVAL        ? "; a link-local or multicast address needs its device: ADDRESS%DEVICE"
-         : error == EADDRNOTAVAIL ? "; no device of this network namespace has the address"
-         : error == EACCES        ? "; ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE"
-                                  : "");
+    fail(address, port, strerror(error), advice_for(error));
     exit(PROBLEM);
 }

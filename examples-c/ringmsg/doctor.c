@@ -214,7 +214,8 @@ static void examine_devices(void)
         snprintf(request.ifr_name, sizeof request.ifr_name, "%s", device->ifa_name);
         if (ioctl(fd, SIOCETHTOOL, &request) != 0)
             continue;
-        report(gro.data ? "ok" : "note", "GRO", "%s: %s", printable(request.ifr_name), gro.data ? "on" : "off");
+        report(gro.data ? "ok" : "note", "GRO", "%s: %s", printable(request.ifr_name),
+               gro.data ? "on" : "off");
         if (!gro.data)
             printf("                   ethtool -K %s gro on\n", request.ifr_name);
     }
