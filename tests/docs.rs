@@ -290,6 +290,34 @@ fn names_of_the_interface_exist() {
     fail_if_any(missing);
 }
 
+/// A drawing that takes its colours from the system's scheme has a background in that scheme, so it
+/// is legible on a page whose scheme differs. All drawings and plots say what they show.
+#[test]
+fn drawings_are_legible_on_any_page() {
+    let mut found = Vec::new();
+    for folder in ["docs", "docs/performance"] {
+        for path in std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.extension().is_none_or(|extension| extension != "svg") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let name = path.strip_prefix(root()).unwrap().display();
+            if text.contains("prefers-color-scheme") {
+                let page = r#"<rect class="page" width="100%" height="100%"/>"#;
+                if !text.contains(page) || text.matches(".page { fill: ").count() != 2 {
+                    found.push(format!("{name}: no background in both schemes"));
+                }
+                if !text.contains("<title>") {
+                    found.push(format!("{name}: no title"));
+                }
+            } else if !text.contains("fill: #ffffff") || !text.contains("?") {
+                found.push(format!("{name}: no white background, or no question in its title"));
+            }
+        }
+    }
+    fail_if_any(found);
+}
+
 /// docs/scaling.awk recomputes the tables: `make scaling`.
 #[test]
 fn scaling_is_computed_from_its_figures() {
