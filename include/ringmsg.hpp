@@ -61,8 +61,10 @@
 #include <ranges>
 #include <span>
 #include <string>
+#include <sys/syscall.h>
 #include <system_error>
 #include <type_traits>
+#include <unistd.h>
 #include <utility>
 
 #include "ringmsg.h"
@@ -443,6 +445,7 @@ public:
     bool is_writable() const noexcept { return has_flag(RINGMSG_RECORD_WRITABLE); }
     bool is_truncated() const noexcept { return has_flag(RINGMSG_RECORD_TRUNCATED); }
     bool is_control_truncated() const noexcept { return has_flag(RINGMSG_RECORD_CONTROL_TRUNCATED); }
+    bool is_name_truncated() const noexcept { return has_flag(RINGMSG_RECORD_NAME_TRUNCATED); }
     bool is_segment() const noexcept { return has_flag(RINGMSG_RECORD_SEGMENT); }
     std::uint32_t segment_size() const noexcept { return raw_->segment_size; }
     std::uint32_t wire_length() const noexcept { return raw_->wire_length; }
@@ -761,7 +764,8 @@ public:
     void wake() const noexcept { call(ringmsg_wake); }
 
     /// Releases the records that `batch` holds, and fills it again. Returns the number of records:
-    /// 0 after the timeout or a wake. If the call is refused, the batch is unchanged.
+    /// 0 after the timeout or a wake. If the call is refused, the batch is unchanged; if the kernel
+    /// does not let the thread wait, or has dropped completions, it is empty.
     std::uint32_t reap(batch &batch, const wait_options &wait = {}, on_error fail = {})
     {
         return static_cast<std::uint32_t>(std::max(fail(refill(batch, wait)), 0));
@@ -835,6 +839,27 @@ private:
         return core ? core->close() : 0;
     }
     int refill(batch &batch, const wait_options &wait) noexcept;
+    /// Whether a reap that failed was refused, so that nothing was done. Otherwise the kernel did not
+    /// let the thread wait, or has dropped completions, after `done` was released. (Asks nothing
+    /// that would replace the explanation of the failure.)
+    static bool was_refused(ringmsg_ring *ring, int error) noexcept
+    {
+        struct ringmsg_ring_info info {};
+        info.size = sizeof info;
+        switch (-error) {
+        case EPERM: // another thread's ring, or the kernel's
+            return ::ringmsg_ring_info(ring, &info) < 0 ||
+                   (info.owner_thread != 0 && info.owner_thread != ::syscall(SYS_gettid));
+        case EINVAL:
+        case EBUSY:
+        case EBADFD:
+        case EOWNERDEAD:
+        case ENOTRECOVERABLE:
+            return true;
+        default:
+            return false;
+        }
+    }
 
     detail::shared_core core_;
 };
@@ -875,8 +900,8 @@ inline int ring::refill(batch &batch, const wait_options &options) noexcept
         }
         if (result > 0)
             batch.adopt(handle, static_cast<std::uint32_t>(result));
-        if (result < 0 && result != -ECANCELED)
-            batch.count_ = done; // the call changed nothing
+        if (result < 0 && was_refused(handle, result))
+            batch.count_ = done;
         return result;
     });
     // If the ring was closed meanwhile, its records are invalid.

@@ -68,6 +68,7 @@ c_programs! {
     msg_waitall
     pool_memory
     receive
+    receive_records
     recvmmsg_faults
     recvmsg
     recvmsg_once

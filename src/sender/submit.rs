@@ -343,7 +343,10 @@ impl<'a, S: Source> Call<'a, S> {
 
     fn stopped(&self, stop: Stop) -> Result<u32> {
         match stop {
-            Stop::Interrupted => Err(Error::new(libc::EINTR, "send: a signal came during the wait for room")),
+            Stop::Interrupted => Err(Error::new(
+                libc::EINTR,
+                "send: a signal ended the wait for room; send again with RINGMSG_SEND_RESUME",
+            )),
             Stop::Full if self.settled == 0 => Err(Error::new(
                 libc::EAGAIN,
                 "send: the socket's buffer is full; pass the messages again with RINGMSG_SEND_RESUME",
