@@ -567,7 +567,8 @@ struct ringmsg_stats {
      */
     uint64_t records;
     /*
-     * Datagrams (or stream chunks) received; a train counts its segments, split or not.
+     * Datagrams (or stream chunks) received; a train counts its segments, split or not. What
+     * comes from the error queue (MSG_ERRQUEUE) is none: it counts as a record only.
      */
     uint64_t datagrams;
     /*
@@ -1112,7 +1113,9 @@ struct ringmsg_sender_stats {
      */
     uint32_t size;
     /*
-     * The errno, positive, of the latest pending error that an earlier datagram had caused.
+     * The errno, positive, of the latest pending error that an earlier datagram had caused; 0: none
+     * yet that is known. (If sendmmsg(2) meets such an error after its first message, it returns
+     * no errno: the error counts in socket_errors, and changes nothing here.)
      */
     int32_t last_socket_error;
     /*
@@ -1354,8 +1357,8 @@ int ringmsg_ring_free(struct ringmsg_ring *ring);
  *
  * Threads: any.
  * Returns: 0; -EINVAL (unknown bits); -EBADF, -ENOTSOCK; -EOPNOTSUPP or -ENOPROTOOPT (this
- * kind of socket has no such option); -EPERM (MARK needs CAP_NET_ADMIN). On failure nothing is
- * switched on.
+ * kind of socket has no such option); -EPERM (MARK, on kernels that require CAP_NET_ADMIN for it).
+ * On failure nothing is switched on.
  */
 int ringmsg_socket_enable(int fd,
                           uint32_t metadata);
@@ -1674,8 +1677,9 @@ int ringmsg_wake(const struct ringmsg_ring *ring);
  * when the ring is being freed; -EBADR (the kernel had no memory for completions and dropped some:
  * datagrams are lost, requests may have ended without a record, and later reaps return it again:
  * free the ring); -EBUSY (another thread is in reap); -EINVAL (NULL `records`, capacity 0 or from
- * 2^31 on, bad `wait`, a linger above 10 ms); -EBADFD (not enabled); -EPERM, -EOWNERDEAD. If there
- * are records, they are returned before any other result.
+ * 2^31 on, bad `wait`, a linger above 10 ms); -EBADFD (not enabled); -EPERM, -EOWNERDEAD; the errno
+ * with which the kernel refuses to wait or to submit (-EPERM of a seccomp filter that was installed
+ * later). If there are records, they are returned before any other result.
  */
 int ringmsg_reap(struct ringmsg_ring *ring,
                  struct ringmsg_record *records,
