@@ -81,6 +81,7 @@ c_programs! {
     send_basic
     send_control
     send_errors
+    send_forwarded
     send_full
     send_grouping
     send_interrupted
@@ -90,6 +91,7 @@ c_programs! {
     send_refused
     send_reply
     send_sockets
+    send_timeout
     send_times
     send_trains
     shared_socket
