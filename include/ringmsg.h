@@ -567,7 +567,8 @@ struct ringmsg_stats {
      */
     uint64_t records;
     /*
-     * Datagrams (or stream chunks) received; a train counts its segments, split or not.
+     * Datagrams (or stream chunks) received; a train counts its segments, split or not. What
+     * comes from the error queue (MSG_ERRQUEUE) is none: it counts as a record only.
      */
     uint64_t datagrams;
     /*
@@ -1112,7 +1113,9 @@ struct ringmsg_sender_stats {
      */
     uint32_t size;
     /*
-     * The errno, positive, of the latest pending error that an earlier datagram had caused.
+     * The errno, positive, of the latest pending error that an earlier datagram had caused; 0: none
+     * yet that is known. (If sendmmsg(2) meets such an error after its first message, it returns
+     * no errno: the error counts in socket_errors, and changes nothing here.)
      */
     int32_t last_socket_error;
     /*
@@ -1354,8 +1357,8 @@ int ringmsg_ring_free(struct ringmsg_ring *ring);
  *
  * Threads: any.
  * Returns: 0; -EINVAL (unknown bits); -EBADF, -ENOTSOCK; -EOPNOTSUPP or -ENOPROTOOPT (this
- * kind of socket has no such option); -EPERM (MARK needs CAP_NET_ADMIN). On failure nothing is
- * switched on.
+ * kind of socket has no such option); -EPERM (MARK, on kernels that require CAP_NET_ADMIN for it).
+ * On failure nothing is switched on.
  */
 int ringmsg_socket_enable(int fd,
                           uint32_t metadata);
@@ -1674,8 +1677,9 @@ int ringmsg_wake(const struct ringmsg_ring *ring);
  * when the ring is being freed; -EBADR (the kernel had no memory for completions and dropped some:
  * datagrams are lost, requests may have ended without a record, and later reaps return it again:
  * free the ring); -EBUSY (another thread is in reap); -EINVAL (NULL `records`, capacity 0 or from
- * 2^31 on, bad `wait`, a linger above 10 ms); -EBADFD (not enabled); -EPERM, -EOWNERDEAD. If there
- * are records, they are returned before any other result.
+ * 2^31 on, bad `wait`, a linger above 10 ms); -EBADFD (not enabled); -EPERM, -EOWNERDEAD; the errno
+ * with which the kernel refuses to wait or to submit (-EPERM of a seccomp filter that was installed
+ * later). If there are records, they are returned before any other result.
  */
 int ringmsg_reap(struct ringmsg_ring *ring,
                  struct ringmsg_record *records,
@@ -1865,6 +1869,9 @@ int ringmsg_sender_new(int fd,
  * says what the socket took: without IP_RECVERR a full queueing discipline drops datagrams without
  * an error.
  *
+ * With RINGMSG_SEND_WAIT the call waits for room instead, whether the socket is non-blocking or
+ * not: for as long as it takes, or until nothing was taken for the time that SO_SNDTIMEO sets.
+ *
  * Messages with equal path, length, traffic class, flags and transmit time leave as one
  * UDP_SEGMENT train; a shorter one may end it. Messages to one peer (family, remote, remote_port
  * and remote_scope) leave in the order in which they are given; among peers the order is free.
@@ -1872,11 +1879,12 @@ int ringmsg_sender_new(int fd,
  * Ownership: payloads and paths are read, and results written, during the call only.
  * Threads: any, one at a time for each sender.
  * Returns: how many messages it settled in this call, errors included; 0 when RESUME finds
- * none; -EAGAIN (it could settle none: the socket's buffer is full); -EINTR (a signal came while
- * RINGMSG_SEND_WAIT waited; the messages that are left have -EAGAIN). Refused, with no result
- * written: -EINVAL (NULL, unknown flags, 2^31 messages or more, a freed sender); -EBUSY (another
- * thread is in a call on this sender); -ENOMEM (no memory for the thread's scratch space, at its
- * first call or a larger batch); -ENOTRECOVERABLE (an internal error has poisoned the sender).
+ * none; -EAGAIN (it could settle none: the socket's buffer is full, and SO_SNDTIMEO is over if it
+ * was to wait); -EINTR (a signal came while RINGMSG_SEND_WAIT waited; the messages that are left
+ * have -EAGAIN). Refused, with no result written: -EINVAL (NULL, unknown flags, 2^31 messages or
+ * more, a freed sender); -EBUSY (another thread is in a call on this sender); -ENOMEM (no memory
+ * for the thread's scratch space, at its first call or a larger batch); -ENOTRECOVERABLE (an
+ * internal error has poisoned the sender).
  */
 int ringmsg_send(struct ringmsg_sender *sender,
                  struct ringmsg_message *messages,

@@ -133,7 +133,9 @@ fn absent(facts: &Facts) -> String {
     }
     match facts.seccomp {
         _ if facts.version != 0 && facts.version < since(5, 1) => {
-            say!("Linux {version} has no io_uring: it came with 5.1 (gVisor has none, and says 4.4)")
+            say!(
+                "Linux {version} has no io_uring: it came with 5.1 (gVisor has none, and reports version 4.4)"
+            )
         }
         Some(2) => say!(
             "a seccomp filter is on and may say so ({ALLOW}), or Linux {version} was built without CONFIG_IO_URING"
@@ -226,12 +228,32 @@ pub(crate) fn io_uring_disabled() -> i32 {
     setting("io_uring_disabled").unwrap_or(-1)
 }
 
-/// uname(2)'s release as major << 16 | minor << 8 | patch; 0 when it cannot be parsed.
+/// uname(2)'s release as major << 16 | minor << 8 | patch; 0 when it cannot be parsed. It is read
+/// from a file, which a sandbox has to allow for the settings anyway; where /proc is not visible
+/// (after chroot(2), for example), from the system call.
 pub(crate) fn kernel_version() -> u32 {
-    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());
-    let mut next = |max: u32| numbers.next().unwrap_or(0).min(max);
-    next(0xffff) << 16 | next(0xff) << 8 | next(0xff)
+    if let Ok(text) = std::fs::read("/proc/sys/kernel/osrelease") {
+        return version_in(text);
+    }
+    // SAFETY: all-zero is a valid utsname.
+    let mut name: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: `name` is writable. A refused call leaves it empty.
+    unsafe { libc::uname(&mut name) };
+    version_in(name.release.map(|byte| byte as u8))
+}
+
+fn version_in(text: impl IntoIterator<Item = u8>) -> u32 {
+    let (mut numbers, mut at) = ([0u32; 3], 0);
+    for byte in text {
+        match byte {
+            b'0'..=b'9' => {
+                numbers[at] = numbers[at].saturating_mul(10).saturating_add(u32::from(byte - b'0'))
+            }
+            b'.' if at < 2 => at += 1,
+            _ => break,
+        }
+    }
+    numbers[0].min(0xffff) << 16 | numbers[1].min(0xff) << 8 | numbers[2].min(0xff)
 }
 
 #[cfg(test)]

@@ -36,7 +36,8 @@ impl Error {
     /// The system call `what` failed with `error`.
     pub fn from_io(what: &str, error: &std::io::Error) -> Self {
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
-        Self::with(errno, format_args!("{what}: {}", describe(errno)))
+        let advice = if errno == libc::EMFILE { "; raise RLIMIT_NOFILE (ulimit -n)" } else { "" };
+        Self::with(errno, format_args!("{what}: {}{advice}", describe(errno)))
     }
 
     /// The positive errno.

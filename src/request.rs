@@ -214,6 +214,12 @@ impl Request {
         self.flags & flag != 0
     }
 
+    /// It receives what the socket's error queue holds, not datagrams.
+    #[inline]
+    pub(crate) fn reads_error_queue(&self) -> bool {
+        self.msg_flags & libc::MSG_ERRQUEUE as u32 != 0
+    }
+
     pub(crate) fn is_multishot(&self) -> bool {
         matches!(self.target, Target::Multishot { .. })
     }

@@ -98,6 +98,8 @@ pub(crate) struct ReaperState {
     pub wakeup_polled: bool,
     /// A submission failed with a transient error. Retry on a 5 ms timer; do not spin.
     pub stuck: bool,
+    /// The kernel refused the last entry for deferred work for good, with this errno.
+    pub refused: Option<i32>,
     /// The running reap has ended requests, whose sockets are to be released.
     pub releases_sockets: bool,
     /// Pools that the running pass has drawn from. Has room for all of them.
@@ -130,6 +132,7 @@ impl ReaperState {
             since_entry: 0,
             wakeup_polled: false,
             stuck: false,
+            refused: None,
             releases_sockets: false,
         })
     }
@@ -160,7 +163,10 @@ impl Ring {
                     engine => Self::with_engine(engine?, Some(recvmmsg)),
                 }
             }
-            other => Err(Error::with(libc::EINVAL, format_args!("ring: there is no engine {other}"))),
+            other => Err(Error::with(
+                libc::EINVAL,
+                format_args!("ring: engine {other} is none of RINGMSG_ENGINE_*"),
+            )),
         }
     }
 

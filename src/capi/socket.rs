@@ -17,8 +17,8 @@ use super::{slice, versioned, without_ring};
 ///
 /// **Threads:** any.
 /// **Returns:** 0; -EINVAL (unknown bits); -EBADF, -ENOTSOCK; -EOPNOTSUPP or -ENOPROTOOPT (this
-/// kind of socket has no such option); -EPERM (MARK needs CAP_NET_ADMIN). On failure nothing is
-/// switched on.
+/// kind of socket has no such option); -EPERM (MARK, on kernels that require CAP_NET_ADMIN for it).
+/// On failure nothing is switched on.
 #[unsafe(no_mangle)]
 pub extern "C" fn ringmsg_socket_enable(fd: c_int, metadata: u32) -> c_int {
     without_ring(|| socket_options::enable(fd, metadata).map(|()| 0))

@@ -380,9 +380,17 @@ impl Engine {
 
     // --- waiting -----------------------------------------------------------------------------
 
+    /// The system call by which it waits.
+    pub(crate) fn waits_by(&self) -> &'static str {
+        match self {
+            Engine::Uring(_) => "io_uring_enter",
+            Engine::Mmsg(_) => "epoll_pwait2",
+        }
+    }
+
     /// Runs what is deferred, without sleeping.
-    pub(crate) fn poll(&self) {
-        either!(self, engine => engine.poll());
+    pub(crate) fn poll(&self) -> Waited {
+        either!(self, engine => engine.poll())
     }
 
     /// Sleeps as `sleep` says.

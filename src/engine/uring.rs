@@ -276,11 +276,10 @@ impl Uring {
 
     // --- waiting: no lock --------------------------------------------------------------------
 
-    pub(crate) fn poll(&self) {
+    pub(crate) fn poll(&self) -> Waited {
         self.enters.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: no argument is passed. After an error nothing has changed, and the wait that
-        // follows meets it again.
-        let _ = unsafe { self.ring.submitter().enter::<WaitArgument>(0, 0, ENTER_GETEVENTS, None) };
+        // SAFETY: no argument is passed. After an error nothing has changed.
+        how_it_ended(unsafe { self.ring.submitter().enter::<WaitArgument>(0, 0, ENTER_GETEVENTS, None) })
     }
 
     pub(crate) fn wait(&self, sleep: Sleep<'_>) -> Waited {
@@ -295,15 +294,7 @@ impl Uring {
         let flags = ENTER_GETEVENTS | ENTER_EXT_ARG;
         self.enters.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the argument, the time and the mask it points to outlive the call.
-        let entered = unsafe { self.ring.submitter().enter(0, sleep.want, flags, Some(&argument)) };
-        match entered.map_err(|error| error.raw_os_error()) {
-            Ok(_) => Waited::Woken,
-            Err(Some(libc::ETIME)) => Waited::TimedOut,
-            Err(Some(libc::EINTR)) => Waited::Interrupted,
-            // A full queue or a lack of memory: look, and try again.
-            Err(Some(libc::EBUSY | libc::EBADR | libc::EAGAIN | libc::ENOMEM)) => Waited::Woken,
-            Err(errno) => Waited::Refused(errno.unwrap_or(libc::EIO)),
-        }
+        how_it_ended(unsafe { self.ring.submitter().enter(0, sleep.want, flags, Some(&argument)) })
     }
 
     // --- readiness for other loops -----------------------------------------------------------
@@ -439,5 +430,18 @@ fn hangs_up(fd: RawFd, limit: Duration) -> bool {
             -1 if errno() == libc::EINTR && Instant::now() < deadline => {}
             _ => return false,
         }
+    }
+}
+
+/// How a kernel entry that takes completions ended.
+#[inline]
+fn how_it_ended(entered: std::io::Result<usize>) -> Waited {
+    match entered.map_err(|error| error.raw_os_error()) {
+        Ok(_) => Waited::Woken,
+        Err(Some(libc::ETIME)) => Waited::TimedOut,
+        Err(Some(libc::EINTR)) => Waited::Interrupted,
+        // A full queue or a lack of memory: look, and try again.
+        Err(Some(libc::EBUSY | libc::EBADR | libc::EAGAIN | libc::ENOMEM)) => Waited::Woken,
+        Err(errno) => Waited::Refused(errno.unwrap_or(libc::EIO)),
     }
 }

@@ -140,7 +140,10 @@ impl CompletionPass<'_, '_> {
 
 /// What to count for a record.
 fn counted(is_connection: bool, record: &Record) -> Stats {
-    let mut counted = Stats { records: 1, payload_bytes: record.payload_length.into(), ..Stats::default() };
+    let mut counted = Stats { records: 1, ..Stats::default() };
+    if !is_of_error_queue(record) {
+        counted.payload_bytes = record.payload_length.into();
+    }
     counted.datagrams =
         if is_one_datagram(record) { 1 } else { count_unusual(&mut counted, is_connection, record) };
     counted
@@ -150,7 +153,13 @@ fn counted(is_connection: bool, record: &Record) -> Stats {
 #[inline]
 fn is_one_datagram(record: &Record) -> bool {
     let cut = RINGMSG_RECORD_TRUNCATED | RINGMSG_RECORD_CONTROL_TRUNCATED;
-    record.result > 0 && record.segment_size == 0 && record.flags & cut == 0
+    record.result > 0 && record.segment_size == 0 && record.flags & cut == 0 && !is_of_error_queue(record)
+}
+
+/// It shows a datagram that was sent, if it has a payload at all.
+#[inline]
+fn is_of_error_queue(record: &Record) -> bool {
+    record.msg_flags & libc::MSG_ERRQUEUE as u32 != 0
 }
 
 /// How many datagrams any other record is, which the caller adds. What else there is to count is
@@ -166,9 +175,12 @@ pub(super) fn count_unusual(stats: &mut Stats, is_connection: bool, record: &Rec
     if is_end_of_stream || record.flags & RINGMSG_RECORD_WRITABLE != 0 {
         return 0;
     }
-    stats.zero_length += u64::from(record.wire_length == 0);
     stats.truncated += u64::from(record.flags & RINGMSG_RECORD_TRUNCATED != 0);
     stats.control_truncated += u64::from(record.flags & RINGMSG_RECORD_CONTROL_TRUNCATED != 0);
+    if is_of_error_queue(record) {
+        return 0;
+    }
+    stats.zero_length += u64::from(record.wire_length == 0);
     match record.segment_size {
         0 => 1,
         // As many as `Split` would make; of a train that was cut, the datagram that was cut counts.

@@ -77,12 +77,13 @@ impl<'a> Reaper<'a> {
     fn reap_silenced(&mut self, out: &mut Output<'_>, wait: &Wait) -> Result<usize> {
         self.take(out);
         if wait.timeout_ns == 0 {
+            self.state.refused = None;
             if out.filled() == 0 {
                 // The requests just submitted (single-shots, re-arms) may have completed already.
                 self.take(out);
             }
             self.take_deferred(out);
-            return self.outcome(out, false).unwrap_or(Ok(0));
+            return self.outcome(out, false).unwrap_or_else(|| self.nothing_or_refused());
         }
         if self.may_return(out) {
             if let Some(outcome) = self.outcome(out, false) {
@@ -96,6 +97,30 @@ impl<'a> Reaper<'a> {
             return self.wait_with_signals_blocked(out, wait.spin_us, linger_us, deadline);
         }
         self.sleep_until_outcome(out, linger_us, (deadline, deadline.left_at_first()), None)
+    }
+
+    /// The end of a reap that found nothing and does not wait. One that waits meets the refusal
+    /// there; a loop of these would never hear of it.
+    #[inline(never)]
+    fn nothing_or_refused(&mut self) -> Result<usize> {
+        if self.engine.queued() > 0 {
+            self.run_deferred(); // the kernel has not taken the submissions
+        }
+        match self.state.refused {
+            Some(errno) => Err(self.refused(errno)),
+            None => Ok(0),
+        }
+    }
+
+    fn refused(&self, errno: i32) -> Error {
+        let call = self.engine.waits_by();
+        Error::with(
+            errno,
+            format_args!(
+                "reap: {call}: {}; if a seccomp filter forbids it, allow what docs/security.md lists",
+                describe(errno)
+            ),
+        )
     }
 
     /// Where a wait takes more than one system call, signals are blocked outside of them, so that
@@ -139,7 +164,7 @@ impl<'a> Reaper<'a> {
                 return outcome;
             }
             if let Waited::Refused(errno) = waited {
-                return Err(Error::with(errno, format_args!("reap: io_uring_enter: {}", describe(errno))));
+                return Err(self.refused(errno));
             }
             if deadline.has_passed() {
                 return Ok(0);
@@ -286,8 +311,11 @@ impl<'a> Reaper<'a> {
     /// Runs deferred task work until a completion appears. Does not loop on IORING_SQ_TASKRUN:
     /// Linux 7.3 can leave it set with nothing behind it (when a receive that yields after 33
     /// datagrams is queued and run in the same pass).
-    fn run_deferred(&self) -> bool {
-        self.engine.poll();
+    fn run_deferred(&mut self) -> bool {
+        self.state.refused = match self.engine.poll() {
+            Waited::Refused(errno) => Some(errno),
+            _ => None,
+        };
         if !self.engine.ready() && self.engine.pending() {
             // Some items bring nothing, and each request has one at most.
             let requests = self.ring.core().requests.slots();

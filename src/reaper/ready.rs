@@ -15,7 +15,7 @@ impl Reaper<'_> {
 
     /// Lets completions make ring_fd readable again, and makes it so for those that are there.
     #[inline]
-    pub(super) fn announce_ready_fd(&self, fired: bool) {
+    pub(super) fn announce_ready_fd(&mut self, fired: bool) {
         // ring_fd may be younger than this reap.
         let Some(eventfd) = self.ring.wakeup.ready_fd() else { return };
         let announced = self.engine.announce(eventfd, Announce::On { fired });
@@ -26,7 +26,7 @@ impl Reaper<'_> {
     }
 
     /// Whether there are completions, or deferred work that brings some.
-    fn has_more(&self) -> bool {
+    fn has_more(&mut self) -> bool {
         let engine = self.engine;
         engine.ready() || (engine.pending() && (engine.traits().exact || self.run_deferred()))
     }

@@ -73,9 +73,12 @@ impl CompletionPass<'_, '_> {
         let Run { generation, bytes, .. } = run;
         self.state.generation = generation;
         request.succeeded();
-        let datagrams = u64::from(records).wrapping_add_signed(more_datagrams);
+        let (datagrams, received) = match request.reads_error_queue() {
+            true => (0, 0),
+            false => (u64::from(records).wrapping_add_signed(more_datagrams), bytes),
+        };
         for stats in [&mut request.stats, &mut self.core.stats] {
-            stats.add_data(records.into(), datagrams, bytes);
+            stats.add_data(records.into(), datagrams, received);
             if let Some(unusual) = &unusual {
                 stats.add_request(unusual);
             }

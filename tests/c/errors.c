@@ -164,6 +164,61 @@ static void the_error_queue_is_received_like_data(void)
     OK(ringmsg_ring_free(ring));
 }
 
+/* What the error queue holds was sent, not received: in the statistics it is records, but neither
+ * datagrams nor bytes, and an entry without a payload is no empty datagram. */
+static void entries_of_the_error_queue_are_no_datagrams(void)
+{
+    enum { SENT = 40, EMPTY = 5 };
+    struct ringmsg_ring *ring = make_ring();
+    int fd = bound_udp(AF_INET), peer = bound_udp(AF_INET), sender = sender_to(fd);
+    set_int(fd, SOL_IP, IP_RECVERR, 1);
+    struct ringmsg_pool *pool = make_pool(ring, fd, 64, 2048);
+    socklen_t length;
+    struct sockaddr_storage theirs = address_of(peer, &length);
+    refuse_senders(peer);
+    for (int i = 0; i < SENT + EMPTY; i++) /* the error of one is what the next send returns first */
+        while (sendto(fd, "lost", i < SENT ? 4 : 0, 0, (struct sockaddr *)&theirs, length) < 0)
+            EQUAL(errno, ECONNREFUSED);
+    char into[16];
+    struct iovec part = {into, sizeof into};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    OK(ringmsg_recvmsg(ring, fd, &message, MSG_ERRQUEUE, 0, 1));
+    EQUAL(reap_one(ring).result, 4);
+    OK(ringmsg_recvmsg_once(ring, pool, fd, MSG_ERRQUEUE, 0, 2));
+    struct ringmsg_record record = reap_one(ring);
+    EQUAL(record.result, 4);
+    OK(ringmsg_release(ring, &record, 1));
+    OK(ringmsg_recvmsg_multishot(ring, pool, fd, MSG_ERRQUEUE, 0, 3));
+    for (int i = 2; i < SENT + EMPTY; i++) {
+        record = reap_one(ring);
+        EQUAL(record.result, i < SENT ? 4 : 0);
+        HAS_FLAG(record.msg_flags, MSG_ERRQUEUE);
+        OK(ringmsg_release(ring, &record, 1));
+    }
+    struct ringmsg_stats request = {.size = sizeof request}, all = stats_of(ring);
+    OK(ringmsg_request_stats(ring, 3, &request));
+    EQUAL(request.records, SENT + EMPTY - 2);
+    EQUAL(request.datagrams, 0);
+    EQUAL(request.payload_bytes, 0);
+    EQUAL(request.zero_length, 0);
+    EQUAL(all.records, SENT + EMPTY);
+    EQUAL(all.datagrams, 0);
+    EQUAL(all.payload_bytes, 0);
+    EQUAL(all.zero_length, 0);
+
+    OK(ringmsg_cancel(ring, 3));
+    HAS_FLAG(reap_one(ring).flags, RINGMSG_RECORD_FINAL);
+    int pending;
+    length = sizeof pending;
+    SYS(getsockopt(fd, SOL_SOCKET, SO_ERROR, &pending, &length));
+    OK(ringmsg_recvmsg_multishot(ring, pool, fd, 0, 0, 4));
+    SYS(send(sender, "here", 4, 0));
+    expect_text(ring, 4, "here");
+    EQUAL(stats_of(ring).datagrams, 1);
+    EQUAL(stats_of(ring).payload_bytes, 4);
+    OK(ringmsg_ring_free(ring));
+}
+
 /* Another socket takes the descriptor number of an armed socket, and has data. The request is then
  * armed again many times, and must stay with its own socket. */
 static void a_reused_descriptor_number_does_not_redirect_a_request(void)
@@ -219,4 +274,5 @@ TESTS(TEST(connection_refused_is_one_record_and_data_flows_again),
       TEST(no_icmp_error_ends_a_request),
       TEST(a_flood_of_icmp_errors_does_not_end_a_request),
       TEST(the_error_queue_is_received_like_data),
+      TEST(entries_of_the_error_queue_are_no_datagrams),
       TEST(a_reused_descriptor_number_does_not_redirect_a_request))

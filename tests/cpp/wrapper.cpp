@@ -7,16 +7,22 @@
 #include <arpa/inet.h>
 #include <atomic>
 #include <csignal>
+#include <cstddef>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <new>
 #include <poll.h>
 #include <ranges>
 #include <stdexcept>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <thread>
 #include <type_traits>
 #include <unistd.h>
+#include <vector>
 
 using namespace std::chrono_literals;
 
@@ -170,12 +176,14 @@ static void control_messages_and_truncation_are_visible()
     ringmsg::ring ring(config());
     ringmsg::pool_config small(s.receiver);
     small.payload_capacity = 8;
+    small.name_capacity = 8; // half of a sockaddr_in
     ringmsg::pool pool(ring, small);
     ring.recvmsg_multishot(pool, s.receiver);
     s.send_text("more than eight");
     ringmsg::batch batch(1);
     CHECK(ring.reap(batch, {.timeout = 5s}) == 1);
     CHECK(batch[0].is_truncated() && batch[0].wire_length() == 15 && text(batch[0].payload()) == "more tha");
+    CHECK(batch[0].is_name_truncated() && batch[0].name().size() == 8);
     CHECK(batch[0].control().size() == batch[0].native().control_length && !batch[0].control().empty());
     CHECK((batch[0].metadata()->valid & RINGMSG_META_DESTINATION) != 0);
 }
@@ -396,6 +404,45 @@ static void a_refused_reap_leaves_the_batch_as_it_was()
     CHECK(r.ring.stats().buffers_held == 0);
 }
 
+// Makes the kernel refuse every sleep of this process with EPERM, as a sandbox does that was
+// installed after the ring was made.
+static void refuse_to_sleep()
+{
+    constexpr std::uint32_t calls[] = {SYS_io_uring_enter, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_ppoll};
+    std::vector<sock_filter> filter = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
+    for (const std::uint32_t call : calls) {
+        filter.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1));
+        filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM));
+    }
+    filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+    const sock_fprog program = {static_cast<unsigned short>(filter.size()), filter.data()};
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+// ringmsg_next has released the batch when the kernel refuses to wait. A batch that still named
+// these records would have each later reap refused because of them, and hide the reason.
+static void a_wait_that_the_kernel_refuses_leaves_an_empty_batch()
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        receiver r;
+        r.send_text("x");
+        CHECK(r.ring.reap(r.batch, {.timeout = 5s}) == 1);
+        refuse_to_sleep();
+        for (int i = 0; i < 3; i++) {
+            const std::system_error error = error_of([&] { r.ring.reap(r.batch, {.timeout = 5s}); });
+            CHECK(error.code() == std::errc::operation_not_permitted);
+            const char *call = engine == RINGMSG_ENGINE_RECVMMSG ? "epoll_pwait2" : "io_uring_enter";
+            CHECK(std::string(error.what()).find(call) != std::string::npos);
+            CHECK(r.batch.empty() && r.ring.stats().buffers_held == 0);
+        }
+        _exit(0);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
 static void requests_end_with_a_final_record()
 {
     receiver r;
@@ -585,6 +632,7 @@ int main()
     const ringmsg_support support = ringmsg::query_support();
     CHECK(!ringmsg::describe_support().empty());
     sending();
+    control();
     for (const choice &chosen : choices) {
         engine = chosen.engine;
         mode = chosen.flags;
@@ -609,6 +657,7 @@ int main()
         moving_transfers_ownership();
         reaping_allocates_nothing();
         a_refused_reap_leaves_the_batch_as_it_was();
+        a_wait_that_the_kernel_refuses_leaves_an_empty_batch();
         requests_end_with_a_final_record();
         single_shots_receive_one_message();
         descriptors_are_handed_over();

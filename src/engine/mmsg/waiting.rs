@@ -18,8 +18,8 @@ const POLL_ENOUGH: u32 = 32;
 const POLL_MAX: Duration = Duration::from_millis(1);
 
 impl Mmsg {
-    pub(crate) fn poll(&self) {
-        self.receive_within(Some(Duration::ZERO), None);
+    pub(crate) fn poll(&self) -> Waited {
+        self.receive_within(Some(Duration::ZERO), None)
     }
 
     pub(crate) fn wait(&self, sleep: Sleep<'_>) -> Waited {

@@ -151,7 +151,8 @@ class Sender(NotCopied):
         socket, payloads. Returns how many the socket took; ``errors`` has those that it did not.
 
         When the socket's buffer is full the rest has BlockingIOError in ``errors``: ``resume()``
-        gives it again. ``wait=True`` waits for room instead, however long that takes.
+        gives it again. ``wait=True`` waits for room instead, however long that takes; SO_SNDTIMEO
+        limits it.
 
         All is checked before anything is sent: TypeError and ValueError say what is wrong with
         which message. OSError: the call was refused, and nothing was sent.
