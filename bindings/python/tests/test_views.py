@@ -239,6 +239,32 @@ def test_reading_while_another_thread_closes(pair: Pair) -> None:
                 break
 
 
+SHOWS = """
+import gc, socket, weakref, ringmsg
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); sock.bind(("127.0.0.1", 0))
+def derived():
+    rx = ringmsg.Receiver(sock)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"hello", sock.getsockname())
+    slice = rx.reap(5)[0].payload[1:]
+    rx.close()
+    return slice, weakref.ref(rx._core)
+slice, core = derived()
+gc.collect()
+print(bytes(slice), core() is not None)
+del slice
+gc.collect()
+print(core(), [line for line in open("/proc/self/maps") if "io_uring" in line])
+"""
+
+
+def test_a_slice_outlives_a_receiver_that_is_garbage() -> None:
+    """Nothing but the slice is left of it. The memory goes with the slice, not before and not never."""
+    run = subprocess.run([sys.executable, "-c", SHOWS], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout == "b'ello' True\nNone []\n"
+
+
 CLOSES = """
 import socket, sys, threading, ringmsg
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); sock.bind(("127.0.0.1", 0))
