@@ -24,7 +24,7 @@ import ringmsg
 
 def test_handlers_run_and_the_wait_goes_on(pair: Pair, mode: str) -> None:
     """They run while the wait lasts, not at its end; it lasts as long as it should, and no longer: signals
-    that come faster than the timeout do not begin it anew."""
+    that come faster than the timeout do not start it again."""
     ran: list[int] = []
     before = signal.signal(signal.SIGALRM, lambda *_: ran.append(1))
 

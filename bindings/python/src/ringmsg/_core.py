@@ -143,7 +143,7 @@ class Pin:
             self.core.unpin(self)
 
 
-# All pins. Nothing else refers to a ring that is closed and garbage while its memory is still shown.
+# All pins. Nothing else refers to a ring that is closed and garbage while its memory is shown.
 _pins: set[Pin] = set()
 
 
@@ -156,7 +156,7 @@ class Core:
 
     def __init__(self, config: _abi.RingConfig) -> None:
         self.pins: set[Pin] = set()
-        # Where the library writes the handle: an exception (Ctrl-C) may come before it is stored.
+        # The library writes the handle here. Ctrl-C may come before it is stored.
         self._made = ctypes.c_void_p()
         errors.check(lib.ring_new(ctypes.byref(config), ctypes.byref(self._made)))
         self.handle = self._made.value
