@@ -145,57 +145,6 @@ def test_ctrl_c_loses_nothing(mode: str, how: str) -> None:
     assert in_order == "True"
 
 
-def test_every_point_of_interruption(pair: Pair) -> None:
-    """An exception at each line of the reaping code in turn, as a signal handler might raise it."""
-    with ringmsg.Receiver(pair.receiver, mode="defer") as rx:
-        files = {sys.modules[f"ringmsg.{name}"].__file__ for name in ("ring", "batch", "receiver", "_core")}
-        received: list[bytes] = []
-        sent = 0
-        point = 1
-        while True:
-            lines = 0
-            struck = False
-
-            def trace(frame: Any, event: str, _: Any) -> Any:
-                nonlocal lines, struck
-                if frame.f_code.co_filename not in files or frame.f_code.co_name in (
-                    "__del__",
-                    "_gone",
-                    "unpin",
-                ):
-                    return None
-                if event == "line":
-                    lines += 1
-                    if lines == point and not struck:
-                        struck = True
-                        raise KeyboardInterrupt
-                return trace
-
-            for _ in range(3):
-                pair.send(struct.pack("=I", sent))
-                sent += 1
-            batch = None
-            sys.settrace(trace)
-            try:
-                batch = next(rx)
-            except KeyboardInterrupt:
-                pass
-            finally:
-                sys.settrace(None)
-            if batch is not None:
-                received += batch.payloads()
-                batch = None
-            if not struck:
-                break
-            point += 1
-        while len(batch := rx.reap(0.05)):
-            received += batch.payloads()
-        assert point > 30
-        assert received == [struct.pack("=I", number) for number in range(sent)]
-        rx.reap(0)
-        assert rx.stats.buffers_held == 0
-
-
 def test_a_handler_that_reaps_is_refused(pair: Pair) -> None:
     """The reap that it interrupts has its own records: the handler's would take their place."""
     refused = []
@@ -256,6 +205,28 @@ def interrupted_at(point: int, work: Callable[[], Any]) -> bool:
     finally:
         sys.settrace(None)
     return struck
+
+
+def test_every_point_of_interruption(pair: Pair) -> None:
+    """An exception at each line of the reaping code in turn, as a signal handler might raise it."""
+    with ringmsg.Receiver(pair.receiver, mode="defer") as rx:
+        received: list[bytes] = []
+        taken: list[ringmsg.Batch] = []
+        sent, point, struck = 0, 1, True
+        while struck:
+            for _ in range(3):
+                pair.send(struct.pack("=I", sent))
+                sent += 1
+            struck = interrupted_at(point, lambda: taken.append(next(rx)))
+            while taken:
+                received += taken.pop().payloads()
+            point += struck
+        while len(batch := rx.reap(0.05)):
+            received += batch.payloads()
+        assert point > 30
+        assert received == [struct.pack("=I", number) for number in range(sent)]
+        rx.reap(0)
+        assert rx.stats.buffers_held == 0
 
 
 @pytest.mark.filterwarnings("ignore:unclosed")
