@@ -173,9 +173,12 @@ static void entries_of_the_error_queue_are_no_datagrams(void)
     int fd = bound_udp(AF_INET), peer = bound_udp(AF_INET), sender = sender_to(fd);
     set_int(fd, SOL_IP, IP_RECVERR, 1);
     struct ringmsg_pool *pool = make_pool(ring, fd, 64, 2048);
+    socklen_t length;
+    struct sockaddr_storage theirs = address_of(peer, &length);
     refuse_senders(peer);
-    for (int i = 0; i < SENT + EMPTY; i++)
-        send_to(fd, peer, i < SENT ? "lost" : "");
+    for (int i = 0; i < SENT + EMPTY; i++) /* the error of one is what the next send returns first */
+        while (sendto(fd, "lost", i < SENT ? 4 : 0, 0, (struct sockaddr *)&theirs, length) < 0)
+            EQUAL(errno, ECONNREFUSED);
     char into[16];
     struct iovec part = {into, sizeof into};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
@@ -205,8 +208,8 @@ static void entries_of_the_error_queue_are_no_datagrams(void)
 
     OK(ringmsg_cancel(ring, 3));
     HAS_FLAG(reap_one(ring).flags, RINGMSG_RECORD_FINAL);
-    socklen_t length = sizeof(int);
     int pending;
+    length = sizeof pending;
     SYS(getsockopt(fd, SOL_SOCKET, SO_ERROR, &pending, &length));
     OK(ringmsg_recvmsg_multishot(ring, pool, fd, 0, 0, 4));
     SYS(send(sender, "here", 4, 0));

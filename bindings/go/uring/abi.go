@@ -321,7 +321,8 @@ type Metadata struct {
 type Stats struct {
 	// Records handed out, errors and FINALs included.
 	Records uint64
-	// Datagrams (or stream chunks) received; a train counts its segments, split or not.
+	// Datagrams (or stream chunks) received; a train counts its segments, split or not. What comes
+	// from the error queue (MSG_ERRQUEUE) is none: it counts as a record only.
 	Datagrams uint64
 	// Payload bytes received.
 	PayloadBytes uint64
