@@ -66,7 +66,7 @@ def measure_all(programs: Path, word: str, rounds: int, seconds: float) -> dict[
         raise SystemExit(f"no such cell: {word}; it is linger-two or linger-one, or one of these with /{', /'.join(TITLES)}")
     found: dict[str, Any] = {}
     for regime in [only] if only else list(TITLES):
-        found[regime] = {"seconds": seconds} | measure(programs, regime, rounds, seconds, PROCESSORS[name])
+        found[regime] = {"rounds": rounds, "seconds": seconds} | measure(programs, regime, rounds, seconds, PROCESSORS[name])
         print(" | ".join(line(regime, found[regime], PROCESSORS[name])), file=sys.stderr, flush=True)
     return found
 
@@ -97,10 +97,14 @@ def line(regime: str, cell: dict[str, Any], processors: int) -> list[str]:
 
 
 def tables(document: dict[str, Any]) -> dict[str, list[list[str]]]:
-    """The tables of a machine's page, by title."""
+    """The tables of a machine's page, by title. A table may have been measured in parts."""
     titles = {"linger-two": "Receiver and sender on two processors", "linger-one": "Receiver and sender on one processor"}
-    return {
-        title: [HEAD, *(line(regime, found[regime], PROCESSORS[word]) for regime in TITLES if regime in found)]
-        for word, title in titles.items()
-        if (found := document.get("linger", {}).get(word))
-    }
+    result = {}
+    for word, title in titles.items():
+        if found := document.get("linger", {}).get(word):
+            cells = [found[regime] for regime in TITLES if regime in found]
+            commands = {f"`make bench-linger ROUNDS={cell['rounds']} SECONDS={cell['seconds']:g}`" for cell in cells}
+            days = {cell["run"][:10] for cell in cells}
+            rows = [line(regime, found[regime], PROCESSORS[word]) for regime in TITLES if regime in found]
+            result[f"{title} ({', '.join([*sorted(commands), *sorted(days)])})"] = [HEAD, *rows]
+    return result

@@ -164,7 +164,8 @@ def latency(cells: Cells, selected: tuple[str, ...]) -> Figure | None:
     marks = [Line2D([], [], marker="o", color=PEER, linestyle="", label="median"),
              Line2D([], [], color=PEER, linewidth=4, label="to the 99th percentile"),
              Line2D([], [], color=PEER, linewidth=1, marker="|", label="to the 99.9th")]
-    ask(figure, "How late do they come? (further left is better)")
+    what = "answers" if selected[0].startswith("dns") else "datagrams"
+    ask(figure, f"How late do {what} arrive? (further left is better)")
     figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False)
     return figure
 

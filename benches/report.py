@@ -226,8 +226,7 @@ def goals_side_by_side(documents: Documents) -> str:
 def lingers(documents: Documents) -> str:
     """AUTO beside the best fixed linger, a table for each machine and number of processors."""
     parts = [
-        f"{processor(document)}: {title.lower()} (`{document['linger']['command']}`, {document['linger']['date'][:10]})\n\n"
-        + markdown(rows)
+        f"{processor(document)}: {title[0].lower()}{title[1:]}\n\n{markdown(rows)}"
         for document in documents.values()
         for title, rows in linger.tables(document).items()
     ]
@@ -249,7 +248,7 @@ def write_page(path: Path, name: str, document: dict[str, Any]) -> None:
     parts += [markdown(rows) for rows in (overview(cells, family) for family in OURS_OF) if len(rows) > 1]
     parts += [f"![{title}]({name}-{plot}.svg)" for plot, title in PLOTS if (path.parent / f"{name}-{plot}.svg").exists()]
     for title, rows in linger.tables(document).items():
-        parts += [f"## AUTO and fixed lingers: {title.lower()}", "CPU time in ns per datagram; with clients that wait for "
+        parts += [f"## AUTO and fixed lingers: {title[0].lower()}{title[1:]}", "CPU time in ns per datagram; with clients that wait for "
                   "their answer, answers per second.", markdown(rows)]
     parts += ["## Every cell", "Median, and in brackets the lowest and the highest of the rounds. Bold: ringmsg with its defaults, "
               "and the best peer that counts. `*`: a peer that does not count.", *every]

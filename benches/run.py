@@ -110,7 +110,7 @@ def write(path: Path, document: dict[str, Any]) -> None:
 
 def command_line(given: argparse.Namespace) -> str:
     """The command that repeats the measurement."""
-    targets = {"dns": "bench-dns", "relay": "bench-relay", "linger-two linger-one": "bench-linger"}
+    targets = {"dns": "bench-dns", "relay": "bench-relay"}
     target = targets.get(" ".join(given.cells), "bench")
     words = ["make", target, f"ROUNDS={given.rounds}", f"SECONDS={given.seconds:g}"]
     if given.cells and target == "bench":
@@ -144,9 +144,8 @@ def measure_all(given: argparse.Namespace, document: dict[str, Any]) -> list[str
                     failed.append(f"{regime}/{name}: {cell['error']}")
     for word in linger_cells:
         kept = document.setdefault("linger", {}).setdefault(word.partition("/")[0], {})
-        kept |= linger.measure_all(given.programs, word, given.rounds, given.seconds)
-    if linger_cells:
-        document["linger"] |= {"date": run, "command": command_line(given)}
+        found = linger.measure_all(given.programs, word, given.rounds, given.seconds)
+        kept |= {regime: {"run": run} | cell for regime, cell in found.items()}
     if whole or "python" in given.cells:
         print("Python", file=sys.stderr)
         document["bindings"] |= bindings.python(2 * given.rounds + 1)

@@ -97,7 +97,7 @@ struct question {
     int has_edns, version;
 };
 
-/* Reads a query; 0: it is none. */
+/* Reads a query. Returns 0 if the datagram is no query. */
 static int read_query(const uint8_t *query, size_t length, struct question *question)
 {
     struct reader from = {query, query + length, 0};
@@ -120,7 +120,7 @@ static int read_query(const uint8_t *query, size_t length, struct question *ques
         skip(&from, read_u16(&from));
         if (type != TYPE_OPT || from.bad)
             continue;
-        from.bad = question->has_edns || name[0] != '\0'; /* one of them, of the root */
+        from.bad = question->has_edns || name[0] != '\0'; /* one OPT record, of the root */
         question->has_edns = 1;
         question->version = flags[1];
         question->room = size < PLAIN_MAX ? PLAIN_MAX : size > EDNS_MAX ? EDNS_MAX : size;
@@ -179,7 +179,7 @@ static void write_resource(struct writer *to, const struct resource *resource)
     write_bytes(to, address, size);
 }
 
-/* For answers that are empty: how long that may be remembered. */
+/* For empty answers: it says how long a resolver may cache them. */
 static void write_soa(struct writer *to, unsigned apex_offset)
 {
     write_record(to, apex_offset, TYPE_SOA, 24);
@@ -198,7 +198,7 @@ static void write_edns(struct writer *to, unsigned code)
     write_u16(to, 0);
 }
 
-/* Offset of the apex in a name that ends with it; 0: it does not. */
+/* Returns the offset of the apex in a name that ends with it, otherwise 0. */
 static unsigned apex_in(const char *name)
 {
     size_t length = strlen(name), tail = strlen(apex);

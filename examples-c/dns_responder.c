@@ -1,7 +1,7 @@
 /* Answers DNS queries for a small zone of its own (`zone` in dns.h): A, AAAA and TXT, over IPv4 and
  * IPv6, in batches.
  *
- *     dns_responder ADDRESS PORT [LINGER-US]   (:: serves both families; port 0 takes a free one)
+ *     dns_responder ADDRESS PORT [LINGER-US]   (:: serves both families; port 0 selects a free one)
  *     dig @::1 -p PORT www.example.test AAAA
  *
  * Without LINGER-US the library chooses the linger that takes least CPU time, up to 100 us. With 0
@@ -13,7 +13,8 @@
 enum { BATCH = 512, QUERY_MAX = 2048 };
 
 /* Whether a socket receives for every address of this machine. Then an answer must leave from the
- * address that was asked, so the kernel has to tell it; otherwise there is only one. */
+ * address that was asked, so the kernel must report it. A socket bound to one address needs no
+ * report. */
 static int is_wildcard(int fd)
 {
     struct sockaddr_in6 own = {0};
@@ -69,7 +70,7 @@ int main(int argc, char **argv)
         check("receive", n);
         uint32_t count = 0;
         for (int i = 0; i < n; i++) {
-            if (records[i].result < 0) /* an ICMP error, say; the request goes on */
+            if (records[i].result < 0) /* for example an ICMP error; the request continues */
                 continue;
             const uint8_t *packet = ringmsg_pool_base(pool) + records[i].payload_offset;
             uint32_t length = respond(packet, records[i].payload_length, responses[count]);

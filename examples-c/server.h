@@ -15,7 +15,7 @@ static void stop(int signal)
     ringmsg_wake(ring); /* async-signal-safe */
 }
 
-/* A ring whose sleep ends with SIGINT and SIGTERM. */
+/* Makes the ring. SIGINT and SIGTERM end its reap. */
 static inline void open_ring(void)
 {
     check("ring", ringmsg_ring_new(NULL, &ring));
@@ -23,7 +23,7 @@ static inline void open_ring(void)
     signal(SIGTERM, stop);
 }
 
-/* As many descriptors as this process may have. */
+/* Raises the limit on descriptors as far as this process may. */
 static inline void raise_descriptor_limit(void)
 {
     struct rlimit limit;
@@ -41,8 +41,8 @@ static inline struct ringmsg_sender *sender_on(int fd)
 }
 
 /* Sends messages, counts those that the socket did not take, and says why, at most once a
- * second. What does not fit into its buffer is lost, as in any queue of the network that is
- * full. */
+ * second. What does not fit into its buffer is lost, as in any full queue of a
+ * network. */
 static inline unsigned
 send_all(struct ringmsg_sender *sender, struct ringmsg_message *messages, uint32_t count)
 {

@@ -47,7 +47,7 @@ static void send_stamped(struct end *end, uint32_t id)
     check("send", message.result);
 }
 
-/* Waits until all of these of a round have come. */
+/* Waits until all wanted records of a round have arrived. */
 static void collect(uint32_t id, unsigned wanted)
 {
     struct ringmsg_record records[BATCH];
@@ -64,11 +64,11 @@ static void collect(uint32_t id, unsigned wanted)
         for (int i = 0; i < n; i++) {
             uint64_t which = records[i].user_data;
             check("receive", records[i].result);
-            /* Where the kernel takes no id of ours (before 6.13) it counts from 0, as we do. */
+            /* Before Linux 6.13 the kernel takes no id; it counts from 0, as this program does. */
             int was_sent = (metadata[i].valid & RINGMSG_META_SOCKET_ERROR) != 0;
             if (was_sent && metadata[i].error_data != id)
                 continue;
-            /* The kernel may not have begun yet to stamp what it receives. */
+            /* The kernel may not have begun yet to add timestamps. */
             int has_stamp = (metadata[i].valid & RINGMSG_META_SOFTWARE_TIMESTAMP) != 0;
             stamps[which] = has_stamp ? metadata[i].software_timestamp_ns : 0;
             seen |= 1u << which;

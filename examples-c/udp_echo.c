@@ -1,8 +1,8 @@
-/* Sends every datagram back, from the address it was sent to. What one call has received leaves
- * with one call, those to one peer as one train; a GRO train goes back as the train that it was.
+/* Sends every datagram back, from the address it was sent to. One call sends everything that one
+ * call has received, the datagrams to one peer as one train; a GRO train goes back as a train.
  * Nothing is copied: payloads are sent straight from the pool.
  *
- * udp_echo ADDRESS PORT        0.0.0.0 or ::, and port 0 for a free one */
+ * udp_echo ADDRESS PORT        0.0.0.0 or :: for every address; port 0 selects a free one */
 #include "server.h"
 
 enum { BATCH = 512 };
@@ -34,7 +34,7 @@ int main(int argc, char **argv)
         check("receive", n);
         uint32_t count = 0;
         for (int i = 0; i < n; i++) {
-            if (records[i].result < 0) { /* an ICMP error, say; the request goes on */
+            if (records[i].result < 0) { /* for example an ICMP error; the request continues */
                 fprintf(stderr, "receive: %s\n", ringmsg_strerror(records[i].result));
                 continue;
             }

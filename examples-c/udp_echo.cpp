@@ -1,7 +1,7 @@
-// Sends every datagram back, from the address it was sent to, in C++20. What one reap has brought
-// leaves with one call, those to one peer as one train.
+// Sends every datagram back, from the address it was sent to, in C++20. One call sends
+// everything that one reap has returned, the datagrams to one peer as one train.
 //
-//   udp_echo ADDRESS PORT        numeric, IPv4 or IPv6; port 0 takes a free one
+//   udp_echo ADDRESS PORT        numeric, IPv4 or IPv6; port 0 selects a free one
 #include <ringmsg.hpp>
 
 #include <arpa/inet.h>
@@ -75,7 +75,7 @@ void echo(const char *address, const char *port)
 
     std::uint64_t unsent = 0;
     while (stopped == 0) {
-        ring.reap(batch); // what the last one brought is released: it has been sent
+        ring.reap(batch); // first releases the previous batch, which has been sent
         answers.clear();
         for (const ringmsg::record datagram : batch) {
             if (datagram.error()) {
@@ -88,7 +88,7 @@ void echo(const char *address, const char *port)
         }
         sender.send(answers);
         for (const ringmsg::message &answer : answers)
-            if (answer.error() && unsent++ == 0) // a full socket among them: UDP may lose
+            if (answer.error() && unsent++ == 0) // also where the socket was full: UDP may lose datagrams
                 std::cerr << "send: " << answer.error().message() << '\n';
     }
     std::signal(SIGINT, SIG_DFL);

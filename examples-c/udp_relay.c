@@ -5,14 +5,14 @@
  * Payloads are not copied: they are sent straight from the pool that they were received into,
  * and GRO trains as the trains that they were.
  *
- * udp_relay ADDRESS PORT SERVER-ADDRESS SERVER-PORT [IDLE-SECONDS]       port 0 for a free one */
+ * udp_relay ADDRESS PORT SERVER-ADDRESS SERVER-PORT [IDLE-SECONDS]       port 0 selects a free one */
 #include "server.h"
 
 enum { BATCH = 512, FLOWS = 1024, NONE = -1, LISTENING = FLOWS /* user_data of the clients' side */ };
 enum { SECOND_NS = 1000000000, RECEIVE_BUFFER = 8 << 20 };
 
 struct flow {
-    struct ringmsg_path client; /* where it comes from, and the address that it asked */
+    struct ringmsg_path client; /* where its datagrams come from, and go to */
     struct ringmsg_sender *to_server;
     int fd;         /* NONE: the place is vacant */
     int next;       /* in the chain of its bucket, or of the vacant places */
@@ -51,7 +51,7 @@ static int *bucket_of(const struct ringmsg_path *client)
     return &buckets[(hash >> 16) % FLOWS];
 }
 
-/* A socket, a sender and a request towards the server; false if there can be no more. */
+/* Makes a flow's socket, sender and request towards the server. Returns 0 if a limit is reached. */
 static int open_side(int number)
 {
     struct flow *flow = &flows[number];
@@ -69,7 +69,7 @@ static int open_side(int number)
     return 0;
 }
 
-/* The flow of a client: one that is there, or a new one; NONE: there can be no more. */
+/* Returns the flow of a client, which is made if the client is new; NONE if there is no room. */
 static int flow_of(const struct ringmsg_path *client)
 {
     int *bucket = bucket_of(client), number = *bucket;
@@ -100,7 +100,7 @@ static void close_flow(int number)
     closing++;
 }
 
-/* It has ended: the place is vacant. */
+/* The flow's request has ended: its place is vacant again. */
 static void forget_flow(int number)
 {
     ringmsg_sender_free(flows[number].to_server);
@@ -139,8 +139,8 @@ static struct ringmsg_message relayed(const struct ringmsg_record *record, const
     };
 }
 
-/* Sends what a batch has brought: all that goes to clients at once, grouped by client; and what
- * goes to the server flow by flow. Returns how much could not be sent. */
+/* Sends the datagrams of a batch: those to clients with one call, which groups them by client, and
+ * those to the server flow by flow. Returns how many could not be sent. */
 static unsigned relay(struct ringmsg_sender *sender, int n, int64_t now_ns)
 {
     int touched[BATCH], touched_count = 0;

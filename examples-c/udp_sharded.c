@@ -3,7 +3,7 @@
  * the processor on which the kernel handles it. So it stays in one processor's cache, and the
  * threads share nothing. docs/scaling.md explains how to set up the network card for this.
  *
- *   udp_sharded [-e] ADDRESS PORT     port 0 for a free one; runs until Ctrl-C
+ *   udp_sharded [-e] ADDRESS PORT     port 0 selects a free one; runs until Ctrl-C
  *
  * Uses the processors that it is allowed to use (`taskset -c 0-3 udp_sharded ...`). -e sends every
  * datagram back. Prints every second, and at the end, what each shard has received and its CPU

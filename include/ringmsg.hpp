@@ -57,6 +57,7 @@
 #include <memory>
 #include <netinet/in.h>
 #include <new>
+#include <optional>
 #include <ranges>
 #include <span>
 #include <string>
@@ -217,10 +218,14 @@ inline ringmsg_support query_support(on_error fail = {})
 /// Describes what this kernel and this sandbox offer, as text.
 inline std::string describe_support()
 {
-    std::string text(4096, '\0');
-    const int length = ringmsg_describe_support(text.data(), text.size());
-    text.resize(static_cast<std::size_t>(std::clamp(length, 0, 4095)));
-    return text;
+    std::string text(1024, '\0');
+    for (;;) {
+        const auto length = static_cast<std::size_t>(std::max(ringmsg_describe_support(text.data(), text.size()), 0));
+        const bool fits = length < text.size();
+        text.resize(fits ? length : length + 1);
+        if (fits)
+            return text;
+    }
 }
 
 /// Makes the kernel send `metadata` (RINGMSG_META_*) with every datagram.
@@ -309,6 +314,100 @@ struct wait_options {
     }
 };
 
+/// One control message of a record. A view, valid as long as the record's bytes.
+struct control_message {
+    int level = 0, type = 0; ///< cmsg_level and cmsg_type: SOL_SOCKET and SCM_TIMESTAMPNS, ...
+    std::span<const std::byte> data;
+
+    bool is(int level_, int type_) const noexcept { return level == level_ && type == type_; }
+    /// The data as a structure of the kernel's. Nothing if it is shorter: the kernel cut it.
+    template <class T>
+        requires std::is_trivially_copyable_v<T>
+    std::optional<T> as() const noexcept
+    {
+        if (data.size() < sizeof(T))
+            return {};
+        T value;
+        std::memcpy(&value, data.data(), sizeof value);
+        return value;
+    }
+};
+
+/// The control messages in a record's control(), or in the msg_control of a msghdr, as a range. It
+/// ends where the bytes are no control message; decode_control() reports that as an error.
+class control_messages {
+public:
+    class iterator;
+
+    control_messages() noexcept = default;
+    explicit control_messages(std::span<const std::byte> bytes) noexcept : bytes_(bytes) {}
+
+    iterator begin() const noexcept;
+    std::default_sentinel_t end() const noexcept { return {}; }
+    /// The first message of this level and type, if there is one.
+    std::optional<control_message> find(int level, int type) const noexcept;
+
+private:
+    std::span<const std::byte> bytes_;
+};
+
+/// Iterates over control messages.
+class control_messages::iterator {
+public:
+    using iterator_concept = std::forward_iterator_tag;
+    using value_type = control_message;
+    using difference_type = std::ptrdiff_t;
+
+    iterator() noexcept = default;
+    control_message operator*() const noexcept
+    {
+        return {at_.level, at_.type, bytes_.subspan(at_.offset, at_.length)};
+    }
+    iterator &operator++() noexcept
+    {
+        is_end_ = ringmsg_control_next(bytes_.data(), bytes_.size(), &at_) != 1;
+        return *this;
+    }
+    iterator operator++(int) noexcept
+    {
+        iterator before = *this;
+        ++*this;
+        return before;
+    }
+    bool operator==(const iterator &other) const noexcept
+    {
+        return is_end_ == other.is_end_ && (is_end_ || at_.offset == other.at_.offset);
+    }
+    bool operator==(std::default_sentinel_t) const noexcept { return is_end_; }
+
+private:
+    friend class control_messages;
+    explicit iterator(std::span<const std::byte> bytes) noexcept : bytes_(bytes) { ++*this; }
+
+    std::span<const std::byte> bytes_;
+    ringmsg_cmsg at_{};
+    bool is_end_ = true;
+};
+
+inline control_messages::iterator control_messages::begin() const noexcept { return iterator(bytes_); }
+
+inline std::optional<control_message> control_messages::find(int level, int type) const noexcept
+{
+    for (const control_message message : *this)
+        if (message.is(level, type))
+            return message;
+    return {};
+}
+
+/// Decodes control messages, as reap() does for the metadata of a batch: for one without metadata,
+/// and for ring::recvmsg(). The source address is not among them. bad_message if they are malformed.
+inline ringmsg_metadata decode_control(std::span<const std::byte> control, on_error fail = {})
+{
+    ringmsg_metadata metadata{};
+    fail(ringmsg_control_decode(control.data(), control.size(), &metadata));
+    return metadata;
+}
+
 /// A view of one record: a datagram, train, chunk or error. Valid as long as its batch holds it.
 class record {
 public:
@@ -325,6 +424,11 @@ public:
     std::span<const std::byte> control() const noexcept
     {
         return slice(raw_->control_offset, raw_->control_length);
+    }
+    /// The same as a range of messages, for what metadata() does not have.
+    ringmsg::control_messages control_messages() const noexcept
+    {
+        return ringmsg::control_messages(control());
     }
     /// The source address as bytes, and as sendto(2) takes it; nullptr if the kernel gave none.
     std::span<const std::byte> name() const noexcept { return slice(raw_->name_offset, raw_->name_length); }
@@ -826,6 +930,26 @@ struct path : ringmsg_path {
         remote_scope = address.sin6_scope_id;
     }
 
+    /// To an address of either family, as recvfrom(2), getaddrinfo(3) and record::source() give it.
+    /// address_family_not_supported for other families, invalid_argument for too few bytes.
+    static path to(const sockaddr *address, std::size_t length, on_error fail = {})
+    {
+        sa_family_t family = 0;
+        if (address != nullptr && length >= sizeof family)
+            std::memcpy(&family, address, sizeof family); // it may be unaligned
+        else
+            length = 0;
+        if (family == AF_INET && length >= sizeof(sockaddr_in))
+            return of<sockaddr_in>(address, fail);
+        if (family == AF_INET6 && length >= sizeof(sockaddr_in6))
+            return of<sockaddr_in6>(address, fail);
+        if (length == 0 || family == AF_INET || family == AF_INET6)
+            fail(-EINVAL, "path: the address is too short for its family");
+        else
+            fail(-EAFNOSUPPORT, "path: the address is neither AF_INET nor AF_INET6");
+        return {};
+    }
+
     /// Of an answer: back to the source, from the address that was asked. address_not_available
     /// where the metadata have no source.
     static path reply(const ringmsg_metadata &received, on_error fail = {})
@@ -868,6 +992,13 @@ struct path : ringmsg_path {
     }
 
 private:
+    template <class Address> static path of(const sockaddr *address, on_error fail)
+    {
+        fail(0);
+        Address copy;
+        std::memcpy(&copy, address, sizeof copy);
+        return path(copy);
+    }
     path &set_local(const void *address, std::size_t length) noexcept
     {
         valid |= RINGMSG_PATH_LOCAL;
@@ -893,6 +1024,17 @@ struct message : ringmsg_message {
         path = to;
         // A length that does not fit the field is too long for the library as well.
         payload_length = static_cast<std::uint32_t>(std::min<std::size_t>(bytes.size(), UINT32_MAX));
+    }
+
+    /// For send_from(): the bytes at this offset from the base, on the path with this index;
+    /// UINT64_MAX: none.
+    static message at(std::uint64_t offset, std::uint32_t length, std::uint64_t path_index = UINT64_MAX) noexcept
+    {
+        message made;
+        made.payload = reinterpret_cast<const void *>(offset);
+        made.path = reinterpret_cast<const ringmsg_path *>(path_index);
+        made.payload_length = length;
+        return made;
     }
 
     /// Why the socket did not take it, if it did not.
@@ -934,7 +1076,7 @@ public:
 
     /// Sends `messages`, and returns how many were settled in this call. Each has its result then.
     /// A socket that is full is no error: is_left() of what it did not take, and 0 if it took none.
-    /// Signals do not end RINGMSG_SEND_WAIT: handlers run, and it goes on.
+    /// Signals do not end RINGMSG_SEND_WAIT: handlers run, and it goes on. (SO_SNDTIMEO ends it.)
     std::uint32_t send(array_of<ringmsg_message> messages, std::uint32_t flags = 0, on_error fail = {})
     {
         return repeat(flags, fail, messages, [&](std::uint32_t now) {
@@ -996,20 +1138,22 @@ private:
     static bool is_left(const ringmsg_message &message) noexcept { return message.result == -EAGAIN; }
     static bool is_left(std::int32_t result) noexcept { return result == -EAGAIN; }
 
-    /// Repeats the call as long as a signal interrupts it. (A call with RINGMSG_SEND_WAIT that is
-    /// not interrupted leaves no message unsettled.)
+    /// Repeats the call as long as a signal interrupts it, and counts what all of them settled.
     template <class T, class Call>
     static std::uint32_t repeat(std::uint32_t flags, on_error fail, std::span<T> items, Call call)
     {
         constexpr std::uint32_t both = RINGMSG_SEND_WAIT | RINGMSG_SEND_RESUME;
+        const auto left = [&] {
+            return std::count_if(items.begin(), items.end(), [](const T &item) { return is_left(item); });
+        };
         auto all = static_cast<std::ptrdiff_t>(items.size());
         if ((flags & both) == both)
-            all = std::count_if(items.begin(), items.end(), [](const T &item) { return is_left(item); });
+            all = left();
         int result = call(flags);
         if (result == -EINTR) {
             while (result == -EINTR)
                 result = call(flags | RINGMSG_SEND_RESUME);
-            result = result < 0 ? result : static_cast<int>(all);
+            result = result < 0 && result != -EAGAIN ? result : static_cast<int>(all - left());
         }
         return static_cast<std::uint32_t>(std::max(fail(result == -EAGAIN ? 0 : result), 0));
     }

@@ -280,7 +280,7 @@ fn reserve_slot(core: &mut Core) -> Result<Slot> {
 
 const NO_FREE_BUFFER: Error = Error::new(
     libc::ENOBUFS,
-    "recvmsg_once: no unpublished buffer; release some, or give single-shots a pool of their own",
+    "recvmsg_once: every buffer is published or held; release some, or give single-shots their own pool",
 );
 
 fn check_split(buffers: &Buffers, args: RecvArgs) -> Result<()> {

@@ -133,7 +133,9 @@ fn absent(facts: &Facts) -> String {
     }
     match facts.seccomp {
         _ if facts.version != 0 && facts.version < since(5, 1) => {
-            say!("Linux {version} has no io_uring: it came with 5.1 (gVisor has none, and says 4.4)")
+            say!(
+                "Linux {version} has no io_uring: it came with 5.1 (gVisor has none, and reports version 4.4)"
+            )
         }
         Some(2) => say!(
             "a seccomp filter is on and may say so ({ALLOW}), or Linux {version} was built without CONFIG_IO_URING"

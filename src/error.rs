@@ -136,12 +136,15 @@ pub(crate) fn text(errno: c_int) -> &'static CStr {
         libc::EINTR => c"interrupted by a signal",
         libc::EIO => c"input/output error",
         libc::EBADF => c"bad file descriptor",
+        libc::ENXIO => c"no such device or address",
         libc::EAGAIN => c"resource temporarily unavailable",
         libc::ENOMEM => c"out of memory",
         libc::EACCES => c"permission denied",
         libc::EFAULT => c"bad address",
+        libc::ENODEV => c"no such device",
         libc::EBUSY => c"busy",
         libc::EEXIST => c"exists already",
+        libc::ELOOP => c"too many symbolic links",
         libc::EINVAL => c"invalid argument",
         libc::ENFILE => c"too many open files in the system",
         libc::EMFILE => c"too many open files",
@@ -152,15 +155,19 @@ pub(crate) fn text(errno: c_int) -> &'static CStr {
         libc::EBADMSG => c"malformed control message",
         libc::EOVERFLOW => c"value too large",
         libc::EBADFD => c"ring is not enabled yet",
+        libc::EDESTADDRREQ => c"destination address required",
         libc::ENOTSOCK => c"not a socket",
         libc::EMSGSIZE => c"message too long",
         libc::EPROTO => c"protocol error",
+        libc::EPROTOTYPE => c"protocol of another socket type",
         libc::ENOPROTOOPT => c"protocol not available",
         libc::EOPNOTSUPP => c"operation not supported",
+        libc::EAFNOSUPPORT => c"address family not supported",
         libc::EADDRINUSE => c"address in use",
         libc::EADDRNOTAVAIL => c"address not available",
         libc::ENETDOWN => c"network is down",
         libc::ENETUNREACH => c"network is unreachable",
+        libc::ENETRESET => c"network dropped the connection",
         libc::ENONET => c"host is not on the network",
         libc::ECONNABORTED => c"connection aborted",
         libc::ECONNRESET => c"connection reset by peer",
@@ -168,10 +175,12 @@ pub(crate) fn text(errno: c_int) -> &'static CStr {
         libc::EISCONN => c"connected",
         libc::ENOTCONN => c"not connected",
         libc::ESHUTDOWN => c"socket is shut down",
+        libc::ETOOMANYREFS => c"too many descriptors in flight",
         libc::ETIMEDOUT => c"timed out",
         libc::ECONNREFUSED => c"connection refused",
         libc::EHOSTDOWN => c"host is down",
         libc::EHOSTUNREACH => c"no route to host",
+        libc::EINPROGRESS => c"in progress",
         libc::ECANCELED => c"cancelled",
         libc::EOWNERDEAD => c"the owner thread has exited",
         libc::ENOTRECOVERABLE => c"the ring is poisoned by an earlier internal error",
@@ -189,6 +198,32 @@ mod tests {
         assert_eq!(Error::with(libc::EBUSY, format_args!("second")).into_c(), -libc::EBUSY);
         assert_eq!(with_last(str::to_owned), "second");
         std::thread::spawn(|| assert_eq!(with_last(str::to_owned), "")).join().unwrap();
+    }
+
+    /// A message's result may be any of them (sendmsg(2), ip(7), ipv6(7), packet(7), unix(7)).
+    #[test]
+    fn what_a_socket_answers_has_a_text() {
+        for errno in [
+            libc::EPERM,
+            libc::ENXIO,
+            libc::EACCES,
+            libc::ENODEV,
+            libc::ELOOP,
+            libc::EDESTADDRREQ,
+            libc::EMSGSIZE,
+            libc::EPROTOTYPE,
+            libc::EAFNOSUPPORT,
+            libc::EADDRNOTAVAIL,
+            libc::ENETUNREACH,
+            libc::ENETRESET,
+            libc::ENOBUFS,
+            libc::ETOOMANYREFS,
+            libc::ECONNREFUSED,
+            libc::EHOSTUNREACH,
+            libc::EINPROGRESS,
+        ] {
+            assert_ne!(describe(errno), "unknown error", "errno {errno}");
+        }
     }
 
     /// As in a signal handler that interrupts a call while its sentence is read or written.

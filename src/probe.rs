@@ -107,7 +107,7 @@ pub(crate) fn describe() -> String {
     }
     let has = |flag: u32| support.setup_flags & flag != 0;
     let (mode, why) = if has(RINGMSG_SETUP_DEFER_TASKRUN) {
-        ("DEFER_TASKRUN", "completions wait for the reaper: best for batches")
+        ("DEFER_TASKRUN", "completions wait until the owner reaps, so batches are largest")
     } else if has(RINGMSG_SETUP_COOP_TASKRUN) {
         ("COOP_TASKRUN", "this kernel has no DEFER_TASKRUN (6.1)")
     } else {

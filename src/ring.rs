@@ -163,7 +163,10 @@ impl Ring {
                     engine => Self::with_engine(engine?, Some(recvmmsg)),
                 }
             }
-            other => Err(Error::with(libc::EINVAL, format_args!("ring: there is no engine {other}"))),
+            other => Err(Error::with(
+                libc::EINVAL,
+                format_args!("ring: engine {other} is none of RINGMSG_ENGINE_*"),
+            )),
         }
     }
 

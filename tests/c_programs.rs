@@ -68,6 +68,7 @@ c_programs! {
     msg_waitall
     pool_memory
     receive
+    receive_records
     recvmmsg_faults
     recvmsg
     recvmsg_once
@@ -81,6 +82,7 @@ c_programs! {
     send_basic
     send_control
     send_errors
+    send_forwarded
     send_full
     send_grouping
     send_interrupted
@@ -90,6 +92,7 @@ c_programs! {
     send_refused
     send_reply
     send_sockets
+    send_timeout
     send_times
     send_trains
     shared_socket

@@ -23,8 +23,8 @@ fn compiler_named(program: &str, standard: &'static str) -> Option<Command> {
     Some(command)
 }
 
-fn sources() -> [PathBuf; 3] {
-    ["wrapper.cpp", "collect.cpp", "sending.cpp"].map(|name| root().join("tests/cpp").join(name))
+fn sources() -> [PathBuf; 5] {
+    ["wrapper.cpp", "collect.cpp", "sending.cpp", "control.cpp", "full_sockets.cpp"].map(|name| root().join("tests/cpp").join(name))
 }
 
 fn run(program: &Path) {

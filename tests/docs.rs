@@ -139,6 +139,28 @@ fn the_pages_of_the_manual_can_be_collected() {
     fail_if_any(dead);
 }
 
+/// A long line is a paragraph that nobody re-wrapped. Tables, code, links and what a command
+/// generates may be longer.
+#[test]
+fn prose_is_wrapped() {
+    let mut long = Vec::new();
+    for document in documents() {
+        let (mut fenced, mut generated) = (false, false);
+        for (number, line) in document.text.lines().enumerate() {
+            fenced ^= line.trim_start().starts_with("```");
+            if line.starts_with("<!--") {
+                generated = !line.contains("end");
+            }
+            let is_prose =
+                !fenced && !generated && !line.starts_with(['|', '!']) && !line.starts_with("    ");
+            if is_prose && line.chars().count() > 120 {
+                long.push(format!("{}:{}: {} columns", document.name(), number + 1, line.chars().count()));
+            }
+        }
+    }
+    fail_if_any(long);
+}
+
 #[test]
 fn there_are_no_placeholders() {
     let mut placeholders = Vec::new();
@@ -219,6 +241,27 @@ fn files_in_backticks_exist() {
     fail_if_any(missing);
 }
 
+/// A document that the text names, also outside of links and backticks, is in the repository.
+#[test]
+fn documents_that_are_named_exist() {
+    let name_of = |path: &Path| path.file_name().unwrap().display().to_string();
+    let mut names: BTreeSet<String> = documents().iter().map(|document| name_of(&document.path)).collect();
+    let machines = std::fs::read_dir(root().join("docs/performance")).unwrap();
+    names.extend(machines.map(|entry| name_of(&entry.unwrap().path())));
+    let mut missing = Vec::new();
+    for document in documents() {
+        for prose in document.code_and_prose().1 {
+            let part = |c: char| c.is_whitespace() || "()[],;:\"*/#".contains(c);
+            for word in prose.split(part).map(|word| word.trim_end_matches('.')) {
+                if word.ends_with(".md") && !names.contains(word) {
+                    missing.push(format!("{}: {word}", document.name()));
+                }
+            }
+        }
+    }
+    fail_if_any(missing);
+}
+
 #[test]
 fn names_of_the_interface_exist() {
     // Names of the build and of the bindings, which the C interface does not have.
@@ -245,6 +288,34 @@ fn names_of_the_interface_exist() {
         }
     }
     fail_if_any(missing);
+}
+
+/// A drawing that takes its colours from the system's scheme has a background in that scheme, so it
+/// is legible on a page whose scheme differs. All drawings and plots say what they show.
+#[test]
+fn drawings_are_legible_on_any_page() {
+    let mut found = Vec::new();
+    for folder in ["docs", "docs/performance"] {
+        for path in std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.extension().is_none_or(|extension| extension != "svg") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let name = path.strip_prefix(root()).unwrap().display();
+            if text.contains("prefers-color-scheme") {
+                let page = r#"<rect class="page" width="100%" height="100%"/>"#;
+                if !text.contains(page) || text.matches(".page { fill: ").count() != 2 {
+                    found.push(format!("{name}: no background in both schemes"));
+                }
+                if !text.contains("<title>") {
+                    found.push(format!("{name}: no title"));
+                }
+            } else if !text.contains("fill: #ffffff") || !text.contains("? (") {
+                found.push(format!("{name}: no white background, or no question in its title"));
+            }
+        }
+    }
+    fail_if_any(found);
 }
 
 /// docs/scaling.awk recomputes the tables: `make scaling`.

@@ -1,5 +1,5 @@
 //! Every piece of C, C++, Python and Go in README.md, CONTRIBUTING.md, docs/ and the manual pages
-//! is compiled and run. A piece of C or C++ without a main() runs in tests/snippets/prelude.h. The
+//! is compiled and run; those in the README of the Go package are compiled. A piece of C or C++ without a main() runs in tests/snippets/prelude.h. The
 //! three programs of README.md answer a client, also after Ctrl-Z and fg.
 
 use std::net::UdpSocket;
@@ -296,14 +296,10 @@ fn the_readmes_program_in_python_answers() {
     answers(&mut Server::start(command), port, 30);
 }
 
-/// Compiled as a module of its own, as a user of the package does.
-#[test]
-fn the_readmes_program_in_go_answers() {
-    let port = free_port();
-    let folder = scratch().join("readme-go");
-    std::fs::create_dir_all(&folder).unwrap();
-    let program = of_the_readme("go").code.replace("9000", &port.to_string());
-    std::fs::write(folder.join("main.go"), program).unwrap();
+/// A Go module that takes the package from this checkout, as a user's does, and the command that
+/// builds it.
+fn go_module(folder: &Path) -> Command {
+    std::fs::create_dir_all(folder).unwrap();
     let package = root().join("bindings/go");
     let go_mod = std::fs::read_to_string(package.join("go.mod")).unwrap();
     let requires = go_mod.split_once("\nrequire").map_or("", |(_, rest)| rest);
@@ -314,19 +310,77 @@ fn the_readmes_program_in_go_answers() {
     );
     std::fs::write(folder.join("go.mod"), text).unwrap();
     std::fs::copy(package.join("go.sum"), folder.join("go.sum")).unwrap();
-    let (mut build, program) = (Command::new("go"), folder.join("echo"));
-    build.args(["build", "-buildvcs=false", "-o"]).arg(&program).current_dir(&folder);
+    let mut build = Command::new("go");
+    build.args(["build", "-buildvcs=false", "-o", "echo"]).current_dir(folder);
     build.env("GOTOOLCHAIN", "local").env("GOFLAGS", "-mod=mod");
     build.env("CGO_CFLAGS", format!("-I{}", root().join("include").display()));
     build.env("CGO_LDFLAGS", format!("-L{}", library_directory().display()));
     build.env("PKG_CONFIG_PATH", pkg_config());
+    build
+}
+
+#[test]
+fn the_readmes_program_in_go_answers() {
+    let port = free_port();
+    let folder = scratch().join("readme-go");
+    let mut build = go_module(&folder);
+    let program = of_the_readme("go").code.replace("9000", &port.to_string());
+    std::fs::write(folder.join("main.go"), program).unwrap();
     let Ok(output) = build.output() else {
         return note_skip("readme_go", "no go in the path; https://go.dev/dl provides it");
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let mut command = Command::new(program);
+    let mut command = Command::new(folder.join("echo"));
     command.env("LD_LIBRARY_PATH", library_directory());
     answers(&mut Server::start(command), port, 30);
+}
+
+/// What the pieces in the package's README assume.
+const GO_PRELUDE: &str = "package main
+
+import (
+	\"context\"
+	\"log\"
+	\"net/netip\"
+
+	ringmsg \"github.com/ringmsg/ringmsg/bindings/go\"
+)
+
+var (
+	ctx     = context.Background()
+	conn    *ringmsg.Conn
+	batch   *ringmsg.Batch
+	answers [][]byte
+	p       []byte
+	client  netip.AddrPort
+)
+
+func answer(question []byte) []byte { return question }
+func handle(values ...any)          {}
+func main()                         {}
+";
+
+/// Each piece becomes a function. What it only assigns in its last line counts as used.
+#[test]
+fn every_piece_of_the_go_packages_readme_compiles() {
+    let pieces = fenced(&root().join("bindings/go/README.md"));
+    let pieces: Vec<Snippet> = pieces.into_iter().filter(|snippet| snippet.language == "go").collect();
+    assert!(pieces.len() >= 4, "{} pieces", pieces.len());
+    let mut program = GO_PRELUDE.to_owned();
+    for (number, piece) in pieces.iter().enumerate() {
+        let assigned = piece.code.lines().last().and_then(|line| line.split_once(" := "));
+        let names = assigned.map_or("", |(names, _)| names.trim()).split(", ");
+        let used = names.filter(|name| !["", "_"].contains(name)).map(|name| format!("\t_ = {name}\n"));
+        let used: String = used.collect();
+        program += &format!("\nfunc piece{number}() error {{\n{}{used}\treturn nil\n}}\n", piece.code);
+    }
+    let folder = scratch().join("readme-of-the-go-package");
+    let mut build = go_module(&folder);
+    std::fs::write(folder.join("main.go"), program).unwrap();
+    let Ok(output) = build.output() else {
+        return note_skip("readme_go", "no go in the path; https://go.dev/dl provides it");
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A folder with a ringmsg.pc for the library that cargo built.

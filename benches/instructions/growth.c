@@ -33,14 +33,18 @@ struct pair {
     int receiver, sender;
 };
 
+/* Each socket is connected to the other: with thousands of ports, what other programs send to a port
+ * that they think unused would arrive here. */
 static struct pair open_pair(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}, back;
     socklen_t length = sizeof address;
     struct pair pair = {socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET, SOCK_DGRAM, 0)};
     if (pair.receiver < 0 || pair.sender < 0 || bind(pair.receiver, (void *)&address, sizeof address) != 0 ||
         getsockname(pair.receiver, (void *)&address, &length) != 0 ||
-        connect(pair.sender, (void *)&address, sizeof address) != 0) {
+        connect(pair.sender, (void *)&address, sizeof address) != 0 ||
+        getsockname(pair.sender, (void *)&back, &length) != 0 ||
+        connect(pair.receiver, (void *)&back, sizeof back) != 0) {
         perror("growth: sockets");
         exit(1);
     }

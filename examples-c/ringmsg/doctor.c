@@ -172,12 +172,15 @@ static long long snmp(const char *protocol, const char *name)
 /* The counters of this network namespace: all its UDP sockets together. */
 static void examine_counters(void)
 {
-    long long full = snmp("Udp", "RcvbufErrors"), memory = snmp("Udp", "MemErrors");
-    long long sums = snmp("Udp", "InCsumErrors");
-    report(full > 0 || memory > 0 ? "note" : "ok", "counters",
-           "dropped for a full buffer %lld, for net.ipv4.udp_mem %lld, for a checksum %lld (all sockets "
-           "over IPv4)",
-           full, memory, sums);
+    long long full = snmp("Udp", "RcvbufErrors"), sums = snmp("Udp", "InCsumErrors");
+    long long memory = snmp("Udp", "MemErrors"); /* from Linux 5.11 on */
+    if (full < 0 || sums < 0)
+        report("note", "counters", "/proc/net/snmp has none");
+    else
+        report(full > 0 || memory > 0 ? "note" : "ok", "counters",
+               "dropped for a full buffer %lld, for net.ipv4.udp_mem %lld, for a checksum %lld (all "
+               "sockets over IPv4)",
+               full, memory > 0 ? memory : 0, sums);
     unsigned backlog = 0, squeezed = 0, dropped, squeezes;
     char line[512];
     FILE *file = fopen("/proc/net/softnet_stat", "r");
@@ -198,8 +201,10 @@ static void examine_devices(void)
 {
     struct ifaddrs *devices;
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || getifaddrs(&devices) != 0)
+    if (fd < 0)
         return;
+    if (getifaddrs(&devices) != 0)
+        devices = NULL;
     for (struct ifaddrs *device = devices; device != NULL; device = device->ifa_next) {
         struct ethtool_value gro = {.cmd = ETHTOOL_GGRO};
         struct ifreq request = {.ifr_data = (void *)&gro};
@@ -209,9 +214,10 @@ static void examine_devices(void)
         snprintf(request.ifr_name, sizeof request.ifr_name, "%s", device->ifa_name);
         if (ioctl(fd, SIOCETHTOOL, &request) != 0)
             continue;
-        report(gro.data ? "ok" : "note", "GRO", "%s on %s", gro.data ? "on" : "off", device->ifa_name);
+        report(gro.data ? "ok" : "note", "GRO", "%s: %s", printable(request.ifr_name),
+               gro.data ? "on" : "off");
         if (!gro.data)
-            printf("                   ethtool -K %s gro on\n", device->ifa_name);
+            printf("                   ethtool -K %s gro on\n", request.ifr_name);
     }
     freeifaddrs(devices);
     close(fd);
@@ -259,20 +265,27 @@ int doctor_command(int argc, char **argv)
 {
     static struct bound_socket sockets[SOCKETS_MAX];
     if (argc != 2 || argv[1][0] == '-') {
-        FILE *out = argc == 2 && strcmp(argv[1], "-h") == 0 ? stdout : stderr;
+        FILE *out = argc == 2 && is_help(argv[1]) ? stdout : stderr;
         fprintf(out, "usage: ringmsg doctor PORT\n");
         return out == stdout ? FINE : USAGE;
     }
-    unsigned port = (unsigned)number("PORT", argv[1], 1, 65535);
+    unsigned port = (unsigned)number("doctor: PORT", argv[1], 1, 65535);
     colours = colours_for(stdout);
-    int count = sockets_at(port, sockets);
-    if (count == 0) {
+    int all = sockets_at(port, sockets);
+    int count = all < SOCKETS_MAX ? all : SOCKETS_MAX;
+    if (all < 0) {
+        fprintf(stderr, "ringmsg: doctor: /proc/net/udp: %s\n", strerror(errno));
+        return PROBLEM;
+    }
+    if (all == 0) {
         printf("%sport %u%s\n", colours.bold, port, colours.plain);
         report("BAD", "socket", "no UDP socket of this network namespace is bound to this port");
         advise("In a container, run `ringmsg doctor` there (nsenter -n -t PID ringmsg doctor PORT).");
     }
     for (int i = 0; i < count; i++)
         examine_socket(sockets, count, i);
+    if (all > count)
+        printf("%d more sockets at this port were not examined\n", all - count);
     printf("%sthis machine, as this process sees it%s\n", colours.bold, colours.plain);
     examine_counters();
     examine_devices();

@@ -3,7 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netdb.h>
+#include <getopt.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -25,7 +25,8 @@ static const char usage[] =
     "  -b BYTES    the socket's receive buffer (default 4194304; net.core.rmem_max limits it)\n"
     "  -e ENGINE   auto, io_uring or recvmmsg\n"
     "\n"
-    "Without ADDRESS it receives IPv6 and IPv4 at every address. Port 0 selects a free port.\n";
+    "Without ADDRESS it receives IPv6 and IPv4 at every address. It joins the group of a multicast\n"
+    "ADDRESS, on the device that may follow: 239.1.2.3%eth0. Port 0 selects a free port.\n";
 
 struct options {
     int json, quiet, buffer;
@@ -50,66 +51,49 @@ static uint32_t engine_named(const char *name)
     for (uint32_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
             return i;
-    fprintf(stderr, "ringmsg: listen: '%s' is no engine: auto, io_uring, recvmmsg\n", name);
+    fprintf(stderr, "ringmsg: listen: -e: '%s' is not auto, io_uring or recvmmsg\n", name);
+    exit(USAGE);
+}
+
+/* Ends the program: the arguments are wrong. */
+static void refuse(const char *why)
+{
+    fprintf(stderr, "ringmsg: listen: %s\n%s", why, usage);
     exit(USAGE);
 }
 
 static struct options parse(int argc, char **argv)
 {
+    static char program[] = "ringmsg: listen"; /* what getopt_long begins its messages with */
+    static const struct option names[] = {{"help", no_argument, NULL, 'h'}, {0}};
     struct options o = {.buffer = 4 << 20};
-    for (int option; (option = getopt(argc, argv, "+hjqw:n:t:b:e:")) != -1;) {
+    argv[0] = program;
+    for (int option; (option = getopt_long(argc, argv, "hjqw:n:t:b:e:", names, NULL)) != -1;) {
         switch (option) {
         case 'j': o.json = 1; break;
         case 'q': o.quiet = 1; break;
         case 'w': o.capture = optarg; break;
-        case 'n': o.count = number("-n", optarg, 1, 1L << 40); break;
-        case 't': o.seconds = number("-t", optarg, 1, 1L << 30); break;
-        case 'b': o.buffer = (int)number("-b", optarg, 1, 1 << 30); break;
+        case 'n': o.count = number("listen: -n", optarg, 1, 1L << 40); break;
+        case 't': o.seconds = number("listen: -t", optarg, 1, 1L << 30); break;
+        case 'b': o.buffer = (int)number("listen: -b", optarg, 1, 1 << 30); break;
         case 'e': o.engine = engine_named(optarg); break;
         case 'h': fputs(usage, stdout); exit(FINE);
         default: fputs(usage, stderr); exit(USAGE);
         }
     }
-    if (argc - optind < 1 || argc - optind > 2) {
-        fputs(usage, stderr);
-        exit(USAGE);
-    }
+    if (argc - optind < 1)
+        refuse("PORT is missing");
+    if (argc - optind > 2)
+        refuse("there are more arguments than ADDRESS and PORT");
     o.address = argc - optind == 2 ? argv[optind] : NULL;
     o.port = argv[argc - 1];
-    number("PORT", o.port, 0, 65535);
-    o.quiet |= o.capture != NULL && strcmp(o.capture, "-") == 0;
-    return o;
-}
-
-/* Binds a socket to a numeric address; without one, to every address of IPv6 and IPv4, or of IPv4
- * where IPv6 is unavailable. */
-static int bound_socket(const struct options *o)
-{
-    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
-                             .ai_socktype = SOCK_DGRAM};
-    const char *tries[] = {o->address != NULL ? o->address : "::", o->address != NULL ? NULL : "0.0.0.0"};
-    int off = 0;
-    for (int i = 0; i < 2 && tries[i] != NULL; i++) {
-        struct addrinfo *found;
-        int error = getaddrinfo(tries[i], o->port, &hints, &found);
-        if (error != 0) {
-            fprintf(stderr, "ringmsg: listen: %s: %s; give a numeric address\n", tries[i],
-                    gai_strerror(error));
-            exit(USAGE);
-        }
-        int fd = socket(found->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-        if (fd >= 0 && found->ai_family == AF_INET6 && o->address == NULL)
-            setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-        int failed = fd < 0 || bind(fd, found->ai_addr, found->ai_addrlen) != 0;
-        freeaddrinfo(found);
-        if (!failed)
-            return fd;
-        if (tries[i + 1 < 2 ? i + 1 : i] == NULL || i == 1 || errno == EADDRINUSE || errno == EACCES)
-            break;
+    number("listen: PORT", o.port, 0, 65535);
+    if (o.capture != NULL && strcmp(o.capture, "-") == 0) {
+        o.quiet = 1;
+        if (isatty(STDOUT_FILENO))
+            refuse("-w -: the standard output is a terminal, which cannot show a capture file");
     }
-    fprintf(stderr, "ringmsg: listen: port %s: %s%s\n", o->port, strerror(errno),
-            errno == EADDRINUSE ? "; `ringmsg doctor` shows who has it" : "");
-    exit(PROBLEM);
+    return o;
 }
 
 static uint16_t port_of(int fd)
@@ -130,8 +114,18 @@ static int64_t time_left(const struct timespec *end)
     return left > 0 ? left : 0;
 }
 
-static void show(const struct options *o, FILE *capture, const struct datagram *datagram)
+/* What has been shown, for the summary. */
+struct totals {
+    long datagrams, truncated;
+    unsigned long long bytes;
+};
+
+static void show(const struct options *o, FILE *capture, const struct datagram *datagram,
+                 struct totals *totals)
 {
+    totals->datagrams++;
+    totals->bytes += datagram->record->payload_length;
+    totals->truncated += (datagram->record->flags & RINGMSG_RECORD_TRUNCATED) != 0;
     if (capture != NULL)
         pcapng_write(capture, datagram);
     if (o->quiet)
@@ -142,50 +136,56 @@ static void show(const struct options *o, FILE *capture, const struct datagram *
         print_row(datagram);
 }
 
-/* Receives until a signal, the end of the time or the last datagram. Returns how many came. */
-static long receive(const struct options *o, FILE *capture, const uint8_t *base, uint16_t port)
+/* Writes out what is buffered. Any write that has failed since the last call ends the program. */
+static void flush(const char *name, FILE *file)
+{
+    if (fflush(file) == 0 && !ferror(file))
+        return;
+    fprintf(stderr, "ringmsg: listen: %s: %s\n", name, strerror(errno));
+    _Exit(PROBLEM); /* exit() would report it again */
+}
+
+/* Receives until a signal, the end of the time or the last datagram. */
+static struct totals receive(const struct options *o, FILE *capture, const uint8_t *base, uint16_t port)
 {
     static struct ringmsg_record records[BATCH];
     static struct ringmsg_metadata metadata[BATCH];
     struct ringmsg_wait wait = {.size = sizeof wait};
     struct timespec end = {0};
-    long received = 0;
+    struct totals totals = {0};
     if (o->seconds > 0) {
         clock_gettime(CLOCK_MONOTONIC, &end);
         end.tv_sec += o->seconds;
     }
-    for (int n = 0; !stopped;) {
+    for (int n = 0; !stopped;) { /* a negative n, as after a signal, releases nothing */
         wait.timeout_ns = time_left(&end);
         n = ringmsg_next(ring, records, (uint32_t)n, records, metadata, BATCH, &wait);
         if (n == -EINTR)
             continue;
-        check("receive", n);
-        for (int i = 0; i < n && (o->count == 0 || received < o->count); i++) {
+        check("listen", n);
+        for (int i = 0; i < n && (o->count == 0 || totals.datagrams < o->count); i++) {
             struct datagram datagram = datagram_of(&records[i], &metadata[i], base, port);
-            if (records[i].result < 0) {
-                fprintf(stderr, "ringmsg: receive: %s\n", ringmsg_strerror(records[i].result));
-                continue;
-            }
-            show(o, capture, &datagram);
-            received++;
+            if (records[i].result < 0)
+                fprintf(stderr, "ringmsg: listen: %s\n", ringmsg_strerror(records[i].result));
+            else
+                show(o, capture, &datagram, &totals);
         }
-        if (fflush(stdout) != 0 || (capture != NULL && fflush(capture) != 0)) {
-            fprintf(stderr, "ringmsg: write: %s\n", strerror(errno));
-            exit(PROBLEM);
-        }
-        if ((o->count > 0 && received >= o->count) || (n == 0 && wait.timeout_ns == 0))
+        flush("the standard output", stdout);
+        if (capture != NULL)
+            flush(o->capture, capture);
+        if ((o->count > 0 && totals.datagrams >= o->count) || (n == 0 && wait.timeout_ns == 0))
             break;
     }
-    return received;
+    return totals;
 }
 
-static void summarise(long shown)
+static void summarise(const struct totals *totals)
 {
     struct ringmsg_stats stats = {.size = sizeof stats};
     check("stats", ringmsg_ring_stats(ring, &stats));
-    fprintf(stderr, "%ld datagrams; received %llu, %llu bytes; the kernel dropped %llu; truncated %llu\n",
-            shown, (unsigned long long)stats.datagrams, (unsigned long long)stats.payload_bytes,
-            (unsigned long long)stats.socket_drops, (unsigned long long)stats.truncated);
+    fprintf(stderr, "%ld datagram%s, %llu bytes; the kernel dropped %llu; truncated %ld\n",
+            totals->datagrams, totals->datagrams == 1 ? "" : "s", totals->bytes,
+            (unsigned long long)stats.socket_drops, totals->truncated);
 }
 
 static FILE *open_capture(const struct options *o, uint16_t port)
@@ -194,7 +194,7 @@ static FILE *open_capture(const struct options *o, uint16_t port)
         return NULL;
     FILE *file = strcmp(o->capture, "-") == 0 ? stdout : fopen(o->capture, "wb");
     if (file == NULL) {
-        fprintf(stderr, "ringmsg: %s: %s\n", o->capture, strerror(errno));
+        fprintf(stderr, "ringmsg: listen: -w '%s': %s\n", o->capture, strerror(errno));
         exit(PROBLEM);
     }
     pcapng_begin(file, port);
@@ -219,7 +219,7 @@ int listen_command(int argc, char **argv)
     struct ringmsg_ring_config config;
     struct ringmsg_ring_info info = {.size = sizeof info};
     struct colours colours = colours_for(stdout);
-    int fd = bound_socket(&o);
+    int fd = bound_socket(o.address, o.port);
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &o.buffer, sizeof o.buffer); /* the kernel takes what it allows */
     check("socket", ringmsg_socket_enable(fd, RINGMSG_META_DESTINATION | RINGMSG_META_TRAFFIC_CLASS |
                                                   RINGMSG_META_HOP_LIMIT | RINGMSG_META_SEGMENT_SIZE |
@@ -239,11 +239,13 @@ int listen_command(int argc, char **argv)
             engine_name(&info));
     if (!o.quiet && !o.json)
         print_heading(&colours);
-    fflush(stdout);
-    long shown = receive(&o, capture, base, port_of(fd));
-    summarise(shown);
-    if (capture != NULL && fclose(capture) != 0) {
-        fprintf(stderr, "ringmsg: %s: %s\n", o.capture, strerror(errno));
+    flush("the standard output", stdout);
+    struct totals totals = receive(&o, capture, base, port_of(fd));
+    signal(SIGINT, SIG_DFL); /* the handler uses the ring */
+    signal(SIGTERM, SIG_DFL);
+    summarise(&totals);
+    if (capture != NULL && capture != stdout && fclose(capture) != 0) {
+        fprintf(stderr, "ringmsg: listen: -w '%s': %s\n", o.capture, strerror(errno));
         return PROBLEM;
     }
     check("free", ringmsg_ring_free(ring));

@@ -2,7 +2,9 @@
  * ringmsg(1) describes it. */
 #include "tool.h"
 
+#include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -32,9 +34,10 @@ long number(const char *what, const char *text, long least, long most)
     char *end;
     errno = 0;
     long value = strtol(text, &end, 10);
-    if (errno == 0 && end != text && *end == '\0' && value >= least && value <= most)
+    int digits = isdigit((unsigned char)text[text[0] == '-']); /* strtol skips blanks and takes a "+" */
+    if (errno == 0 && digits && *end == '\0' && value >= least && value <= most)
         return value;
-    fprintf(stderr, "ringmsg: %s: '%s' is not a number from %ld to %ld\n", what, text, least, most);
+    fprintf(stderr, "ringmsg: %s: '%s' is not a whole number from %ld to %ld\n", what, text, least, most);
     exit(USAGE);
 }
 
@@ -52,9 +55,42 @@ struct colours colours_for(FILE *stream)
 {
     static const struct colours none = {"", "", "", ""};
     static const struct colours ansi = {"\033[1m", "\033[32m", "\033[31m", "\033[0m"};
-    const char *terminal = getenv("TERM");
+    const char *terminal = getenv("TERM"), *refused = getenv("NO_COLOR");
     int dumb = terminal == NULL || strcmp(terminal, "dumb") == 0;
-    return !dumb && getenv("NO_COLOR") == NULL && isatty(fileno(stream)) ? ansi : none;
+    int wanted = refused == NULL || *refused == '\0'; /* no-color.org: if it is not empty */
+    return !dumb && wanted && isatty(fileno(stream)) ? ansi : none;
+}
+
+const char *printable(char *text)
+{
+    for (char *at = text; *at != '\0'; at++)
+        if ((unsigned char)*at < 0x20 || (unsigned char)*at >= 0x7f)
+            *at = '?';
+    return text;
+}
+
+int is_help(const char *argument)
+{
+    return argument != NULL && (strcmp(argument, "-h") == 0 || strcmp(argument, "--help") == 0);
+}
+
+/* Opens what the caller of the program has closed of 0, 1 and 2, so that no socket and no capture
+ * file gets one of these numbers. What is written to them fails, as if they were closed. */
+static void reserve_standard_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+            exit(PROBLEM);
+}
+
+/* At exit: output that could not be written, to a full disk for example, is an error. */
+static void close_output(void)
+{
+    int failed = ferror(stdout);
+    if (fflush(stdout) == 0 && !failed)
+        return;
+    fprintf(stderr, "ringmsg: the standard output: %s\n", strerror(errno));
+    _Exit(PROBLEM);
 }
 
 static int usage(FILE *stream)
@@ -69,7 +105,9 @@ static int usage(FILE *stream)
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
-    if (strcmp(name, "-h") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "help") == 0)
+    reserve_standard_streams();
+    atexit(close_output);
+    if (is_help(name) || strcmp(name, "help") == 0)
         return usage(stdout);
     if (strcmp(name, "-V") == 0 || strcmp(name, "--version") == 0) {
         printf("ringmsg %s\n", ringmsg_version());

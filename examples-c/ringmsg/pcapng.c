@@ -142,6 +142,16 @@ static void udp_header(const struct datagram *d, const uint8_t *ip, uint32_t len
     memcpy(header + 6, &value, 2);
 }
 
+/* How many packets were dropped since the packet before, which is what the format has. The socket
+ * counts all, in 32 bits; its first drop comes with the counter's first appearance. */
+static uint64_t drops_since_last(const struct ringmsg_metadata *metadata)
+{
+    static uint32_t last;
+    uint32_t since = metadata->valid & RINGMSG_META_DROPPED ? metadata->dropped - last : 0;
+    last += since;
+    return since;
+}
+
 void pcapng_write(FILE *file, const struct datagram *d)
 {
     static struct block block;
@@ -151,7 +161,7 @@ void pcapng_write(FILE *file, const struct datagram *d)
     const struct ringmsg_metadata *m = d->metadata;
     uint32_t udp_length = UDP_HEADER + record->wire_length, inbound = 1;
     size_t ip_length = ip_header(d, udp_length, ip);
-    uint64_t ns = (uint64_t)m->software_timestamp_ns, dropped = m->dropped;
+    uint64_t ns = (uint64_t)m->software_timestamp_ns, dropped = drops_since_last(m);
     uint32_t headers = (uint32_t)ip_length + UDP_HEADER;
     udp_header(d, ip, udp_length, udp);
 

@@ -54,9 +54,9 @@ static const char *interface_of(const struct ringmsg_metadata *metadata, char na
         if_indextoname(metadata->interface_index, name) == NULL)
         return "-";
     for (char *at = name; *at != '\0'; at++) /* what JSON would have to escape */
-        if (*at == '"' || *at == '\\' || (unsigned char)*at < 0x20 || (unsigned char)*at >= 0x7f)
+        if (*at == '"' || *at == '\\')
             *at = '?';
-    return name;
+    return printable(name);
 }
 
 void print_heading(const struct colours *colours)

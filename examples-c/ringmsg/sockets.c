@@ -43,16 +43,16 @@ static void address_text(const char *hex, char *text, socklen_t size)
     inet_ntop(count == 4 ? AF_INET6 : AF_INET, words, text, size);
 }
 
-/* Reads one of the two files. Returns how many sockets at the port were added. */
+/* Reads one of the two files. Stores the sockets at the port from number `count` on, while there is
+ * room. Returns the number of all, or -1 if there is no such file. */
 static int read_table(const char *path, const char *protocol, unsigned port, struct bound_socket *found,
-                      int room)
+                      int count)
 {
     char line[512], local[64];
-    int count = 0;
     FILE *file = fopen(path, "r");
     if (file == NULL)
-        return 0;
-    while (count < room && fgets(line, sizeof line, file) != NULL) {
+        return -1;
+    while (fgets(line, sizeof line, file) != NULL) {
         struct bound_socket socket = {.protocol = protocol};
         if (sscanf(
                 line,
@@ -62,7 +62,9 @@ static int read_table(const char *path, const char *protocol, unsigned port, str
             socket.port != port)
             continue;
         address_text(local, socket.address, sizeof socket.address);
-        found[count++] = socket;
+        if (count < SOCKETS_MAX)
+            found[count] = socket;
+        count++;
     }
     fclose(file);
     return count;
@@ -96,6 +98,7 @@ static void look_into(const char *process, struct bound_socket *found, int count
             if (name == NULL || fgets(found[i].command, sizeof found[i].command, name) == NULL)
                 found[i].command[0] = '\0';
             found[i].command[strcspn(found[i].command, "\n")] = '\0';
+            printable(found[i].command); /* its owner chooses it */
             if (name != NULL)
                 fclose(name);
         }
@@ -106,12 +109,15 @@ static void look_into(const char *process, struct bound_socket *found, int count
 int sockets_at(unsigned port, struct bound_socket *found)
 {
     struct dirent *entry;
-    int count = read_table("/proc/net/udp", "udp", port, found, SOCKETS_MAX);
-    count += read_table("/proc/net/udp6", "udp6", port, found + count, SOCKETS_MAX - count);
+    int count = read_table("/proc/net/udp", "udp", port, found, 0);
+    if (count < 0)
+        return -1;
+    int with_ipv6 = read_table("/proc/net/udp6", "udp6", port, found, count);
+    count = with_ipv6 < 0 ? count : with_ipv6; /* IPv6 may be unavailable */
     DIR *processes = opendir("/proc");
     while (processes != NULL && (entry = readdir(processes)) != NULL)
         if (isdigit((unsigned char)entry->d_name[0]))
-            look_into(entry->d_name, found, count);
+            look_into(entry->d_name, found, count < SOCKETS_MAX ? count : SOCKETS_MAX);
     if (processes != NULL)
         closedir(processes);
     return count;

@@ -2,7 +2,6 @@
  * programs. */
 #include "tool.h"
 
-#include <string.h>
 
 int support_command(int argc, char **argv)
 {
@@ -20,14 +19,14 @@ int support_command(int argc, char **argv)
     char text[1024];
     struct ringmsg_support support = {.size = sizeof support};
     if (argc > 1) {
-        FILE *out = strcmp(argv[1], "-h") == 0 ? stdout : stderr;
+        FILE *out = is_help(argv[1]) ? stdout : stderr;
         fprintf(out, "usage: ringmsg support\n");
         return out == stdout ? FINE : USAGE;
     }
     check("describe", ringmsg_describe_support(text, sizeof text));
     check("query", ringmsg_query_support(&support));
-    printf("%s\n", text);
-    printf("setup flags  %s", support.setup_flags == 0 ? " none, because io_uring is unavailable" : "");
+    printf("%s", text);
+    printf("setup flags:%s", support.setup_flags == 0 ? " none, because io_uring is unavailable" : "");
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (support.setup_flags & flags[i].bit)
             printf(" %s", flags[i].name);

@@ -27,14 +27,26 @@ int check(const char *what, int value);
 /* Parses a number between two bounds; anything else ends the program with status USAGE. */
 long number(const char *what, const char *text, long least, long most);
 
+/* Whether an argument, which may be NULL, is -h or --help. */
+int is_help(const char *argument);
+
+/* Replaces what is not printable ASCII, which a terminal might obey and JSON would have to escape.
+ * Returns `text`. */
+const char *printable(char *text);
+
 /* Writes the name of an engine and a task-work mode, as in "io_uring, DEFER_TASKRUN". */
 const char *engine_name(const struct ringmsg_ring_info *info);
 
-/* Escape sequences for bold, green, red and normal text; empty unless `stream` is a terminal. */
+/* Escape sequences for bold, green, red and normal text; empty unless `stream` is a terminal, and
+ * if NO_COLOR is set. */
 struct colours {
     const char *bold, *good, *bad, *plain;
 };
 struct colours colours_for(FILE *stream);
+
+/* Returns a socket that is bound to a numeric address, which may have `%DEVICE` behind it, or, if
+ * `address` is NULL, to every address. A failure ends the program. */
+int bound_socket(const char *address, const char *port);
 
 /* --- what was received (row.c, pcapng.c) ---------------------------------------------------- */
 
@@ -71,7 +83,8 @@ struct bound_socket {
 };
 
 enum { SOCKETS_MAX = 256 };
-/* Finds the UDP sockets that are bound to a port. Returns their number, at most SOCKETS_MAX. */
+/* Finds the UDP sockets that are bound to a port, and stores the first SOCKETS_MAX. Returns the
+ * number of all, or -1 with errno if /proc/net/udp cannot be read. */
 int sockets_at(unsigned port, struct bound_socket *found);
 
 /* Duplicates a socket of another process into this one. Returns it, or -1 with errno. */

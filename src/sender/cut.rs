@@ -14,6 +14,11 @@ use super::refused::Cause;
 use super::scratch::{CONTROL_WORDS, PIECES};
 use super::submit::{Call, Stop, send_all};
 
+/// Groups that are looked at once a path is known to take no trains. The ones behind them are
+/// refused by the kernel, and so found out, when it is their turn. A batch in which every peer
+/// refuses trains would otherwise take time by the square of its length.
+const LOOK_AHEAD: usize = 64;
+
 /// How far a train has gone.
 struct Cutter {
     group: Group,
@@ -39,8 +44,13 @@ fn concerns_message(errno: i32) -> bool {
 
 impl<S: Source> Call<'_, S> {
     /// Sends the group at `at` in pieces. `refused`: the errno with which it was refused as one.
-    /// Returns whether groups behind it are to be cut now.
-    pub(super) fn cut(&mut self, at: usize, groups: usize, refused: Option<i32>) -> Result<bool, Stop> {
+    /// Returns the nearest of the groups behind it that are to be cut now as well.
+    pub(super) fn cut(
+        &mut self,
+        at: usize,
+        groups: usize,
+        refused: Option<i32>,
+    ) -> Result<Option<usize>, Stop> {
         let group = self.scratch.groups[at];
         let mut cutter = Cutter {
             group,
@@ -53,14 +63,14 @@ impl<S: Source> Call<'_, S> {
             is_fresh: true,
         };
         self.tally.fallbacks += u64::from(refused.is_some());
-        let mut learnt = false;
+        let mut nearest = None;
         while cutter.position != NONE {
             let pieces = self.lay_out(&cutter);
             let headers = &mut self.scratch.piece_headers[..pieces];
             match send_all(self.channel.fd(), headers, self.tally) {
                 Ok(sent) => {
                     self.sent(sent < pieces);
-                    learnt |= self.learn(&mut cutter, groups);
+                    nearest = nearest.or(self.learn(&mut cutter, groups));
                     self.advance(&mut cutter, sent);
                 }
                 Err(libc::EAGAIN) => {
@@ -78,7 +88,7 @@ impl<S: Source> Call<'_, S> {
                 Err(_) => {} // it was the socket's: try again
             }
         }
-        Ok(learnt)
+        Ok(nearest)
     }
 
     /// How many datagrams a piece of a train may have that is too long, or that the path refuses.
@@ -196,12 +206,16 @@ impl<S: Source> Call<'_, S> {
     }
 
     /// A datagram has gone alone. If a train was refused before, the path is remembered, and groups
-    /// behind it that would meet the same are cut: returns whether there are any.
-    fn learn(&mut self, cutter: &mut Cutter, groups: usize) -> bool {
+    /// behind it that would meet the same are cut: returns the nearest.
+    fn learn(&mut self, cutter: &mut Cutter, groups: usize) -> Option<usize> {
         let group = &cutter.group;
+        let mut is_kernels = false;
         let cause = match cutter.refused.take() {
-            None | Some(libc::EFAULT) => return false, // a payload's own
-            Some(libc::EINVAL) if limits::note_too_many_segments(group.datagrams) => None,
+            None | Some(libc::EFAULT) => return None, // a payload's own
+            Some(libc::EINVAL) if limits::note_too_many_segments(group.datagrams) => {
+                is_kernels = true;
+                None
+            }
             Some(libc::EINVAL | libc::EMSGSIZE) => Some(Cause::Size(group.size())),
             Some(_) => Some(Cause::Trains),
         };
@@ -211,15 +225,29 @@ impl<S: Source> Call<'_, S> {
             self.now_ns = clock::now_ns();
             self.channel.refused.note(path, cause, self.now_ns);
         }
-        let mut any = false;
-        for at in cutter.at + 1..groups {
-            let other = self.scratch.groups[at];
-            // SAFETY: as above.
+        self.cut_alike(cutter.at, groups, is_kernels)
+    }
+
+    /// Cuts groups behind the one at `at` that would be refused like it: any of them if the limit
+    /// is the kernel's, which is found out once, else those to the same peer. Returns the nearest.
+    fn cut_alike(&mut self, at: usize, groups: usize, is_kernels: bool) -> Option<usize> {
+        // A peer's groups are linked where messages are joined.
+        let is_linked = self.channel.limits.joins && !is_kernels;
+        let most = if is_kernels { groups } else { LOOK_AHEAD };
+        let (mut nearest, mut behind) = (None, at);
+        for _ in 0..most {
+            behind = if is_linked { self.scratch.groups[behind].next_of_peer as usize } else { behind + 1 };
+            if behind >= groups {
+                break;
+            }
+            let other = self.scratch.groups[behind];
+            // SAFETY: a path is readable for as long as the source is used.
             let max = group::train_max(&self.known(), unsafe { &*other.path }, other.peer, other.size());
-            let cut = other.datagrams > max;
-            self.scratch.groups[at].cut |= cut;
-            any |= cut;
+            if other.datagrams > max {
+                self.scratch.groups[behind].cut = true;
+                nearest = nearest.or(Some(behind));
+            }
         }
-        any
+        nearest
     }
 }

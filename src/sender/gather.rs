@@ -196,7 +196,8 @@ impl<P: Policy> Gather<'_, P> {
         let number = self.made;
         if let Some(before) = found.and_then(|found| found.group) {
             // SAFETY: the group is made, and no reference to it is used.
-            unsafe { (*self.groups.add(before as usize)).room = 0 };
+            let before = unsafe { &mut *self.groups.add(before as usize) };
+            (before.room, before.next_of_peer) = (0, number);
         }
         if let Some(found) = found {
             self.tables.note_group(found, number);

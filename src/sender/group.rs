@@ -24,6 +24,8 @@ pub(super) struct Group {
     pub last: u32,
     pub messages: u32,
     pub datagrams: u32,
+    /// The group that its peer began next; NONE: it is the latest.
+    pub next_of_peer: u32,
     pub peer: Peer,
     /// It is a train that cannot go out as one.
     pub cut: bool,
@@ -96,6 +98,7 @@ impl Group {
             last: position,
             messages: 1,
             datagrams: 1,
+            next_of_peer: NONE,
             peer,
             cut: false,
             has_header: true,

@@ -14,7 +14,7 @@ use crate::sys::fork;
 
 use super::Channel;
 use super::config::{SenderConfig, SenderStats};
-use super::submit::Tally;
+use super::tally::Tally;
 
 /// Sends messages on one socket. Opaque.
 pub struct Sender {
@@ -65,8 +65,12 @@ impl Drop for Guard<'_> {
 impl Sender {
     pub(crate) fn open(fd: RawFd, config: &SenderConfig) -> Result<NonNull<Self>> {
         fork::notice_forks();
-        let channel = Channel::new(fd, config)?;
         let handle = take_freed().map_or_else(allocate, Ok)?;
+        // Nothing fails after it: it sets options of the socket.
+        let channel = Channel::new(fd, config).inspect_err(|_| {
+            // SAFETY: handles are never deallocated.
+            keep_freed(unsafe { handle.as_ref() });
+        })?;
         // SAFETY: nobody else knows this handle, unless it uses it after it was freed: that looks
         // at `state` only, which says FREED until the last line.
         unsafe {

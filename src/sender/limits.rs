@@ -43,12 +43,11 @@ pub(super) fn segments_max() -> u32 {
 }
 
 /// A train of this many datagrams was refused (-EINVAL), and one of them alone was not. False: the
-/// number does not explain it.
+/// number does not explain it. Then it may not have been the number before either: what the kernel's
+/// version says holds again.
 pub(super) fn note_too_many_segments(datagrams: u32) -> bool {
     let explains = datagrams > SEGMENTS_BEFORE_6_9;
-    if explains {
-        SEGMENTS_MAX.store(SEGMENTS_BEFORE_6_9, Ordering::Relaxed);
-    }
+    SEGMENTS_MAX.store(if explains { SEGMENTS_BEFORE_6_9 } else { 0 }, Ordering::Relaxed);
     explains
 }
 
@@ -94,7 +93,7 @@ impl Limits {
         let unchecked = is_on(fd, libc::SOL_SOCKET, SO_NO_CHECK)
             || (kind.domain == libc::AF_INET6 && is_on(fd, libc::SOL_UDP, libc::UDP_NO_CHECK6_TX));
         let trains = has_segment_option && !unchecked;
-        let mut limits = Self {
+        Ok(Self {
             kind,
             has_segment_option,
             trains,
@@ -103,10 +102,26 @@ impl Limits {
             transmit_times: config.transmit_clock != -1,
             timestamping: 0,
             timestamp_ids: false,
-        };
-        limits.set_transmit_clock(fd, config.transmit_clock)?;
-        limits.set_timestamps(fd, config.flags & RINGMSG_SENDER_TIMESTAMPS != 0)?;
-        Ok(limits)
+        })
+    }
+
+    /// Sets the options that the config asks for: the last step of making a sender, because a
+    /// transmit clock cannot be taken back. On failure all are as they were.
+    pub(super) fn set_options(&mut self, fd: RawFd, config: &SenderConfig) -> Result<()> {
+        let sets_clock = self.must_set_clock(fd, config.transmit_clock)?;
+        let before = self.set_timestamps(fd, config.flags & RINGMSG_SENDER_TIMESTAMPS != 0)?;
+        if !sets_clock {
+            return Ok(());
+        }
+        sockopt::set(fd, libc::SOL_SOCKET, SO_TXTIME, [config.transmit_clock, 0]).map_err(|error| {
+            if let Some(before) = before {
+                let _ = sockopt::set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, before);
+            }
+            Error::from_io(
+                "sender: SO_TXTIME (a clock other than CLOCK_MONOTONIC needs CAP_NET_ADMIN)",
+                &error,
+            )
+        })
     }
 
     /// Reads again whether the socket itself cuts datagrams (UDP_SEGMENT): any process may switch
@@ -120,9 +135,11 @@ impl Limits {
         }
     }
 
-    fn set_transmit_clock(&self, fd: RawFd, clock: i32) -> Result<()> {
+    /// Whether the socket has no transmit clock yet, and is to have this one. Refuses what it cannot
+    /// have.
+    fn must_set_clock(&self, fd: RawFd, clock: i32) -> Result<bool> {
         if clock == -1 {
-            return Ok(());
+            return Ok(false);
         }
         if !self.kind.is_ip() {
             return Err(Error::new(libc::EOPNOTSUPP, "sender: only IP sockets have transmit times"));
@@ -141,7 +158,7 @@ impl Limits {
             .map_err(|error| Error::from_io("sender: SO_TXTIME", &error))?;
         if (set_clock, flags) != (0, 0) {
             if set_clock == clock {
-                return Ok(());
+                return Ok(false);
             }
             return Err(Error::with(
                 libc::EBUSY,
@@ -150,17 +167,12 @@ impl Limits {
                 ),
             ));
         }
-        let wanted = [clock, 0];
-        sockopt::set(fd, libc::SOL_SOCKET, SO_TXTIME, wanted).map_err(|error| {
-            Error::from_io(
-                "sender: SO_TXTIME (a clock other than CLOCK_MONOTONIC needs CAP_NET_ADMIN)",
-                &error,
-            )
-        })
+        Ok(true)
     }
 
-    /// Sets what brings transmit timestamps back with an id, beside what is on already.
-    fn set_timestamps(&mut self, fd: RawFd, wanted: bool) -> Result<()> {
+    /// Sets what brings transmit timestamps back with an id, beside what is on already. Returns what
+    /// that was, if it was less.
+    fn set_timestamps(&mut self, fd: RawFd, wanted: bool) -> Result<Option<u32>> {
         const BROUGHT_BACK: u32 = libc::SOF_TIMESTAMPING_SOFTWARE
             | libc::SOF_TIMESTAMPING_OPT_ID
             | libc::SOF_TIMESTAMPING_OPT_TSONLY;
@@ -168,7 +180,7 @@ impl Limits {
             return if wanted {
                 Err(Error::new(libc::EOPNOTSUPP, "sender: only IP sockets have transmit timestamps"))
             } else {
-                Ok(())
+                Ok(None)
             };
         }
         let before =
@@ -184,7 +196,7 @@ impl Limits {
             self.timestamping |= libc::SOF_TIMESTAMPING_TX_HARDWARE;
         }
         self.timestamp_ids = on & libc::SOF_TIMESTAMPING_OPT_ID != 0 && takes_timestamp_ids(self.kind);
-        Ok(())
+        Ok((on != before).then_some(before))
     }
 }
 

@@ -31,6 +31,7 @@ mod refused;
 mod scratch;
 mod submit;
 mod table;
+mod tally;
 mod wait;
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -48,7 +49,8 @@ pub use submit::{RINGMSG_SEND_RESUME, RINGMSG_SEND_WAIT};
 
 use limits::Limits;
 use refused::Refused;
-use submit::{Call, Tally};
+use submit::Call;
+use tally::Tally;
 use wait::Waiter;
 
 /// What one call at a time may use.
@@ -64,20 +66,16 @@ struct Channel {
 impl Channel {
     fn new(fd: RawFd, config: &SenderConfig) -> Result<Self> {
         config.check()?;
-        let limits = Limits::of(fd, config)?;
+        let mut limits = Limits::of(fd, config)?;
         let duplicate = duplicate(fd);
         if duplicate < 0 {
             return Err(Error::last_os("sender: a duplicate of the descriptor"));
         }
         // SAFETY: nobody else has this descriptor.
         let socket = unsafe { OwnedFd::from_raw_fd(duplicate) };
-        Ok(Self {
-            socket,
-            limits,
-            refused: Refused::new()?,
-            waiter: Waiter::default(),
-            batch: config.batch(),
-        })
+        let refused = Refused::new()?;
+        limits.set_options(fd, config)?;
+        Ok(Self { socket, limits, refused, waiter: Waiter::default(), batch: config.batch() })
     }
 
     fn fd(&self) -> RawFd {

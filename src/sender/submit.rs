@@ -17,6 +17,8 @@ use super::headers::{self, Sums};
 use super::message::{RINGMSG_MESSAGE_ALONE, Source, Traits};
 use super::path::Path;
 use super::scratch::Scratch;
+use super::tally::Tally;
+use super::wait::Ended;
 use super::{limits, refused::Refused};
 
 /// Wait for room in the socket's buffer instead of leaving messages with -EAGAIN.
@@ -27,52 +29,10 @@ pub const RINGMSG_SEND_RESUME: u32 = 1u32 << 1;
 /// What sendmmsg(2) takes at once (UIO_MAXIOV).
 const HEADERS_MAX: usize = 1024;
 
-/// What a call adds to the sender's counters.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub last_socket_error: i32,
-    pub messages: u64,
-    pub datagrams: u64,
-    pub payload_bytes: u64,
-    pub calls: u64,
-    pub trains: u64,
-    pub grouped: u64,
-    pub fallbacks: u64,
-    pub would_block: u64,
-    pub errors: u64,
-    pub socket_errors: u64,
-}
-
-impl Tally {
-    pub(super) const COUNTS: usize = 10;
-
-    fn add_sums(&mut self, sums: &Sums) {
-        self.datagrams += sums.datagrams;
-        self.trains += sums.trains;
-        self.grouped += sums.grouped;
-    }
-
-    /// In the order of the public struct.
-    pub(super) fn counts(&self) -> [u64; Self::COUNTS] {
-        [
-            self.messages,
-            self.datagrams,
-            self.payload_bytes,
-            self.calls,
-            self.trains,
-            self.grouped,
-            self.fallbacks,
-            self.would_block,
-            self.errors,
-            self.socket_errors,
-        ]
-    }
-}
-
 /// Why a call ends before all is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// The socket is full.
+    /// The socket is full, and was for as long as was to be waited for.
     Full,
     /// A signal came while it was waited for room.
     Interrupted,
@@ -227,12 +187,15 @@ impl<'a, S: Source> Call<'a, S> {
     }
 
     fn submit(&mut self, gathered: &Gathered, sums: &Sums) -> std::result::Result<(), Stop> {
-        let Gathered { groups, taken, mut cuts, .. } = *gathered;
-        let mut at = 0;
+        let Gathered { groups, taken, cuts, .. } = *gathered;
+        // Of the groups from `at` up to `end` none is to be cut.
+        let (mut at, mut end) = (0, if cuts { 0 } else { groups });
         while at < groups {
-            let end = if cuts { self.next_cut(at, groups) } else { groups };
+            if at >= end {
+                end = self.next_cut(at, groups);
+            }
             if at == end {
-                cuts |= self.cut(at, groups, None)?;
+                self.cut(at, groups, None)?;
                 at += 1;
                 continue;
             }
@@ -255,7 +218,8 @@ impl<'a, S: Source> Call<'a, S> {
                     }
                 }
                 Err(errno) if self.is_own(errno, &{ self.scratch.headers[at].msg_hdr }) => {
-                    cuts |= self.refuse(at, groups, errno)?;
+                    let nearest = self.refuse(at, groups, errno)?;
+                    end = nearest.map_or(end, |nearest| end.min(nearest));
                     at += 1;
                 }
                 Err(_) => {} // it was the socket's: try again
@@ -264,13 +228,16 @@ impl<'a, S: Source> Call<'a, S> {
         Ok(())
     }
 
+    /// The next group that is to be cut, or the end of what one system call takes.
     fn next_cut(&self, at: usize, groups: usize) -> usize {
-        let cut = self.scratch.groups[at..groups].iter().position(|group| group.cut);
-        cut.map_or(groups, |ahead| at + ahead)
+        let end = groups.min(at + HEADERS_MAX);
+        let cut = self.scratch.groups[at..end].iter().position(|group| group.cut);
+        cut.map_or(end, |ahead| at + ahead)
     }
 
-    /// The kernel refused the group at `at`. Returns whether groups behind it are to be cut now.
-    fn refuse(&mut self, at: usize, groups: usize, errno: i32) -> std::result::Result<bool, Stop> {
+    /// The kernel refused the group at `at`. Returns the nearest of the groups behind it that are to
+    /// be cut now.
+    fn refuse(&mut self, at: usize, groups: usize, errno: i32) -> std::result::Result<Option<usize>, Stop> {
         let group = &self.scratch.groups[at];
         // No memory is every member's result: singly they would only find less of it.
         let starved = matches!(errno, libc::ENOBUFS | libc::ENOMEM);
@@ -281,7 +248,7 @@ impl<'a, S: Source> Call<'a, S> {
         while position != NONE {
             position = self.fail(position, errno);
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// The socket is full: waits for room, if that was asked for.
@@ -292,7 +259,10 @@ impl<'a, S: Source> Call<'a, S> {
         }
         let fruitless = !std::mem::replace(&mut self.progress, false);
         let fd = self.channel.fd();
-        self.channel.waiter.wait(fd, fruitless).map_err(|_| Stop::Interrupted)
+        self.channel.waiter.wait(fd, fruitless).map_err(|ended| match ended {
+            Ended::Signal => Stop::Interrupted,
+            Ended::Timeout => Stop::Full,
+        })
     }
 
     /// A system call has sent something; `stopped_short`: not all of it, and it returned no errno.
@@ -373,7 +343,10 @@ impl<'a, S: Source> Call<'a, S> {
 
     fn stopped(&self, stop: Stop) -> Result<u32> {
         match stop {
-            Stop::Interrupted => Err(Error::new(libc::EINTR, "send: a signal came during the wait for room")),
+            Stop::Interrupted => Err(Error::new(
+                libc::EINTR,
+                "send: a signal ended the wait for room; send again with RINGMSG_SEND_RESUME",
+            )),
             Stop::Full if self.settled == 0 => Err(Error::new(
                 libc::EAGAIN,
                 "send: the socket's buffer is full; pass the messages again with RINGMSG_SEND_RESUME",

@@ -1,6 +1,7 @@
 /* Trains that are refused on the way: by the MTU, a firewall, a route, a queueing discipline. Their
  * datagrams go singly and none is lost, doubled or moved; a firewall is not asked more often than
- * it must be; what is learnt is learnt for that path, and forgotten after a while. */
+ * it must be; what is learnt is learnt for that path, and forgotten after a while; and however many
+ * peers refuse trains, each costs the same. */
 #include "network.h"
 
 enum { MANY = 40 };
@@ -272,7 +273,67 @@ static void over_a_link(void)
     close(near);
 }
 
+/* CPU time for each of 2 * `peers` messages, two to a peer, in one batch: every peer refuses a
+ * train of them. */
+static double time_of_refusals(uint32_t peers, int port)
+{
+    static const uint8_t payload[2000];
+    struct ringmsg_sender_config config;
+    ringmsg_sender_config_init(&config);
+    config.batch = 2 * peers;
+    int fd = unbound_udp(AF_INET);
+    struct ringmsg_sender *sender = make_sender_of(fd, &config);
+    struct ringmsg_path *paths = calloc(peers, sizeof *paths);
+    struct ringmsg_message *two_each = calloc(2 * peers, sizeof *two_each);
+    for (uint32_t i = 0; i < 2 * peers; i++) {
+        uint32_t peer = i % peers;
+        paths[peer] = (struct ringmsg_path){.valid = RINGMSG_PATH_REMOTE,
+                                            .family = AF_INET,
+                                            .remote_port = (uint16_t)port,
+                                            .remote = {127, 1, (uint8_t)(peer >> 8), (uint8_t)peer}};
+        two_each[i] = (struct ringmsg_message){
+            .payload = payload, .payload_length = sizeof payload, .path = &paths[peer]};
+    }
+    struct timespec from, to;
+    SYS(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from));
+    EQUAL(ringmsg_send(sender, two_each, 2 * peers, RINGMSG_SEND_WAIT), 2 * peers);
+    SYS(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to));
+    EQUAL(sent_by(sender).fallbacks, peers);
+    EQUAL(sent_by(sender).datagrams, 2 * peers);
+    OK(ringmsg_sender_free(sender));
+    close(fd);
+    free(two_each);
+    free(paths);
+    return ((double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec)) / (2.0 * peers);
+}
+
+/* One large batch takes no more time for each message than many small ones. (It took eight times as
+ * much while every refusal looked at all groups behind it.) */
+static void many_peers_that_refuse_trains_cost_the_same_each(void)
+{
+    enum { FEW = 64, ALL = 16384, ROUNDS = 3 };
+    enter_own_network();
+    if (shell("ip link set lo mtu 1500") != 0)
+        FAIL("the MTU cannot be set");
+    int receiver = unbound_udp(AF_INET); /* one that is full refuses them all for little */
+    struct sockaddr_in any = {.sin_family = AF_INET};
+    SYS(bind(receiver, (struct sockaddr *)&any, sizeof any));
+    socklen_t length = sizeof any;
+    SYS(getsockname(receiver, (struct sockaddr *)&any, &length));
+    double best = 1e9;
+    for (int round = 0; round < ROUNDS && best > 3; round++) {
+        double small = 0;
+        for (int i = 0; i < 16; i++)
+            small += time_of_refusals(FEW, ntohs(any.sin_port)) / 16;
+        double ratio = time_of_refusals(ALL, ntohs(any.sin_port)) / small;
+        best = ratio < best ? ratio : best;
+    }
+    if (best > 3)
+        FAIL("a message of a large batch takes %.1f times as much as one of a small batch", best);
+}
+
 SEND_TESTS(TEST(datagrams_above_the_mtu_go_singly), TEST(what_is_not_to_be_fragmented),
            TEST(a_firewall_that_drops_by_length), TEST(what_is_learnt_holds_in_the_same_call),
            TEST(a_firewall_that_drops_by_peer), TEST(a_route_that_is_unreachable),
-           TEST(a_queueing_discipline_that_is_full), TEST(over_a_link))
+           TEST(a_queueing_discipline_that_is_full), TEST(over_a_link),
+           TEST(many_peers_that_refuse_trains_cost_the_same_each))

@@ -7,6 +7,7 @@
 #include <linux/errqueue.h>
 #include <linux/net_tstamp.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
 
 static int has_clock(int fd, int clock, uint32_t flags)
@@ -15,6 +16,14 @@ static int has_clock(int fd, int clock, uint32_t flags)
     socklen_t length = sizeof set;
     SYS(getsockopt(fd, SOL_SOCKET, SO_TXTIME, &set, &length));
     return (int)set.clockid == clock && set.flags == flags;
+}
+
+static uint32_t timestamping_of(int fd)
+{
+    uint32_t flags[2] = {0, 0};
+    socklen_t length = sizeof flags;
+    SYS(getsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, flags, &length));
+    return flags[0];
 }
 
 static int sender_with_clock(int fd, int clock, struct ringmsg_sender **sender)
@@ -51,6 +60,31 @@ static void a_sender_sets_its_clock(void)
     EQUAL(has_clock(fd, 0, 0), 1);
 }
 
+/* No descriptor is left for the sender's own reference. */
+static void a_sender_that_cannot_be_made_sets_nothing(void)
+{
+    struct ringmsg_sender_config config;
+    struct ringmsg_sender *sender = NULL;
+    struct rlimit before;
+    int fd = unbound_udp(AF_INET), software = SOF_TIMESTAMPING_SOFTWARE;
+    set_int(fd, SOL_SOCKET, SO_TIMESTAMPING, software);
+    ringmsg_sender_config_init(&config);
+    config.transmit_clock = CLOCK_MONOTONIC;
+    config.flags = RINGMSG_SENDER_TIMESTAMPS;
+    SYS(getrlimit(RLIMIT_NOFILE, &before));
+    SYS(setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, before.rlim_max}));
+    REFUSED(ringmsg_sender_new(fd, &config, &sender), EMFILE);
+    SYS(setrlimit(RLIMIT_NOFILE, &before));
+    SAME_POINTER(sender, NULL);
+    EQUAL(has_clock(fd, 0, 0), 1);
+    EQUAL(timestamping_of(fd), software);
+    OK(ringmsg_sender_new(fd, &config, &sender));
+    keep(sender);
+    EQUAL(has_clock(fd, CLOCK_MONOTONIC, 0), 1);
+    if (timestamping_of(fd) == SOF_TIMESTAMPING_SOFTWARE)
+        FAIL("the timestamps are not on");
+}
+
 static void other_clocks_take_a_privilege(void)
 {
     struct ringmsg_sender *sender = NULL;
@@ -60,6 +94,13 @@ static void other_clocks_take_a_privilege(void)
     if (geteuid() == 0)
         SYS(setresuid(65534, 65534, 65534));
     REFUSED(sender_with_clock(unbound_udp(AF_INET), CLOCK_TAI, &sender), EPERM);
+    struct ringmsg_sender_config both;
+    ringmsg_sender_config_init(&both);
+    both.transmit_clock = CLOCK_TAI;
+    both.flags = RINGMSG_SENDER_TIMESTAMPS;
+    fd = unbound_udp(AF_INET);
+    REFUSED(ringmsg_sender_new(fd, &both, &sender), EPERM);
+    EQUAL(timestamping_of(fd), 0); /* refused as a whole */
     OK(sender_with_clock(unbound_udp(AF_INET), CLOCK_MONOTONIC, &sender));
 }
 
@@ -126,14 +167,6 @@ static void fq_sends_at_the_time(void)
 }
 
 /* --- timestamps --------------------------------------------------------------------------- */
-
-static uint32_t timestamping_of(int fd)
-{
-    uint32_t flags[2] = {0, 0};
-    socklen_t length = sizeof flags;
-    SYS(getsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, flags, &length));
-    return flags[0];
-}
 
 enum { ASKED = SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_ID | SOF_TIMESTAMPING_OPT_TSONLY };
 
@@ -293,7 +326,8 @@ static void it_comes_back_as_a_record(void)
     comes_back_on(RINGMSG_ENGINE_RECVMMSG);
 }
 
-SEND_TESTS(TEST(a_sender_sets_its_clock), TEST(other_clocks_take_a_privilege), TEST(times_that_differ_end_a_group),
+SEND_TESTS(TEST(a_sender_sets_its_clock), TEST(a_sender_that_cannot_be_made_sets_nothing),
+           TEST(other_clocks_take_a_privilege), TEST(times_that_differ_end_a_group),
            TEST(fq_sends_at_the_time), TEST(a_sender_sets_timestamps_beside_what_is_on),
            TEST(each_message_that_asks_gets_one_with_its_id), TEST(a_train_in_pieces_has_one_timestamp),
            TEST(it_comes_back_as_a_record))

@@ -113,6 +113,30 @@ static void a_kernel_that_takes_64(void)
     EQUAL(sent_by(sender).fallbacks, 0);
 }
 
+/* A socket that takes no trains any more refuses them with the same errno. Other sockets have trains
+ * as long as before once it is known that shorter ones are refused as well. */
+static void one_socket_does_not_lower_the_limit(void)
+{
+    int receiver = roomy_udp(AF_INET), fd = unbound_udp(AF_INET);
+    struct ringmsg_sender *sender = make_sender(fd), *other = make_sender(unbound_udp(AF_INET));
+    struct ringmsg_path path = path_to(receiver);
+    messages_on(messages, 128, &path, 10, 0);
+    send_whole(other, messages, 128);
+    expect_datagrams(receiver, messages, 128);
+    uint64_t trains = sent_by(other).trains;
+    set_int(fd, SOL_SOCKET, SO_NO_CHECK, 1);
+    for (int round = 0; round < 3; round++) {
+        send_whole(sender, messages, 128);
+        expect_datagrams(receiver, messages, 128);
+    }
+    EQUAL(sent_by(sender).trains, 0);
+    EQUAL(sent_by(sender).errors, 0);
+    send_whole(other, messages, 128);
+    expect_datagrams(receiver, messages, 128);
+    EQUAL(sent_by(other).trains, 2 * trains);
+    EQUAL(sent_by(other).fallbacks, 0);
+}
+
 static void raw_sockets_have_no_trains(void)
 {
     enum { EXPERIMENTAL = 253, HEADER = 20 };
@@ -234,7 +258,7 @@ static void a_corked_socket_has_no_sender(void)
 }
 
 SEND_TESTS(TEST(a_kernel_without_udp_segment), TEST(a_filter_that_forbids_to_set_udp_segment),
-           TEST(a_kernel_that_takes_64), TEST(udp_lite_has_no_trains), TEST(raw_sockets_have_no_trains),
-           TEST(sockets_without_checksums_have_no_trains),
+           TEST(a_kernel_that_takes_64), TEST(one_socket_does_not_lower_the_limit), TEST(udp_lite_has_no_trains),
+           TEST(raw_sockets_have_no_trains), TEST(sockets_without_checksums_have_no_trains),
            TEST(one_message_is_one_datagram_whatever_the_socket_says),
            TEST(on_such_a_socket_many_peers_are_served), TEST(a_corked_socket_has_no_sender))

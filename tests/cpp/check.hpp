@@ -40,5 +40,9 @@ const std::error_category &category_in_other_unit();
 
 // In the third: the tests of sending, which need no ring.
 void sending();
+// In the fifth, which belong to them.
+void full_sockets();
+// In the fourth: control messages in a slice, and the texts of the library.
+void control();
 
 #endif

@@ -68,6 +68,13 @@ static sockaddr_in6 loopback_v6()
     return address;
 }
 
+union sockaddr_in4_and_6 {
+    sockaddr any;
+    sockaddr_in four;
+    sockaddr_in6 six;
+    sockaddr_storage storage;
+};
+
 static void a_path_is_what_was_set()
 {
     sockaddr_in six_less = loopback_v4();
@@ -90,6 +97,34 @@ static void a_path_is_what_was_set()
     six.set_flow_label(0x12345).set_local(in6addr_loopback);
     CHECK(six.family == AF_INET6 && six.remote_port == 9 && six.remote[15] == 1 && six.remote_scope == 4);
     CHECK(six.flow_label == 0x12345 && six.local[15] == 1);
+}
+
+// An address as the socket calls give it: bytes of which the first two say what they are.
+static void a_path_is_made_of_any_socket_address()
+{
+    sockaddr_in4_and_6 both;
+    both.six = loopback_v6();
+    both.six.sin6_port = htons(9);
+    both.six.sin6_scope_id = 4;
+    CHECK(ringmsg::path::to(&both.any, sizeof both) == ringmsg::path(both.six));
+    CHECK(ringmsg::path::to(&both.any, sizeof both.six) == ringmsg::path(both.six));
+    std::error_code code;
+    CHECK(ringmsg::path::to(&both.any, sizeof both.six - 1, code) == ringmsg::path() && code == std::errc::invalid_argument);
+    both.four = loopback_v4();
+    CHECK(ringmsg::path::to(&both.any, sizeof both.four, code) == ringmsg::path(both.four) && !code);
+    CHECK(ringmsg::path::to(&both.any, sizeof both.four - 1, code).valid == 0 && code == std::errc::invalid_argument);
+    for (const unsigned none : {0u, 1u})
+        CHECK(ringmsg::path::to(&both.any, none, code).valid == 0 && code == std::errc::invalid_argument);
+    CHECK(ringmsg::path::to(nullptr, 16, code).valid == 0 && code == std::errc::invalid_argument);
+    both.any.sa_family = AF_UNIX;
+    const std::system_error error = error_of([&] { ringmsg::path::to(&both.any, sizeof both); });
+    CHECK(error.code() == std::errc::address_family_not_supported);
+    CHECK(std::string(error.what()).find("neither") != std::string::npos);
+
+    std::array<std::byte, 1 + sizeof(sockaddr_in)> bytes; // unaligned, as in a pool
+    const sockaddr_in four = loopback_v4();
+    std::memcpy(bytes.data() + 1, &four, sizeof four);
+    CHECK(ringmsg::path::to(reinterpret_cast<sockaddr *>(bytes.data() + 1), sizeof four) == ringmsg::path(four));
 }
 
 static void messages_go_where_their_paths_say()
@@ -144,6 +179,10 @@ static void the_flat_forms_send_the_same()
     messages[0].payload = reinterpret_cast<const void *>(std::uintptr_t{3});
     messages[0].payload_length = 3;
     CHECK(sender.send_from(bytes_of(base), paths, messages, 0, code) == 1 && !code && four.next() == "two");
+
+    std::array made{ringmsg::message::at(3, 3, 0), ringmsg::message::at(0, 3), ringmsg::message::at(2, 10, 0)};
+    CHECK(sender.send_from(bytes_of(base), paths, made) == 3 && four.next() == "two" && four.next() == "nothing");
+    CHECK(made[0].result == 3 && made[1].result == -EDESTADDRREQ && made[2].result == -EFAULT);
 
     // Arrays of the C++ types, which derive from those of C, are taken as they are.
     const std::vector<ringmsg::path> derived_paths{ringmsg::path(four.address)};
@@ -293,74 +332,10 @@ static void moving_keeps_the_sender()
     ::close(fd);
 }
 
-// A pair whose other end takes little.
-static std::array<int, 2> small_pair()
-{
-    std::array<int, 2> pair;
-    CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair.data()) == 0);
-    const int small = 4096;
-    CHECK(setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small) == 0);
-    return pair;
-}
-
-static void a_full_socket_is_no_error()
-{
-    const auto [ours, theirs] = small_pair();
-    ringmsg::sender sender(ours);
-    const std::string text(500, 'x');
-    std::vector<ringmsg::message> messages(100, ringmsg::message(bytes_of(text)));
-    const std::uint32_t first = sender.send(messages);
-    CHECK(first > 0 && first < 100 && sender.send(messages, RINGMSG_SEND_RESUME) == 0);
-    CHECK(std::count_if(messages.begin(), messages.end(), [](auto &one) { return one.is_left(); }) == 100 - first);
-    CHECK(messages.back().error() == std::errc::resource_unavailable_try_again);
-    char received[600];
-    CHECK(recv(theirs, received, sizeof received, 0) == 500);
-    std::error_code code = std::make_error_code(std::errc::io_error);
-    CHECK(sender.send(messages, RINGMSG_SEND_RESUME, code) >= 1 && !code);
-    ::close(ours);
-    ::close(theirs);
-}
-
-// Signals come all the time while a slow reader makes room.
-static void signals_do_not_end_a_send()
-{
-    static std::atomic<int> seen;
-    struct sigaction action {};
-    action.sa_handler = [](int) { seen++; };
-    CHECK(sigaction(SIGALRM, &action, nullptr) == 0);
-    const itimerval often{{0, 2000}, {0, 2000}}, never{};
-    const std::string text(500, 'x');
-    for (const bool resumes : {false, true}) {
-        const auto [ours, theirs] = small_pair();
-        ringmsg::sender sender(ours);
-        std::vector<ringmsg::message> messages(40, ringmsg::message(bytes_of(text)));
-        std::uint32_t before = 0;
-        if (resumes)
-            before = sender.send(messages);
-        std::thread reader([fd = theirs] {
-            sigset_t all;
-            sigfillset(&all);
-            pthread_sigmask(SIG_BLOCK, &all, nullptr);
-            char received[600];
-            for (int i = 0; i < 40; i++) {
-                std::this_thread::sleep_for(5ms);
-                CHECK(recv(fd, received, sizeof received, 0) == 500);
-            }
-        });
-        seen = 0;
-        CHECK(setitimer(ITIMER_REAL, &often, nullptr) == 0);
-        CHECK(sender.send(messages, RINGMSG_SEND_WAIT | (resumes ? RINGMSG_SEND_RESUME : 0)) == 40 - before);
-        CHECK(setitimer(ITIMER_REAL, &never, nullptr) == 0);
-        CHECK(seen > 1 && std::all_of(messages.begin(), messages.end(), [](auto &one) { return one.result == 500; }));
-        reader.join();
-        ::close(ours);
-        ::close(theirs);
-    }
-}
-
 void sending()
 {
     a_path_is_what_was_set();
+    a_path_is_made_of_any_socket_address();
     messages_go_where_their_paths_say();
     the_flat_forms_send_the_same();
     errors_of_the_header_have_their_own_sentence();
@@ -369,7 +344,6 @@ void sending()
     a_full_socket_is_waited_for_by_the_ring();
     what_cannot_have_a_sender_is_refused();
     moving_keeps_the_sender();
-    a_full_socket_is_no_error();
-    signals_do_not_end_a_send();
+    full_sockets();
     std::printf("ok: sending\n");
 }

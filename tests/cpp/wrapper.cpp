@@ -632,6 +632,7 @@ int main()
     const ringmsg_support support = ringmsg::query_support();
     CHECK(!ringmsg::describe_support().empty());
     sending();
+    control();
     for (const choice &chosen : choices) {
         engine = chosen.engine;
         mode = chosen.flags;

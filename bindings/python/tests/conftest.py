@@ -11,6 +11,7 @@ from typing import Any
 import endpoints
 import pytest
 from room import make_room
+from sending import bound
 
 import ringmsg
 
@@ -91,3 +92,34 @@ def close_senders() -> Iterator[None]:
     yield
     while endpoints.SENDERS:
         endpoints.SENDERS.pop().close()
+
+
+@pytest.fixture
+def sock() -> Iterator[socket.socket]:
+    with bound() as made:
+        yield made
+
+
+@pytest.fixture
+def peers() -> Iterator[list[socket.socket]]:
+    made = [bound() for _ in range(4)]
+    yield made
+    for peer in made:
+        peer.close()
+
+
+@pytest.fixture
+def narrow() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A connected pair that is full after a few messages."""
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    left.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    with left, right:
+        right.settimeout(5)
+        yield left, right
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy may let the limits of an endpoint pass between two sendto of one turn."""
+    monkeypatch.setattr("ringmsg._flow._SOON_NS", 10**12)
+    monkeypatch.setattr("ringmsg._endpoint._GATHER_NS", 10**12)

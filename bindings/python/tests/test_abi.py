@@ -156,6 +156,21 @@ def test_another_abi_is_refused(tmp_path: pathlib.Path) -> None:
     assert "ABI version 7, this package needs 0" in other.stderr
 
 
+def test_other_peoples_manifests_are_no_obstacle(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installed package looks for its checkout in every folder above it. What lies there may be in
+    another encoding, unreadable, or no file."""
+    package = tmp_path / "site/ringmsg"
+    package.mkdir(parents=True)
+    monkeypatch.delenv("RINGMSG_LIBRARY", raising=False)
+    monkeypatch.setattr(_loader, "__file__", str(package / "_loader.py"))
+    (tmp_path / "Cargo.toml").write_bytes(b'[package]\nname = "caf\xe9"\n')
+    (tmp_path / "site/Cargo.toml").mkdir()
+    (package / "Cargo.toml").symlink_to("Cargo.toml")  # which nobody can read, root neither
+    assert _loader.candidates() == ["libringmsg.so.0"]
+
+
 def test_the_loaders_order(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RINGMSG_LIBRARY", "/given.so")
     assert _loader.candidates() == ["/given.so"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
 import socket
 import sys
 from typing import Any
@@ -345,3 +347,60 @@ def test_ipv6_and_unix_bursts(tmp_path: Any) -> None:
 
     run(work(socket.AF_INET6, ("::1", 0), ("::1", 0)))
     run(work(socket.AF_UNIX, f"{tmp_path}/here", f"{tmp_path}/there"))
+
+
+@pytest.mark.parametrize("loop_kind", LOOPS)
+def test_a_child_hands_over_nothing_of_its_parents(loop_kind: str) -> None:
+    """A callback may fork, and the child may leave it by an exception. What the parent has received and
+    gathered is the parent's: asyncio's child had neither, since datagrams are read one by one there."""
+
+    class Forking(Numbers):
+        child = 0
+
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            super().datagram_received(data, addr)
+            self.transport.sendto(data, addr)
+            if data == b"20":
+                self.child = os.fork()
+                if not self.child:
+                    raise SystemExit
+
+    async def work() -> Any:
+        transport, protocol, sender = await in_bursts(Forking)
+        while select.select([sender], [], [], 0)[0]:
+            sender.recv(9)
+        send_many(sender, name(transport), 40)
+        await until(lambda: len(protocol.got) >= 40)
+        os.waitpid(protocol.child, 0)
+        await asyncio.sleep(0)
+        answers = []
+        while select.select([sender], [], [], 0.05)[0]:
+            answers.append(int(sender.recv(9)))
+        transport.close()
+        assert protocol.got == list(range(40)) == answers
+
+    parent = os.getpid()
+    try:
+        run(work(), loop_kind)
+    finally:
+        if os.getpid() != parent:
+            os._exit(0)
+
+
+def test_other_families_are_read_by_the_sockets_own_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their addresses are not known here, so they must be those that socket gives, in bursts, too. (Here
+    IPv4 stands for such a family.)"""
+    monkeypatch.setattr("ringmsg._endpoint.FAMILIES", set())
+
+    async def work() -> None:
+        transport, protocol = await ringmsg.aio.create_datagram_endpoint(Numbers, local_addr=("127.0.0.1", 0))
+        sender = peer()
+        for _ in range(8):
+            send_many(sender, name(transport), 64)
+            await until(lambda: not select.select([transport.get_extra_info("socket")], [], [], 0)[0])
+            assert not is_bursting(transport)
+        assert len(protocol.got) == 512
+        transport.close()
+        sender.close()
+
+    run(work())

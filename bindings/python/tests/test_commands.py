@@ -27,8 +27,8 @@ HERE = pathlib.Path(__file__).parents[1]
 class Program:
     """A program that says which port it listens on."""
 
-    def __init__(self, *arguments: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(HERE / "src"), "PYTHONWARNINGS": "error"}
+    def __init__(self, *arguments: str, **more: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(HERE / "src"), "PYTHONWARNINGS": "error", **more}
         self.process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=HERE,
@@ -71,6 +71,25 @@ def test_bad_arguments(capsys: pytest.CaptureFixture[str]) -> None:
         assert "'127.0.0.1:99999': a port is at most 65535" in capsys.readouterr().err
     assert ringmsg.__main__.main(["listen", "127.0.0.1:0", "--metadata", "smell"]) == 1
     assert "smell" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--seconds=nan", "invalid seconds value: 'nan'"),
+        ("--seconds=-1", "invalid seconds value: '-1'"),
+        ("--interval=0", "0 is not a number of seconds, at least 0.01"),
+        ("--interval=nan", "nan is not a number of seconds"),
+        ("--count=0", "0 is not 1 or more"),
+        ("--mode=fast", "invalid choice: 'fast'"),
+    ],
+)
+def test_options_that_make_no_sense(option: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An interval of 0 kept a processor busy, and a time that is no number ended the command at once."""
+    command = "watch" if option.startswith("--interval") else "listen"
+    with pytest.raises(SystemExit, match="2"):
+        ringmsg.__main__.main([command, "127.0.0.1:0", "--seconds=0.1", option])
+    assert sentence in capsys.readouterr().err
 
 
 def test_listen(sender: socket.socket) -> None:
@@ -142,6 +161,32 @@ def test_a_reader_that_goes_away_causes_no_traceback(command: list[str]) -> None
     os.close(writable)
     assert process.communicate(timeout=20)[1] == ""
     assert process.returncode == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_an_output_that_has_no_blocks(sender: socket.socket, encoding: str) -> None:
+    """The bars are drawn with characters that every encoding has."""
+    command = "-m", "ringmsg", "watch", "127.0.0.1:0", "--seconds", "0.5"
+    program = Program(*command, PYTHONIOENCODING=encoding)
+    for _ in range(10):
+        sender.sendto(b"x", program.address)
+    out = program.output()
+    assert re.search(r"^not ECT +100\.0%  #{32}$", out, re.MULTILINE)
+    assert re.search(r"^batch [\d-]+ +\d+  #+$", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [["support"], ["listen", "127.0.0.1:0"], ["watch", "127.0.0.1:0"]])
+def test_a_closed_standard_output(command: list[str]) -> None:
+    """As the shell's ``>&-`` makes it: a sentence, and no traceback."""
+    run = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", sys.executable, "-m", "ringmsg", *command],
+        cwd=HERE,
+        env={**os.environ, "PYTHONPATH": str(HERE / "src")},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=20,
+    )
+    assert (run.returncode, run.stderr) == (1, "ringmsg: the standard output is closed\n")
 
 
 def test_statsd_sink(sender: socket.socket) -> None:

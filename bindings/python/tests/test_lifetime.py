@@ -1,4 +1,4 @@
-"""Threads, signals, fork, garbage collection."""
+"""Threads, fork, garbage collection."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import errno
 import gc
 import os
 import pickle
-import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -147,171 +145,6 @@ def test_close_under_load(mode: str) -> None:
         pair.close()
 
 
-# --- signals -------------------------------------------------------------------------------
-
-
-def test_handlers_run_and_the_wait_goes_on(pair: Pair, mode: str) -> None:
-    ran = []
-    before = signal.signal(signal.SIGALRM, lambda *_: ran.append(time.monotonic()))
-    try:
-        with ringmsg.Receiver(pair.receiver, mode=mode) as rx:
-            start = time.monotonic()
-            signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
-            assert len(rx.reap(0.2)) == 0
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            assert 0.19 < time.monotonic() - start < 3
-            assert len(ran) >= 3 and ran[0] - start < 0.15
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def test_ctrl_c_interrupts(pair: Pair, mode: str) -> None:
-    # A shell starts background jobs with the signal ignored, and Python leaves it so.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with ringmsg.Receiver(pair.receiver, mode=mode) as rx:
-            rx.reap(0)
-            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
-            start = time.monotonic()
-            with pytest.raises(KeyboardInterrupt):
-                for _ in rx:
-                    pass
-            assert time.monotonic() - start < 5
-            pair.send(b"x")
-            assert take(rx, 1) == [b"x"]
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-CTRL_C = """
-import random, socket, struct, sys, threading, time, os, signal, ringmsg
-mode, how, total = sys.argv[1], sys.argv[2], 20000
-sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-try: sock.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)
-except PermissionError: pass
-sock.bind(("127.0.0.1", 0))
-rx = ringmsg.Receiver(sock, mode=mode, batch_size=16)
-seen, interrupts, done = [], 0, False
-
-def send():
-    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sender.connect(sock.getsockname())
-    for number in range(total):
-        sender.send(struct.pack("=I", number))
-        if number % 20 == 0:
-            time.sleep(random.random() * 0.0005)
-
-def interrupt():
-    # The whole process, as the terminal does.
-    while not done:
-        time.sleep(random.random() * 0.001)
-        os.kill(os.getpid(), signal.SIGINT)
-
-receiving = False
-def handler(number, frame):
-    # Ctrl-C strikes while the library works: what it had is not ours yet.
-    global interrupts
-    if receiving:
-        interrupts += 1
-        raise KeyboardInterrupt
-signal.signal(signal.SIGINT, handler)
-threading.Thread(target=send, daemon=True).start()
-killer = threading.Thread(target=interrupt, daemon=True)
-killer.start()
-quiet = time.monotonic() + 5
-while len(seen) < total and time.monotonic() < quiet:
-    batch = None
-    try:
-        receiving = True
-        if how == "reap":
-            batch = rx.reap(1)
-        elif how == "next":
-            batch = next(rx)
-        else:
-            for batch in rx:
-                break
-        receiving = False
-    except KeyboardInterrupt:
-        pass
-    finally:
-        receiving = False
-    # An interrupt after the return may find the batch assigned.
-    if batch is not None and len(batch):
-        seen += [struct.unpack("=I", payload)[0] for payload in batch.payloads()]
-        quiet = time.monotonic() + 5
-done = True
-killer.join()
-drops = rx.stats.socket_drops
-assert rx.stats.buffers_held <= 16, rx.stats
-print(len(seen), interrupts, drops, seen == sorted(set(seen)))
-"""
-
-
-@pytest.mark.parametrize("how", ["reap", "next", "for"])
-def test_ctrl_c_loses_nothing(mode: str, how: str) -> None:
-    """Thousands of interrupts at random moments; every datagram arrives, once, in order."""
-    run = subprocess.run(
-        [sys.executable, "-c", CTRL_C, mode, how], capture_output=True, text=True, timeout=30
-    )
-    assert run.returncode == 0, run.stderr
-    seen, interrupts, drops, in_order = run.stdout.split()
-    assert int(interrupts) > 100
-    assert int(seen) == 20000 - int(drops)
-    assert in_order == "True"
-
-
-def test_every_point_of_interruption(pair: Pair) -> None:
-    """An exception at each line of the reaping code in turn, as a signal handler might raise it."""
-    with ringmsg.Receiver(pair.receiver, mode="defer") as rx:
-        files = {sys.modules[f"ringmsg.{name}"].__file__ for name in ("ring", "batch", "receiver", "_core")}
-        received: list[bytes] = []
-        sent = 0
-        point = 1
-        while True:
-            lines = 0
-            struck = False
-
-            def trace(frame: Any, event: str, _: Any) -> Any:
-                nonlocal lines, struck
-                if frame.f_code.co_filename not in files or frame.f_code.co_name in (
-                    "__del__",
-                    "_gone",
-                    "unpin",
-                ):
-                    return None
-                if event == "line":
-                    lines += 1
-                    if lines == point and not struck:
-                        struck = True
-                        raise KeyboardInterrupt
-                return trace
-
-            for _ in range(3):
-                pair.send(struct.pack("=I", sent))
-                sent += 1
-            batch = None
-            sys.settrace(trace)
-            try:
-                batch = next(rx)
-            except KeyboardInterrupt:
-                pass
-            finally:
-                sys.settrace(None)
-            if batch is not None:
-                received += batch.payloads()
-                batch = None
-            if not struck:
-                break
-            point += 1
-        while len(batch := rx.reap(0.05)):
-            received += batch.payloads()
-        assert point > 30
-        assert received == [struct.pack("=I", number) for number in range(sent)]
-        rx.reap(0)
-        assert rx.stats.buffers_held == 0
-
-
 # --- fork ----------------------------------------------------------------------------------
 
 
@@ -392,6 +225,27 @@ def test_a_forgotten_receiver_is_freed_with_a_warning(pair: Pair, mode: str) -> 
     assert core() is None
     eventually(lambda: descriptors() == before)
     assert pair.receiver.getsockopt(17, 104) == 0
+
+
+@pytest.mark.parametrize("made", ["ringmsg.Receiver(s)", "ringmsg.Sender(s)", "asyncio.run(endpoint())"])
+def test_a_warning_that_is_an_error_frees_all_the_same(made: str) -> None:
+    """With ``python -W error`` the warning about a forgotten object is an exception, which Python reports
+    and ignores. What the object owned must go nevertheless."""
+    code = (
+        "import asyncio, gc, os, socket, sys, ringmsg, ringmsg.aio\n"
+        "sys.unraisablehook = lambda what: print(what.exc_type.__name__)\n"
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('127.0.0.1', 0))\n"
+        "async def endpoint():\n"
+        "    loop = asyncio.get_running_loop()\n"
+        "    a = await ringmsg.aio.create_datagram_endpoint(asyncio.DatagramProtocol, sock=s.dup())\n"
+        "    loop._remove_reader(a[0]._read_fd); await asyncio.sleep(0)\n"
+        "asyncio.run(asyncio.sleep(0)); before = len(os.listdir('/proc/self/fd'))\n"
+        f"{made}; gc.collect()\n"
+        "print(len(os.listdir('/proc/self/fd')) - before); s.close()"
+    )
+    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.split() == ["ResourceWarning", "0"]
 
 
 def test_a_closed_receiver_leaves_nothing(pair: Pair) -> None:

@@ -367,8 +367,8 @@ def test_misuse_raises(pair: Pair) -> None:
             "a set of ringmsg.Meta flags, as in Meta.SOURCE | Meta.DROPPED, not 'all'",
         ),
         ({"payload_capacity": -1}, ValueError, "payload_capacity must be 0 to 2**31 - 1, not -1"),
-        ({"payload_capacity": "64k"}, TypeError, "payload_capacity must be a number, not '64k'"),
-        ({"buffers": 2.5}, TypeError, "buffers must be a number, not 2.5"),
+        ({"payload_capacity": "64k"}, TypeError, "payload_capacity must be a whole number, not '64k'"),
+        ({"buffers": 2.5}, TypeError, "buffers must be a whole number, not 2.5"),
         ({"batch_size": 70000}, ValueError, "batch_size must be 1 to 65536, not 70000"),
     ],
 )

@@ -1,69 +1,18 @@
-"""``Sender`` and ``batch.reply``: what arrives, what is reported, and who may do what when."""
+"""``Sender``: what arrives, and what is reported."""
 
 from __future__ import annotations
 
 import errno
-import gc
-import os
-import signal
 import socket
-import threading
-import time
-import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import numpy
 import pytest
-from conftest import Pair, eventually
+from conftest import eventually
+from sending import FAMILIES, bound, received
 
 import ringmsg
 from ringmsg import Message, Meta, Sender
-
-FAMILIES = [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
-
-
-def bound(family: int = socket.AF_INET, host: str = "127.0.0.1") -> socket.socket:
-    """A bound socket whose recv has a timeout."""
-    made = socket.socket(family, socket.SOCK_DGRAM)
-    made.bind((host, 0))
-    made.settimeout(5)
-    return made
-
-
-@pytest.fixture
-def sock() -> Iterator[socket.socket]:
-    with bound() as made:
-        yield made
-
-
-@pytest.fixture
-def peers() -> Iterator[list[socket.socket]]:
-    made = [bound() for _ in range(4)]
-    yield made
-    for peer in made:
-        peer.close()
-
-
-def received(peer: socket.socket, count: int) -> list[bytes]:
-    """That many datagrams, and none behind them."""
-    got = [peer.recv(65536) for _ in range(count)]
-    peer.setblocking(False)
-    with pytest.raises(BlockingIOError):
-        peer.recv(1)
-    peer.settimeout(5)
-    return got
-
-
-@pytest.fixture
-def narrow() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A connected pair that is full after a few messages."""
-    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    left.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-    with left, right:
-        right.settimeout(5)
-        yield left, right
-
 
 # --- what arrives ----------------------------------------------------------------------------
 
@@ -127,6 +76,30 @@ def test_addresses_as_socket_takes_them() -> None:
     with bound() as sock, bound(host="0.0.0.0") as any_address, Sender(sock) as sender:
         assert sender.send([(b"self", ("", any_address.getsockname()[1]))]) == 1
         assert received(any_address, 1) == [b"self"]
+
+
+def test_numbers_of_numpy_and_hosts_of_bytes(sock: socket.socket, peers: list[socket.socket]) -> None:
+    """As socket takes them: a column of ports is an array, and its elements are no int."""
+    host, port = peers[0].getsockname()
+    addresses = [(host, numpy.uint16(port)), (host.encode(), port), (bytearray(host, "ascii"), port)]
+    with Sender(sock) as sender:
+        assert sender.send([(b"%d" % at, address) for at, address in enumerate(addresses)]) == 3
+        assert sender.send([(numpy.array(513, "<u2"), (host, port))]) == 1, "no dimension, and so no len()"
+        assert sender.send_columns(b"aabb", numpy.int64(2), addresses[1]) == 2
+        assert sender.send_columns(b"aabb", 2, iter(addresses[:2])) == 2
+    assert received(peers[0], 8) == [b"0", b"1", b"2", b"\1\2", b"aa", b"bb", b"aa", b"bb"]
+
+
+def test_errors_are_those_of_socket(sock: socket.socket, peers: list[socket.socket]) -> None:
+    """The same errno and the same text."""
+    to = peers[0].getsockname()
+    messages = [(bytes(66000), to), (b"x", ("127.0.0.1", 0)), (b"x", None)]
+    with Sender(sock) as sender:
+        assert sender.send(messages) == 0
+        for at, error in sender.errors.items():
+            with pytest.raises(OSError) as caught:
+                sock.sendto(*messages[at]) if messages[at][1] else sock.send(b"x")
+            assert (error.errno, str(error)) == (caught.value.errno, str(caught.value))
 
 
 def test_messages_say_how_they_leave(sock: socket.socket) -> None:
@@ -198,6 +171,24 @@ def test_more_peers_than_a_table_has(sock: socket.socket) -> None:
             assert received(there, 1) == [b"%d" % number]
 
 
+def test_what_waits_keeps_its_addresses(
+    sock: socket.socket, peers: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages that found no room go to their own peers also if a later call was refused, after it had
+    filled the table of addresses."""
+    with Sender(sock) as sender:
+        with monkeypatch.context() as patch:
+            patch.setattr(sender._handle, "send", lambda *_, **__: None)  # the socket has no room
+            assert sender.send([(b"%d" % at, peer.getsockname()) for at, peer in enumerate(peers)]) == 0
+        others = [(b"x", (f"127.1.{at >> 8}.{at & 255}", 9)) for at in range(5000)]
+        with pytest.raises(TypeError, match="message 5000"):
+            sender.send([*others, None])
+        with pytest.raises(TypeError, match="message 4999"):
+            sender.send_columns(b"x" * 5000, 1, [*(address for _, address in others[1:]), 7])
+        assert sender.pending == 4 and sender.resume() == 4
+    assert [received(peer, 1) for peer in peers] == [[b"0"], [b"1"], [b"2"], [b"3"]]
+
+
 # --- what is reported ------------------------------------------------------------------------
 
 
@@ -209,14 +200,20 @@ def test_more_peers_than_a_table_has(sock: socket.socket) -> None:
         ([(b"x", ["127.0.0.1", 9])], "message 0: an address must be .host, port. or None"),
         ([(b"x", "127.0.0.1")], "message 0: an address must be"),
         ([(b"x", ("127.0.0.1", 9, 0, 0))], "message 0: an address must be"),
-        ([(b"x", ("127.0.0.1", "9"))], "message 0: a port must be 0 to 65535, not '9'"),
+        ([(b"x", ("127.0.0.1", "9"))], "message 0: a port must be a whole number, not '9'"),
         ([(b"x", ("127.0.0.1", 70000))], "message 0: a port must be 0 to 65535, not 70000"),
         ([(b"x", ("localhost", 9))], "message 0: 'localhost' is not numeric: resolve names first"),
         ([(b"x", ("::1", 9))], "message 0: ::1: this socket's family takes an IPv4 address"),
-        ([(b"x", (b"127.0.0.1", 9))], "message 0: a host must be a str"),
+        ([(b"x", (5, 9))], "message 0: a host must be a str"),
         ([Message(b"x", ("127.0.0.1", 9), ecn=4)], "message 0: ecn must be 0 to 3, not 4"),
-        ([Message(b"x", ("127.0.0.1", 9), hop_limit=256)], "message 0: .*hop_limit have 8"),
-        ([Message(b"x", ("127.0.0.1", 9), segment_size=-1)], "message 0: segment_size .* 32 bits"),
+        ([Message(b"x", ("127.0.0.1", 9), ecn="ce")], "message 0: ecn must be a whole number, not 'ce'"),
+        ([(b"x", ("\ud800", 9))], "message 0: .* is not numeric"),
+        ([(b"x", ("127.0.0.1\0", 9))], "message 0: .* is not numeric"),
+        ([Message(b"x", ("127.0.0.1", 9), hop_limit=256)], "message 0: hop_limit must be 0 to 255, not 256"),
+        (
+            [Message(b"x", ("127.0.0.1", 9), segment_size=-1)],
+            "message 0: segment_size must be 0 to .*, not -1",
+        ),
     ],
 )
 def test_wrong_messages_get_a_sentence(sock: socket.socket, messages: list[Any], sentence: str) -> None:
@@ -281,353 +278,3 @@ def test_an_error_of_an_earlier_datagram_is_no_messages_own(
         )
         assert sender.errors == {}
         assert sender.stats.last_socket_error == errno.ECONNREFUSED
-
-
-# --- full buffers ----------------------------------------------------------------------------
-
-
-def test_resume_gives_again_what_found_no_room(narrow: tuple[socket.socket, socket.socket]) -> None:
-    """No message twice, none lost, in order, though there is room for a few at a time."""
-    left, right = narrow
-    with Sender(left) as sender:
-        sent = sender.send([b"%02d" % number for number in range(50)])
-        assert 0 < sent < 50 and sender.pending == 50 - sent
-        assert all(isinstance(error, BlockingIOError) for error in sender.errors.values())
-        assert list(sender.errors) == list(range(sent, 50))
-        assert sender.resume() == 0, "there is no room yet"
-        got = []
-        while sender.pending:
-            got.append(right.recv(9))
-            sent += sender.resume()
-        assert sent == 50 and sender.errors == {}
-        assert sender.resume() == 0, "all went"
-        got += received(right, 50 - len(got))
-    assert got == [b"%02d" % number for number in range(50)]
-
-
-def test_waiting_for_room(narrow: tuple[socket.socket, socket.socket]) -> None:
-    """``wait=True`` returns when all went; the GIL is free meanwhile."""
-    left, right = narrow
-    got: list[bytes] = []
-    reader = threading.Thread(target=lambda: got.extend(right.recv(9) for _ in range(50)))
-    with Sender(left) as sender:
-        reader.start()
-        assert sender.send([b"%02d" % number for number in range(50)], wait=True) == 50
-    reader.join()
-    assert got == [b"%02d" % number for number in range(50)]
-
-
-def test_a_signal_during_the_wait(narrow: tuple[socket.socket, socket.socket]) -> None:
-    """A handler that returns lets the wait go on; one that raises (Ctrl-C) ends it, and ``errors``
-    and ``resume()`` know how far it came."""
-    left, right = narrow
-    got: list[bytes] = []
-    handled = []
-
-    def handler(number: int, _: Any) -> None:
-        handled.append(number)
-        if len(handled) == 2:
-            raise KeyboardInterrupt
-
-    main = threading.main_thread().ident
-    assert main is not None
-
-    def interrupt() -> None:
-        for count in (1, 2):
-            while len(handled) < count:
-                signal.pthread_kill(main, signal.SIGUSR1)
-                time.sleep(0.01)
-
-    before = signal.signal(signal.SIGUSR1, handler)
-    thread = threading.Thread(target=interrupt)
-    try:
-        with Sender(left) as sender:
-            with pytest.raises(KeyboardInterrupt):
-                thread.start()
-                sender.send([b"%02d" % number for number in range(50)], wait=True)
-            thread.join()
-            assert len(handled) == 2 and 0 < sender.pending < 50
-            while sender.pending:
-                got.append(right.recv(9))
-                sender.resume()
-    finally:
-        thread.join()
-        signal.signal(signal.SIGUSR1, before)
-    got += received(right, 50 - len(got))
-    assert got == [b"%02d" % number for number in range(50)]
-
-
-# --- threads, forks, the end -----------------------------------------------------------------
-
-
-def test_another_thread_is_refused_while_one_is_inside(narrow: tuple[socket.socket, socket.socket]) -> None:
-    """EBUSY with a sentence. close() does not wait: the call inside goes on, and closes."""
-    left, right = narrow
-    sender = Sender(left)
-    sent: list[int] = []
-    inside = threading.Thread(target=lambda: sent.append(sender.send([b"x"] * 50, wait=True)))
-    inside.start()
-    eventually(sender._lock.locked)
-    with pytest.raises(OSError, match="another call is in progress on this sender") as busy:
-        sender.send([b"y"])
-    assert busy.value.errno == errno.EBUSY
-    with pytest.raises(OSError, match="another call"):
-        sender.resume()
-    sender.close()
-    assert sender.closed and inside.is_alive(), "the call goes on"
-    assert [right.recv(9) for _ in range(50)] == [b"x"] * 50
-    inside.join()
-    assert sent == [50]
-    with pytest.raises(OSError, match="the sender is closed"):
-        _ = sender.stats
-
-
-def test_closed_means_closed(sock: socket.socket) -> None:
-    """Every call raises EBADF; a second close does nothing; the descriptor is given back."""
-    before = len(os.listdir("/proc/self/fd"))
-    sender = Sender(sock)
-    assert len(os.listdir("/proc/self/fd")) == before + 1
-    sender.close()
-    sender.close()
-    assert len(os.listdir("/proc/self/fd")) == before
-    for call in (lambda: sender.send([]), sender.resume, lambda: sender.stats):
-        with pytest.raises(OSError) as closed:
-            call()
-        assert closed.value.errno == errno.EBADF
-    assert repr(sender) == "<ringmsg.Sender closed>"
-
-
-def test_the_socket_may_be_closed_first(sock: socket.socket, peers: list[socket.socket]) -> None:
-    """The sender has its own reference."""
-    with Sender(sock) as sender:
-        sock.close()
-        assert sender.send([(b"still", peers[0].getsockname())]) == 1
-    assert received(peers[0], 1) == [b"still"]
-
-
-def test_a_forgotten_sender_warns(sock: socket.socket) -> None:
-    """And gives its descriptor back."""
-    before = len(os.listdir("/proc/self/fd"))
-    sender = Sender(sock)
-    with pytest.warns(ResourceWarning, match="unclosed <ringmsg.Sender>"):
-        del sender
-        gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_a_child_uses_its_copy(sock: socket.socket, peers: list[socket.socket]) -> None:
-    """Also if another thread of the parent was inside when it forked."""
-    with Sender(sock) as sender, sender._lock:
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if sender.send([(b"child", peers[0].getsockname())]) == 1 else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    assert received(peers[0], 1) == [b"child"]
-
-
-def test_payloads_are_not_kept(sock: socket.socket, peers: list[socket.socket]) -> None:
-    """What was sent is the caller's: no reference is left."""
-
-    class Payload(bytearray):
-        pass
-
-    payload = Payload(b"x" * 100)
-    gone = weakref.ref(payload)
-    with Sender(sock) as sender:
-        sender.send([(payload, peers[0].getsockname())])
-        payload.clear()  # nothing exports it
-        del payload
-        assert gone() is None
-
-
-def test_pacing_and_timestamps(sock: socket.socket, peers: list[socket.socket]) -> None:
-    """A transmit time needs a clock; the id of a timestamp comes back through the error queue."""
-    to = peers[0].getsockname()
-    with Sender(sock) as sender:
-        assert sender.send([Message(b"when?", to, transmit_time_ns=1)]) == 0
-        assert sender.errors[0].errno == errno.EINVAL
-    with Sender(sock, transmit_clock=time.CLOCK_MONOTONIC, timestamps=True, grouping=False) as sender:
-        now = time.monotonic_ns()
-        assert (
-            sender.send([Message(b"now", to, transmit_time_ns=now, timestamp_id=77), Message(b"now", to)])
-            == 2
-        )
-        assert sender.stats.trains == 0
-        with ringmsg.Ring() as ring:
-            pool = ring.pool(sock, buffers=8, payload_capacity=64)
-            ring.recvmsg_once(pool, sock, msg_flags=socket.MSG_ERRQUEUE)
-            (datagram,) = ring.reap(5)
-            stamp = datagram.queued_error
-            assert stamp is not None and stamp.origin == 4
-            kernel = ringmsg.query_support().kernel_version
-            assert stamp.data == (77 if kernel >= (6, 13, 0) else 0)
-            assert datagram.timestamp_ns
-    assert received(peers[0], 2) == [b"now", b"now"]
-
-
-# --- batch.reply -----------------------------------------------------------------------------
-
-
-def answers_of(clients: list[socket.socket]) -> list[tuple[bytes, Any]]:
-    return [client.recvfrom(9) for client in clients]
-
-
-@pytest.mark.parametrize(
-    ("family", "wildcard", "asked"),
-    [
-        (socket.AF_INET, "0.0.0.0", ["127.0.0.1", "127.0.0.5", "127.3.2.1"]),
-        (socket.AF_INET6, "::", ["::1", "::ffff:127.0.0.1", "::ffff:127.0.0.5"]),
-    ],
-)
-def test_answers_leave_from_the_address_that_was_asked(family: int, wildcard: str, asked: list[str]) -> None:
-    """Over IPv4, IPv6, and IPv4 on an IPv6 socket. Clients are connected: they get nothing from
-    another address."""
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind((wildcard, 0))
-        port = sock.getsockname()[1]
-        clients = []
-        for host in asked:
-            client = socket.socket(family, socket.SOCK_DGRAM)
-            client.settimeout(5)
-            client.connect((host, port))
-            clients.append(client)
-        with ringmsg.Receiver(sock, metadata=Meta.SOURCE | Meta.DESTINATION) as rx:
-            for round_number in range(3):
-                for number, client in enumerate(clients):
-                    client.send(b"%d" % number)
-                left = len(clients)
-                while left:
-                    batch = rx.reap(5)
-                    left -= batch.reply(b"re " + bytes(datagram.payload) for datagram in batch)
-                    assert batch.reply_errors == {}
-                for number, client in enumerate(clients):
-                    data, source = client.recvfrom(9)
-                    assert (data, source[0]) == (b"re %d" % number, asked[number])
-        for client in clients:
-            client.close()
-
-
-def test_none_skips_and_errors_count_as_the_batch_does(pair: Pair) -> None:
-    """Answers to one peer leave as one train, in order; views of the batch itself can be answers."""
-    pair.sender.settimeout(5)
-    with ringmsg.Receiver(pair.receiver) as rx:
-        pair.send(*(b"%d" % number for number in range(6)))
-        batch = rx.reap(5)
-        assert len(batch) == 6
-        answers: list[Any] = [d.payload if at % 2 else None for at, d in enumerate(batch)]
-        assert batch.reply(answers) == 3
-        assert received(pair.sender, 3) == [b"1", b"3", b"5"]
-        answers[3] = b"x" * 70000
-        assert batch.reply(answers) == 2
-        assert {at: error.errno for at, error in batch.reply_errors.items()} == {3: errno.EMSGSIZE}
-        assert received(pair.sender, 2) == [b"1", b"5"]
-        assert batch.reply([None] * 6) == 0
-
-
-@pytest.mark.parametrize("skipped", [0, 1])
-def test_arrays_as_answers(pair: Pair, skipped: int) -> None:
-    """numpy's arrays are payloads like any other, whatever is in them: of one zero, of several
-    elements, of two dimensions, with gaps, empty."""
-    answers = [
-        numpy.zeros(1, "u1"),
-        numpy.arange(3, dtype="u1"),
-        numpy.array([[1, 2], [3, 4]], "u1"),
-        numpy.arange(6, dtype="u1")[::2],
-        numpy.zeros(0),
-    ]
-    with ringmsg.Receiver(pair.receiver) as rx:
-        pair.send(*[b"?"] * (5 + skipped))
-        batch = rx.reap(5)
-        assert batch.reply(answers + [None] * skipped) == 5
-        assert received(pair.sender, 5) == [answer.tobytes() for answer in answers]
-
-
-def test_what_reply_refuses(pair: Pair) -> None:
-    """Wrong numbers of answers, wrong answers, released batches, receivers that know too little: each
-    with a sentence, and nothing is sent."""
-    with ringmsg.Receiver(pair.receiver) as rx:
-        pair.send(b"1", b"2")
-        batch = rx.reap(5)
-        with pytest.raises(ValueError, match="1 payloads for 2 datagrams; None skips one"):
-            batch.reply([b"x"])
-        with pytest.raises(TypeError, match="message 1: the payload must be a bytes-like object, not str"):
-            batch.reply([None, "text"])
-        batch.release()
-        with pytest.raises(ValueError, match="the batch was released"):
-            batch.reply([b"", b""])
-    with ringmsg.Receiver(pair.receiver, metadata=Meta(0)) as rx:
-        pair.send(b"1")
-        with pytest.raises(ValueError, match="made without metadata"):
-            rx.reap(5).reply([b"x"])
-    with bound(host="0.0.0.0") as anywhere, ringmsg.Receiver(anywhere) as rx:
-        with bound() as client:
-            client.sendto(b"x", ("127.0.0.1", anywhere.getsockname()[1]))
-            with pytest.raises(ValueError, match="metadata=... | Meta.DESTINATION"):
-                rx.reap(5).reply([b"x"])
-    with ringmsg.Ring() as ring, Sender(pair.receiver) as sender:
-        pool = ring.pool(pair.receiver, buffers=8)
-        ring.recvmsg_once(pool, pair.receiver)
-        pair.send(b"1")
-        batch = ring.reap(5)
-        with pytest.raises(ValueError, match="use ringmsg.Sender.sock..reply.batch, payloads."):
-            batch.reply([b"x"])
-        assert sender.reply(batch, [b"x"]) == 1
-        assert pair.sender.recv(9) == b"x"
-
-
-def test_kept_batches_are_answered_by_other_threads(pair: Pair) -> None:
-    """One after the other, through the receiver's one sender; none is refused as busy."""
-    pair.sender.settimeout(5)
-    with ringmsg.Receiver(pair.receiver, buffers=256) as rx:
-        threads = []
-        for number in range(40):
-            pair.send(b"%d" % number)
-            batch = rx.reap(5).keep()
-            thread = threading.Thread(target=lambda kept=batch: [kept.reply([b"yes"]), kept.release()])
-            threads.append(thread)
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert received(pair.sender, 40) == [b"yes"] * 40
-
-
-def test_a_receiver_closes_its_sender(pair: Pair) -> None:
-    """No descriptor is left, and a batch that was kept says what has happened."""
-    before = len(os.listdir("/proc/self/fd"))
-    with ringmsg.Receiver(pair.receiver) as rx:
-        pair.send(b"x")
-        batch = rx.reap(5).keep()
-        assert batch.reply([b"y"]) == 1
-    assert len(os.listdir("/proc/self/fd")) == before
-    with pytest.raises(ValueError, match="the batch was released"):
-        batch.reply([b"y"])
-
-
-def test_errors_are_not_answered(pair: Pair) -> None:
-    """A record that is an error has no source: its answer is EADDRNOTAVAIL, the others leave."""
-    with bound() as gone:
-        nowhere = gone.getsockname()
-    pair.receiver.connect(nowhere)
-    with ringmsg.Receiver(pair.receiver) as rx:
-        pair.receiver.send(b"refused")
-        batch = rx.reap(5)
-        assert [datagram.error for datagram in batch] == [errno.ECONNREFUSED]
-        assert batch.reply([b"x"]) == 0
-        assert batch.reply_errors[0].errno == errno.EADDRNOTAVAIL
-
-
-def test_a_train_is_answered_datagram_by_datagram(pair: Pair) -> None:
-    """GRO, split: each has its answer, and the answers are a train again."""
-    pair.sender.settimeout(5)
-    with ringmsg.Receiver(pair.receiver) as rx:
-        rx.reap(0)
-        pair.send_train(b"aabbcc", 2)
-        batch = rx.reap(5)
-        assert batch.payloads() == [b"aa", b"bb", b"cc"]
-        assert batch.reply(bytes(d.payload).upper() for d in batch) == 3
-        stats = rx._core.sender.stats if rx._core.sender else None
-        assert stats and stats.trains == 1
-    assert received(pair.sender, 3) == [b"AA", b"BB", b"CC"]

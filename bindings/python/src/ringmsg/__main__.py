@@ -9,10 +9,12 @@ import argparse
 import os
 import signal
 import sys
+import threading
 from typing import TextIO
 
 from . import Meta, Receiver, _watch, describe_support, version
 from ._abi import lib
+from ._arguments import MODES
 from ._listen import NAMES, listen, open_socket
 
 
@@ -31,20 +33,49 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         each.add_argument(
             "--gro", action="store_true", help="let the kernel join datagrams into trains (UDP_GRO)"
         )
-        each.add_argument("--mode", default="auto", help="auto, defer, coop, plain, sqpoll")
-        each.add_argument("--seconds", type=float, help="stop after this many seconds")
+        each.add_argument("--mode", default="auto", choices=list(MODES))
+        each.add_argument("--seconds", type=seconds, help="stop after this many seconds")
     listen_parser.add_argument(
         "--metadata", default="", metavar="LIST", help=f"all, or of: {', '.join(NAMES)}"
     )
-    listen_parser.add_argument("--count", type=int, help="stop after this many datagrams")
+    listen_parser.add_argument("--count", type=count, help="stop after this many datagrams")
     listen_parser.add_argument("--quiet", action="store_true", help="only the line of each second")
-    watch_parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="draw so often")
+    watch_parser.add_argument(
+        "--interval", type=interval, default=1.0, metavar="SECONDS", help="draw so often"
+    )
     return parser.parse_args(arguments)
+
+
+def seconds(text: str) -> float:
+    """A time that an option gives."""
+    value = float(text)
+    if not value >= 0:
+        raise ValueError
+    return value
+
+
+def interval(text: str) -> float:
+    """A time between two tables."""
+    value = float(text)
+    if not 0.01 <= value < threading.TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds, at least 0.01")
+    return value
+
+
+def count(text: str) -> int:
+    """How many datagrams an option asks for."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     given = parse(arguments)
+    if sys.stdout is None:
+        print("ringmsg: the standard output is closed", file=sys.stderr)
+        return 1
     try:
         if given.command == "listen":
             return listen(given, sys.stdout)

@@ -177,6 +177,8 @@ def cache_for(family: int) -> Any:
     return AddressCache6() if family == socket.AF_INET6 else None
 
 
+# The families whose addresses from_sockaddr makes as socket does.
+FAMILIES = {socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_NETLINK, socket.AF_PACKET}
 # struct sockaddr_nl: family, padding, nl_pid, nl_groups. struct sockaddr_ll: family, protocol,
 # ifindex, hatype, pkttype, halen, addr.
 _NETLINK = struct.Struct("=HHII")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
+import os
+import socket
 from typing import Any
 
 from .flags import Engine, Setup
@@ -16,6 +19,7 @@ MODES = {
 }
 ENGINES = {"auto": Engine.AUTO, "io_uring": Engine.IO_URING, "recvmmsg": Engine.RECVMMSG}
 _NO_LIMIT = -1
+_LONGEST = 2.0**32  # seconds
 
 
 class NotCopied:
@@ -34,26 +38,68 @@ class NotCopied:
 
 def descriptor(sock: Any) -> int:
     """The descriptor of a socket, of anything with ``fileno()``, or itself."""
-    if isinstance(sock, int) and not isinstance(sock, bool):
-        return sock
-    if not hasattr(sock, "fileno"):
-        raise TypeError(f"expected a socket or its descriptor, not {sock!r}")
-    return int(sock.fileno())
+    number = sock.fileno() if hasattr(sock, "fileno") else sock
+    try:
+        return integer("a descriptor", number, 31, -1)
+    except TypeError:
+        raise TypeError(f"expected a socket or its descriptor, not {sock!r}") from None
 
 
-def unsigned(name: str, value: Any) -> int:
-    """An argument that is a number of bytes or buffers."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, not {value!r}")
-    if not 0 <= value < 2**31:
-        raise ValueError(f"{name} must be 0 to 2**31 - 1, not {value}")
-    return value
+def integer(name: str, value: Any, bits: int = 31, least: int = 0) -> int:
+    """An argument that is a whole number; numpy's numbers are. Other values get a sentence: ctypes would
+    cut the bits off that do not fit."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    if not least <= number < 1 << bits:
+        most = str((1 << bits) - 1) if bits <= 16 else f"2**{bits} - 1"
+        raise ValueError(f"{name} must be {least} to {most}, not {number}")
+    return number
 
 
-def nanoseconds(seconds: float | None) -> int:
-    """A timeout in the library's unit; None and infinity: no limit."""
-    if seconds is None or seconds == math.inf:
+def choice(name: str, value: Any, choices: dict[str, Any]) -> Any:
+    """An argument that is one of these names."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+    return choices[value]
+
+
+def seconds(name: str, value: Any) -> float:
+    """An argument that is a time, at most _LONGEST."""
+    if (value.__class__ is float or value.__class__ is int) and value >= 0:
+        return value if value < _LONGEST else _LONGEST  # type: ignore[no-any-return]
+    try:
+        time = float(value)
+    except (TypeError, ValueError):
+        time = math.nan
+    if not time >= 0 or isinstance(value, (str, bytes)):
+        raise (ValueError if isinstance(value, (int, float)) else TypeError)(
+            f"{name} must be a number of seconds, at least 0, not {value!r}"
+        )
+    return min(time, _LONGEST)
+
+
+def nanoseconds(timeout: Any) -> int:
+    """A timeout in the library's unit; None: no limit."""
+    if timeout is None:
         return _NO_LIMIT
-    if seconds != seconds or seconds < 0:
-        raise ValueError("a timeout must be None or a number of seconds, at least 0")
-    return min(int(seconds * 1e9), 2**62)
+    return int(seconds("timeout", timeout) * 1e9)
+
+
+def duplicate(fd: int) -> socket.socket:
+    """A socket object of its own for a descriptor. The file behind it stays blocking or non-blocking, as
+    it was: with socket.setdefaulttimeout() a new socket object would make it non-blocking, for all who
+    use it."""
+    copy = os.dup(fd)
+    try:
+        was_blocking = os.get_blocking(copy)
+        made = socket.socket(fileno=copy)
+    except BaseException:
+        os.close(copy)
+        raise
+    if was_blocking and not os.get_blocking(copy):
+        made.settimeout(None)
+    return made

@@ -147,11 +147,14 @@ class Core:
     """A ring's handle. Calls are safe from any thread, and against ``free``; those that may
     sleep are made by the Ring."""
 
+    handle: int | None = None
+    _made: ctypes.c_void_p | None = None
+
     def __init__(self, config: _abi.RingConfig) -> None:
-        self.handle: int | None = None
-        handle = ctypes.c_void_p()
-        errors.check(lib.ring_new(ctypes.byref(config), ctypes.byref(handle)))
-        self.handle = handle.value
+        # Where the library writes the handle: an exception (Ctrl-C) may come before it is stored.
+        self._made = ctypes.c_void_p()
+        errors.check(lib.ring_new(ctypes.byref(config), ctypes.byref(self._made)))
+        self.handle = self._made.value
         self.lock: threading.RLock = threading.RLock()
         self.process: int = os.getpid()
         self.pins: set[Pin] = set()
@@ -287,9 +290,13 @@ class Core:
                 self.sender.close()
             if self.pins and not self.in_child():
                 return
-            handle, self.handle = self.handle, None
-        if handle is not None:
-            errors.check(lib.ring_free(handle))
+            made, self._made, self.handle = self._made, None, None
+        if made is not None:
+            errors.check(lib.ring_free(made))
+
+    def __del__(self) -> None:
+        if self._made is not None:  # the ring's constructor was interrupted
+            lib.ring_free(self._made)
 
     def forked(self) -> None:
         """In a child: another thread may have held the locks."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import functools
 import itertools
+import os
 import select
 import socket
 import sys
@@ -16,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import _options
+from ._addresses import FAMILIES
 from ._burst import MESSAGES, PAYLOAD, PAYLOAD_UNIX, Burst, burst_of, split
 from ._flow import Sending
 from ._gather import Gatherer
@@ -81,6 +84,8 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         self._looked_at = 0
         self._until_look = _LOOK_EVERY
         self._reasons, self._patience = 0, 1
+        if self._family not in FAMILIES:  # their addresses only the socket's own call can give
+            self._patience = sys.maxsize
         self._may_use_gro = gro and is_udp
         self._gro_is_ours = False
         # Who else has the socket may have switched GRO on; then the size of a train must be seen.
@@ -112,6 +117,7 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         loop.call_soon(self._start_reading)
         _claim_descriptor(loop, self._sock_fd, self)
         self._sock = sock  # nothing can fail from here on: __del__ has something to close
+        _transports.add(self)
         loop.call_soon(_resolve, waiter)
 
     def __repr__(self) -> str:
@@ -126,8 +132,10 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
 
     def __del__(self) -> None:
         if self._sock is not None:
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=1)
-            self._sock.close()
+            try:
+                warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=1)
+            finally:  # the warning may be an error
+                self._sock.close()
 
     # --- reading: alone ----------------------------------------------------------------------
 
@@ -340,6 +348,13 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
         super().set_protocol(protocol)
         self._interrupted = True
 
+    def _forked(self) -> None:
+        """In a forked child: what was received and gathered is the parent's to hand over and to send."""
+        if self._pending_data is not None:
+            collections.deque(self._pending_data, maxlen=0)
+        if self._gatherer is not None:
+            self._gatherer.take()
+
     def _schedule_hand_over(self) -> None:
         if not self._handing_over:
             self._handing_over = True
@@ -414,6 +429,17 @@ def _claim_descriptor(loop: asyncio.AbstractEventLoop, fd: int, transport: Datag
     transports = getattr(loop, "_transports", None)
     if isinstance(transports, weakref.WeakValueDictionary):
         transports[fd] = transport
+
+
+_transports: weakref.WeakSet[DatagramTransport] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for transport in list(_transports):
+        transport._forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import time
+from asyncio import _get_running_loop as _running_loop  # None, rather than an exception
 from typing import Any
 
 from ._gather import MOST, Gatherer
@@ -106,7 +107,10 @@ class Sending(asyncio.Transport):
         if gatherer is not None and data.__class__ is bytes and addr.__class__ is tuple and not self._buffer:
             # The usual cases of what follows, which ask all that the rest asks.
             if self._gathers:
-                index = gatherer.known.get(addr)
+                try:
+                    index = gatherer.known.get(addr)
+                except TypeError:  # not hashable
+                    index = None
                 if index is not None and not self._conn_lost:
                     gatherer.data.append(data)
                     gatherer.indices.append(index)
@@ -207,7 +211,7 @@ class Sending(asyncio.Transport):
         last has probably the same turn. Where that gathers too few, twice as many reasons are needed
         for the next try: a wrong guess costs a turn of the loop."""
         if self._in_callback:
-            self._gathers = True
+            self._gathers = _running_loop() is self._loop
             return False
         now = _clock()
         if now - self._sent_at <= _SOON_NS:
@@ -218,10 +222,15 @@ class Sending(asyncio.Transport):
         return self._gather_turn(gatherer)
 
     def _gather_turn(self, gatherer: Gatherer) -> bool:
-        """Gathers until the turn of the loop ends. False: the loop stops, there is no other turn."""
+        """Gathers until the turn of the loop ends. False: the loop stops, there is no other turn; or it
+        runs in another thread, or does not run yet: nothing says when it will have a turn. (asyncio's
+        endpoint sends at once there, and programs rely on it.)"""
         self._send_reasons = self._plain_sends = 0
-        self._gathers = self._turn_ends = gatherer.turns.at_end(self._loop, self._end_turn)
-        return self._gathers
+        if _running_loop() is self._loop:
+            self._turn_ends = gatherer.turns.at_end(self._loop, self._end_turn)
+            self._gathers = self._turn_ends
+            return self._gathers
+        return False
 
     def _end_turn(self) -> None:
         """The turn of the loop is over."""

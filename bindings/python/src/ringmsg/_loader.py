@@ -18,9 +18,12 @@ BUNDLED = "libringmsg.so"
 def checkout() -> pathlib.Path | None:
     """The root of the ringmsg checkout that this file lies in, if it lies in one."""
     for folder in pathlib.Path(__file__).resolve().parents:
-        manifest = folder / "Cargo.toml"
+        try:
+            manifest = (folder / "Cargo.toml").read_bytes()
+        except OSError:  # there is none, or it is not readable
+            continue
         # Another crate around a virtual environment is not this one.
-        if manifest.is_file() and re.search(r'^name = "ringmsg"$', manifest.read_text(), re.MULTILINE):
+        if re.search(rb'^name = "ringmsg"$', manifest, re.MULTILINE):
             return folder
     return None
 
@@ -36,7 +39,7 @@ def candidates() -> list[str]:
     if root is not None:
         target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
         paths += [target / profile / BUNDLED for profile in ("release", "debug")]
-    return [str(path) for path in paths if path.is_file()] + [SONAME]
+    return [str(path) for path in paths if os.path.isfile(path)] + [SONAME]
 
 
 def load() -> ctypes.CDLL:

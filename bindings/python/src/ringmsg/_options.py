@@ -6,6 +6,7 @@ import socket
 
 from . import errors
 from ._abi import lib
+from ._arguments import descriptor
 from .flags import Meta
 
 __all__ = ["Options", "socket_disable", "socket_enable"]
@@ -39,24 +40,25 @@ _OPTIONS: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {
 def socket_enable(sock: socket.socket | int, metadata: Meta) -> None:
     """Sets the socket options that make the kernel send ``metadata`` with every datagram. All of
     them or, on OSError, none. (``Receiver`` does that itself.)"""
-    check_metadata(metadata)
-    errors.check(lib.socket_enable(sock if isinstance(sock, int) else sock.fileno(), metadata))
+    errors.check(lib.socket_enable(descriptor(sock), check_metadata(metadata)))
 
 
 def socket_disable(sock: socket.socket | int, metadata: Meta) -> None:
     """Clears the socket options that ``metadata`` names, for all who share the socket.
     BlockingIOError: ``Meta.SEGMENT_SIZE`` (UDP_GRO), while data is queued. Once GRO is off the
     kernel delivers a queued train as one payload without a segment size, so it cannot be split."""
-    check_metadata(metadata)
-    errors.check(lib.socket_disable(sock if isinstance(sock, int) else sock.fileno(), metadata))
+    errors.check(lib.socket_disable(descriptor(sock), check_metadata(metadata)))
 
 
-def check_metadata(metadata: object) -> None:
+def check_metadata(metadata: object) -> int:
     """Refuses what is no set of flags."""
-    if not isinstance(metadata, int):
+    if not isinstance(metadata, int) or isinstance(metadata, bool):
         raise TypeError(
             f"metadata is a set of ringmsg.Meta flags, as in Meta.SOURCE | Meta.DROPPED, not {metadata!r}"
         )
+    if metadata >> 32 not in (0, -1):  # ~Meta.SOURCE is negative in some versions of Python
+        raise ValueError(f"metadata has 32 bits, not {metadata:#x}")
+    return metadata & 0xFFFFFFFF
 
 
 def switch_gro_on(sock: socket.socket) -> bool:
@@ -106,10 +108,15 @@ class Options:
     def enable(self, metadata: Meta) -> set[tuple[int, int]]:
         """Switches on; returns the control messages that come from now on."""
         before = self._read()
-        socket_enable(self._socket, metadata)
+        # Noted first: an exception (Ctrl-C) may come as soon as it is on.
+        self._gro_is_ours = bool(metadata & Meta.SEGMENT_SIZE) and before.get((SOL_UDP, UDP_GRO)) == 0
+        try:
+            socket_enable(self._socket, metadata)
+        except OSError:
+            self._gro_is_ours = False
+            raise
         after = self._read()
         changed = {key for key, value in after.items() if value != before.get(key, 0)}
-        self._gro_is_ours = (SOL_UDP, UDP_GRO) in changed
         return {message for key in changed for message in _OPTIONS[key]}
 
     def restore(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from . import _abi, _layout, errors
 from ._abi import lib
+from ._arguments import integer
 from .flags import SendFlag
 
 UNSENT = -errno.EAGAIN
@@ -138,24 +139,25 @@ def struct_of(
     timestamp_id: int = 0,
 ) -> bytes:
     """``struct ringmsg_message``."""
-    place = offset, path, length, segment_size, flags, UNSENT
-    try:
-        return _MESSAGE.pack(*place, transmit_time_ns, 0, timestamp_id, 0, bytes(3), 0)
-    except struct.error:
-        raise ValueError(
-            "segment_size and timestamp_id are numbers of 32 bits, transmit_time_ns of 64"
-        ) from None
+    return _MESSAGE.pack(
+        *(offset, path, length, integer("segment_size", segment_size, 32), flags, UNSENT),
+        *(integer("transmit_time_ns", transmit_time_ns, 64), 0),
+        *(integer("timestamp_id", timestamp_id, 32), 0, bytes(3), 0),
+    )
 
 
 class Handle:
     """A sender of the library's, for one thread at a time."""
 
+    _handle: int | None = None
+    _made: ctypes.c_void_p | None = None
+
     def __init__(self, fd: int, flags: int = 0, transmit_clock: int = -1) -> None:
-        self._handle: int | None = None
         config = _abi.SenderConfig(flags=flags, transmit_clock=transmit_clock)
-        handle = ctypes.c_void_p()
-        errors.check(lib.sender_new(fd, ctypes.byref(config), ctypes.byref(handle)))
-        self._handle = handle.value
+        # Where the library writes the handle: an exception (Ctrl-C) may come before it is stored.
+        self._made = ctypes.c_void_p()
+        errors.check(lib.sender_new(fd, ctypes.byref(config), ctypes.byref(self._made)))
+        self._handle = self._made.value
         self._stats = _abi.SenderStats()
         self._stats_address = ctypes.addressof(self._stats)
 
@@ -198,9 +200,9 @@ class Handle:
 
     def free(self) -> None:
         """Frees it, and its reference to the socket."""
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            errors.check(lib.sender_free(handle))
+        made, self._made, self._handle = self._made, None, None
+        if made is not None:
+            errors.check(lib.sender_free(made))  # NULL is fine
 
     def __del__(self) -> None:
         self.free()

@@ -5,6 +5,7 @@ The functions hold the ring's lock while they copy, so that no other thread unma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -154,7 +155,9 @@ def to_numpy(batch: Batch, dtype: Any, strict: bool) -> Any:
         if dtype is not None:
             wanted = numpy.dtype(dtype)
             gathered = _gather(batch, _rows(batch, wanted.itemsize, strict), wanted.itemsize)
-            return gathered.view(wanted).reshape(-1) if gathered.size else numpy.empty(0, wanted)
+            if not gathered.size:
+                return numpy.empty(len(gathered), wanted)
+            return gathered.view(wanted.base).reshape(-1, *wanted.shape)
         lengths = _layout.array(batch._slab.records, _abi.Record, batch._count)["payload_length"].copy()
         longest = int(lengths.max(initial=0))
         if longest and (lengths == longest).all():
@@ -183,6 +186,10 @@ def _integers_of(addresses: Any, is_v6: bool, name: str) -> dict[str, Any]:
 
 def columns(batch: Batch, dtype: Any, source: str, strict: bool) -> dict[str, Any]:
     """See ``Batch.columns``."""
+    return _columns(batch, dtype, source, strict, one_dimensional=True)
+
+
+def _columns(batch: Batch, dtype: Any, source: str, strict: bool, *, one_dimensional: bool) -> dict[str, Any]:
     if source not in ("text", "integer"):
         raise ValueError(f"source is 'text' or 'integer', not {source!r}")
     _layout.dtype(_abi.Record)
@@ -198,10 +205,28 @@ def columns(batch: Batch, dtype: Any, source: str, strict: bool) -> dict[str, An
         table["error"] = numpy.maximum(-records["result"], 0)
         table = {name: column[rows] for name, column in table.items()}
         if wanted is not None:
-            values = to_numpy(batch, wanted, strict)
-            names = wanted.names or ("payload",)
-            table |= {name: values[name].copy() if wanted.names else values for name in names}
+            table |= _columns_of("", to_numpy(batch, wanted, strict), one_dimensional)
         return table
+
+
+def _columns_of(name: str, values: Any, one_dimensional: bool) -> dict[str, Any]:
+    """The columns that a field becomes: ``p_x`` for the field x of a field p; ``v_0``, ``v_1`` and so on
+    for a field that is an array. In this machine's byte order, which pandas and pyarrow require."""
+    import numpy
+
+    if values.dtype.names:
+        prefix = f"{name}_" if name else ""
+        parts = {f"{prefix}{part}": values[part] for part in values.dtype.names}
+    elif values.ndim > 1 and one_dimensional:
+        parts = {f"{name or 'payload'}_{at}": values[:, at] for at in range(values.shape[1])}
+    else:
+        native = values.astype(values.dtype.newbyteorder("="), copy=False)
+        return {name or "payload": numpy.ascontiguousarray(native)}
+    return {
+        column: array
+        for part, of_part in parts.items()
+        for column, array in _columns_of(part, of_part, one_dimensional).items()
+    }
 
 
 def _metadata_columns(batch: Batch, source: str) -> dict[str, Any]:
@@ -253,11 +278,30 @@ def to_arrow(batch: Batch, dtype: Any, source: str, strict: bool) -> Any:
     except ImportError:
         raise ImportError("ringmsg: to_arrow() needs pyarrow: pip install pyarrow") from None
     with batch._core.lock:
-        table = columns(batch, dtype, source, strict)
-        arrays = {name: pyarrow.array(column) for name, column in table.items()}
+        table = _columns(batch, dtype, source, strict, one_dimensional=False)
+        arrays = {name: _arrow_column(column) for name, column in table.items()}
         if dtype is None:
             arrays = {"payload": _arrow_payloads(batch), **arrays}
     return pyarrow.table(arrays)
+
+
+def _arrow_column(values: Any) -> Any:
+    """Of one type whatever the batch holds, so that tables of several batches can be joined."""
+    import pyarrow
+
+    if values.ndim > 1:
+        size = math.prod(values.shape[1:])
+        return pyarrow.FixedSizeListArray.from_arrays(_arrow_column(values.reshape(-1)), size)
+    if values.dtype.kind == "V":
+        kind = pyarrow.binary(values.dtype.itemsize)
+        return pyarrow.array(values.tolist(), kind)
+    if values.dtype.kind == "O":
+        # The name of an AF_UNIX socket that is in no file system is bytes; ss(8) shows it as here.
+        texts = [
+            f"@{text[1:].decode(errors='replace')}" if isinstance(text, bytes) else text for text in values
+        ]
+        return pyarrow.array(texts, pyarrow.string())
+    return pyarrow.array(values)
 
 
 def _arrow_payloads(batch: Batch) -> Any:

@@ -6,10 +6,11 @@ import ctypes
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import _abi, _layout
 from ._abi import lib
+from ._arguments import integer
 from .flags import PathFlag
 
 # The indices that mean "no path", and the path of a datagram that cannot be answered: no table is
@@ -29,6 +30,15 @@ _ROWS = struct.Struct(
 )
 
 
+class Paths(NamedTuple):
+    """The paths that a batch's indices refer to."""
+
+    array: Any
+    """Keeps the memory."""
+    address: int
+    count: int
+
+
 class Table:
     """The paths of one socket's messages. Messages to one peer share a path, and so have one index,
     by which the library finds at little cost what it can join to a train."""
@@ -38,17 +48,22 @@ class Table:
         """The index of each path, by what it was made from."""
         self.count = 0
         """How many paths there are."""
-        self._paths: Any = (_abi.Path * 16)()
-        self.address = ctypes.addressof(self._paths)
+        self._replace((_abi.Path * 16)())
 
     def is_full(self) -> bool:
         """Whether it should be emptied before the next path is added."""
         return self.count >= MOST
 
     def clear(self) -> None:
-        """Empties the table: indices that were returned before are void."""
+        """Empties the table: indices that were returned before are void, but in what ``paths``
+        returned before."""
         self.known.clear()
         self.count = 0
+        self._replace((_abi.Path * 16)())
+
+    def paths(self) -> Paths:
+        """All paths, as the library reads them. They stay as they are when the table is emptied."""
+        return Paths(self._array, self.address, self.count)
 
     def reserve(self, count: int) -> None:
         """Makes room for this many new paths. The table may be emptied for that: indices that were
@@ -56,14 +71,17 @@ class Table:
         if self.count + count > MOST:
             self.clear()
         needed = self.count + count
-        if needed > len(self._paths):
-            self._grow(max(needed, 2 * len(self._paths)))
+        if needed > len(self._array):
+            self._grow(max(needed, 2 * len(self._array)))
 
     def _grow(self, capacity: int) -> None:
-        paths = (_abi.Path * capacity)()
-        ctypes.memmove(paths, self._paths, self.count * _abi.PATH_SIZE)
-        self._paths = paths
-        self.address = ctypes.addressof(paths)
+        array = (_abi.Path * capacity)()
+        ctypes.memmove(array, self._array, self.count * _abi.PATH_SIZE)
+        self._replace(array)
+
+    def _replace(self, array: Any) -> None:
+        self._array: Any = array
+        self.address = ctypes.addressof(array)
 
     def add(self, key: Any, path: bytes) -> int:
         """Adds a path, to be found again by this key."""
@@ -73,7 +91,7 @@ class Table:
     def append(self, path: bytes) -> int:
         """Adds a path."""
         index = self.count
-        if index == len(self._paths):
+        if index == len(self._array):
             self._grow(2 * index)
         ctypes.memmove(self.address + index * _abi.PATH_SIZE, path, _abi.PATH_SIZE)
         self.count += 1
@@ -131,15 +149,12 @@ def to(
         (PathFlag.FLOW_LABEL, flow_label),
     ):
         valid |= bit if value is not None else PathFlag(0)
-    try:
-        return _PATH.pack(
-            *(valid, family, port, remote, scope, interface_index or 0, local),
-            *(traffic_class or 0, hop_limit or 0, 0, flow_label or 0, bytes(8)),
-        )
-    except struct.error as error:
-        raise ValueError(
-            "interface_index and flow_label have 32 bits; traffic_class and hop_limit have 8"
-        ) from error
+    return _PATH.pack(
+        *(valid, family, port, remote, scope, integer("interface_index", interface_index or 0, 32), local),
+        integer("traffic_class", traffic_class or 0, 8),
+        integer("hop_limit", hop_limit or 0, 8),
+        *(0, integer("flow_label", flow_label or 0, 32), bytes(8)),
+    )
 
 
 def _parse(family: int, address: Any) -> tuple[bytes, int, int]:
@@ -152,19 +167,19 @@ def _parse(family: int, address: Any) -> tuple[bytes, int, int]:
             f"an address must be (host, port{', flowinfo, scope' if is_v6 else ''}) or None, not {address!r}"
         )
     host, port = address[:2]
-    if not isinstance(port, int) or not 0 <= port <= 0xFFFF:
-        raise ValueError(f"a port must be 0 to 65535, not {port!r}")
+    port = integer("a port", port, 16)
+    if isinstance(host, (bytes, bytearray)):  # which socket takes, too
+        host = host.decode("ascii", errors="replace")
     if not isinstance(host, str):
         raise TypeError(f"a host must be a str, not {host!r}")
     host, _, zone = host.partition("%")
     scope = address[3] if len(address) == 4 else 0
     if zone:
         scope = int(zone) if zone.isdigit() else socket.if_nametoindex(zone)
-    if not isinstance(scope, int) or not 0 <= scope <= 0xFFFFFFFF:
-        raise ValueError(f"a scope is an interface's index, not {scope!r}")
+    scope = integer("a scope", scope, 32)
     try:
         return socket.inet_pton(family, _SPECIAL.get((is_v6, host), host)), port, scope
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a null character, or what UTF-8 cannot encode
         pass
     try:
         socket.inet_pton(socket.AF_INET if is_v6 else socket.AF_INET6, host)

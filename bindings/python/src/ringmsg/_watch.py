@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import shutil
 import time
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from . import Receiver, _abi, _layout
 from ._core import Stats
@@ -16,8 +16,30 @@ ECN_NAMES = ("not ECT", "ECT(1)", "ECT(0)", "CE")
 _TRAFFIC_CLASS = _layout.metadata("traffic_class")
 _HOME, _CLEAR_BELOW, _CLEAR_LINE = "\x1b[H", "\x1b[J", "\x1b[K"
 _BOLD, _RED, _PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[0m"
-_BARS = " ▁▂▃▄▅▆▇█"
 _WIDTH = 32
+
+
+class Glyphs(NamedTuple):
+    """What bars are drawn with."""
+
+    full: str
+    rests: str
+    """The end of a horizontal bar, in steps of one character."""
+    columns: str
+    """Columns of a character's width, from empty to full."""
+
+
+_BLOCKS = Glyphs("█", " ▏▎▍▌▋▊▉", " ▁▂▃▄▅▆▇█")
+_ASCII = Glyphs("#", " ", " .:-=+*%#")
+
+
+def glyphs_for(out: TextIO) -> Glyphs:
+    """Blocks, unless the encoding of the output has none."""
+    try:
+        "".join(_BLOCKS).encode(out.encoding or "ascii")
+    except UnicodeEncodeError:
+        return _ASCII
+    return _BLOCKS
 
 
 def run(rx: Receiver, title: str, interval: float, seconds: float | None, out: TextIO) -> None:
@@ -40,6 +62,7 @@ class Watcher:
     def __init__(self, rx: Receiver, title: str, out: TextIO) -> None:
         self.rx, self.title, self.out = rx, title, out
         self.is_terminal = out.isatty()
+        self.glyphs = glyphs_for(out)
         self.started = self.shown_at = time.monotonic()
         self.cpu_before = time.thread_time()
         self.before: Stats = rx.stats
@@ -99,7 +122,14 @@ class Watcher:
             f"{'':12}{'now':>16}{'in all':>16}",
         ]
         lines += [f"{name:12}{value:>16}{total:>16}" for name, value, total in rows]
-        lines += ["", f"rate        {sparkline(self.rates)}", "", *self._marks(), "", *self._sizes()]
+        lines += [
+            "",
+            f"rate        {sparkline(self.rates, self.glyphs)}",
+            "",
+            *self._marks(),
+            "",
+            *self._sizes(),
+        ]
         self.before, self.shown_at, self.cpu_before = now, time.monotonic(), time.thread_time()
         self.sizes.clear()
         self.marks = [0, 0, 0, 0]
@@ -109,7 +139,7 @@ class Watcher:
         """ECN marks of the interval."""
         total = max(sum(self.marks), 1)
         return [
-            f"{name:12}{count / total:>15.1%}  {bar(count / total)}"
+            f"{name:12}{count / total:>15.1%}  {bar(count / total, self.glyphs)}"
             for name, count in zip(ECN_NAMES, self.marks)
         ]
 
@@ -121,7 +151,7 @@ class Watcher:
             low, high = 1 << bits - 1, (1 << bits) - 1
             name = f"{low}" if low == high else f"{low}-{high}"
             count = self.sizes[bits]
-            lines.append(f"batch {name:8}{count:>13,}  {bar(count / total)}".rstrip())
+            lines.append(f"batch {name:8}{count:>13,}  {bar(count / total, self.glyphs)}".rstrip())
         return lines
 
     def _colored(self, line: str) -> str:
@@ -134,14 +164,14 @@ class Watcher:
         return f"{_RED}{line}{_PLAIN}" if is_trouble else line
 
 
-def bar(share: float) -> str:
-    """A bar of eighths of a character, all of it as wide as _WIDTH."""
-    eighths = round(share * _WIDTH * 8)
-    whole, rest = divmod(eighths, 8)
-    return "█" * whole + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
+def bar(share: float, glyphs: Glyphs) -> str:
+    """A bar, all of it as wide as _WIDTH."""
+    steps = len(glyphs.rests)
+    whole, rest = divmod(round(share * _WIDTH * steps), steps)
+    return glyphs.full * whole + (glyphs.rests[rest] if rest else "")
 
 
-def sparkline(values: collections.deque[float]) -> str:
+def sparkline(values: collections.deque[float], glyphs: Glyphs) -> str:
     """A column for each value, the highest full."""
     top = max(values, default=0.0) or 1.0
-    return "".join(_BARS[round(value / top * 8)] for value in values)
+    return "".join(glyphs.columns[round(value / top * 8)] for value in values)

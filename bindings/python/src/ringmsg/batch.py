@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import ctypes
 import itertools
+import operator
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
@@ -121,10 +122,10 @@ class Batch(NotCopied, Sequence[Datagram]):
         count = self._count
         if isinstance(index, slice):
             return [self._datagram(at) for at in range(count)[index]]
-        at = index + count if index < 0 else index
-        if not 0 <= at < count:
-            raise IndexError(f"datagram {index} of a batch of {count}")
-        return self._datagram(at)
+        at = operator.index(index)
+        if not -count <= at < count:
+            raise IndexError(f"datagram {at} of a batch of {count}")
+        return self._datagram(at % count)
 
     def _datagram(self, at: int) -> Datagram:
         return Datagram((self._part(at, _PAYLOAD), self._source_of(at), self, at))
@@ -174,6 +175,9 @@ class Batch(NotCopied, Sequence[Datagram]):
         ``length``, ``error``, what was asked for as ``metadata``, and the fields of ``dtype``, read
         as by ``to_numpy``.
 
+        A field of ``dtype`` is one column, in this machine's byte order, which pandas requires. Of nested
+        fields and arrays each element is one: ``position_x``, ``samples_0``, ``samples_1``.
+
         ``source="integer"`` gives addresses as numbers (an IPv6 address as ``source_high`` and
         ``source_low``). Where a datagram brought no value the column has 0, and ``valid`` lacks the
         ``Meta`` bit. A field of ``dtype`` takes the place of a column of its name: call it otherwise
@@ -183,7 +187,7 @@ class Batch(NotCopied, Sequence[Datagram]):
 
     def to_arrow(self, dtype: Any = None, *, source: str = "text", strict: bool = True) -> Any:
         """The same as a ``pyarrow.Table``. Without ``dtype`` it has a column ``payload``: of fixed
-        size where all payloads have one."""
+        size where all payloads have one. A field that is an array is a column of lists of fixed size."""
         return _owned.to_arrow(self, dtype, source, strict)
 
     @property
@@ -238,9 +242,10 @@ class Batch(NotCopied, Sequence[Datagram]):
         ``release()``, ``with``, or when it is garbage, from any thread, and at the latest when its
         ring is closed. Returns itself."""
         self._check()
-        self._kept = True
-        self._core.kept.add(self)
+        # In this order: a batch that is no longer the ring's must be one that releases itself.
         self.__class__ = _KeptBatch  # type: ignore[assignment]
+        self._core.kept.add(self)
+        self._kept = True
         return self
 
     def release(self) -> None:

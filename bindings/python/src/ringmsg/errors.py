@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 
 from ._abi import lib
 
@@ -28,6 +29,11 @@ def check(value: int) -> int:
     if value < 0:
         raise error(value)
     return value
+
+
+def of_socket(number: int) -> OSError:
+    """What the socket's own call would raise: an error that belongs to one datagram."""
+    return OSError(number, os.strerror(number))
 
 
 def closed(what: str) -> OSError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import os
 import socket
 import struct
 import time
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import _abi, _addresses, _layout, _options, errors
-from ._arguments import descriptor
+from ._arguments import descriptor, duplicate, seconds
 from .batch import Batch
 from .datagram import Datagram
 from .flags import Meta, RecordFlag, RecvFlag
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_METADATA", "Receiver"]
 
+# What asyncio's endpoint reads of an AF_UNIX datagram, which has no limit of its own.
+_PAYLOAD_UNIX = 256 * 1024
 DEFAULT_METADATA = Meta.SOURCE | Meta.DROPPED | Meta.SEGMENT_SIZE
 _RESULT, _FLAGS = _layout.record("result"), _layout.record("flags")
 
@@ -43,7 +44,7 @@ class Receiver(Ring):
     apart again, one ``Datagram`` each; False: a train is one, with its ``segment_size``.
     ``buffers``: how many datagrams (or trains) can be held at once, a power of two up to 32768.
     ``batch_size``: the most that one batch holds. ``payload_capacity``: bytes a buffer holds; the
-    default has room for anything.
+    default has room for any datagram and train of IP, and for 256 KiB from an AF_UNIX socket.
 
     The first thread that reaps becomes the owner (see ``Ring``), so a receiver can be made in
     one thread and used in another. ``close()``, ``wake()`` and ``stats`` are for any thread.
@@ -63,7 +64,7 @@ class Receiver(Ring):
         payload_capacity: int | None = None,
     ) -> None:
         # Our own reference: UDP_GRO is switched off again even if `sock` is closed first.
-        self._socket = socket.socket(fileno=os.dup(descriptor(sock)))
+        self._socket = duplicate(descriptor(sock))
         self._options = _options.Options(self._socket)
         self._started = False
         self._end: BaseException | None = None
@@ -71,6 +72,8 @@ class Receiver(Ring):
         try:
             self._hidden = self._enable(metadata, split)
             super().__init__(mode, engine, disabled=True, batch_size=batch_size)
+            if payload_capacity is None and self._socket.family == socket.AF_UNIX:
+                payload_capacity = _PAYLOAD_UNIX
             self._pool = self.pool(self._socket, buffers=buffers, payload_capacity=payload_capacity)
         except BaseException:
             if hasattr(self, "_current"):
@@ -86,9 +89,7 @@ class Receiver(Ring):
         sock = self._socket
         self._is_ip = sock.family in (socket.AF_INET, socket.AF_INET6)
         udp = self._is_ip and sock.type == socket.SOCK_DGRAM and sock.proto in (0, socket.IPPROTO_UDP)
-        if metadata is not None:
-            _options.check_metadata(metadata)
-        wanted = DEFAULT_METADATA if metadata is None else Meta(metadata)
+        wanted = DEFAULT_METADATA if metadata is None else Meta(_options.check_metadata(metadata))
         if metadata is None and not udp:
             wanted &= ~Meta.SEGMENT_SIZE
         try:
@@ -189,7 +190,7 @@ class Receiver(Ring):
 
         The control messages are those of the options you switched on, or asked for with
         ``metadata``; the trains that GRO makes are taken apart without trace."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + seconds("timeout", timeout)
         while (datagram := next(self._rest, None)) is None:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
@@ -200,7 +201,7 @@ class Receiver(Ring):
                 raise TimeoutError(errno.ETIMEDOUT, "no datagram in time")
             self._rest = iter(batch)
         if datagram.error:
-            raise OSError(datagram.error, errors.strerror(datagram.error))
+            raise errors.of_socket(datagram.error)
         hidden = self._hidden
         if datagram.flags & RecordFlag.SEGMENT:
             hidden = hidden | {(_options.SOL_UDP, _options.UDP_GRO)}
@@ -237,6 +238,11 @@ class Receiver(Ring):
             if not (hasattr(self, "_current") and self._core.in_child()):
                 self._options.restore()
             self._socket.close()
+
+    def __del__(self) -> None:
+        super().__del__()
+        if hasattr(self, "_options"):
+            self._restore_socket()  # where close() was interrupted
 
     def __repr__(self) -> str:
         return f"<ringmsg.Receiver {'closed' if self._closing else repr(self._socket)}>"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _abi, errors
 from ._abi import lib
-from ._arguments import ENGINES, MODES, NotCopied, descriptor, nanoseconds, unsigned
+from ._arguments import ENGINES, MODES, NotCopied, choice, descriptor, integer, nanoseconds, seconds
 from ._core import Core, Slab, Stats
 from .batch import Batch
 from .flags import Engine, Feature, RecvFlag, Setup
@@ -91,15 +91,22 @@ class Ring(NotCopied):
     ) -> None:
         config = _abi.RingConfig()
         lib.ring_config_init(ctypes.byref(config))
-        if mode not in MODES or engine not in ENGINES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)}; engine one of {', '.join(ENGINES)}")
-        if not 1 <= unsigned("batch_size", batch_size) <= 65536:
+        granted = choice("mode", mode, MODES) if flags is None else integer("flags", flags, 32)
+        config.flags = granted | (Setup.R_DISABLED if disabled else 0)
+        config.engine = choice("engine", engine, ENGINES)
+        batch_size = integer("batch_size", batch_size)
+        if not 1 <= batch_size <= 65536:
             raise ValueError(f"batch_size must be 1 to 65536, not {batch_size}")
-        config.flags = (MODES[mode] if flags is None else flags) | (Setup.R_DISABLED if disabled else 0)
-        config.engine = ENGINES[engine]
-        config.sq_entries, config.cq_entries = sq_entries, cq_entries
+        config.sq_entries, config.cq_entries = (
+            integer("sq_entries", sq_entries),
+            integer("cq_entries", cq_entries),
+        )
         self._closing = self._closed = False
         self._finished = threading.Event()
+        self._armed: set[int] = set()
+        self._inside = 0  # the thread that is in a reap
+        # The thread that a bound ring belongs to; 0: none, or not enabled yet.
+        self._owner = 0
         self._core = Core(config)
         # The last batch; the number of the last call, and the arrays that it was to fill. The
         # batch has the call's number unless that was interrupted (see _recover).
@@ -109,12 +116,8 @@ class Ring(NotCopied):
         self._batch_size = batch_size
         self._wait = _abi.Wait()
         self._wait_address = ctypes.addressof(self._wait)
-        # The thread that a bound ring belongs to; 0: none, or not enabled yet.
-        self._owner = 0
         if not disabled:
             self._own()
-        self._armed: set[int] = set()
-        self._inside = 0  # the thread that is in a reap
         _rings.add(self)
 
     # --- set-up ------------------------------------------------------------------------------
@@ -150,7 +153,7 @@ class Ring(NotCopied):
     def request_stats(self, user_data: int = 0) -> Stats:
         """The counters of the requests with that ``user_data``, until their FINAL was reaped."""
         stats = _abi.Stats()
-        self._core.call(lib.request_stats, user_data, ctypes.byref(stats))
+        self._core.call(lib.request_stats, integer("user_data", user_data, 64), ctypes.byref(stats))
         return Stats._make(getattr(stats, name) for name in Stats._fields)
 
     def fileno(self) -> int:
@@ -175,11 +178,11 @@ class Ring(NotCopied):
             # Room for every option the library decodes, should one be switched on later.
             config.control_capacity = max(config.control_capacity, 512)
         if buffers is not None:
-            config.buffers = unsigned("buffers", buffers)
+            config.buffers = integer("buffers", buffers)
         if payload_capacity is not None:
-            config.payload_capacity = unsigned("payload_capacity", payload_capacity)
+            config.payload_capacity = integer("payload_capacity", payload_capacity)
         if control_capacity is not None:
-            config.control_capacity = unsigned("control_capacity", control_capacity)
+            config.control_capacity = integer("control_capacity", control_capacity)
         handle = ctypes.c_void_p()
         self._core.call(lib.pool_new, ctypes.byref(config), ctypes.byref(handle))
         assert handle.value is not None
@@ -195,20 +198,28 @@ class Ring(NotCopied):
     ) -> None:
         """Receives one message into a buffer of ``pool``, which should not serve a multishot as
         well: a busy one may have all its buffers (OSError: ENOBUFS). [owner]"""
-        self._armed.add(user_data)
-        self._core.call(lib.recvmsg_once, pool._handle, descriptor(sock), msg_flags, flags, user_data)
+        self._receive(lib.recvmsg_once, pool, sock, msg_flags, flags, user_data)
 
     def recvmsg_multishot(
         self, pool: Pool, sock: Any, *, msg_flags: int = 0, flags: RecvFlag = RecvFlag(0), user_data: int = 0
     ) -> None:
         """Receives into ``pool`` until cancelled. [owner]"""
-        self._armed.add(user_data)
-        self._core.call(lib.recvmsg_multishot, pool._handle, descriptor(sock), msg_flags, flags, user_data)
+        self._receive(lib.recvmsg_multishot, pool, sock, msg_flags, flags, user_data)
+
+    def _receive(
+        self, function: Any, pool: Pool, sock: Any, msg_flags: int, flags: RecvFlag, user_data: int
+    ) -> None:
+        if not isinstance(pool, Pool):
+            raise TypeError(f"expected a pool of this ring, not {pool!r}")
+        number = integer("user_data", user_data, 64)
+        arguments = descriptor(sock), integer("msg_flags", msg_flags), integer("flags", flags, 32), number
+        self._armed.add(number)
+        self._core.call(function, pool._handle, *arguments)
 
     def cancel(self, user_data: int = 0) -> None:
         """Ends every request with that ``user_data``; each ends with a FINAL record. OSError:
         ENOENT if there is none. [owner]"""
-        self._core.call(lib.cancel, user_data)
+        self._core.call(lib.cancel, integer("user_data", user_data, 64))
 
     def submit(self) -> None:
         """Submits queued single-shots to the kernel now. A reap does so, too. [owner]"""
@@ -230,12 +241,12 @@ class Ring(NotCopied):
         sleeping. Signal handlers run, and the wait continues; if one raises (Ctrl-C), records
         that had arrived come with the next reap.
         """
-        if (linger is not None and not linger >= 0) or not spin >= 0:
-            raise ValueError("linger and spin must be numbers of seconds, at least 0")
         wait = self._wait
-        wait.timeout_ns = nanoseconds(timeout)
-        wait.linger_us = _abi.LINGER_AUTO if linger is None else int(min(linger * 1e6, _abi.LINGER_MAX_US))
-        wait.spin_us = min(int(spin * 1e6), 2**32 - 1)
+        timeout_ns, spin_us = nanoseconds(timeout), int(min(seconds("spin", spin) * 1e6, 2**32 - 1))
+        linger_us = _abi.LINGER_AUTO
+        if linger is not None:
+            linger_us = int(min(seconds("linger", linger) * 1e6, _abi.LINGER_MAX_US))
+        wait.timeout_ns, wait.linger_us, wait.spin_us = timeout_ns, linger_us, spin_us
         return self._next(self._batch_size)
 
     def _next(self, capacity: int) -> Batch:
@@ -391,9 +402,11 @@ class Ring(NotCopied):
     def __del__(self) -> None:
         if not hasattr(self, "_current") or self._closed:
             return
-        if not self._core.in_child():
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=1)
-        self.close()
+        try:
+            if not self._core.in_child():
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=1)
+        finally:  # the warning may be an error
+            self.close()
 
     def __repr__(self) -> str:
         return f"<ringmsg.{type(self).__name__}{' closed' if self._closing else ''}>"

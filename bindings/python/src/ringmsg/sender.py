@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from . import _abi, _paths, errors
-from ._arguments import NotCopied, descriptor
+from ._arguments import NotCopied, descriptor, duplicate, integer
 from ._outgoing import UNSENT, Columns, Handle, SenderStats, Structs, struct_of, unsent, words
 from .flags import MessageFlag, SenderFlag
 
@@ -65,9 +65,7 @@ class Message:
         """What its path is made from."""
         traffic_class = self.traffic_class
         if self.ecn is not None:
-            if not 0 <= self.ecn <= 3:
-                raise ValueError(f"ecn must be 0 to 3, not {self.ecn}")
-            traffic_class = (traffic_class or 0) & ~3 | self.ecn
+            traffic_class = integer("traffic_class", traffic_class or 0, 8) & ~3 | integer("ecn", self.ecn, 2)
         return (
             *(self.address, self.source, self.interface_index),
             *(traffic_class, self.hop_limit, self.flow_label),
@@ -119,6 +117,8 @@ class Sender(NotCopied):
     of senders. ``close()`` and ``stats`` are for any thread.
     """
 
+    _closing = False
+
     def __init__(
         self,
         sock: Any,
@@ -131,13 +131,14 @@ class Sender(NotCopied):
         flags = SenderFlag.TIMESTAMPS if timestamps else SenderFlag(0)
         if not grouping:
             flags |= SenderFlag.NO_GROUPING
-        self._handle = Handle(fd, flags, -1 if transmit_clock is None else transmit_clock)
+        clock = -1 if transmit_clock is None else integer("transmit_clock", transmit_clock)
+        self._handle = Handle(fd, flags, clock)
         self._family, self._is_wildcard = _look_at(fd)
         self._paths = _paths.Table()
         self._lock = threading.Lock()
-        self._closing = False
         # The last batch, and the position that each of its messages had in what was given.
         self._batch: Columns | Structs | None = None
+        self._batch_paths = self._paths.paths()
         self._positions: list[int] | None = None
         self._unsendable: dict[int, int] = {}
         _senders.add(self)
@@ -150,7 +151,8 @@ class Sender(NotCopied):
         socket, payloads. Returns how many the socket took; ``errors`` has those that it did not.
 
         When the socket's buffer is full the rest has BlockingIOError in ``errors``: ``resume()``
-        gives it again. ``wait=True`` waits for room instead, however long that takes.
+        gives it again. ``wait=True`` waits for room instead, however long that takes; SO_SNDTIMEO
+        limits it.
 
         All is checked before anything is sent: TypeError and ValueError say what is wrong with
         which message. OSError: the call was refused, and nothing was sent.
@@ -182,7 +184,7 @@ class Sender(NotCopied):
             position = at if self._positions is None else self._positions[at]
             if outcome < 0 and position not in failed:
                 failed[position] = -outcome
-        return {at: OSError(number, errors.strerror(number)) for at, number in sorted(failed.items())}
+        return {at: errors.of_socket(number) for at, number in sorted(failed.items())}
 
     @_exclusive
     def send_columns(
@@ -202,13 +204,15 @@ class Sender(NotCopied):
         memory = memoryview(data)
         if not memory.c_contiguous:
             raise ValueError("data is not contiguous")
-        if isinstance(lengths, int):
-            count = _count(memory.nbytes, lengths, offsets)
-            sizes = array.array("I", [lengths]) * count
-        else:
-            sizes = array.array("I", lengths)
+        places = None if offsets is None else _column("offsets", "Q", offsets)
+        try:
+            length = integer("a length", lengths, 32)
+        except TypeError:  # one for each message
+            sizes = _column("lengths", "I", lengths)
             count = len(sizes)
-        places = None if offsets is None else array.array("Q", offsets)
+        else:
+            count = _count(memory.nbytes, length) if places is None else len(places)
+            sizes = array.array("I", [length]) * count
         if places is not None and len(places) != count:
             raise ValueError(f"{len(places)} offsets for {count} lengths")
         path_index = self._indices(addresses, count)
@@ -262,22 +266,27 @@ class Sender(NotCopied):
         if address is None:
             return _paths.NONE
         try:
+            if isinstance(address, tuple) and address and isinstance(address[0], bytearray):
+                address = (bytes(address[0]), *address[1:])  # to be a key
             index = self._paths.known.get(address) if isinstance(address, tuple) else None
             return self._paths.add(address, _paths.to(self._family, address)) if index is None else index
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"message {at}: {error}") from None
+        except (OSError, TypeError, ValueError) as error:
+            raise _of_message(at, error) from None
 
     def _indices(self, addresses: Any, count: int) -> bytes | None:
         """A column of paths: of one address, or of one for each message."""
         if addresses is None:
             return None
-        is_one = isinstance(addresses, tuple) and bool(addresses) and isinstance(addresses[0], str)
-        self._paths.reserve(1 if is_one else count)
-        if is_one:
+        if isinstance(addresses, (str, bytes)):
+            raise TypeError(f"addresses must be an address, or one for each message, not {addresses!r}")
+        if isinstance(addresses, tuple) and addresses and isinstance(addresses[0], (str, bytes, bytearray)):
+            self._paths.reserve(1)
             return words([self._index(0, addresses)] * count)
-        if len(addresses) != count:
-            raise ValueError(f"{len(addresses)} addresses for {count} messages")
-        return words([self._index(at, address) for at, address in enumerate(addresses)])
+        each = list(addresses)
+        if len(each) != count:
+            raise ValueError(f"{len(each)} addresses for {count} messages")
+        self._paths.reserve(count)
+        return words([self._index(at, address) for at, address in enumerate(each)])
 
     def _structs(self, messages: list[Any]) -> Structs:
         """A batch of Message objects, perhaps among others."""
@@ -296,8 +305,8 @@ class Sender(NotCopied):
                         timestamp_id=message.timestamp_id or 0,
                     )
                 )
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"message {at}: {error}") from None
+            except (OSError, TypeError, ValueError) as error:
+                raise _of_message(at, error) from None
             offset += size
         return Structs(data, (_abi.Message * len(whole)).from_buffer_copy(b"".join(packed)))
 
@@ -359,6 +368,7 @@ class Sender(NotCopied):
     def _send(self, batch: Columns | Structs, positions: list[int] | None, wait: bool) -> int:
         self._positions, self._unsendable = positions, {}
         self._batch = batch  # an exception (Ctrl-C) leaves the results in `errors`
+        self._batch_paths = self._paths.paths()
         outcomes = batch.outcomes()
         if not outcomes:
             return 0
@@ -373,7 +383,8 @@ class Sender(NotCopied):
 
     def _call(self, batch: Columns | Structs, wait: bool, resume: bool) -> None:
         try:
-            self._handle.send(batch, self._paths.address, self._paths.count, wait=wait, resume=resume)
+            _, paths, count = self._batch_paths
+            self._handle.send(batch, paths, count, wait=wait, resume=resume)
         except OSError:
             self._batch = None
             raise
@@ -419,8 +430,10 @@ class Sender(NotCopied):
 
     def __del__(self) -> None:
         if hasattr(self, "_lock") and self._handle.is_open:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=1)
-            self._handle.free()
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=1)
+            finally:  # the warning may be an error
+                self._handle.free()
 
     def __repr__(self) -> str:
         return f"<ringmsg.Sender{' closed' if self._closing else ''}>"
@@ -436,8 +449,11 @@ def joined(payloads: Sequence[Any]) -> tuple[bytes, list[int]]:
     except TypeError:  # perhaps only because of a buffer with gaps
         payloads = [memoryview(payload).tobytes() for payload in payloads]
         data = b"".join(payloads)
-    sizes = list(map(len, payloads))
-    if sum(sizes) != len(data):  # elements of more than one byte
+    try:
+        sizes = list(map(len, payloads))
+    except TypeError:  # an array of numpy without dimensions
+        sizes = []
+    if sum(sizes) != len(data) or len(sizes) != len(payloads):  # elements of more than one byte
         sizes = [memoryview(payload).nbytes for payload in payloads]
     return data, sizes
 
@@ -456,9 +472,22 @@ def _pair(at: int, message: Any) -> tuple[Any, Any]:
     return message[0], message[1]
 
 
-def _count(size: int, length: int, offsets: Any) -> int:
-    if offsets is not None:
-        return len(offsets)
+def _of_message(at: int, error: Exception) -> Exception:
+    """An error, with the message to which it belongs."""
+    kind = TypeError if isinstance(error, TypeError) else ValueError
+    return kind(f"message {at}: {error}")
+
+
+def _column(name: str, code: str, values: Any) -> array.array[int]:
+    try:
+        return array.array(code, values)
+    except (OverflowError, TypeError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        bits = 8 * array.array(code).itemsize
+        raise kind(f"{name} must be whole numbers of {bits} bits, at least 0: {error}") from None
+
+
+def _count(size: int, length: int) -> int:
     if length <= 0 or size % length:
         raise ValueError(f"data of {size} bytes is not a whole number of messages of {length} bytes")
     return size // length
@@ -466,8 +495,7 @@ def _count(size: int, length: int, offsets: Any) -> int:
 
 def _look_at(fd: int) -> tuple[int, bool]:
     """The socket's family, and whether it is bound to the wildcard address."""
-    sock = socket.socket(fileno=os.dup(fd))
-    with sock:
+    with duplicate(fd) as sock:
         if sock.family not in _IP:
             return sock.family, False
         return sock.family, sock.getsockname()[0] in ("0.0.0.0", "::")

@@ -1,0 +1,283 @@
+"""Signals and Ctrl-C: an exception at any place loses no datagram, no buffer and no descriptor."""
+
+from __future__ import annotations
+
+import gc
+import linecache
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import Pair, take
+from endpoints import UDP_GRO
+
+import ringmsg
+
+
+def test_handlers_run_and_the_wait_goes_on(pair: Pair, mode: str) -> None:
+    ran = []
+    before = signal.signal(signal.SIGALRM, lambda *_: ran.append(time.monotonic()))
+    try:
+        with ringmsg.Receiver(pair.receiver, mode=mode) as rx:
+            start = time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+            assert len(rx.reap(0.2)) == 0
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert 0.19 < time.monotonic() - start < 3
+            assert len(ran) >= 3 and ran[0] - start < 0.15
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_ctrl_c_interrupts(pair: Pair, mode: str) -> None:
+    # A shell starts background jobs with the signal ignored, and Python leaves it so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with ringmsg.Receiver(pair.receiver, mode=mode) as rx:
+            rx.reap(0)
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+            start = time.monotonic()
+            with pytest.raises(KeyboardInterrupt):
+                for _ in rx:
+                    pass
+            assert time.monotonic() - start < 5
+            pair.send(b"x")
+            assert take(rx, 1) == [b"x"]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+CTRL_C = """
+import random, socket, struct, sys, threading, time, os, signal, ringmsg
+mode, how, total = sys.argv[1], sys.argv[2], 20000
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+try: sock.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)
+except PermissionError: pass
+sock.bind(("127.0.0.1", 0))
+rx = ringmsg.Receiver(sock, mode=mode, batch_size=16)
+seen, interrupts, done = [], 0, False
+
+def send():
+    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sender.connect(sock.getsockname())
+    for number in range(total):
+        sender.send(struct.pack("=I", number))
+        if number % 20 == 0:
+            time.sleep(random.random() * 0.0005)
+
+def interrupt():
+    # The whole process, as the terminal does.
+    while not done:
+        time.sleep(random.random() * 0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+receiving = False
+def handler(number, frame):
+    # Ctrl-C strikes while the library works: what it had is not ours yet.
+    global interrupts
+    if receiving:
+        interrupts += 1
+        raise KeyboardInterrupt
+signal.signal(signal.SIGINT, handler)
+threading.Thread(target=send, daemon=True).start()
+killer = threading.Thread(target=interrupt, daemon=True)
+killer.start()
+quiet = time.monotonic() + 5
+while len(seen) < total and time.monotonic() < quiet:
+    batch = None
+    try:
+        receiving = True
+        if how == "reap":
+            batch = rx.reap(1)
+        elif how == "next":
+            batch = next(rx)
+        else:
+            for batch in rx:
+                break
+        receiving = False
+    except KeyboardInterrupt:
+        pass
+    finally:
+        receiving = False
+    # An interrupt after the return may find the batch assigned.
+    if batch is not None and len(batch):
+        seen += [struct.unpack("=I", payload)[0] for payload in batch.payloads()]
+        quiet = time.monotonic() + 5
+done = True
+killer.join()
+drops = rx.stats.socket_drops
+assert rx.stats.buffers_held <= 16, rx.stats
+print(len(seen), interrupts, drops, seen == sorted(set(seen)))
+"""
+
+
+@pytest.mark.parametrize("how", ["reap", "next", "for"])
+def test_ctrl_c_loses_nothing(mode: str, how: str) -> None:
+    """Thousands of interrupts at random moments; every datagram arrives, once, in order."""
+    run = subprocess.run(
+        [sys.executable, "-c", CTRL_C, mode, how], capture_output=True, text=True, timeout=30
+    )
+    assert run.returncode == 0, run.stderr
+    seen, interrupts, drops, in_order = run.stdout.split()
+    assert int(interrupts) > 100
+    assert int(seen) == 20000 - int(drops)
+    assert in_order == "True"
+
+
+def test_every_point_of_interruption(pair: Pair) -> None:
+    """An exception at each line of the reaping code in turn, as a signal handler might raise it."""
+    with ringmsg.Receiver(pair.receiver, mode="defer") as rx:
+        files = {sys.modules[f"ringmsg.{name}"].__file__ for name in ("ring", "batch", "receiver", "_core")}
+        received: list[bytes] = []
+        sent = 0
+        point = 1
+        while True:
+            lines = 0
+            struck = False
+
+            def trace(frame: Any, event: str, _: Any) -> Any:
+                nonlocal lines, struck
+                if frame.f_code.co_filename not in files or frame.f_code.co_name in (
+                    "__del__",
+                    "_gone",
+                    "unpin",
+                ):
+                    return None
+                if event == "line":
+                    lines += 1
+                    if lines == point and not struck:
+                        struck = True
+                        raise KeyboardInterrupt
+                return trace
+
+            for _ in range(3):
+                pair.send(struct.pack("=I", sent))
+                sent += 1
+            batch = None
+            sys.settrace(trace)
+            try:
+                batch = next(rx)
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.settrace(None)
+            if batch is not None:
+                received += batch.payloads()
+                batch = None
+            if not struck:
+                break
+            point += 1
+        while len(batch := rx.reap(0.05)):
+            received += batch.payloads()
+        assert point > 30
+        assert received == [struct.pack("=I", number) for number in range(sent)]
+        rx.reap(0)
+        assert rx.stats.buffers_held == 0
+
+
+PACKAGE = os.path.dirname(ringmsg.__file__)
+# os.dup() and the release of what a garbage object owns are single steps: an exception between them and
+# the next line cannot be made good.
+SPARED = {"duplicate", "free", "__del__", "_gone", "unpin"}
+
+
+def interrupted_at(point: int, work: Callable[[], Any]) -> bool:
+    """Does the work, with an exception at the line of the package that is reached as the ``point``-th one.
+    Whether it was reached. (A line that begins a ``with`` is reached again at its end, before the exit: no
+    signal handler runs there.)"""
+    lines = 0
+    struck = False
+
+    def trace(frame: Any, event: str, _: Any) -> Any:
+        nonlocal lines, struck
+        code, caller = frame.f_code, frame
+        while caller is not None:
+            if caller.f_code.co_name in SPARED:
+                return None
+            caller = caller.f_back
+        if not code.co_filename.startswith(PACKAGE):
+            return None
+        text = linecache.getline(code.co_filename, frame.f_lineno).lstrip()
+        if event == "line" and not struck and not text.startswith("with "):
+            lines += 1
+            if lines == point:
+                struck = True
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    return struck
+
+
+@pytest.mark.filterwarnings("ignore:unclosed")
+@pytest.mark.parametrize("what", ["receiver", "sender"])
+def test_an_interrupted_construction_leaves_nothing(pair: Pair, what: str) -> None:
+    """No descriptor, and no GRO on the user's socket."""
+
+    def work() -> None:
+        if what == "receiver":
+            ringmsg.Receiver(pair.receiver, engine="recvmmsg").close()  # which is made fastest
+        else:
+            ringmsg.Sender(pair.receiver).close()
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    work()
+    gc.collect()
+    before = descriptors()
+    point = 1
+    while interrupted_at(point, work):
+        if descriptors() != before:
+            gc.collect(1)  # of what was made just now
+        assert descriptors() == before, point
+        assert pair.receiver.getsockopt(UDP_GRO[0], UDP_GRO[1]) == 0, point
+        point += 1
+    assert point > 40
+
+
+def test_interrupted_sends_leave_the_sender_usable(pair: Pair) -> None:
+    """The lock of a sender is given back, and what was asked of it next is done."""
+    to = pair.receiver.getsockname()
+    with ringmsg.Sender(pair.sender) as sender:
+
+        def work() -> None:
+            sender.send([(b"a", to), ringmsg.Message(b"b", to, ecn=1)])
+            sender.send_columns(b"cc", 1)
+
+        point = 1
+        while interrupted_at(point, work):
+            assert sender.send([b"x"]) == 1 and not sender.errors, point
+            point += 1
+        assert point > 100
+
+
+def test_an_interrupted_keep_loses_no_buffer(pair: Pair) -> None:
+    """A batch is detached from its ring only when it releases itself."""
+    with ringmsg.Receiver(pair.receiver) as rx:
+        point = 1
+        while True:
+            pair.send(b"x")
+            batch = rx.reap(5)
+            struck = interrupted_at(point, batch.keep)
+            del batch
+            assert rx.reap(0) is not None and rx.reap(0) is not None
+            assert rx.stats.buffers_held == 0, point
+            if not struck:
+                break
+            point += 1
+        assert point > 4
