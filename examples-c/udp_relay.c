@@ -5,7 +5,7 @@
  * Payloads are not copied: they are sent straight from the pool that they were received into,
  * and GRO trains as the trains that they were.
  *
- * udp_relay ADDRESS PORT SERVER-ADDRESS SERVER-PORT [IDLE-SECONDS]       port 0 selects a free one */
+ * udp_relay ADDRESS PORT SERVER-ADDRESS SERVER-PORT [IDLE-SECONDS]   port 0 selects a free one */
 #include "server.h"
 
 enum { BATCH = 512, FLOWS = 1024, NONE = -1, LISTENING = FLOWS /* user_data of the clients' side */ };

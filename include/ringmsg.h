@@ -1869,6 +1869,9 @@ int ringmsg_sender_new(int fd,
  * says what the socket took: without IP_RECVERR a full queueing discipline drops datagrams without
  * an error.
  *
+ * With RINGMSG_SEND_WAIT the call waits for room instead, whether the socket is non-blocking or
+ * not: for as long as it takes, or until nothing was taken for the time that SO_SNDTIMEO sets.
+ *
  * Messages with equal path, length, traffic class, flags and transmit time leave as one
  * UDP_SEGMENT train; a shorter one may end it. Messages to one peer (family, remote, remote_port
  * and remote_scope) leave in the order in which they are given; among peers the order is free.
@@ -1876,11 +1879,12 @@ int ringmsg_sender_new(int fd,
  * Ownership: payloads and paths are read, and results written, during the call only.
  * Threads: any, one at a time for each sender.
  * Returns: how many messages it settled in this call, errors included; 0 when RESUME finds
- * none; -EAGAIN (it could settle none: the socket's buffer is full); -EINTR (a signal came while
- * RINGMSG_SEND_WAIT waited; the messages that are left have -EAGAIN). Refused, with no result
- * written: -EINVAL (NULL, unknown flags, 2^31 messages or more, a freed sender); -EBUSY (another
- * thread is in a call on this sender); -ENOMEM (no memory for the thread's scratch space, at its
- * first call or a larger batch); -ENOTRECOVERABLE (an internal error has poisoned the sender).
+ * none; -EAGAIN (it could settle none: the socket's buffer is full, and SO_SNDTIMEO is over if it
+ * was to wait); -EINTR (a signal came while RINGMSG_SEND_WAIT waited; the messages that are left
+ * have -EAGAIN). Refused, with no result written: -EINVAL (NULL, unknown flags, 2^31 messages or
+ * more, a freed sender); -EBUSY (another thread is in a call on this sender); -ENOMEM (no memory
+ * for the thread's scratch space, at its first call or a larger batch); -ENOTRECOVERABLE (an
+ * internal error has poisoned the sender).
  */
 int ringmsg_send(struct ringmsg_sender *sender,
                  struct ringmsg_message *messages,

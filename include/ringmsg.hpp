@@ -400,7 +400,8 @@ inline std::optional<control_message> control_messages::find(int level, int type
 }
 
 /// Decodes control messages, as reap() does for the metadata of a batch: for one without metadata,
-/// and for ring::recvmsg(). The source address is not among them. bad_message if they are malformed.
+/// and for ring::recvmsg(). The source address is not among them. bad_message if they are
+/// malformed.
 inline ringmsg_metadata decode_control(std::span<const std::byte> control, on_error fail = {})
 {
     ringmsg_metadata metadata{};

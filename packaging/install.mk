@@ -85,6 +85,7 @@ PROGRAM_SOURCES := $(wildcard examples-c/ringmsg/*.c)
 PROGRAM_CC = $(CC) -std=c11 -Wall -Wextra -Wpedantic $(CFLAGS) -ffile-prefix-map=$(CURDIR)=. -Iinclude $(PROGRAM_SOURCES)
 $(FINISHED)/ringmsg: $(PROGRAM_SOURCES) examples-c/ringmsg/tool.h include/ringmsg.h $(FINISHED)/libringmsg.so
 	$(PROGRAM_CC) -o $@ -L$(FINISHED) -lringmsg $(LDFLAGS)
+	$(OBJCOPY) --strip-unneeded --remove-section=.comment $@
 
 build/examples/ringmsg: $(PROGRAM_SOURCES) examples-c/ringmsg/tool.h include/ringmsg.h
 	@mkdir -p $(@D)

@@ -24,7 +24,8 @@ fn compiler_named(program: &str, standard: &'static str) -> Option<Command> {
 }
 
 fn sources() -> [PathBuf; 5] {
-    ["wrapper.cpp", "collect.cpp", "sending.cpp", "control.cpp", "full_sockets.cpp"].map(|name| root().join("tests/cpp").join(name))
+    ["wrapper.cpp", "collect.cpp", "sending.cpp", "control.cpp", "full_sockets.cpp"]
+        .map(|name| root().join("tests/cpp").join(name))
 }
 
 fn run(program: &Path) {

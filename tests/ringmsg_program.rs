@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -215,7 +215,7 @@ fn doctor_finds_drops_a_full_queue_a_small_buffer_and_who_else_is_bound() {
     assert!(finding(&grouped, "UDP_GRO").starts_with("ok"), "{grouped}");
 }
 
-/// The name of a process is its owner's choice. doctor, which root runs, prints no escape sequences.
+/// The owner of a process chooses its name. doctor, which root runs, prints no escape sequences.
 #[test]
 fn doctor_does_not_print_what_a_terminal_would_obey() {
     let sleeper = scratch().join("\x1b[31mred");

@@ -1,6 +1,7 @@
 //! Every piece of C, C++, Python and Go in README.md, CONTRIBUTING.md, docs/ and the manual pages
-//! is compiled and run; those in the README of the Go package are compiled. A piece of C or C++ without a main() runs in tests/snippets/prelude.h. The
-//! three programs of README.md answer a client, also after Ctrl-Z and fg.
+//! is compiled and run; those in the README of the Go package are compiled. A piece of C or C++
+//! without a main() runs in tests/snippets/prelude.h. The three programs of README.md answer a
+//! client, also after Ctrl-Z and fg.
 
 use std::net::UdpSocket;
 use std::os::unix::process::CommandExt;

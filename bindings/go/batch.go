@@ -48,8 +48,12 @@ func (b *Batch) All() iter.Seq2[int, Datagram] {
 // Hold detaches the batch from the loop that yielded it, and returns it as one that stays valid
 // until its Release, which any goroutine may call: also when the loop has ended, the Conn is
 // closed, and neither of them is referenced. Until then its buffers are not used again: when all
-// are held, nothing is received ([ConnStats].Starved counts that).
+// are held, nothing is received ([ConnStats].Starved counts that). A batch that is held already is
+// returned as it is.
 func (b *Batch) Hold() *Batch {
+	if b.held.Load() {
+		return b
+	}
 	held := &Batch{
 		records: b.records, metadata: b.metadata, count: b.count, bytes: b.bytes, loop: b.loop, conn: b.conn,
 	}

@@ -107,6 +107,13 @@ var socketBehaviours = []behaviour{
 		}
 	}},
 	{"deadlines that keep changing", changeDeadlines},
+	{"a filter before the first read", filterDatagrams},
+	{"a filter after a read", func(t *testing.T, conn packetConn, peer *net.UDPConn, seen *outcome) {
+		write(t, peer, "before")
+		_, err := conn.Read(make([]byte, 20))
+		seen.add(err)
+		filterDatagrams(t, conn, peer, seen)
+	}},
 }
 
 // writeToNowhere writes to what is no address of a peer, by every method.
@@ -143,6 +150,31 @@ func writeToNowhere(t *testing.T, conn packetConn, peer *net.UDPConn, seen *outc
 	n, err = conn.WriteTo(make([]byte, 70_000), peer.LocalAddr())
 	seen.add(n)
 	seen.fail(err)
+}
+
+// filterDatagrams attaches a socket filter, which sees each datagram of a train: it refuses those that
+// begin with b, and cuts the others to three bytes of payload.
+func filterDatagrams(t *testing.T, conn packetConn, peer *net.UDPConn, seen *outcome) {
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 8}, // behind the UDP header
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 'b', Jt: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 8 + 3},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	raw, err := conn.SyscallConn()
+	ok(t, err)
+	ok(t, raw.Control(func(fd uintptr) {
+		ok(t, unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program))
+	}))
+	for range 2 {
+		sendTrain(t, peer, []byte("aaaabbbbccccbbbbd"), 4)
+		for range 3 {
+			b := make([]byte, 20)
+			n, err := conn.Read(b)
+			seen.add(string(b[:n]), err)
+		}
+	}
 }
 
 // changeDeadlines has readers and changing deadlines at once: every datagram is read, and every

@@ -37,8 +37,9 @@ func (c *Conn) File() (*os.File, error) {
 //
 // The first Read switches UDP_GRO off, if a read of the Conn switched it on, so that a datagram is
 // a datagram; what has to be read for that goes to the Conn's own reads. Control and Write leave it
-// as it is. While Control runs, other options that the Conn switched on for itself are off: the
-// program sees the socket as it set it, and finds in its control messages what it switches on.
+// as it is, unless Control attaches a socket filter. While Control runs, other options that the
+// Conn switched on for itself are off: the program sees the socket as it set it, and finds in its
+// control messages what it switches on.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 	if _, err := c.udp.SyscallConn(); err != nil {
 		return nil, err

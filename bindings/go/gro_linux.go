@@ -21,7 +21,8 @@ const (
 	groLeft                      // it is not the Conn's, and stays as it is
 )
 
-// prepare switches UDP_GRO on before the first read, unless it is on already.
+// prepare switches UDP_GRO on before the first read, unless it is on already, or the socket has a
+// filter: of a train the kernel shows a filter the first datagram, with the length of all.
 //
 // A connected socket gets it before the second read: many are made for one query. The kernel
 // patches its own text when the first socket of the machine gets UDP_GRO and when the last one
@@ -35,7 +36,7 @@ func (r *receiver) prepare(fd int, c *Conn) {
 		return
 	}
 	r.gro = groLeft
-	if !c.options.gro || r.closed {
+	if !c.options.gro || r.closed || hasFilter(fd) {
 		return
 	}
 	if on, err := unix.GetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO); err != nil || on != 0 {
@@ -127,10 +128,7 @@ func (r *receiver) switchOffUndisturbed(fd int, use func(m *message)) bool {
 		_, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0)
 		return errno == 0
 	}
-	var length uint32 // of a filter that the program has attached
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_GET_FILTER,
-		0, uintptr(unsafe.Pointer(&length)), 0)
-	if errno != 0 || length != 0 || !nobody() {
+	if hasFilter(fd) || !nobody() {
 		return false
 	}
 	drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
@@ -146,6 +144,27 @@ func (r *receiver) switchOffUndisturbed(fd int, use func(m *message)) bool {
 		return false
 	}
 	return unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 0) == nil && nobody()
+}
+
+// hasFilter reports whether the program has attached a filter to the socket. The kernel does not
+// show the instructions of an eBPF program, and returns EACCES.
+func hasFilter(fd int) bool {
+	var length uint32
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_GET_FILTER,
+		0, uintptr(unsafe.Pointer(&length)), 0)
+	return errno != 0 || length != 0
+}
+
+// respectFilter switches UDP_GRO off if the Conn switched it on and the socket has a filter by now.
+// It reports whether it did.
+func (r *receiver) respectFilter(fd int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gro != groOn || !hasFilter(fd) {
+		return false
+	}
+	r.giveUpGRO(fd)
+	return true
 }
 
 // staysEmpty reports whether the receive queue holds nothing, now and for a while.

@@ -94,7 +94,7 @@ func TestHeldBatchesShowInStats(t *testing.T) {
 	write(t, peer, "x")
 	for batch, err := range conn.Batches(context.Background()) {
 		ok(t, err)
-		held = append(held, batch.Hold())
+		held = append(held, batch.Hold().Hold()) // the second one changes nothing
 		equal(t, "held", conn.Stats().HeldBatches, len(held))
 		if len(held) == 3 {
 			break
@@ -112,6 +112,7 @@ func TestHeldBatchesShowInStats(t *testing.T) {
 		equal(t, "payload", string(batch.At(0).Payload()), "x")
 		batch.Release()
 		equal(t, "held", conn.Stats().HeldBatches, 2-i)
+		equal(t, "datagrams held", conn.Stats().HeldDatagrams, 2-i)
 	}
 	for deadline := time.Now().Add(10 * time.Second); descriptors(t) > before; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -177,7 +178,7 @@ func resident(t *testing.T, memory []byte) (kib int) {
 // held batches keep; and the loop goes on.
 func TestABurstsMemoryIsGivenBack(t *testing.T) {
 	needRing(t)
-	for _, options := range [][]Option{nil, {WithUnlockedGoroutine()}} {
+	for _, options := range [][]Option{nil, {WithUnlockedGoroutine(), WithBuffers(0)}} {
 		conn, peer := listen(t, options...)
 		_ = conn.SetReadBuffer(1 << 20)
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

@@ -56,7 +56,9 @@ func newOptions(given []Option) *options {
 func WithMetadata(metadata Meta) Option { return func(o *options) { o.metadata |= metadata } }
 
 // WithGRO says whether the kernel may join datagrams of one sender to trains (UDP_GRO), which costs
-// far less per datagram. Trains are split again: programs never see them. On by default.
+// far less per datagram. Trains are split again: programs never see them. On by default, but not on
+// a socket that has a filter (SO_ATTACH_FILTER, SO_ATTACH_BPF), which would decide about a whole
+// train at once.
 func WithGRO(on bool) Option { return func(o *options) { o.gro = on } }
 
 // WithReadAhead bounds how many messages one system call may receive when datagrams come faster
@@ -67,7 +69,13 @@ func WithReadAhead(messages int) Option { return func(o *options) { o.readAhead 
 
 // WithBuffers sets how many receive buffers a loop over [Conn.Batches] has: a power of two, 1024 by
 // default. Each holds a datagram or a train.
-func WithBuffers(count int) Option { return func(o *options) { o.buffers = count } }
+func WithBuffers(count int) Option {
+	return func(o *options) {
+		if o.buffers = count; count == 0 { // the library's word for its default
+			o.buffers = defaultBuffers
+		}
+	}
+}
 
 // WithBatchSize sets how many datagrams a [Batch] holds at most; 256 by default.
 func WithBatchSize(count int) Option { return func(o *options) { o.batchSize = max(count, 1) } }

@@ -26,13 +26,17 @@ var controlOptions = []struct {
 	{unix.SOL_IPV6, unix.IPV6_RECVERR, controlType{unix.SOL_IPV6, unix.IPV6_RECVERR}},
 }
 
-// ownOption is a socket option that the Conn switched on for itself. What it brings is not shown to
-// readers of control messages.
+// ownOption is a socket option that the Conn needs for itself: with the value that the program gave
+// it, and with the Conn's.
 type ownOption struct {
 	level, name   int
 	before, after int
 	brings        controlType
 }
+
+// isComplete reports whether a value of the program's has everything that the Conn needs. (The value
+// of SO_TIMESTAMPING consists of flags.)
+func (o *ownOption) isComplete(value int) bool { return value&o.after == o.after }
 
 // switchOn runs a function that switches socket options on, and takes those that it changed for the
 // Conn's own. The receiver's lock is held.
@@ -51,11 +55,14 @@ func (r *receiver) switchOn(fd int, enable func() error) error {
 	return err
 }
 
-// hideControl makes the list of what the own options bring.
+// hideControl makes the list of what readers of control messages are not shown: what only the Conn
+// has switched on.
 func (r *receiver) hideControl() {
 	r.hidden = nil
 	for _, option := range r.own {
-		r.hidden = append(r.hidden, option.brings)
+		if option.before == 0 {
+			r.hidden = append(r.hidden, option.brings)
+		}
 	}
 }
 
@@ -74,26 +81,26 @@ func (r *receiver) hideOwnOptions(fd int) {
 		return
 	}
 	for _, option := range r.own {
-		_ = unix.SetsockoptInt(fd, option.level, option.name, option.before)
+		if !option.isComplete(option.before) {
+			_ = unix.SetsockoptInt(fd, option.level, option.name, option.before)
+		}
 	}
 }
 
-// showOwnOptions switches the own options on again. Those that are on by now belong to the program.
+// showOwnOptions switches the own options on again. What the program has switched on by now, its
+// readers are shown until it switches it off.
 func (r *receiver) showOwnOptions(fd int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.hiders--; r.hiders > 0 {
 		return
 	}
-	kept := r.own[:0]
-	for _, option := range r.own {
-		now, err := unix.GetsockoptInt(fd, option.level, option.name)
-		if err == nil && now&option.after == option.after {
-			continue
+	for i := range r.own {
+		option := &r.own[i]
+		option.before, _ = unix.GetsockoptInt(fd, option.level, option.name)
+		if !option.isComplete(option.before) {
+			_ = unix.SetsockoptInt(fd, option.level, option.name, option.before|option.after)
 		}
-		_ = unix.SetsockoptInt(fd, option.level, option.name, now|option.after)
-		kept = append(kept, option)
 	}
-	r.own = kept
 	r.hideControl()
 }

@@ -13,14 +13,19 @@ type rawConn struct{ conn *Conn }
 func (r *rawConn) Control(f func(fd uintptr)) error {
 	defer r.conn.out.recheck()
 	in := &r.conn.in
-	if !in.hasOwnOptions() {
-		return r.conn.raw.Control(f)
-	}
-	return r.conn.raw.Control(func(fd uintptr) {
-		in.hideOwnOptions(int(fd))
-		defer in.showOwnOptions(int(fd))
+	isPending := false
+	err := r.conn.raw.Control(func(fd uintptr) {
+		if in.hasOwnOptions() {
+			in.hideOwnOptions(int(fd))
+			defer in.showOwnOptions(int(fd))
+		}
 		f(fd)
+		isPending = in.respectFilter(int(fd))
 	})
+	if isPending {
+		r.conn.wakeLoop()
+	}
+	return err
 }
 
 func (r *rawConn) Read(f func(fd uintptr) bool) error {
@@ -64,10 +69,15 @@ func (c *Conn) shareReads() {
 	if c.raw.Control(func(fd uintptr) { c.in.share(int(fd)) }) != nil {
 		return
 	}
+	c.wakeLoop()
+}
+
+// wakeLoop has a loop over Batches look at what is pending.
+func (c *Conn) wakeLoop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.loop != nil {
-		c.loop.wake() // something may be pending
+		c.loop.wake()
 	}
 }
 
@@ -114,5 +124,6 @@ func (c *Conn) settle() {
 		defer c.in.mu.Unlock()
 		c.in.closed = true
 		c.in.settleGRO(int(fd))
+		c.in.forget()
 	})
 }

@@ -106,3 +106,38 @@ func TestTheSenderOfATrainThatReadBegan(t *testing.T) {
 	}
 	equal(t, "trains", conn.Stats().Trains, 2)
 }
+
+// After a train, datagrams that come alone and are shorter than its own are read several at a time
+// again, as before it.
+func TestShortDatagramsAfterATrainAreReadAhead(t *testing.T) {
+	conn, peer := listen(t)
+	b := make([]byte, 2000)
+	sendTrain(t, peer, make([]byte, 3000), 1000)
+	const count = 60
+	for range count {
+		write(t, peer, "short")
+	}
+	for range 3 { // before them UDP_GRO is off: the train comes as datagrams
+		_, err := conn.Read(b)
+		ok(t, err)
+	}
+	for round := range 2 {
+		calls := conn.Stats().ReadCalls
+		for range count {
+			_, err := conn.Read(b)
+			ok(t, err)
+		}
+		if calls = conn.Stats().ReadCalls - calls; calls > count/3 {
+			t.Errorf("round %d: %d calls for %d datagrams", round, calls, count)
+		}
+		sendTrain(t, peer, make([]byte, 3000), 1000)
+		for range 3 {
+			_, err := conn.Read(b)
+			ok(t, err)
+		}
+		equal(t, "trains", conn.Stats().Trains, uint64(round+1))
+		for range count {
+			write(t, peer, "short")
+		}
+	}
+}

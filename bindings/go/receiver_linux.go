@@ -2,6 +2,7 @@ package ringmsg
 
 import (
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,7 @@ type receiver struct {
 	hasRead  bool // there was a read
 	closed   bool
 	shared   bool // others read the socket: nothing is read ahead
-	segment  int  // length of the last train's datagrams; 0: what came last was no train
+	segment  int  // length of the last train's datagrams; 0: none is expected
 	window   int  // how many messages to ask for in one system call
 	awake    int  // reads of one message in a row that did not sleep
 	patience int  // how many of them it takes to ask for two
@@ -25,8 +26,10 @@ type receiver struct {
 	replies  *replyTable // with WithReplyFromDestination, on a wildcard socket
 	first    int
 	pending  []*message // received and not read yet: those from first on, the oldest first
+	whole    int64      // how many messages of full size are pending, or were since it was empty
 
 	parts  int           // how many datagrams the last train had
+	lone   int           // messages since then that were no trains
 	own    []ownOption   // socket options that the Conn switched on
 	hidden []controlType // what they bring
 	hiders int           // calls of Control that see the socket without them
@@ -40,7 +43,7 @@ type readCounts struct {
 // note counts a message that was received, and remembers whether it was a train.
 func (r *receiver) note(m *message) {
 	if m.segment < m.length {
-		r.segment, r.parts = m.segment, m.datagrams()
+		r.segment, r.parts, r.lone = m.segment, m.datagrams(), 0
 		r.counts.trains++
 		r.counts.datagrams += uint64(r.parts)
 		r.counts.bytes += uint64(m.length)
@@ -53,10 +56,17 @@ func (r *receiver) note(m *message) {
 func (r *receiver) noteAlone(length int) {
 	r.counts.bytes += uint64(length)
 	r.counts.datagrams++
-	if length > r.segment {
+	if r.segment == 0 {
+		return
+	}
+	if r.lone++; length > r.segment || r.lone == loneMost {
 		r.segment = 0
 	}
 }
+
+// loneMost is after how many messages that were no trains no more trains are expected. One or two
+// come among them: the end of a transfer.
+const loneMost = 4
 
 // learn remembers which address the peer asked, when a message's first datagram is handed out.
 func (r *receiver) learn(m *message, from *unix.RawSockaddrInet6) {
@@ -75,8 +85,39 @@ func (r *receiver) front(b []byte) []byte {
 	return b[:n]
 }
 
-// keep puts a message whose datagrams are not all read behind those that are pending.
-func (r *receiver) keep(m *message) { r.pending = append(r.pending, m) }
+// wholeMost bounds how many messages of full size are kept for reads that have not come yet, by all
+// Conns together: 17 MB. Beyond that only what they hold is kept, in a copy. Otherwise a thousand
+// Conns whose program reads slowly would keep a gigabyte.
+const wholeMost = 256
+
+var wholeKept atomic.Int64
+
+// keep puts a message whose datagrams are not all read behind those that are pending. The message is
+// the receiver's from then on. After Close nobody would read it.
+func (r *receiver) keep(m *message) {
+	if r.closed {
+		m.release()
+		return
+	}
+	if m.isWhole() {
+		if wholeKept.Load() < wholeMost {
+			wholeKept.Add(1)
+			r.whole++
+		} else {
+			whole := m
+			m = whole.compact()
+			whole.release()
+		}
+	}
+	r.pending = append(r.pending, m)
+}
+
+// forget gives back what is pending.
+func (r *receiver) forget() {
+	for r.oldest() != nil {
+		r.dropOldest()
+	}
+}
 
 // oldest returns the message whose next datagram is the next to be read; nil if none is pending.
 func (r *receiver) oldest() *message {
@@ -92,6 +133,10 @@ func (r *receiver) dropOldest() {
 	r.pending[r.first] = nil
 	if r.first++; r.first == len(r.pending) {
 		r.pending, r.first = r.pending[:0], 0
+		if r.whole > 0 {
+			wholeKept.Add(-r.whole)
+			r.whole = 0
+		}
 	}
 }
 

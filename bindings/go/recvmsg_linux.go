@@ -50,9 +50,12 @@ var messages = sync.Pool{New: func() any {
 	return &room.message
 }}
 
+// isWhole reports whether the message has room for any other one.
+func (m *message) isWhole() bool { return len(m.payload) == maxPayload }
+
 // release ends a message.
 func (m *message) release() {
-	if len(m.payload) == maxPayload {
+	if m.isWhole() {
 		messages.Put(m)
 	}
 }

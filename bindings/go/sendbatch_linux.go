@@ -9,11 +9,12 @@ import (
 
 // sendBatch sends in parcels until every message has its result.
 func (c *Conn) sendBatch(messages []Message) (sent int, err error) {
+	isIPv4 := c.isIPv4()
 	for from := 0; from < len(messages); {
 		p := newParcel(c)
 		p.wholly = true
 		for from+len(p.messages) < len(messages) && !p.isFull() {
-			p.address(&messages[from+len(p.messages)])
+			p.address(&messages[from+len(p.messages)], isIPv4)
 		}
 		part := messages[from : from+len(p.messages)]
 		outer := p.post()
@@ -36,13 +37,17 @@ func (c *Conn) sendBatch(messages []Message) (sent int, err error) {
 }
 
 // address adds a message of SendBatch.
-func (p *parcel) address(m *Message) {
+func (p *parcel) address(m *Message, isIPv4 bool) {
 	path := uring.PathNone
 	if m.Path != (Path{}) {
-		if path = uint64(len(p.paths)); path > 0 && p.paths[path-1] == m.Path {
+		given := m.Path
+		if isIPv4 {
+			unmap(&given)
+		}
+		if path = uint64(len(p.paths)); path > 0 && p.paths[path-1] == given {
 			path--
 		} else {
-			p.paths = append(p.paths, m.Path)
+			p.paths = append(p.paths, given)
 		}
 	}
 	to := p.add(path, m.Payload)
@@ -50,6 +55,25 @@ func (p *parcel) address(m *Message) {
 	if class, has := m.trafficClass(); has {
 		to.Flags, to.TrafficClass = uring.MessageTrafficClass, class
 	}
+}
+
+// unmap makes a path to a mapped IPv4 address one for an IPv4 socket. Mapped is how
+// [net.UDPAddr.AddrPort] returns the IPv4 addresses of sixteen bytes that package net makes.
+func unmap(path *Path) {
+	if path.Family != uring.FamilyIPv6 || path.Valid&uring.PathRemote == 0 || !isMapped(&path.RemoteBytes) {
+		return
+	}
+	path.Family, path.RemoteScope = uring.FamilyIPv4, 0
+	path.RemoteBytes = unmapped(&path.RemoteBytes)
+	if path.Valid&uring.PathLocal != 0 && isMapped(&path.LocalBytes) {
+		path.LocalBytes = unmapped(&path.LocalBytes)
+	}
+}
+
+// unmapped returns an IPv4 address as paths have it: in the first four bytes.
+func unmapped(mapped *[16]byte) (ip [16]byte) {
+	copy(ip[:4], mapped[12:])
+	return ip
 }
 
 // trafficClass returns the message's own traffic class; false: its path's holds, or the socket's.

@@ -101,6 +101,32 @@ func TestSendBatchSendsEveryMessage(t *testing.T) {
 	}
 }
 
+// A path to an IPv4 address that is mapped into IPv6, which is how a net.UDPAddr of sixteen bytes
+// returns it, works on a socket of either kind, with a source address, too.
+func TestSendBatchTakesMappedAddresses(t *testing.T) {
+	for _, network := range []string{"udp4", "udp"} {
+		conn, err := Listen(network, ":0")
+		ok(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		client := udp(t, "udp4", "127.0.0.1:0")
+		ok(t, client.SetReadDeadline(time.Now().Add(5*time.Second)))
+		port := client.LocalAddr().(*net.UDPAddr).Port
+		path := PathTo((&net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}).AddrPort())
+		equal(t, "mapped", path.Remote().Addr().Is4In6(), true)
+		from := path
+		from.SetLocal(netip.MustParseAddr("127.0.0.2"))
+		out := []Message{{Path: path, Payload: []byte("plain")}, {Path: from, Payload: []byte("from")}}
+		n, err := conn.SendBatch(out)
+		ok(t, err)
+		equal(t, "sent", n, 2)
+		for _, source := range []string{"127.0.0.1", "127.0.0.2"} {
+			_, at, err := client.ReadFromUDPAddrPort(make([]byte, 10))
+			ok(t, err)
+			equal(t, "source", at.Addr().String(), source)
+		}
+	}
+}
+
 // An error belongs to its message: the others are sent, each once, and the call returns how many
 // and the first error.
 func TestSendBatchTellsEachMessagesError(t *testing.T) {

@@ -37,7 +37,7 @@ BEGIN {
 }
 END {
     print "# Functions, structs and constants\n"
-    print "Generated from `ringmsg.h`, which is the contract."
+    print "Generated from `ringmsg.h`, which is authoritative."
     print list "\n* [Structs](#structs), [Constants](#constants)\n"
     printf "%s## Structs\n\n%s## Constants\n\n%s", functions, structs, constants
 }
@@ -47,6 +47,8 @@ function prose(line) {
     gsub(/</, "\\&lt;", line)
     if (match(line, /^(Ownership, Threads|Ownership|Threads|Returns):/))
         line = "**" substr(line, 1, RLENGTH) "**" substr(line, RLENGTH + 1)
+    if (line ~ /^\*\*Threads:/)
+        sub(/ Returns:/, " **Returns:**", line)
     return line
 }
 function name_of(code,    word) {

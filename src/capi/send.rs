@@ -171,11 +171,11 @@ fn check_base(base: *const c_void, length: usize, paths: *const Path, path_count
 /// **Threads:** any, one at a time for each sender.
 /// **Returns:** how many messages it settled in this call, errors included; 0 when RESUME finds
 /// none; -EAGAIN (it could settle none: the socket's buffer is full, and SO_SNDTIMEO is over if it
-/// was to wait); -EINTR (a signal came while
-/// RINGMSG_SEND_WAIT waited; the messages that are left have -EAGAIN). Refused, with no result
-/// written: -EINVAL (NULL, unknown flags, 2^31 messages or more, a freed sender); -EBUSY (another
-/// thread is in a call on this sender); -ENOMEM (no memory for the thread's scratch space, at its
-/// first call or a larger batch); -ENOTRECOVERABLE (an internal error has poisoned the sender).
+/// was to wait); -EINTR (a signal came while RINGMSG_SEND_WAIT waited; the messages that are left
+/// have -EAGAIN). Refused, with no result written: -EINVAL (NULL, unknown flags, 2^31 messages or
+/// more, a freed sender); -EBUSY (another thread is in a call on this sender); -ENOMEM (no memory
+/// for the thread's scratch space, at its first call or a larger batch); -ENOTRECOVERABLE (an
+/// internal error has poisoned the sender).
 ///
 /// # Safety
 /// `messages` is readable and writable for `count` elements; their payloads and paths are readable.

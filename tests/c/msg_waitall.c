@@ -33,6 +33,17 @@ static void send_ten(void)
     EQUAL(SYS(send(fixture.pair[1], "0123456789", 10, 0)), 10);
 }
 
+/* Nothing, or what Linux 6.17 adds to every receive on a local stream. */
+static void expect_nothing_stale(const void *control, uint32_t length)
+{
+    enum { MESSAGE_INQ = 84 /* SCM_INQ */ };
+    struct ringmsg_cmsg cursor = {0};
+    while (OK(ringmsg_control_next(control, length, &cursor)) == 1) {
+        EQUAL(cursor.level, SOL_SOCKET);
+        EQUAL(cursor.type, MESSAGE_INQ);
+    }
+}
+
 /* The control area holds an old SCM_RIGHTS message, whose descriptor is closed. */
 static void end_of_stream_yields_no_stale_control_messages(void)
 {
@@ -50,8 +61,8 @@ static void end_of_stream_yields_no_stale_control_messages(void)
     SYS(shutdown(fixture.pair[1], SHUT_WR));
     struct ringmsg_record record = reap_one(fixture.ring);
     EQUAL(record.result, 10);
-    EQUAL(record.control_length, 0);
-    EQUAL(fixture.message.msg_controllen, 0);
+    EQUAL(fixture.message.msg_controllen, record.control_length);
+    expect_nothing_stale(&control, record.control_length);
     tear_down();
 }
 
@@ -72,7 +83,7 @@ static void end_of_stream_yields_no_stale_control_messages_of_the_pool(void)
     SYS(shutdown(fixture.pair[1], SHUT_WR));
     record = reap_one(fixture.ring);
     EQUAL(record.result, 10);
-    EQUAL(record.control_length, 0);
+    expect_nothing_stale(ringmsg_pool_base(pool) + record.control_offset, record.control_length);
     tear_down();
 }
 
@@ -86,7 +97,8 @@ static void a_cancel_delivers_the_bytes_that_arrived(void)
     OK(ringmsg_cancel(fixture.ring, 1));
     struct ringmsg_record record = reap_one(fixture.ring);
     EQUAL(record.result, 10);
-    EQUAL(record.flags, RINGMSG_RECORD_FINAL);
+    /* Linux 6.17 has a control message that there is no room for. */
+    EQUAL(record.flags & ~RINGMSG_RECORD_CONTROL_TRUNCATED, RINGMSG_RECORD_FINAL);
     SAME_BYTES(fixture.data, "0123456789", 10);
 
     struct ringmsg_pool_config config;

@@ -1,6 +1,6 @@
 /* SO_SNDTIMEO bounds the wait of RINGMSG_SEND_WAIT as it bounds that of a blocking send: once the
  * socket has taken nothing for that long the call returns, and what is left has -EAGAIN. Each time
- * that something is taken the time begins anew; without the option there is no limit. It costs no
+ * that something is taken the time begins again; without the option there is no limit. It costs no
  * processor time. */
 #include "network.h"
 #include <sys/time.h>
@@ -88,7 +88,7 @@ static void it_ends_pauses_as_well(void)
 
 /* A link that takes a datagram every ten milliseconds: all go, although it takes longer than the
  * option says. */
-static void what_is_taken_begins_it_anew(void)
+static void what_is_taken_begins_it_again(void)
 {
     enter_own_network();
     slow_loopback(800, 100000);
@@ -132,5 +132,5 @@ static void it_is_what_the_socket_says_now(void)
     EQUAL(wait_in_vain(sender, RINGMSG_SEND_RESUME, 250), -EINTR);
 }
 
-SEND_TESTS(TEST(it_ends_a_wait_in_vain), TEST(it_ends_pauses_as_well), TEST(what_is_taken_begins_it_anew),
+SEND_TESTS(TEST(it_ends_a_wait_in_vain), TEST(it_ends_pauses_as_well), TEST(what_is_taken_begins_it_again),
            TEST(it_is_what_the_socket_says_now))

@@ -42,6 +42,9 @@ done
 version=$(pkg-config --modversion ringmsg)
 [ "$(readlink -f "$libdir/libringmsg.so")" = "$libdir/libringmsg.so.$version" ] || die "the links do not lead to .so.$version"
 readelf -d "$libdir/libringmsg.so" | grep -q 'soname: \[libringmsg.so.0\]' || die "the soname is wrong"
+for file in "$libdir/libringmsg.so" "$prefix/bin/ringmsg"; do
+    if readelf -S "$file" | grep -q '\.debug_info'; then die "$file is not stripped"; fi
+done
 readelf -d "$libdir/libringmsg.so" | grep -q NODELETE || die "dlclose(3) would unload the library"
 versioned=$(nm -D --defined-only "$libdir/libringmsg.so" | awk '$2 == "T" {print $3}')
 if grep -v '@@RINGMSG_0$' <<<"$versioned"; then die "a symbol has no version, or another one"; fi

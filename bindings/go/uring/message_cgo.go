@@ -44,7 +44,7 @@ func (r *Ring) Recvmsg(fd int, message *Message, msgFlags int, flags RecvFlags, 
 		return err
 	}
 	defer r.leave()
-	m := &r.messages
+	m := r.messages
 	m.Lock()
 	defer m.Unlock()
 	if _, taken := m.byID[userData]; taken || message.header != nil {
@@ -135,4 +135,20 @@ func (m *messages) unpinAll() {
 		delete(m.byID, id)
 	}
 	m.count.Store(0)
+}
+
+// abandoned are the messages of rings that could not be freed: they stay pinned.
+var abandoned struct {
+	sync.Mutex
+	all []*messages
+}
+
+// abandon keeps the messages for good.
+func (m *messages) abandon() {
+	if m.count.Load() == 0 {
+		return
+	}
+	abandoned.Lock()
+	defer abandoned.Unlock()
+	abandoned.all = append(abandoned.all, m)
 }

@@ -11,7 +11,7 @@ import (
 const PathNone = ^uint64(0)
 
 // PathTo returns the path to an address. IPv4 mapped into IPv6 stays mapped; on an IPv6 socket both
-// forms work.
+// forms work, and a [Sender] on an IPv4 socket refuses the mapped one (EAFNOSUPPORT).
 func PathTo(remote netip.AddrPort) Path {
 	p := Path{Valid: PathRemote, RemotePort: remote.Port(), RemoteScope: zone.Index(remote.Addr().Zone())}
 	p.Family = bytesOf(remote.Addr(), &p.RemoteBytes)

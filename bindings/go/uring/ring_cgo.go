@@ -30,7 +30,9 @@ type Ring struct {
 	closed atomic.Bool
 	safety runtime.Cleanup
 
-	messages messages // of Recvmsg
+	// What the kernel writes to lives until the ring is freed, also when the collector has found the
+	// ring itself unreachable: the safety net refers to both.
+	messages *messages // of Recvmsg
 	memory   *ringMemory
 }
 
@@ -71,11 +73,14 @@ func NewRing(config *RingConfig) (*Ring, error) {
 	if err := failure("ring_new", C.rm_new(&given, &handle)); err != nil {
 		return nil, err
 	}
-	memory := &ringMemory{}
-	ring := &Ring{handle: handle, memory: memory}
+	memory, inFlight := &ringMemory{}, &messages{}
+	ring := &Ring{handle: handle, messages: inFlight, memory: memory}
 	ring.safety = runtime.AddCleanup(ring, func(handle *C.struct_ringmsg_ring) {
 		if C.ringmsg_ring_free(handle) == 0 {
+			inFlight.unpinAll()
 			memory.allFreed()
+		} else {
+			inFlight.abandon()
 		}
 	}, handle)
 	return ring, nil
@@ -114,9 +119,11 @@ func (r *Ring) Close() error {
 	r.safety.Stop()
 	err := failure("ring_free", C.rm_free(r.handle))
 	r.handle = nil
-	if err == nil { // else the kernel may still write to the memory
+	if err == nil {
 		r.messages.unpinAll()
 		r.memory.allFreed()
+	} else { // the kernel may still write to the memory
+		r.messages.abandon()
 	}
 	runtime.KeepAlive(r)
 	return err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import linecache
 import os
@@ -181,6 +182,28 @@ def test_every_point_of_interruption(pair: Pair) -> None:
         assert received == [struct.pack("=I", number) for number in range(sent)]
         rx.reap(0)
         assert rx.stats.buffers_held == 0
+
+
+def test_a_handler_that_reaps_is_refused(pair: Pair) -> None:
+    """The reap that it interrupts has its own records: the handler's would take their place."""
+    refused = []
+
+    def reap(*_: Any) -> None:
+        pair.send(b"%d" % len(refused))
+        for nested in (lambda: rx.reap(0), lambda: next(rx), lambda: rx.recvmsg(0)):
+            with pytest.raises(OSError, match="this thread is in reap already") as caught:
+                nested()
+            refused.append(caught.value.errno)
+
+    before = signal.signal(signal.SIGALRM, reap)
+    try:
+        with ringmsg.Receiver(pair.receiver) as rx:
+            for expected in (b"0", b"3"):
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
+                assert rx.reap(10).payloads() == [expected]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert refused == [errno.EBUSY] * 6
 
 
 PACKAGE = os.path.dirname(ringmsg.__file__)

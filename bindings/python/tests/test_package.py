@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import pathlib
 import re
@@ -49,9 +50,16 @@ def check(command: list[object], **more: object) -> str:
     return str(run.stdout)
 
 
+@pytest.fixture(autouse=True)
+def no_time_limit() -> None:
+    """Cargo compiles every crate on a new machine: minutes, of which the limit for a test knows nothing."""
+    faulthandler.cancel_dump_traceback_later()
+
+
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """An sdist, and a wheel built from that, as `python -m build` does."""
+    faulthandler.cancel_dump_traceback_later()  # no_time_limit comes after this
     out = tmp_path_factory.mktemp("dist")
     # Cargo's work is kept between runs, or each would compile every crate again.
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", str(ROOT) + "/target")) / "from-sdist"

@@ -70,7 +70,7 @@ def choice(name: str, value: Any, choices: dict[str, Any]) -> Any:
 def seconds(name: str, value: Any) -> float:
     """An argument that is a time, at most _LONGEST."""
     if (value.__class__ is float or value.__class__ is int) and value >= 0:
-        return value if value < _LONGEST else _LONGEST  # type: ignore[no-any-return]
+        return value if value < _LONGEST else _LONGEST
     try:
         time = float(value)
     except (TypeError, ValueError):

@@ -36,7 +36,7 @@ class Paths(NamedTuple):
     array: Any
     """Keeps the memory."""
     address: int
-    count: int
+    length: int
 
 
 class Table:

@@ -257,8 +257,8 @@ class Ring(NotCopied):
         what it brought.
         """
         self._check_thread()
-        self._inside = threading.get_ident()
         try:
+            self._inside = threading.get_ident()
             if self._closing:
                 raise errors.closed("the ring")
             if self._begun != self._current._number:
@@ -337,7 +337,11 @@ class Ring(NotCopied):
         """Refuses a wrong thread before anything is touched."""
         if self._owner and threading.get_ident() != self._owner:
             self._core.call(lib.submit)  # EPERM or EOWNERDEAD
-        if self._inside and self._inside != threading.get_ident():
+        if self._inside == threading.get_ident():
+            raise OSError(
+                errno.EBUSY, "this thread is in reap already: a signal handler may call wake() or close()"
+            )
+        if self._inside:
             raise OSError(errno.EBUSY, "another thread is in reap on this ring")
 
     # --- the end -----------------------------------------------------------------------------

@@ -1,0 +1,76 @@
+//go:build linux
+
+package ringmsg
+
+import (
+	"net"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a Conn has switched on for itself stays on when the program switches the same option on and
+// off again: answers leave from the address that was asked, and readers see control messages exactly
+// while the program has the option on.
+func TestOwnOptionsOutlastThePrograms(t *testing.T) {
+	conn, err := Listen("udp4", ":0", WithReplyFromDestination())
+	ok(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	raw, err := conn.SyscallConn()
+	ok(t, err)
+	client := udp(t, "udp4", "127.0.0.1:0")
+	port := conn.LocalAddr().(*net.UDPAddr).Port
+	for _, value := range []int{0, 1, 1, 0, 1, 0} {
+		ok(t, raw.Control(func(fd uintptr) {
+			ok(t, unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_PKTINFO, value))
+		}))
+		_, err := client.WriteTo([]byte("?"), at("127.0.0.2", port))
+		ok(t, err)
+		_, oobn, _, from, err := conn.ReadMsgUDP(make([]byte, 10), make([]byte, 100))
+		ok(t, err)
+		equal(t, "control messages", oobn, value*unix.CmsgSpace(unix.SizeofInet4Pktinfo))
+		equal(t, "the answer's source", answerTo(t, conn, client, from), "127.0.0.2")
+	}
+}
+
+// Of an option that consists of flags, the program has some and the Conn others: both get theirs.
+func TestOwnFlagsBesideThePrograms(t *testing.T) {
+	conn, peer := listen(t)
+	raw, err := conn.SyscallConn()
+	ok(t, err)
+	const own = unix.SOF_TIMESTAMPING_RX_SOFTWARE | unix.SOF_TIMESTAMPING_SOFTWARE
+	const program = unix.SOF_TIMESTAMPING_RX_HARDWARE | unix.SOF_TIMESTAMPING_RAW_HARDWARE
+	set := func(value int) func(fd uintptr) {
+		return func(fd uintptr) {
+			ok(t, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPING, value))
+		}
+	}
+	control := func() (messages int) {
+		t.Helper()
+		write(t, peer, "x")
+		_, oobn, _, _, err := conn.ReadMsgUDP(make([]byte, 10), make([]byte, 100))
+		ok(t, err)
+		if oobn > 0 {
+			messages = 1
+		}
+		return messages
+	}
+	fd := descriptorOf(t, conn.udp)
+	conn.in.mu.Lock()
+	err = conn.in.switchOn(fd, func() error { set(own)(uintptr(fd)); return nil })
+	conn.in.mu.Unlock()
+	ok(t, err)
+	equal(t, "control messages that the program did not ask for", control(), 0)
+	ok(t, raw.Control(set(program)))
+	on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING)
+	ok(t, err)
+	equal(t, "SO_TIMESTAMPING", on, own|program)
+	equal(t, "control messages that the program asked for", control(), 1)
+	ok(t, raw.Control(func(fd uintptr) {
+		on, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPING)
+		ok(t, err)
+		equal(t, "SO_TIMESTAMPING, as the program set it", on, program)
+		set(0)(fd)
+	}))
+	equal(t, "control messages after the program's end", control(), 0)
+}
