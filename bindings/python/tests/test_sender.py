@@ -85,9 +85,10 @@ def test_numbers_of_numpy_and_hosts_of_bytes(sock: socket.socket, peers: list[so
     with Sender(sock) as sender:
         assert sender.send([(b"%d" % at, address) for at, address in enumerate(addresses)]) == 3
         assert sender.send([(numpy.array(513, "<u2"), (host, port))]) == 1, "no dimension, and so no len()"
+        assert sender.send([Message(b"3", addresses[2], source=b"127.0.0.1")]) == 1
         assert sender.send_columns(b"aabb", numpy.int64(2), addresses[1]) == 2
         assert sender.send_columns(b"aabb", 2, iter(addresses[:2])) == 2
-    assert received(peers[0], 8) == [b"0", b"1", b"2", b"\1\2", b"aa", b"bb", b"aa", b"bb"]
+    assert received(peers[0], 9) == [b"0", b"1", b"2", b"\1\2", b"3", b"aa", b"bb", b"aa", b"bb"]
 
 
 def test_errors_are_those_of_socket(sock: socket.socket, peers: list[socket.socket]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import socket
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -235,6 +237,64 @@ def test_reading_while_another_thread_closes(pair: Pair) -> None:
                 pair.receiver.recv(10)
             except BlockingIOError:
                 break
+
+
+SHOWS = """
+import gc, socket, weakref, ringmsg
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); sock.bind(("127.0.0.1", 0))
+def derived():
+    rx = ringmsg.Receiver(sock)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"hello", sock.getsockname())
+    slice = rx.reap(5)[0].payload[1:]
+    rx.close()
+    return slice, weakref.ref(rx._core)
+slice, core = derived()
+gc.collect()
+print(bytes(slice), core() is not None)
+del slice
+gc.collect()
+print(core(), [line for line in open("/proc/self/maps") if "io_uring" in line])
+"""
+
+
+def test_a_slice_outlives_a_receiver_that_is_garbage() -> None:
+    """Nothing but the slice is left of it. The memory goes with the slice, not before and not never."""
+    run = subprocess.run([sys.executable, "-c", SHOWS], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout == "b'ello' True\nNone []\n"
+
+
+CLOSES = """
+import socket, sys, threading, ringmsg
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); sock.bind(("127.0.0.1", 0))
+rx = ringmsg.Receiver(sock, mode="plain")
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    sender.sendto(b"right", sock.getsockname())
+batch = rx.reap(5)
+learn = rx._core.learn_pool
+def pause(number):
+    closing.start()
+    closing.join(0.3)  # as if this thread had to give way
+    return learn(number)
+closing = threading.Thread(target=rx.close)
+rx._core.learn_pool = pause
+view = {"iterate": lambda: next(iter(batch)).payload, "index": lambda: batch[0].payload,
+        "buffer": lambda: batch.buffer}[sys.argv[1]]()
+closing.join(10)
+try:
+    print(bytes(view))
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("how", ["iterate", "index", "buffer"])
+def test_a_ring_that_is_closed_while_a_view_is_made(how: str) -> None:
+    """The view is revoked, too. It was made after the others were, over memory that was gone."""
+    run = subprocess.run([sys.executable, "-c", CLOSES, how], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout == "operation forbidden on released memoryview object\n"
 
 
 def test_a_batch_that_next_lost_comes_again(pair: Pair) -> None:

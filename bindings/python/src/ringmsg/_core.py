@@ -143,6 +143,10 @@ class Pin:
             self.core.unpin(self)
 
 
+# All pins. Nothing else refers to a ring that is closed and garbage while its memory is shown.
+_pins: set[Pin] = set()
+
+
 class Core:
     """A ring's handle. Calls are safe from any thread, and against ``free``; those that may
     sleep are made by the Ring."""
@@ -151,13 +155,13 @@ class Core:
     _made: ctypes.c_void_p | None = None
 
     def __init__(self, config: _abi.RingConfig) -> None:
-        # Where the library writes the handle: an exception (Ctrl-C) may come before it is stored.
+        self.pins: set[Pin] = set()
+        # The library writes the handle here. Ctrl-C may come before it is stored.
         self._made = ctypes.c_void_p()
         errors.check(lib.ring_new(ctypes.byref(config), ctypes.byref(self._made)))
         self.handle = self._made.value
         self.lock: threading.RLock = threading.RLock()
         self.process: int = os.getpid()
-        self.pins: set[Pin] = set()
         self.kept: weakref.WeakSet[Any] = weakref.WeakSet()  # batches that were detached
         self.slabs: list[Slab] = []
         self.pools: dict[int, Memory] = {}
@@ -233,11 +237,13 @@ class Core:
     def pin(self, slab: Slab, count: int, exporters: Iterable[Any]) -> None:
         pin = Pin(self, slab, count, exporters)
         self.pins.add(pin)
+        _pins.add(pin)
 
     def unpin(self, pin: Pin) -> None:
         self.release(pin.slab, pin.count)
         with self.lock:
             self.pins.discard(pin)
+            _pins.discard(pin)
             last = self.closing and not self.pins
         if last:
             self.free()
@@ -294,9 +300,9 @@ class Core:
         if made is not None:
             errors.check(lib.ring_free(made))
 
-    def __del__(self) -> None:
-        if self._made is not None:  # the ring's constructor was interrupted
-            lib.ring_free(self._made)
+    def __del__(self, ring_free: Any = lib.ring_free) -> None:
+        if self._made is not None and not self.pins:  # the ring's constructor was interrupted
+            ring_free(self._made)
 
     def forked(self) -> None:
         """In a child: another thread may have held the locks."""

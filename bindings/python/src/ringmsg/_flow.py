@@ -109,7 +109,7 @@ class Sending(asyncio.Transport):
             if self._gathers:
                 try:
                     index = gatherer.known.get(addr)
-                except TypeError:  # not hashable
+                except (TypeError, BytesWarning):  # not hashable; a host of bytes, with python -bb
                     index = None
                 if index is not None and not self._conn_lost:
                     gatherer.data.append(data)

@@ -52,7 +52,7 @@ class Gatherer:
         """Whether datagrams to that address can be gathered: a numeric one of the right form."""
         try:
             return address in self.known or self._learn(address)
-        except TypeError:  # not hashable
+        except (TypeError, BytesWarning):  # not hashable; a host of bytes, with python -bb
             return False
 
     def _learn(self, address: Any) -> bool:

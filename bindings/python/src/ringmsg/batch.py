@@ -32,8 +32,9 @@ _CONTROL = _layout.record("control_offset"), _layout.record("control_length")
 _NAME = _layout.record("name_offset"), _layout.record("name_length")
 _DESTINATIONS = Meta.DESTINATION | Meta.LOCAL_V4
 
-# How often a discarded batch is handed out again.
-_MOST_LOSSES = 8
+# How often a discarded batch is handed out again. (Eight were too few where signals came every
+# millisecond, on a machine with a load of 18.)
+_MOST_LOSSES = 64
 # A batch's life: its views are good; they are revoked; its buffers are back, or pinned.
 _LIVE, _RETIRED, _RELEASED = range(3)
 _exhaust = collections.deque[Any](maxlen=0).extend
@@ -98,20 +99,25 @@ class Batch(NotCopied, Sequence[Datagram]):
 
     def __iter__(self) -> Iterator[Datagram]:
         """The datagrams. Fields are read by column, for all of them at once."""
-        self._check()
         count, slab = self._count, self._slab
         if not count:
+            self._check()
             return iter(())
+        # Under the lock, so that no other thread unmaps the pool behind the check.
+        with self._core.lock:
+            self._check()
+            views = self._payload_views(slab, count)
+            self._views += views
+        return map(Datagram, zip(views, self._sources(), itertools.repeat(self), range(count)))
+
+    def _payload_views(self, slab: Slab, count: int) -> list[memoryview]:
         if self._many_pools:
             records = slab.records_view[: count * _abi.RECORD_SIZE]
             memory = {pool: self._memory(pool) for pool in self._pools()}
-            views = [memory[p][o : o + n] for o, n, p in _POOLED_SLICES.iter_unpack(records)]
-        else:
-            pool = self._memory(next(iter(self._core.pools)))
-            spans = zip(slab.payload_offsets[:count].tolist(), slab.payload_lengths[:count].tolist())
-            views = [pool[start : start + length] for start, length in spans]
-        self._views += views
-        return map(Datagram, zip(views, self._sources(), itertools.repeat(self), range(count)))
+            return [memory[p][o : o + n] for o, n, p in _POOLED_SLICES.iter_unpack(records)]
+        pool = self._memory(next(iter(self._core.pools)))
+        spans = zip(slab.payload_offsets[:count].tolist(), slab.payload_lengths[:count].tolist())
+        return [pool[start : start + length] for start, length in spans]
 
     @overload
     def __getitem__(self, index: int) -> Datagram: ...
@@ -215,13 +221,18 @@ class Batch(NotCopied, Sequence[Datagram]):
         pools = self._pools() or list(self._core.pools)
         if len(pools) != 1:
             raise ValueError(f"the batch has records of {len(pools)} pools: use buffers[pool]")
-        return self._track(self._memory(pools[0])[:])
+        return self._whole(pools[0])
 
     @property
     def buffers(self) -> dict[int, memoryview]:
         """The memory of each pool that occurs in the batch, by the records' ``pool``."""
         self._check()
-        return {pool: self._track(self._memory(pool)[:]) for pool in self._pools()}
+        return {pool: self._whole(pool) for pool in self._pools()}
+
+    def _whole(self, number: int) -> memoryview:
+        with self._core.lock:
+            self._check()
+            return self._track(self._memory(number)[:])
 
     def _instead(self) -> str:
         return ": messages() and to_numpy() give data to keep"
@@ -327,7 +338,8 @@ class Batch(NotCopied, Sequence[Datagram]):
 
     def _memory(self, number: int) -> memoryview:
         """A view of a pool. Each batch has its own exporter, whose reference count shows whether
-        anything derived from this batch is still alive."""
+        anything derived from this batch is still alive. To be called under the ring's lock, after
+        a check."""
         root = self._roots.get(number)
         if root is None:
             exporter = self._core.learn_pool(number).expose()
@@ -358,12 +370,13 @@ class Batch(NotCopied, Sequence[Datagram]):
 
     def _part(self, position: int, part: tuple[_layout.Field, _layout.Field]) -> memoryview:
         """A part of the message that a record describes."""
-        if not self._record(_FLAGS, position) & RecordFlag.BUFFER:
-            return self._track(memoryview(b""))
-        offset, length = part
-        start = self._record(offset, position)
-        memory = self._memory(self._record(_POOL, position))
-        return self._track(memory[start : start + self._record(length, position)])
+        with self._core.lock:
+            if not self._record(_FLAGS, position) & RecordFlag.BUFFER:
+                return self._track(memoryview(b""))
+            offset, length = part
+            start = self._record(offset, position)
+            memory = self._memory(self._record(_POOL, position))
+            return self._track(memory[start : start + self._record(length, position)])
 
     def _control_of(self, position: int) -> memoryview:
         return self._part(position, _CONTROL)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import ctypes
-import dataclasses
 import errno
 import functools
 import os
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from . import _abi, _paths, errors
 from ._arguments import NotCopied, descriptor, duplicate, integer
+from ._messages import NOTHING, Message, column, count_of, joined, of_message, pair, path_key, with_text
 from ._outgoing import UNSENT, Columns, Handle, SenderStats, Structs, struct_of, unsent, words
 from .flags import MessageFlag, SenderFlag
 
@@ -34,42 +34,6 @@ _Result = TypeVar("_Result")
 _senders: weakref.WeakSet[Sender] = weakref.WeakSet()
 _NO_PATH = 0xFFFFFFFFFFFFFFFF
 _IP = socket.AF_INET, socket.AF_INET6
-
-
-@dataclasses.dataclass(slots=True)
-class Message:
-    """A message that says more than where it goes. What is None is the socket's own setting."""
-
-    payload: Any
-    """Anything that has a buffer."""
-    address: Any = None
-    """As ``socket`` takes it; None: the connected peer."""
-    _: dataclasses.KW_ONLY
-    source: Any = None
-    """The local address from which it leaves: a host, or ``Datagram.destination``."""
-    interface_index: int | None = None
-    ecn: int | None = None
-    """The ECN bits. With None those of ``traffic_class``."""
-    traffic_class: int | None = None
-    """TOS byte or traffic class; its other bits are 0 where only ``ecn`` is given."""
-    hop_limit: int | None = None
-    flow_label: int | None = None
-    segment_size: int = 0
-    """0: one datagram. Else the payload leaves as datagrams of this size: a train."""
-    transmit_time_ns: int = 0
-    """0: now. Else a time of the sender's ``transmit_clock``."""
-    timestamp_id: int | None = None
-    """Not None: a transmit timestamp with this id comes back through the socket's error queue."""
-
-    def _path_key(self) -> tuple[Any, ...]:
-        """What its path is made from."""
-        traffic_class = self.traffic_class
-        if self.ecn is not None:
-            traffic_class = integer("traffic_class", traffic_class or 0, 8) & ~3 | integer("ecn", self.ecn, 2)
-        return (
-            *(self.address, self.source, self.interface_index),
-            *(traffic_class, self.hop_limit, self.flow_label),
-        )
 
 
 _Self = TypeVar("_Self", bound="Sender")
@@ -204,14 +168,14 @@ class Sender(NotCopied):
         memory = memoryview(data)
         if not memory.c_contiguous:
             raise ValueError("data is not contiguous")
-        places = None if offsets is None else _column("offsets", "Q", offsets)
+        places = None if offsets is None else column("offsets", "Q", offsets)
         try:
             length = integer("a length", lengths, 32)
         except TypeError:  # one for each message
-            sizes = _column("lengths", "I", lengths)
+            sizes = column("lengths", "I", lengths)
             count = len(sizes)
         else:
-            count = _count(memory.nbytes, length) if places is None else len(places)
+            count = count_of(memory.nbytes, length) if places is None else len(places)
             sizes = array.array("I", [length]) * count
         if places is not None and len(places) != count:
             raise ValueError(f"{len(places)} offsets for {count} lengths")
@@ -250,14 +214,14 @@ class Sender(NotCopied):
             payloads, addresses = zip(*messages, strict=True)
             data, sizes = joined(payloads)
         except (TypeError, ValueError):
-            pairs = [_pair(at, message) for at, message in enumerate(messages)]
+            pairs = [pair(at, message) for at, message in enumerate(messages)]
             payloads, addresses = zip(*pairs) if pairs else ((), ())
             data, sizes = joined(payloads)
         path_index = None
         if addresses.count(None) != len(addresses):
             try:
                 indices = [self._paths.known[address] for address in addresses]
-            except (KeyError, TypeError):
+            except (KeyError, TypeError, BytesWarning):  # a host of bytes, with python -bb
                 indices = [self._index(at, address) for at, address in enumerate(addresses)]
             path_index = words(indices)
         return Columns(data, len(data), None, words(sizes), path_index, unsent(len(sizes))), None
@@ -266,12 +230,11 @@ class Sender(NotCopied):
         if address is None:
             return _paths.NONE
         try:
-            if isinstance(address, tuple) and address and isinstance(address[0], bytearray):
-                address = (bytes(address[0]), *address[1:])  # to be a key
+            address = with_text(address)
             index = self._paths.known.get(address) if isinstance(address, tuple) else None
             return self._paths.add(address, _paths.to(self._family, address)) if index is None else index
         except (OSError, TypeError, ValueError) as error:
-            raise _of_message(at, error) from None
+            raise of_message(at, error) from None
 
     def _indices(self, addresses: Any, count: int) -> bytes | None:
         """A column of paths: of one address, or of one for each message."""
@@ -290,7 +253,7 @@ class Sender(NotCopied):
 
     def _structs(self, messages: list[Any]) -> Structs:
         """A batch of Message objects, perhaps among others."""
-        whole = [m if isinstance(m, Message) else Message(*_pair(at, m)) for at, m in enumerate(messages)]
+        whole = [m if isinstance(m, Message) else Message(*pair(at, m)) for at, m in enumerate(messages)]
         data, sizes = joined([message.payload for message in whole])
         packed, offset = [], 0
         for at, (message, size) in enumerate(zip(whole, sizes)):
@@ -306,13 +269,13 @@ class Sender(NotCopied):
                     )
                 )
             except (OSError, TypeError, ValueError) as error:
-                raise _of_message(at, error) from None
+                raise of_message(at, error) from None
             offset += size
         return Structs(data, (_abi.Message * len(whole)).from_buffer_copy(b"".join(packed)))
 
     def _path_of(self, message: Message) -> int:
-        key = message._path_key()
-        if key == _NOTHING:
+        key = path_key(message)
+        if key == NOTHING:
             return _NO_PATH
         index = self._paths.known.get(key)
         if index is None:
@@ -341,7 +304,7 @@ class Sender(NotCopied):
         except TypeError:
             for at, payload in enumerate(given):
                 if payload is not None:
-                    _pair(at, (payload, None))
+                    pair(at, (payload, None))
             raise
         path_index = None
         if self._family in _IP:
@@ -437,60 +400,6 @@ class Sender(NotCopied):
 
     def __repr__(self) -> str:
         return f"<ringmsg.Sender{' closed' if self._closing else ''}>"
-
-
-_NOTHING = (None,) * 6
-
-
-def joined(payloads: Sequence[Any]) -> tuple[bytes, list[int]]:
-    """Payloads back to back, and the bytes of each. TypeError for what has no buffer."""
-    try:
-        data = b"".join(payloads)
-    except TypeError:  # perhaps only because of a buffer with gaps
-        payloads = [memoryview(payload).tobytes() for payload in payloads]
-        data = b"".join(payloads)
-    try:
-        sizes = list(map(len, payloads))
-    except TypeError:  # an array of numpy without dimensions
-        sizes = []
-    if sum(sizes) != len(data) or len(sizes) != len(payloads):  # elements of more than one byte
-        sizes = [memoryview(payload).nbytes for payload in payloads]
-    return data, sizes
-
-
-def _pair(at: int, message: Any) -> tuple[Any, Any]:
-    """A message that is no Message, as payload and address; TypeError for what is neither."""
-    if isinstance(message, (bytes, bytearray, memoryview)):
-        return message, None
-    if not isinstance(message, (tuple, list)) or len(message) != 2:
-        raise TypeError(f"message {at}: expected (payload, address) or a Message, not {message!r}")
-    try:
-        memoryview(message[0])
-    except TypeError:
-        kind = type(message[0]).__name__
-        raise TypeError(f"message {at}: the payload must be a bytes-like object, not {kind}") from None
-    return message[0], message[1]
-
-
-def _of_message(at: int, error: Exception) -> Exception:
-    """An error, with the message to which it belongs."""
-    kind = TypeError if isinstance(error, TypeError) else ValueError
-    return kind(f"message {at}: {error}")
-
-
-def _column(name: str, code: str, values: Any) -> array.array[int]:
-    try:
-        return array.array(code, values)
-    except (OverflowError, TypeError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        bits = 8 * array.array(code).itemsize
-        raise kind(f"{name} must be whole numbers of {bits} bits, at least 0: {error}") from None
-
-
-def _count(size: int, length: int) -> int:
-    if length <= 0 or size % length:
-        raise ValueError(f"data of {size} bytes is not a whole number of messages of {length} bytes")
-    return size // length
 
 
 def _look_at(fd: int) -> tuple[int, bool]:
