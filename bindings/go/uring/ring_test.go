@@ -300,8 +300,9 @@ func TestADroppedRingUnpinsItsMessages(t *testing.T) {
 	receiver := udp(t, "udp4", "127.0.0.1:0")
 	var collected atomic.Int64
 	const rings = 4
-	for range rings {
-		ring, err := uring.NewRing(&uring.RingConfig{})
+	for i := range rings {
+		engine := []uring.Engine{uring.EngineAuto, uring.EngineRecvmmsg}[i%2]
+		ring, err := uring.NewRing(&uring.RingConfig{Engine: engine})
 		ok(t, err)
 		message := &uring.Message{Buffers: [][]byte{make([]byte, 100)}, Control: make([]byte, 64)}
 		runtime.AddCleanup(message, func(int) { collected.Add(1) }, 0)
