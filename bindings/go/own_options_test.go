@@ -10,8 +10,8 @@ import (
 )
 
 // What a Conn has switched on for itself stays on when the program switches the same option on and
-// off again: answers leave from the address that was asked, and readers see control messages exactly
-// while the program has the option on.
+// off again: answers leave from the address that was asked, and readers see control messages
+// exactly while the program has the option on.
 func TestOwnOptionsOutlastThePrograms(t *testing.T) {
 	conn, err := Listen("udp4", ":0", WithReplyFromDestination())
 	ok(t, err)

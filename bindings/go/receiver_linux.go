@@ -92,8 +92,8 @@ const wholeMost = 256
 
 var wholeKept atomic.Int64
 
-// keep puts a message whose datagrams are not all read behind those that are pending. The message is
-// the receiver's from then on. After Close nobody would read it.
+// keep puts a message whose datagrams are not all read behind those that are pending. The message
+// is the receiver's from then on. After Close nobody would read it.
 func (r *receiver) keep(m *message) {
 	if r.closed {
 		r.counts.discarded += uint64(m.left())
