@@ -5,6 +5,7 @@ package ringmsg
 import (
 	"net"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,8 +46,24 @@ func TestOwnFlagsBesideThePrograms(t *testing.T) {
 			ok(t, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPING, value))
 		}
 	}
+	// The kernel switches time stamps on in the background.
+	untilStamped := func() {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			write(t, peer, "x")
+			_, oobn, _, _, err := conn.udp.ReadMsgUDP(make([]byte, 10), make([]byte, 100))
+			ok(t, err)
+			if oobn > 0 {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("no time stamps")
+			}
+		}
+	}
 	control := func() (messages int) {
 		t.Helper()
+		untilStamped()
 		write(t, peer, "x")
 		_, oobn, _, _, err := conn.ReadMsgUDP(make([]byte, 10), make([]byte, 100))
 		ok(t, err)
