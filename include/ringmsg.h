@@ -1113,9 +1113,9 @@ struct ringmsg_sender_stats {
      */
     uint32_t size;
     /*
-     * The errno, positive, of the latest pending error that an earlier datagram had caused; 0: none
-     * yet that is known. (If sendmmsg(2) meets such an error after its first message, it returns
-     * no errno: the error counts in socket_errors, and changes nothing here.)
+     * The errno, positive, of the latest pending error that an earlier datagram had caused; 0:
+     * none yet that is known. (If sendmmsg(2) meets such an error after its first message, it
+     * returns no errno: the error counts in socket_errors, and changes nothing here.)
      */
     int32_t last_socket_error;
     /*
@@ -1677,9 +1677,9 @@ int ringmsg_wake(const struct ringmsg_ring *ring);
  * when the ring is being freed; -EBADR (the kernel had no memory for completions and dropped some:
  * datagrams are lost, requests may have ended without a record, and later reaps return it again:
  * free the ring); -EBUSY (another thread is in reap); -EINVAL (NULL `records`, capacity 0 or from
- * 2^31 on, bad `wait`, a linger above 10 ms); -EBADFD (not enabled); -EPERM, -EOWNERDEAD; the errno
- * with which the kernel refuses to wait or to submit (-EPERM of a seccomp filter that was installed
- * later). If there are records, they are returned before any other result.
+ * 2^31 on, bad `wait`, a linger above 10 ms); -EBADFD (not enabled); -EPERM, -EOWNERDEAD; the
+ * errno with which the kernel refuses to wait or to submit (-EPERM of a seccomp filter that was
+ * installed later). If there are records, they are returned before any other result.
  */
 int ringmsg_reap(struct ringmsg_ring *ring,
                  struct ringmsg_record *records,

@@ -840,9 +840,9 @@ private:
         return core ? core->close() : 0;
     }
     int refill(batch &batch, const wait_options &wait) noexcept;
-    /// Whether a reap that failed was refused, so that nothing was done. Otherwise the kernel did not
-    /// let the thread wait, or has dropped completions, after `done` was released. (Asks nothing
-    /// that would replace the explanation of the failure.)
+    /// Whether a reap that failed was refused, so that nothing was done. Otherwise the kernel did
+    /// not let the thread wait, or has dropped completions, after `done` was released. (Asks
+    /// nothing that would replace the explanation of the failure.)
     static bool was_refused(ringmsg_ring *ring, int error) noexcept
     {
         struct ringmsg_ring_info info {};

@@ -15,7 +15,9 @@ architecture=$(dpkg --print-architecture)
 libdir=usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)
 
 has() { # PACKAGE FILE
-    dpkg-deb -c "$work/$1"_*.deb | awk '{print $6}' | grep -qx "./$2" || { echo "FAILED: $1 lacks $2" >&2; exit 1; }
+    local files # read to the end: dpkg-deb fails if grep -q closes the pipe before that
+    files=$(dpkg-deb -c "$work/$1"_*.deb | awk '{print $6}')
+    grep -qx "./$2" <<<"$files" || { echo "FAILED: $1 lacks $2" >&2; exit 1; }
 }
 has libringmsg0 "$libdir/libringmsg.so.0"
 has libringmsg-dev "$libdir/libringmsg.a"

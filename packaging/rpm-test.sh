@@ -29,6 +29,6 @@ has ringmsg '.*/man1/ringmsg\.1.*'
 requires=$(rpm -qp --requires "$work"/RPMS/*/ringmsg-[0-9]*.rpm 2>/dev/null)
 grep -q '^libringmsg\.so\.0' <<<"$requires" ||
     { echo "FAILED: the program's package does not require the library" >&2; exit 1; }
-rpm -qp --scripts "$work"/RPMS/*/libringmsg0-[0-9]*.rpm 2>/dev/null | grep -q '^postinstall.*ldconfig' ||
+rpm -qp --scripts "$work"/RPMS/*/libringmsg0-[0-9]*.rpm 2>/dev/null | grep '^postinstall.*ldconfig' >/dev/null ||
     { echo "FAILED: installing the library does not run ldconfig" >&2; exit 1; }
 echo "ok: rpmbuild; the packages are in build/rpm"

@@ -33,8 +33,8 @@ struct pair {
     int receiver, sender;
 };
 
-/* Each socket is connected to the other: with thousands of ports, what other programs send to a port
- * that they think unused would arrive here. */
+/* Each socket is connected to the other: with thousands of ports, what other programs send to a
+ * port that they think unused would arrive here. */
 static struct pair open_pair(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}, back;

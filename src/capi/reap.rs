@@ -66,9 +66,9 @@ unsafe fn reap_arguments<'a>(
 /// when the ring is being freed; -EBADR (the kernel had no memory for completions and dropped some:
 /// datagrams are lost, requests may have ended without a record, and later reaps return it again:
 /// free the ring); -EBUSY (another thread is in reap); -EINVAL (NULL `records`, capacity 0 or from
-/// 2^31 on, bad `wait`, a linger above 10 ms); -EBADFD (not enabled); -EPERM, -EOWNERDEAD; the errno
-/// with which the kernel refuses to wait or to submit (-EPERM of a seccomp filter that was installed
-/// later). If there are records, they are returned before any other result.
+/// 2^31 on, bad `wait`, a linger above 10 ms); -EBADFD (not enabled); -EPERM, -EOWNERDEAD; the
+/// errno with which the kernel refuses to wait or to submit (-EPERM of a seccomp filter that was
+/// installed later). If there are records, they are returned before any other result.
 ///
 /// # Safety
 /// `records` is NULL, or has room for `capacity` elements; so `metadata`; `wait` is NULL, or

@@ -43,8 +43,8 @@ pub(super) fn segments_max() -> u32 {
 }
 
 /// A train of this many datagrams was refused (-EINVAL), and one of them alone was not. False: the
-/// number does not explain it. Then it may not have been the number before either: what the kernel's
-/// version says holds again.
+/// number does not explain it. Then it may not have been the number before either: what the
+/// kernel's version says holds again.
 pub(super) fn note_too_many_segments(datagrams: u32) -> bool {
     let explains = datagrams > SEGMENTS_BEFORE_6_9;
     SEGMENTS_MAX.store(if explains { SEGMENTS_BEFORE_6_9 } else { 0 }, Ordering::Relaxed);
@@ -135,8 +135,8 @@ impl Limits {
         }
     }
 
-    /// Whether the socket has no transmit clock yet, and is to have this one. Refuses what it cannot
-    /// have.
+    /// Whether the socket has no transmit clock yet, and is to have this one. Refuses what it
+    /// cannot have.
     fn must_set_clock(&self, fd: RawFd, clock: i32) -> Result<bool> {
         if clock == -1 {
             return Ok(false);
@@ -170,8 +170,8 @@ impl Limits {
         Ok(true)
     }
 
-    /// Sets what brings transmit timestamps back with an id, beside what is on already. Returns what
-    /// that was, if it was less.
+    /// Sets what brings transmit timestamps back with an id, beside what is on already. Returns
+    /// what that was, if it was less.
     fn set_timestamps(&mut self, fd: RawFd, wanted: bool) -> Result<Option<u32>> {
         const BROUGHT_BACK: u32 = libc::SOF_TIMESTAMPING_SOFTWARE
             | libc::SOF_TIMESTAMPING_OPT_ID

@@ -235,8 +235,8 @@ impl<'a, S: Source> Call<'a, S> {
         cut.map_or(end, |ahead| at + ahead)
     }
 
-    /// The kernel refused the group at `at`. Returns the nearest of the groups behind it that are to
-    /// be cut now.
+    /// The kernel refused the group at `at`. Returns the nearest of the groups behind it that are
+    /// to be cut now.
     fn refuse(&mut self, at: usize, groups: usize, errno: i32) -> std::result::Result<Option<usize>, Stop> {
         let group = &self.scratch.groups[at];
         // No memory is every member's result: singly they would only find less of it.

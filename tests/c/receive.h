@@ -1,4 +1,4 @@
-/* What the tests of ringmsg_receive() share: a slab, its layout, and the arrays that a call fills. */
+/* Shared by the tests of ringmsg_receive(): a slab, its layout, and the arrays that it fills. */
 #ifndef RECEIVE_H
 #define RECEIVE_H
 

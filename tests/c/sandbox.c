@@ -161,7 +161,8 @@ static void expect_refusal(struct ringmsg_ring *ring, int64_t timeout_ns, const 
 }
 
 /* A filter that was installed after the ring was made, and forbids what a reap calls, makes each
- * reap fail, whether it waits or not, and whether the request was armed before the filter or not. */
+ * reap fail, whether it waits or not, and whether the request was armed before the filter or
+ * after it. */
 static void a_filter_that_forbids_to_reap_is_reported_by_every_reap(void)
 {
     static const unsigned calls[] = {SYS_io_uring_enter, SYS_epoll_pwait, SYS_epoll_pwait2};

@@ -113,8 +113,8 @@ static void a_kernel_that_takes_64(void)
     EQUAL(sent_by(sender).fallbacks, 0);
 }
 
-/* A socket that takes no trains any more refuses them with the same errno. Other sockets have trains
- * as long as before once it is known that shorter ones are refused as well. */
+/* A socket that takes no trains any more refuses them with the same errno. Other sockets have
+ * trains as long as before once it is known that shorter ones are refused as well. */
 static void one_socket_does_not_lower_the_limit(void)
 {
     int receiver = roomy_udp(AF_INET), fd = unbound_udp(AF_INET);

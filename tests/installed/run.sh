@@ -43,7 +43,7 @@ version=$(pkg-config --modversion ringmsg)
 [ "$(readlink -f "$libdir/libringmsg.so")" = "$libdir/libringmsg.so.$version" ] || die "the links do not lead to .so.$version"
 readelf -d "$libdir/libringmsg.so" | grep -q 'soname: \[libringmsg.so.0\]' || die "the soname is wrong"
 for file in "$libdir/libringmsg.so" "$prefix/bin/ringmsg"; do
-    if readelf -S "$file" | grep -q '\.debug_info'; then die "$file is not stripped"; fi
+    if readelf -S "$file" | grep '\.debug_info' >/dev/null; then die "$file is not stripped"; fi
 done
 readelf -d "$libdir/libringmsg.so" | grep -q NODELETE || die "dlclose(3) would unload the library"
 versioned=$(nm -D --defined-only "$libdir/libringmsg.so" | awk '$2 == "T" {print $3}')
