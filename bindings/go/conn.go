@@ -57,8 +57,8 @@ func Listen(network, address string, options ...Option) (*Conn, error) {
 
 // NewConn returns a Conn on a socket, which belongs to the Conn from then on: do not read it
 // elsewhere. If another process goes on reading the socket, which may be the case with an inherited
-// one, it needs [WithGRO](false) and [WithReadAhead](1): otherwise the other process reads a train as
-// one datagram. NewConn costs no thread, no second descriptor and no locked memory, and nothing
+// one, it needs [WithGRO](false) and [WithReadAhead](1): otherwise the other process reads a train
+// as one datagram. NewConn costs no thread, no second descriptor and no locked memory, and nothing
 // happens to the socket before the first read.
 func NewConn(udp *net.UDPConn, options ...Option) (*Conn, error) {
 	raw, err := udp.SyscallConn()

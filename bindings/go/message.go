@@ -10,7 +10,8 @@ import (
 // traffic class and hop limit it leaves. It is comparable. The zero Path is the connected peer's.
 type Path = uring.Path
 
-// PathTo returns the path to an address. IPv4 may be mapped into IPv6, as [net.UDPAddr.AddrPort] has it.
+// PathTo returns the path to an address. IPv4 may be mapped into IPv6, as [net.UDPAddr.AddrPort]
+// has it.
 func PathTo(remote netip.AddrPort) Path { return uring.PathTo(remote) }
 
 // Message is a datagram to send with [Conn.SendBatch], or a train of datagrams. N and Err are its

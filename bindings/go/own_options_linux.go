@@ -34,8 +34,8 @@ type ownOption struct {
 	brings        controlType
 }
 
-// isComplete reports whether a value of the program's has everything that the Conn needs. (The value
-// of SO_TIMESTAMPING consists of flags.)
+// isComplete reports whether a value of the program's has everything that the Conn needs. (The
+// value of SO_TIMESTAMPING consists of flags.)
 func (o *ownOption) isComplete(value int) bool { return value&o.after == o.after }
 
 // switchOn runs a function that switches socket options on, and takes those that it changed for the

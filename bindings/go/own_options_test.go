@@ -5,13 +5,14 @@ package ringmsg
 import (
 	"net"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // What a Conn has switched on for itself stays on when the program switches the same option on and
-// off again: answers leave from the address that was asked, and readers see control messages exactly
-// while the program has the option on.
+// off again: answers leave from the address that was asked, and readers see control messages
+// exactly while the program has the option on.
 func TestOwnOptionsOutlastThePrograms(t *testing.T) {
 	conn, err := Listen("udp4", ":0", WithReplyFromDestination())
 	ok(t, err)
@@ -45,8 +46,24 @@ func TestOwnFlagsBesideThePrograms(t *testing.T) {
 			ok(t, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPING, value))
 		}
 	}
+	// The kernel switches time stamps on in the background.
+	untilStamped := func() {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			write(t, peer, "x")
+			_, oobn, _, _, err := conn.udp.ReadMsgUDP(make([]byte, 10), make([]byte, 100))
+			ok(t, err)
+			if oobn > 0 {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("no time stamps")
+			}
+		}
+	}
 	control := func() (messages int) {
 		t.Helper()
+		untilStamped()
 		write(t, peer, "x")
 		_, oobn, _, _, err := conn.ReadMsgUDP(make([]byte, 10), make([]byte, 100))
 		ok(t, err)

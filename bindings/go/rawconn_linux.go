@@ -124,6 +124,6 @@ func (c *Conn) settle() {
 		defer c.in.mu.Unlock()
 		c.in.closed = true
 		c.in.settleGRO(int(fd))
-		c.in.forget()
+		c.in.discardPending()
 	})
 }

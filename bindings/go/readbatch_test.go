@@ -120,18 +120,21 @@ func TestReadBatchShowsTheProgramsControlMessages(t *testing.T) {
 
 func TestControlMessagesAreCutBetweenMessages(t *testing.T) {
 	one := func(kind int32, data int) []byte {
+		header := unix.Cmsghdr{Type: kind}
+		header.SetLen(unix.CmsgLen(data))
 		message := make([]byte, unix.CmsgSpace(data))
-		message[0] = byte(unix.CmsgLen(data))
-		message[12] = byte(kind)
+		putHeader(message, &header)
 		return message
 	}
 	both := append(append(one(1, 4), one(9, 100)...), one(2, 1)...)
+	first, whole := unix.CmsgLen(4), unix.CmsgSpace(4)
+	second, all := whole+unix.CmsgLen(1), whole+unix.CmsgSpace(1)
 	for _, c := range []struct {
 		room, n int
 		cut     bool
 	}{
-		{0, 0, true}, {19, 0, true}, {20, 20, true}, {24, 24, true},
-		{40, 24, true}, {41, 41, false}, {48, 48, false}, {100, 48, false},
+		{0, 0, true}, {first - 1, 0, true}, {first, first, true}, {whole, whole, true},
+		{second - 1, whole, true}, {second, second, false}, {all, all, false}, {100, all, false},
 	} {
 		to := make([]byte, c.room)
 		n, cut := copyControl(to, both, []controlType{{0, 9}})

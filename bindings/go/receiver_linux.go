@@ -92,10 +92,11 @@ const wholeMost = 256
 
 var wholeKept atomic.Int64
 
-// keep puts a message whose datagrams are not all read behind those that are pending. The message is
-// the receiver's from then on. After Close nobody would read it.
+// keep puts a message whose datagrams are not all read behind those that are pending. The message
+// is the receiver's from then on. After Close nobody would read it.
 func (r *receiver) keep(m *message) {
 	if r.closed {
+		r.counts.discarded += uint64(m.left())
 		m.release()
 		return
 	}
@@ -112,9 +113,10 @@ func (r *receiver) keep(m *message) {
 	r.pending = append(r.pending, m)
 }
 
-// forget gives back what is pending.
-func (r *receiver) forget() {
-	for r.oldest() != nil {
+// discardPending gives back what is pending.
+func (r *receiver) discardPending() {
+	for m := r.oldest(); m != nil; m = r.oldest() {
+		r.counts.discarded += uint64(m.left())
 		r.dropOldest()
 	}
 }

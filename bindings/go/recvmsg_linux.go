@@ -76,6 +76,17 @@ func (m *message) datagrams() int {
 	return (m.length + m.segment - 1) / m.segment
 }
 
+// left returns how many datagrams have not been handed out.
+func (m *message) left() int {
+	switch {
+	case m.errno != 0:
+		return 0
+	case m.length == 0:
+		return 1
+	}
+	return (m.length - m.at + m.segment - 1) / m.segment
+}
+
 // mmsghdr is the kernel's struct mmsghdr.
 type mmsghdr struct {
 	header unix.Msghdr

@@ -8,7 +8,7 @@ type ConnStats struct {
 	ReadCalls    uint64 // system calls of Read, ReadFrom, ReadBatch and the like that brought something
 
 	Pending   int    // messages that were received, and wait for a read
-	Discarded uint64 // datagrams received to switch UDP_GRO off, for which there was no room, or no reader
+	Discarded uint64 // datagrams received, and lost: to switch UDP_GRO off, or unread at Close
 	Dropped   uint64 // messages that the kernel dropped because the socket's buffer was full, since it was made
 
 	// HeldBatches counts batches that were held and are not released, also of loops over Batches that
