@@ -180,11 +180,12 @@ def honest(document: dict[str, Any]) -> str:
         f"Other programs ran beside it (load average {ended}), so the cells in which a receiver sleeps are unreliable: measure again."
     ] if ended > QUIET else []
     sentences += [
-        f"{group} the best peer in {len(found)} of {total} cells: {', '.join(found)}."
+        f"{group} the best peer in {len(found)} of {total} cells: {'; '.join(found)}."
         for group, found in groups.items()
         if found
     ]
-    return f"**On {processor(document)}** ({document['date'][:10]}): " + " ".join(sentences)
+    items = "\n".join(f"* {sentence}" for sentence in sentences)
+    return f"**On {processor(document)}** ({document['date'][:10]}):\n\n{items}"
 
 
 def honest_paragraph(documents: Documents) -> str:
