@@ -23,8 +23,8 @@ fn compiler_named(program: &str, standard: &'static str) -> Option<Command> {
     Some(command)
 }
 
-fn sources() -> [PathBuf; 5] {
-    ["wrapper.cpp", "collect.cpp", "sending.cpp", "control.cpp", "full_sockets.cpp"]
+fn sources() -> [PathBuf; 6] {
+    ["wrapper.cpp", "collect.cpp", "sending.cpp", "control.cpp", "full_sockets.cpp", "lifetimes.cpp"]
         .map(|name| root().join("tests/cpp").join(name))
 }
 

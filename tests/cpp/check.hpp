@@ -44,5 +44,7 @@ void sending();
 void full_sockets();
 // In the fourth: control messages in a slice, and the texts of the library.
 void control();
+// In the sixth: ownership, threads, signals, forks, on the engine and in the mode of fixture.hpp.
+void lifetimes();
 
 #endif
