@@ -23,10 +23,7 @@ static void open_sockets(void)
 {
     for (int p = 0; p < PEERS_MAX; p++) {
         sockets[p] = open_socket(&peers[p]);
-        paths[p].valid = RINGMSG_PATH_REMOTE;
-        paths[p].family = AF_INET;
-        paths[p].remote_port = ntohs(peers[p].sin_port);
-        memcpy(paths[p].remote, &peers[p].sin_addr, 4);
+        CHECK(ringmsg_path_to(&paths[p], (struct sockaddr *)&peers[p], sizeof peers[p]));
     }
     fd = open_socket(&own);
     CHECK(ringmsg_sender_new(fd, NULL, &sender));

@@ -36,8 +36,8 @@
  *
  * Sending needs no ring. A *sender* is made for a socket and takes arrays of *messages*, each a
  * payload and a *path*: where it goes and how it leaves. ringmsg_path_reply() makes the path of an
- * answer from a record's metadata. When ringmsg_send() returns, the kernel has taken or refused
- * every message, and each has its own result.
+ * answer from a record's metadata, ringmsg_path_to() the path to an address. When ringmsg_send()
+ * returns, the kernel has taken or refused every message, and each has its own result.
  *
  * Threads. A ring is bound if its granted flags include SINGLE_ISSUER or DEFER_TASKRUN, which
  * AUTO may select. Only the thread that created or enabled a bound ring may call the functions
@@ -1827,6 +1827,21 @@ int ringmsg_control_decode(const void *control,
  */
 int ringmsg_path_reply(struct ringmsg_path *path,
                        const struct ringmsg_metadata *received);
+
+/*
+ * ringmsg_path_to: makes the path to an address, as sendto(2) takes it and getaddrinfo(3) returns
+ * it. The kernel chooses the source address, the interface, the traffic class and the hop limit;
+ * set fields of `path`, and their bits in `valid`, to choose them.
+ *
+ * Ownership: `length` bytes at `to` are read, which need no alignment; all of `path` is
+ * written.
+ * Threads: any.
+ * Returns: 0; -EAFNOSUPPORT (neither AF_INET nor AF_INET6); -EINVAL (NULL; too short for its
+ * family). On failure `path` is left as it was.
+ */
+int ringmsg_path_to(struct ringmsg_path *path,
+                    const struct sockaddr *to,
+                    socklen_t length);
 
 /*
  * ringmsg_sender_config_init: writes the size and the defaults: batches of 1024 messages, grouped,

@@ -935,20 +935,9 @@ struct path : ringmsg_path {
     /// address_family_not_supported for other families, invalid_argument for too few bytes.
     static path to(const sockaddr *address, std::size_t length, on_error fail = {})
     {
-        sa_family_t family = 0;
-        if (address != nullptr && length >= sizeof family)
-            std::memcpy(&family, address, sizeof family); // it may be unaligned
-        else
-            length = 0;
-        if (family == AF_INET && length >= sizeof(sockaddr_in))
-            return of<sockaddr_in>(address, fail);
-        if (family == AF_INET6 && length >= sizeof(sockaddr_in6))
-            return of<sockaddr_in6>(address, fail);
-        if (length == 0 || family == AF_INET || family == AF_INET6)
-            fail(-EINVAL, "path: the address is too short for its family");
-        else
-            fail(-EAFNOSUPPORT, "path: the address is neither AF_INET nor AF_INET6");
-        return {};
+        path there;
+        fail(ringmsg_path_to(&there, address, static_cast<socklen_t>(std::min(length, sizeof(sockaddr_storage)))));
+        return there;
     }
 
     /// Of an answer: back to the source, from the address that was asked. address_not_available
@@ -993,13 +982,6 @@ struct path : ringmsg_path {
     }
 
 private:
-    template <class Address> static path of(const sockaddr *address, on_error fail)
-    {
-        fail(0);
-        Address copy;
-        std::memcpy(&copy, address, sizeof copy);
-        return path(copy);
-    }
     path &set_local(const void *address, std::size_t length) noexcept
     {
         valid |= RINGMSG_PATH_LOCAL;

@@ -21,12 +21,8 @@ static struct ringmsg_path flows[CLIENTS_MAX];
 
 static void make_paths(const struct server *server)
 {
-    for (unsigned i = 0; i < server->traffic->peers; i++) {
-        flows[i].valid = RINGMSG_PATH_REMOTE;
-        flows[i].family = AF_INET;
-        flows[i].remote_port = ntohs(server->flows[i].sin_port);
-        memcpy(flows[i].remote, &server->flows[i].sin_addr, 4);
-    }
+    for (unsigned i = 0; i < server->traffic->peers; i++)
+        done("path", ringmsg_path_to(&flows[i], (const struct sockaddr *)&server->flows[i], sizeof server->flows[i]));
 }
 
 static void by_ringmsg(struct server *server, const struct variant *self)

@@ -3,13 +3,15 @@
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
 
+use libc::{sockaddr, socklen_t};
+
 use crate::error::{Error, Result};
 use crate::record::Metadata;
 use crate::sender::{
     self, Base, Columns, Message, Offsets, Path, Pointers, Sender, SenderConfig, SenderStats,
 };
 
-use super::{check_count, known, null, versioned, without_ring};
+use super::{check_count, known, null, slice, versioned, without_ring};
 
 /// ringmsg_path_reply: makes the path of an answer to a received datagram: back to its source, from
 /// the address that it was sent to. Over IPv4, mapped or not, that is LOCAL_V4, which is right for
@@ -48,6 +50,33 @@ fn no_reply(no_path: bool, no_metadata: bool) -> c_int {
                 "path: the metadata have no source; reap with metadata, from an AF_INET or AF_INET6 socket",
             ),
         })
+    })
+}
+
+/// ringmsg_path_to: makes the path to an address, as sendto(2) takes it and getaddrinfo(3) returns
+/// it. The kernel chooses the source address, the interface, the traffic class and the hop limit;
+/// set fields of `path`, and their bits in `valid`, to choose them.
+///
+/// **Ownership:** `length` bytes at `to` are read, which need no alignment; all of `path` is
+/// written.
+/// **Threads:** any.
+/// **Returns:** 0; -EAFNOSUPPORT (neither AF_INET nor AF_INET6); -EINVAL (NULL; too short for its
+/// family). On failure `path` is left as it was.
+///
+/// # Safety
+/// `path` is NULL or writable; `to` is NULL, or readable for `length` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringmsg_path_to(path: *mut Path, to: *const sockaddr, length: socklen_t) -> c_int {
+    without_ring(|| {
+        if path.is_null() {
+            return Err(null("path"));
+        }
+        // SAFETY: the caller promises that `length` bytes are readable.
+        let address = unsafe { slice("to", to.cast::<u8>(), length) }?;
+        let made = sender::to(address)?;
+        // SAFETY: not NULL, and the caller promises it is writable.
+        unsafe { path.write_unaligned(made) };
+        Ok(0)
     })
 }
 

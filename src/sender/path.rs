@@ -4,6 +4,8 @@
 use std::mem::{offset_of, size_of};
 use std::net::Ipv6Addr;
 
+use crate::control;
+use crate::error::{Error, Result};
 use crate::record::{
     Metadata, RINGMSG_META_DESTINATION, RINGMSG_META_INTERFACE, RINGMSG_META_LOCAL_V4, RINGMSG_META_SOURCE,
 };
@@ -278,6 +280,26 @@ pub(crate) fn reply(received: &Metadata) -> Option<Path> {
         local: local.unwrap_or(0).to_le_bytes(),
         ..NO_PATH
     })
+}
+
+/// The path to an address, given as a sockaddr.
+pub(crate) fn to(address: &[u8]) -> Result<Path> {
+    let enough = match address.first_chunk().map(|family| u16::from_ne_bytes(*family)) {
+        None => usize::MAX,
+        Some(AF_INET) => size_of::<libc::sockaddr_in>(),
+        Some(AF_INET6) => size_of::<libc::sockaddr_in6>(),
+        Some(_) => {
+            return Err(Error::new(
+                libc::EAFNOSUPPORT,
+                "path: the address is neither AF_INET nor AF_INET6; connect the socket to other peers",
+            ));
+        }
+    };
+    let mut known = Metadata::NONE;
+    if address.len() >= enough {
+        control::decode_name(address, &mut known);
+    }
+    reply(&known).ok_or(Error::new(libc::EINVAL, "path: the address is too short for its family"))
 }
 
 /// ::ffff:0.0.0.0, read as a little-endian number.

@@ -297,6 +297,7 @@ TYPE(int, recvmsg_once, struct ringmsg_ring *, const struct ringmsg_pool *, int,
 TYPE(int, recvmsg_multishot, struct ringmsg_ring *, const struct ringmsg_pool *, int, int,
      uint32_t, uint64_t);
 TYPE(int, path_reply, struct ringmsg_path *, const struct ringmsg_metadata *);
+TYPE(int, path_to, struct ringmsg_path *, const struct sockaddr *, socklen_t);
 TYPE(void, sender_config_init, struct ringmsg_sender_config *);
 TYPE(int, sender_new, int, const struct ringmsg_sender_config *, struct ringmsg_sender **);
 TYPE(int, send, struct ringmsg_sender *, struct ringmsg_message *, uint32_t, uint32_t);

@@ -61,19 +61,7 @@ __attribute__((unused)) static struct ringmsg_sender_stats sent_by(const struct 
 __attribute__((unused)) static struct ringmsg_path path_to_address(const struct sockaddr_storage *address)
 {
     struct ringmsg_path path;
-    memset(&path, 0, sizeof path);
-    path.valid = RINGMSG_PATH_REMOTE;
-    path.family = address->ss_family;
-    if (address->ss_family == AF_INET) {
-        const struct sockaddr_in *four = (const struct sockaddr_in *)address;
-        path.remote_port = ntohs(four->sin_port);
-        memcpy(path.remote, &four->sin_addr, 4);
-    } else {
-        const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)address;
-        path.remote_port = ntohs(six->sin6_port);
-        memcpy(path.remote, &six->sin6_addr, 16);
-        path.remote_scope = six->sin6_scope_id;
-    }
+    OK(ringmsg_path_to(&path, (const struct sockaddr *)address, sizeof *address));
     return path;
 }
 

@@ -1,6 +1,7 @@
-/* One message, one datagram: where it goes (a path's remote address, or the connected peer), what
- * its result says, that the three forms of a batch send the same, that a sender keeps its socket
- * when the caller closes his descriptor, which kinds of sockets can have one. */
+/* One message, one datagram: where it goes (a path's remote address, or the connected peer), how
+ * a path is made of an address, what its result says, that the three forms of a batch send the
+ * same, that a sender keeps its socket when the caller closes his descriptor, which kinds of
+ * sockets can have one. */
 #include "send.h"
 #include <stddef.h>
 #include <sys/un.h>
@@ -21,6 +22,44 @@ static void a_message_goes_to_its_path(void)
         close(fd);
         close(receiver);
     }
+}
+
+static void expect_equal_paths(struct ringmsg_path path, struct ringmsg_path expected)
+{
+    SAME_BYTES(&path, &expected, sizeof path);
+}
+
+/* All of the path is written, and the address needs no alignment. */
+static void a_path_is_made_of_an_address(void)
+{
+    struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(53), .sin_addr.s_addr = htonl(0xc0000201)};
+    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(853), .sin6_scope_id = 7};
+    memcpy(&six.sin6_addr, "\xfe\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\1", 16);
+    struct ringmsg_path path;
+    for (size_t at = 0; at < 4; at++) {
+        uint8_t bytes[4 + sizeof six];
+        memset(&path, 0xff, sizeof path);
+        OK(ringmsg_path_to(&path, memcpy(bytes + at, &four, sizeof four), sizeof four));
+        expect_equal_paths(path, (struct ringmsg_path){.valid = RINGMSG_PATH_REMOTE, .family = AF_INET,
+                                                       .remote_port = 53, .remote = {192, 0, 2, 1}});
+        memset(&path, 0xff, sizeof path);
+        OK(ringmsg_path_to(&path, memcpy(bytes + at, &six, sizeof six), sizeof six));
+        expect_equal_paths(path, (struct ringmsg_path){
+            .valid = RINGMSG_PATH_REMOTE, .family = AF_INET6, .remote_port = 853, .remote_scope = 7,
+            .remote = {0xfe, 0x80, [15] = 1}});
+    }
+
+    struct ringmsg_path before = path;
+    struct sockaddr_un other = {.sun_family = AF_UNIX};
+    REFUSED(ringmsg_path_to(&path, (struct sockaddr *)&other, sizeof other), EAFNOSUPPORT);
+    REFUSED(ringmsg_path_to(&path, (struct sockaddr *)&four, sizeof four - 1), EINVAL);
+    REFUSED(ringmsg_path_to(&path, (struct sockaddr *)&six, sizeof six - 1), EINVAL);
+    REFUSED(ringmsg_path_to(&path, (struct sockaddr *)&six, 1), EINVAL);
+    REFUSED(ringmsg_path_to(&path, (struct sockaddr *)&six, 0), EINVAL);
+    REFUSED(ringmsg_path_to(&path, (struct sockaddr *)&six, 1u << 31), EINVAL);
+    REFUSED(ringmsg_path_to(&path, NULL, sizeof six), EINVAL);
+    REFUSED(ringmsg_path_to(NULL, (struct sockaddr *)&six, sizeof six), EINVAL);
+    expect_equal_paths(path, before);
 }
 
 static void without_a_path_it_goes_to_the_connected_peer(void)
@@ -274,7 +313,8 @@ static void statistics_count_what_was_sent(void)
     EQUAL(messages[5].result, -EMSGSIZE);
 }
 
-SEND_TESTS(TEST(a_message_goes_to_its_path), TEST(without_a_path_it_goes_to_the_connected_peer),
+SEND_TESTS(TEST(a_message_goes_to_its_path), TEST(a_path_is_made_of_an_address),
+           TEST(without_a_path_it_goes_to_the_connected_peer),
            TEST(a_mapped_path_goes_to_an_ipv4_peer), TEST(empty_messages_are_empty_datagrams),
            TEST(nothing_to_send_is_nothing), TEST(the_three_forms_send_the_same),
            TEST(columns_may_leave_out_what_is_simple), TEST(out_of_bounds_is_that_messages_efault),

@@ -243,6 +243,9 @@ static void send_by_udp(void)
     struct ringmsg_path path = {0};
     memcpy(asked.source, &(struct in_addr){htonl(INADDR_LOOPBACK)}, 4);
     CHECK(ringmsg_path_reply(&path, &asked));
+    struct sockaddr_in there = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    CHECK(ringmsg_path_to(&path, (struct sockaddr *)&there, sizeof there));
     ringmsg_sender_config_init(&config);
     config.transmit_clock = CLOCK_MONOTONIC;
     config.flags = RINGMSG_SENDER_TIMESTAMPS;
