@@ -294,6 +294,12 @@ static void a_child_of_a_process_with_a_thread_inside(void)
     pthread_t thread;
     messages_on(messages, 200, NULL, 400, 0);
     shared = make_sender(fd);
+    /* fork(3) blocks signals in its thread. If the child ends before it returns, SIGCHLD is not
+     * ignored but interrupts the other thread. */
+    sigset_t child_signal;
+    sigemptyset(&child_signal);
+    sigaddset(&child_signal, SIGCHLD);
+    EQUAL(pthread_sigmask(SIG_BLOCK, &child_signal, NULL), 0);
     pthread_create(&thread, NULL, send_waiting, messages);
     WAIT_UNTIL(atomic_load(&inside) && ringmsg_send(shared, &mine, 0, 0) == -EBUSY);
     pid_t child = fork();
