@@ -167,6 +167,73 @@ def test_a_handler_that_reaps_is_refused(pair: Pair) -> None:
     assert refused == [errno.EBUSY] * 6
 
 
+CLOSING = """
+import dis, os, socket, sys, ringmsg
+package = os.path.dirname(ringmsg.__file__)
+files = [os.path.join(package, name) for name in ("_owned.py", "batch.py")]
+ways = {
+    "messages": lambda batch: [payload for payload, _ in batch.messages()],
+    "iteration": lambda batch: [bytes(datagram.payload) for datagram in batch],
+    "to_numpy": lambda batch: [bytes(payload) for payload in batch.to_numpy("S1")],
+    "names": lambda batch: [payload for payload, _ in batch.messages()],
+}
+
+def closing_at(point, rx, work):
+    # Handlers run after calls and jumps: the ring is closed at the point-th such place.
+    places, closed, last = 0, False, {}
+    def trace(frame, event, _):
+        nonlocal places, closed
+        if closed or frame.f_code.co_filename not in files:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            if any(kind in last.get(frame, "RESUME") for kind in ("CALL", "JUMP", "RESUME")):
+                places += 1
+                if places == point:
+                    closed = True
+                    rx.close()
+            last[frame] = name
+        return trace
+    sys.settrace(trace)
+    try:
+        return work(), closed
+    except ValueError:
+        return None, closed
+    finally:
+        sys.settrace(None)
+        last.clear()
+
+way, point, closed = sys.argv[1], 0, True
+while closed:
+    point += 1
+    if way == "names":
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    else:
+        left, right = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+        right.bind(("127.0.0.1", 0))
+        left.connect(right.getsockname())
+    with left, right, ringmsg.Receiver(right, engine="recvmmsg", buffers=16, payload_capacity=64) as rx:
+        for payload in (b"a", b"b", b"c"):
+            left.send(payload)
+        batch = rx.reap(5)
+        result, closed = closing_at(point, rx, lambda: ways[way](batch))
+        assert result in (None, [b"a", b"b", b"c"]), (point, result)
+        rx.close()
+        assert rx._core.handle is None, point  # nothing keeps the memory longer
+print(point)
+"""
+
+
+@pytest.mark.parametrize("way", ["messages", "iteration", "to_numpy", "names"])
+def test_a_handler_that_closes_under_a_copy(way: str) -> None:
+    """The memory stays until the copy is made, or the copy is refused: the lock keeps other threads out,
+    but a signal handler runs in the thread that has it."""
+    run = subprocess.run([sys.executable, "-c", CLOSING, way], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, (run.returncode, run.stderr)
+    assert int(run.stdout) > 20
+
+
 PACKAGE = os.path.dirname(ringmsg.__file__)
 # os.dup() and the release of what a garbage object owns are single steps: an exception between them and
 # the next line cannot be made good.
