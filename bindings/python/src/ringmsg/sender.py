@@ -329,9 +329,15 @@ class Sender(NotCopied):
     # --- the call ----------------------------------------------------------------------------
 
     def _send(self, batch: Columns | Structs, positions: list[int] | None, wait: bool) -> int:
-        self._positions, self._unsendable = positions, {}
-        self._batch = batch  # an exception (Ctrl-C) leaves the results in `errors`
-        self._batch_paths = self._paths.paths()
+        # An exception (Ctrl-C) leaves the results in `errors`, and `resume()` what it needs: no call that
+        # it could interrupt comes between these four.
+        paths, unsendable = self._paths.paths(), dict[int, int]()
+        self._batch, self._batch_paths, self._positions, self._unsendable = (
+            batch,
+            paths,
+            positions,
+            unsendable,
+        )
         outcomes = batch.outcomes()
         if not outcomes:
             return 0
