@@ -225,6 +225,24 @@ def test_another_thread_while_the_loop_gathers(loop_kind: str, known: bool) -> N
         assert arrived(elsewhere) == [b"to elsewhere"] * (32 if known else 16)
 
 
+def test_many_sendto_outside_the_loop(loop_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They cannot be gathered, and that is looked at more and more rarely: not at each of them."""
+    loop = LOOPS[loop_kind]()
+    transport, _ = loop.run_until_complete(endpoint())
+    tries, gather = [], type(transport)._gather_turn
+    monkeypatch.setattr(
+        type(transport), "_gather_turn", lambda *arguments: tries.append(1) or gather(*arguments)
+    )
+    with peer() as there:
+        for _ in range(100):
+            send_turn(transport, there.getsockname(), 20)
+            assert arrived(there) == numbers(0, 20)
+        assert 1 <= len(tries) < 50
+    transport.close()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
 def test_sendto_before_the_loop_runs(loop_kind: str) -> None:
     """It has no turn yet."""
     loop = LOOPS[loop_kind]()

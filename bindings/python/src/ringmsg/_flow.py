@@ -249,6 +249,7 @@ class Sending(asyncio.Transport):
             if self._turn_ends:
                 self._start_gathering()
             return self._turn_ends
+        self._set_patience(2 * self._send_patience)
         return False
 
     def _end_turn(self) -> None:
@@ -258,12 +259,16 @@ class Sending(asyncio.Transport):
         if gatherer is not None:
             gathered = len(gatherer.data)
             if gathered >= _ENOUGH:
-                self._send_patience = 1
+                self._set_patience(1)
             elif gathered < 2:
-                self._send_patience = min(2 * self._send_patience, _PATIENCE_MAX)
-            self._look_every = _LOOK_EVERY if self._send_patience >= _PATIENCE_RARE else 1
-            self._soon_ns = self._look_every * _SOON_NS
+                self._set_patience(2 * self._send_patience)
             self._stop_gathering()
+
+    def _set_patience(self, reasons: int) -> None:
+        """How many reasons the next try to gather needs, and so how often the clock is read."""
+        self._send_patience = min(reasons, _PATIENCE_MAX)
+        self._look_every = _LOOK_EVERY if self._send_patience >= _PATIENCE_RARE else 1
+        self._soon_ns = self._look_every * _SOON_NS
 
     def _stop_gathering(self) -> None:
         """The callback, the hand-over or the turn is over: sends what was gathered."""
