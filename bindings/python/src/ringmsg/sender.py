@@ -230,6 +230,12 @@ class Sender(NotCopied):
         if address is None:
             return _paths.NONE
         try:
+            index = self._paths.known.get(address)
+        except (TypeError, BytesWarning):  # not hashable; a host of bytes, with python -bb
+            index = None
+        if index is not None:
+            return index
+        try:
             address = with_text(address)
             index = self._paths.known.get(address) if isinstance(address, tuple) else None
             return self._paths.add(address, _paths.to(self._family, address)) if index is None else index
