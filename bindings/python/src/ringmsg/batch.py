@@ -279,7 +279,7 @@ class Batch(NotCopied, Sequence[Datagram]):
     def _was_lost(self) -> bool:
         """The batch was never used and has no reference left: an exception such as Ctrl-C discarded
         it before the caller could store it. (A caller that discards batches on purpose gets each
-        of them again a few times only.)"""
+        of them again _MOST_LOSSES times, and then the next.)"""
         if self._seen or self._release_pending or self._state != _LIVE or not self._count:
             return False
         self._losses += 1
