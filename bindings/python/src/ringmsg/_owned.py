@@ -229,11 +229,13 @@ def _columns_of(name: str, values: Any, one_dimensional: bool) -> dict[str, Any]
     else:
         native = values.astype(values.dtype.newbyteorder("="), copy=False)
         return {name or "payload": numpy.ascontiguousarray(native)}
-    return {
-        column: array
-        for part, of_part in parts.items()
-        for column, array in _columns_of(part, of_part, one_dimensional).items()
-    }
+    table: dict[str, Any] = {}
+    for part, of_part in parts.items():
+        for column, array in _columns_of(part, of_part, one_dimensional).items():
+            if column in table:
+                raise ValueError(f"two fields of the dtype become a column {column!r}: rename one of them")
+            table[column] = array
+    return table
 
 
 def _metadata_columns(batch: Batch, source: str) -> dict[str, Any]:

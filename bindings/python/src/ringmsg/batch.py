@@ -184,7 +184,8 @@ class Batch(NotCopied, Sequence[Datagram]):
         as by ``to_numpy``.
 
         A field of ``dtype`` is one column, in this machine's byte order, which pandas requires. Of nested
-        fields and arrays each element is one: ``position_x``, ``samples_0``, ``samples_1``.
+        fields and arrays each element is one: ``position_x``, ``samples_0``, ``samples_1``. ValueError
+        if two have one name.
 
         ``source="integer"`` gives addresses as numbers (an IPv6 address as ``source_high`` and
         ``source_low``). Where a datagram brought no value the column has 0, and ``valid`` lacks the
