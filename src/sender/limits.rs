@@ -57,8 +57,8 @@ fn segments_by_version() -> u32 {
     }
 }
 
-/// This many datagrams were refused as one train (-EINVAL), and one of them alone was not. False: the
-/// number does not explain it. Then it may not have been the number before either: what the
+/// This many datagrams were refused as one train (-EINVAL), and one of them alone was not. False:
+/// the number does not explain it. Then it may not have been the number before either: what the
 /// kernel's version says holds again.
 pub(super) fn note_too_many_segments(datagrams: u32) -> bool {
     let explains = datagrams > SEGMENTS_BEFORE_6_9;

@@ -137,7 +137,7 @@ static void one_socket_does_not_lower_the_limit(void)
     EQUAL(sent_by(other).fallbacks, 0);
 }
 
-/* The same where each message is a train: it is cut, and the length that is refused is a piece's. */
+/* The same where each message is a train: it is cut, and what is refused is one of its pieces. */
 static void nor_does_one_with_messages_that_are_trains(void)
 {
     enum { LENGTH = 1280, SEGMENT = 10, DATAGRAMS = LENGTH / SEGMENT };
