@@ -311,6 +311,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "control_next": (c_int, (c_void_p, c_size_t, c_void_p)),
     "control_decode": (c_int, (c_void_p, c_size_t, c_void_p)),
     "path_reply": (c_int, (c_void_p, c_void_p)),
+    "path_to": (c_int, (c_void_p, c_void_p, c_uint32)),
     "sender_config_init": (None, (c_void_p,)),
     "sender_new": (c_int, (c_int, c_void_p, c_void_p)),
     "send": (c_int, (c_void_p, c_void_p, c_uint32, c_uint32)),
