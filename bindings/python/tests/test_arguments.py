@@ -149,3 +149,21 @@ def test_a_default_timeout_leaves_the_socket_blocking(pair: Pair) -> None:
             assert not os.get_blocking(pair.receiver.fileno())
     finally:
         socket.setdefaulttimeout(None)
+
+
+def test_an_interrupted_duplicate_closes_nothing_twice(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C may come when the socket object exists and is not stored yet: it has closed the descriptor,
+    whose number may be another thread's now."""
+    others: list[int] = []
+
+    def made_and_lost(fileno: int) -> socket.socket:
+        made(fileno=fileno).close()
+        others.append(os.dup(0))
+        assert others == [fileno]
+        raise KeyboardInterrupt
+
+    made = socket.socket
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("ringmsg._arguments.socket.socket", made_and_lost)
+        ringmsg.Receiver(pair.receiver)
+    os.close(others[0])

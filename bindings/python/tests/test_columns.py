@@ -55,6 +55,27 @@ def test_nested_fields_and_arrays_are_columns(pair: Pair) -> None:
         assert pandas.DataFrame(table).shape[0] == 2
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [("v", "u1", 2), ("v_1", "u1")],
+        [("v_1", "u1"), ("v", "u1", 2)],
+        [("at_x", "u1"), ("at", [("x", "u1"), ("y", "u1")])],
+        [("a", [("b", "u1", 2), ("b_0", "u1")])],
+    ],
+)
+def test_two_fields_that_become_one_column(pair: Pair, fields: Any) -> None:
+    """They are refused: the values of one would be lost."""
+    with Receiver(pair.receiver) as rx:
+        pair.send(bytes(3))
+        batch = rx.reap(5)
+        with pytest.raises(ValueError, match="two fields of the dtype become a column '(v_1|at_x|a_b_0)'"):
+            batch.columns(fields)
+        if "at_x" in dict(field[:2] for field in fields):
+            with pytest.raises(ValueError, match="'at_x'"):
+                batch.to_arrow(fields)
+
+
 def test_arrow_has_arrays_as_lists(pair: Pair) -> None:
     with Receiver(pair.receiver) as rx:
         pair.send(*of_wire(7, 8))

@@ -190,6 +190,59 @@ def test_sendto_in_another_thread(loop_kind: str) -> None:
         loop.close()
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_another_thread_while_the_loop_gathers(loop_kind: str, known: bool) -> None:
+    """What it sends does not join the loop's datagrams: it has left when sendto returns, to its own peer,
+    although a hand-over is in progress that gathers; so are those of callbacks, to theirs."""
+    with peer() as there, peer() as elsewhere:
+        seen: list[list[bytes]] = []
+
+        class Asking(Recording):
+            def datagram_received(self, data: bytes, addr: Any) -> None:
+                super().datagram_received(data, addr)
+                if known or len(self.got) > 16:
+                    self.transport.sendto(b"to elsewhere", elsewhere.getsockname())
+                worker = threading.Thread(target=self.transport.sendto, args=(data, there.getsockname()))
+                worker.start()
+                worker.join(10)
+                seen.append(arrived(there))
+                if known:
+                    self.transport.sendto(b"to there", there.getsockname())
+
+        async def work() -> None:
+            transport, protocol, sender = await in_bursts(Recording)
+            protocol.__class__ = Asking
+            send_many(sender, name(transport), 32)
+            await until(lambda: len(protocol.got) == 32)
+            transport.close()
+            await protocol.lost
+
+        run(work(), loop_kind)
+        own = [[data for data in each if data != b"to there"] for each in seen]
+        assert own == [[data] for data in numbers(0, 32)]
+        answers = 32 if known else 0
+        assert [data for each in seen for data in each].count(b"to there") + len(arrived(there)) == answers
+        assert arrived(elsewhere) == [b"to elsewhere"] * (32 if known else 16)
+
+
+def test_many_sendto_outside_the_loop(loop_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They cannot be gathered, and that is looked at more and more rarely: not at each of them."""
+    loop = LOOPS[loop_kind]()
+    transport, _ = loop.run_until_complete(endpoint())
+    tries, gather = [], type(transport)._gather_turn
+    monkeypatch.setattr(
+        type(transport), "_gather_turn", lambda *arguments: tries.append(1) or gather(*arguments)
+    )
+    with peer() as there:
+        for _ in range(100):
+            send_turn(transport, there.getsockname(), 20)
+            assert arrived(there) == numbers(0, 20)
+        assert 1 <= len(tries) < 50
+    transport.close()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
 def test_sendto_before_the_loop_runs(loop_kind: str) -> None:
     """It has no turn yet."""
     loop = LOOPS[loop_kind]()

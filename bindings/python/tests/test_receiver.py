@@ -320,6 +320,18 @@ def test_unix_names(tmp_path: os.PathLike[str]) -> None:
             assert datagram.source == f"{tmp_path}/sender"
 
 
+@pytest.mark.parametrize(
+    ("buffers", "payload_capacity"), [(8192, 1 << 18), (16384, 1 << 16), (32768, 1 << 16)]
+)
+def test_many_buffers_for_a_unix_socket(buffers: int, payload_capacity: int) -> None:
+    """As many as for any socket: with those of 256 KiB a pool would exceed its 4 GiB."""
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with left, right, ringmsg.Receiver(right, buffers=buffers, engine="recvmmsg") as rx:
+        assert rx._pool.buffers == buffers and rx._pool.payload_capacity >= payload_capacity - 1
+        left.send(b"x" * 65000)
+        assert take(rx, 1) == [b"x" * 65000]
+
+
 def test_a_stream_ends(mode: str) -> None:
     left, right = socket.socketpair()
     with right, ringmsg.Receiver(right, mode=mode) as rx:

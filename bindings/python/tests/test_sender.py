@@ -91,6 +91,25 @@ def test_numbers_of_numpy_and_hosts_of_bytes(sock: socket.socket, peers: list[so
     assert received(peers[0], 9) == [b"0", b"1", b"2", b"\1\2", b"3", b"aa", b"bb", b"aa", b"bb"]
 
 
+def test_only_new_addresses_and_wrong_numbers_are_looked_into(
+    sock: socket.socket, peers: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One new peer among many that are known costs what one costs; numbers are checked as they are packed."""
+    converted: list[Any] = []
+    known, new = (peer.getsockname() for peer in peers[:2])
+    with Sender(sock) as sender:
+        sender.send([(b"0", known)])
+        whole = [Message(b"2", known, segment_size=1, timestamp_id=None)] * 20
+        for name in ("sender.with_text", "_outgoing.integer"):
+            monkeypatch.setattr(f"ringmsg.{name}", lambda *given: converted.append(given[0]) or given[0])
+        assert sender.send([(b"1", known)] * 20 + [(b"new", new)]) == 21
+        assert converted == [new]
+        assert sender.send(whole) == 20
+        assert converted == [new]
+    assert received(peers[0], 41) == [b"0", *[b"1"] * 20, *[b"2"] * 20]
+    assert received(peers[1], 1) == [b"new"]
+
+
 def test_errors_are_those_of_socket(sock: socket.socket, peers: list[socket.socket]) -> None:
     """The same errno and the same text."""
     to = peers[0].getsockname()
@@ -214,6 +233,14 @@ def test_what_waits_keeps_its_addresses(
         (
             [Message(b"x", ("127.0.0.1", 9), segment_size=-1)],
             "message 0: segment_size must be 0 to .*, not -1",
+        ),
+        (
+            [b"x", Message(b"x", ("127.0.0.1", 9), transmit_time_ns=1.5)],
+            "message 1: transmit_time_ns must be a whole number, not 1.5",
+        ),
+        (
+            [Message(b"x", ("127.0.0.1", 9), timestamp_id=1 << 32)],
+            r"message 0: timestamp_id must be 0 to 2\*\*32 - 1, not 4294967296",
         ),
     ],
 )

@@ -97,7 +97,8 @@ def duplicate(fd: int) -> socket.socket:
     try:
         was_blocking = os.get_blocking(copy)
         made = socket.socket(fileno=copy)
-    except BaseException:
+    except OSError:
+        # After another exception (Ctrl-C) the socket object may have existed, and have closed it.
         os.close(copy)
         raise
     if was_blocking and not os.get_blocking(copy):

@@ -306,7 +306,7 @@ class DatagramTransport(Sending, asyncio.DatagramTransport):
             return
         self._handing_over = True
         if self._pending_data.__length_hint__() > 1:
-            self._gathers = True
+            self._start_gathering()
         else:
             self._in_callback = True
         try:

@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import socket
+import threading
 import time
 from asyncio import _get_running_loop as _running_loop  # None, rather than an exception
 from typing import Any
@@ -30,6 +31,7 @@ _PATIENCE_RARE = 16
 _LOOK_EVERY = 4
 _log = logging.getLogger("asyncio")
 _clock = time.monotonic_ns
+_this_thread = threading.get_ident
 
 
 class Sending(asyncio.Transport):
@@ -51,11 +53,13 @@ class Sending(asyncio.Transport):
         self._protocol_paused = self._closing = False
         self._conn_lost = 0
         # None: this kind of socket sends each datagram at once. Otherwise: whether datagrams are
-        # being gathered; whether they are until the turn of the loop ends; whether a callback of
-        # one datagram runs; when one was sent at once outside a callback.
+        # being gathered, and in which thread: what others send goes at once; whether they are until
+        # the turn of the loop ends; whether a callback of one datagram runs; when one was sent at
+        # once outside a callback.
         self._gatherer: Gatherer | None = None
         self._replies: Replies | None = None
         self._gathers = self._turn_ends = self._in_callback = False
+        self._gathering_thread = 0
         self._sent_at = 0
         self._send_reasons, self._send_patience = 0, 1
         # The clock is read for one in this many datagrams; how many of the others are left, and how
@@ -107,16 +111,18 @@ class Sending(asyncio.Transport):
         if gatherer is not None and data.__class__ is bytes and addr.__class__ is tuple and not self._buffer:
             # The usual cases of what follows, which ask all that the rest asks.
             if self._gathers:
-                try:
-                    index = gatherer.known.get(addr)
-                except (TypeError, BytesWarning):  # not hashable; a host of bytes, with python -bb
-                    index = None
-                if index is not None and not self._conn_lost:
-                    gatherer.data.append(data)
-                    gatherer.indices.append(index)
-                    if len(gatherer.data) >= MOST:
-                        self._flush()
-                    return
+                if self._gathering_thread == _this_thread():
+                    try:
+                        index = gatherer.known.get(addr)
+                    except (TypeError, BytesWarning):  # not hashable; a host of bytes, with python -bb
+                        index = None
+                    if index is not None and not self._conn_lost:
+                        gathered = gatherer.data
+                        gathered.append(data)
+                        gatherer.indices.append(index)
+                        if len(gathered) >= MOST:
+                            self._flush()
+                        return
             elif self._sends_plainly and not self._in_callback:
                 now = _clock()
                 if now - self._sent_at <= self._soon_ns:
@@ -149,7 +155,9 @@ class Sending(asyncio.Transport):
             return
         if self._buffer:
             self._wait_for_room(data, addr)
-        elif gatherer is None or not (self._gathers or self._follows_another(gatherer)):
+        elif gatherer is None or not (
+            self._gathers_here() if self._gathers else self._follows_another(gatherer)
+        ):
             self._send_now(data, addr)
         elif not gatherer.takes(addr):
             self._flush()
@@ -204,6 +212,15 @@ class Sending(asyncio.Transport):
 
     # --- gathering ---------------------------------------------------------------------------
 
+    def _start_gathering(self) -> None:
+        """Gathers what this thread sends from now on; it is the loop's."""
+        self._gathering_thread = _this_thread()  # first: other threads may look now
+        self._gathers = True
+
+    def _gathers_here(self) -> bool:
+        """Whether what this thread sends is being gathered."""
+        return self._gathers and self._gathering_thread == _this_thread()
+
     def _follows_another(self, gatherer: Gatherer) -> bool:
         """Whether the datagram is to be gathered although the transport does not gather yet. What a
         callback sends first goes at once, and the rest is gathered until it returns. Elsewhere nothing
@@ -211,7 +228,8 @@ class Sending(asyncio.Transport):
         last has probably the same turn. Where that gathers too few, twice as many reasons are needed
         for the next try: a wrong guess costs a turn of the loop."""
         if self._in_callback:
-            self._gathers = _running_loop() is self._loop
+            if _running_loop() is self._loop:
+                self._start_gathering()
             return False
         now = _clock()
         if now - self._sent_at <= _SOON_NS:
@@ -228,8 +246,10 @@ class Sending(asyncio.Transport):
         self._send_reasons = self._plain_sends = 0
         if _running_loop() is self._loop:
             self._turn_ends = gatherer.turns.at_end(self._loop, self._end_turn)
-            self._gathers = self._turn_ends
-            return self._gathers
+            if self._turn_ends:
+                self._start_gathering()
+            return self._turn_ends
+        self._set_patience(2 * self._send_patience)
         return False
 
     def _end_turn(self) -> None:
@@ -239,12 +259,16 @@ class Sending(asyncio.Transport):
         if gatherer is not None:
             gathered = len(gatherer.data)
             if gathered >= _ENOUGH:
-                self._send_patience = 1
+                self._set_patience(1)
             elif gathered < 2:
-                self._send_patience = min(2 * self._send_patience, _PATIENCE_MAX)
-            self._look_every = _LOOK_EVERY if self._send_patience >= _PATIENCE_RARE else 1
-            self._soon_ns = self._look_every * _SOON_NS
+                self._set_patience(2 * self._send_patience)
             self._stop_gathering()
+
+    def _set_patience(self, reasons: int) -> None:
+        """How many reasons the next try to gather needs, and so how often the clock is read."""
+        self._send_patience = min(reasons, _PATIENCE_MAX)
+        self._look_every = _LOOK_EVERY if self._send_patience >= _PATIENCE_RARE else 1
+        self._soon_ns = self._look_every * _SOON_NS
 
     def _stop_gathering(self) -> None:
         """The callback, the hand-over or the turn is over: sends what was gathered."""
@@ -344,7 +368,8 @@ class Sending(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Bytes that wait to be sent. What was gathered is sent first."""
-        self._flush()
+        if self._gathers_here():
+            self._flush()
         return self._buffer_size
 
     def get_write_buffer_limits(self) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from .flags import SendFlag
 UNSENT = -errno.EAGAIN
 _WAIT, _RESUME = int(SendFlag.WAIT), int(SendFlag.RESUME)
 _MESSAGE, _ = _layout.until(_abi.Message, "reserved")
+_PADDING = bytes(3)
 _RESULT = _layout.Field(_abi.Message, "result")
 
 
@@ -139,11 +140,16 @@ def struct_of(
     timestamp_id: int = 0,
 ) -> bytes:
     """``struct ringmsg_message``."""
-    return _MESSAGE.pack(
-        *(offset, path, length, integer("segment_size", segment_size, 32), flags, UNSENT),
-        *(integer("transmit_time_ns", transmit_time_ns, 64), 0),
-        *(integer("timestamp_id", timestamp_id, 32), 0, bytes(3), 0),
-    )
+    try:
+        return _MESSAGE.pack(
+            *(offset, path, length, segment_size, flags, UNSENT),
+            *(transmit_time_ns, 0, timestamp_id, 0, _PADDING, 0),
+        )
+    except struct.error:
+        integer("segment_size", segment_size, 32)  # what is wrong, as a sentence
+        integer("transmit_time_ns", transmit_time_ns, 64)
+        integer("timestamp_id", timestamp_id, 32)
+        raise
 
 
 class Handle:

@@ -1,6 +1,7 @@
 """What a batch holds, copied in one step: nothing here keeps a buffer of the ring.
 
-The functions hold the ring's lock while they copy, so that no other thread unmaps the pool.
+The functions hold the ring's lock while they copy, so that no other thread unmaps the pool, and
+the pools (``Batch._hold``), so that no signal handler does: it runs in this thread, which has the lock.
 """
 
 from __future__ import annotations
@@ -42,18 +43,22 @@ _COLUMNS = (
 
 def payloads(batch: Batch) -> list[bytes]:
     """Copies of all payloads."""
-    core, slab, count = batch._core, batch._slab, batch._count
-    with core.lock:
-        batch._check()
-        if len(core.pools) == 1:
-            (memory,) = core.pools.values()
-            characters = memory.characters
-            rows = _neighbours(characters, slab, count) if count >= _ENOUGH_NEIGHBOURS else None
-            if rows is not None:
-                return rows
-            spans = zip(slab.payload_offsets[:count].tolist(), slab.payload_lengths[:count].tolist())
-            return [characters[start : start + length] for start, length in spans]
+    with batch._core.lock:
+        return _payloads(batch, batch._hold())
+
+
+def _payloads(batch: Batch, _held: Any) -> list[bytes]:
+    """Copies of all payloads, while the caller holds the pools."""
+    if len(batch._core.pools) != 1:
         return _parts(batch, _SPANS)
+    slab, count = batch._slab, batch._count
+    (memory,) = batch._core.pools.values()
+    characters = memory.characters
+    rows = _neighbours(characters, slab, count) if count >= _ENOUGH_NEIGHBOURS else None
+    if rows is not None:
+        return rows
+    spans = zip(slab.payload_offsets[:count].tolist(), slab.payload_lengths[:count].tolist())
+    return [characters[start : start + length] for start, length in spans]
 
 
 def _neighbours(characters: Any, slab: Slab, count: int) -> list[bytes] | None:
@@ -79,6 +84,7 @@ def _neighbours(characters: Any, slab: Slab, count: int) -> list[bytes] | None:
 
 def _parts(batch: Batch, fields: Any) -> list[bytes]:
     """A part of each message, whatever pool it lies in."""
+    _held = batch._hold()  # until this returns
     pools = {number: memory.characters for number, memory in batch._core.pools.items()}
     records = batch._slab.records_view[: batch._count * _abi.RECORD_SIZE]
     return [
@@ -95,18 +101,19 @@ def sources(batch: Batch) -> list[Any]:
         found: list[Any] = batch._addresses.all_of(batch._slab, batch._count)
         return found
     with batch._core.lock:
-        batch._check()
         return [_addresses.from_sockaddr(name) for name in _parts(batch, _NAMES)]
 
 
 def messages(batch: Batch) -> Iterator[tuple[bytes, Any]]:
     """(payload, source) of all datagrams, without errors."""
-    data = payloads(batch)
-    pairs = zip(data, sources(batch))
-    if all(data):  # an error has no payload
-        return pairs
-    view = batch._slab.records_view
-    return iter([pair for at, pair in enumerate(pairs) if pair[0] or _RESULT.read(view, at) >= 0])
+    with batch._core.lock:
+        held = batch._hold()  # to the end: payloads and sources are of the same datagrams
+        data = _payloads(batch, held)
+        pairs = zip(data, sources(batch))
+        if all(data):  # an error has no payload
+            return pairs
+        view = batch._slab.records_view
+        return iter([pair for at, pair in enumerate(pairs) if pair[0] or _RESULT.read(view, at) >= 0])
 
 
 # --- numpy -----------------------------------------------------------------------------------
@@ -138,9 +145,9 @@ def _gather(batch: Batch, rows: Any, size: int) -> numpy.ndarray[Any, Any]:
         chosen = numpy.arange(batch._count)[rows]
         joined = b"".join(parts[at] for at in chosen) if size else b""
         return numpy.frombuffer(bytearray(joined), numpy.uint8).reshape(len(records), size)
-    (memory,) = batch._core.pools.values()
+    exporter = batch._exporter(*batch._core.pools)
     # An element at every byte of the pool, of which indexing copies those that payloads begin with.
-    at_every_byte = numpy.ndarray(memory.size - size + 1, f"V{size}", memory.expose(), strides=(1,))
+    at_every_byte = numpy.ndarray(len(exporter) - size + 1, f"V{size}", exporter, strides=(1,))
     rows_of_bytes: numpy.ndarray[Any, Any] = at_every_byte[records["payload_offset"]].view(numpy.uint8)
     return rows_of_bytes.reshape(-1, size)
 
@@ -222,11 +229,13 @@ def _columns_of(name: str, values: Any, one_dimensional: bool) -> dict[str, Any]
     else:
         native = values.astype(values.dtype.newbyteorder("="), copy=False)
         return {name or "payload": numpy.ascontiguousarray(native)}
-    return {
-        column: array
-        for part, of_part in parts.items()
-        for column, array in _columns_of(part, of_part, one_dimensional).items()
-    }
+    table: dict[str, Any] = {}
+    for part, of_part in parts.items():
+        for column, array in _columns_of(part, of_part, one_dimensional).items():
+            if column in table:
+                raise ValueError(f"two fields of the dtype become a column {column!r}: rename one of them")
+            table[column] = array
+    return table
 
 
 def _metadata_columns(batch: Batch, source: str) -> dict[str, Any]:

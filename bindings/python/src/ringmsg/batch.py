@@ -37,6 +37,7 @@ _DESTINATIONS = Meta.DESTINATION | Meta.LOCAL_V4
 _MOST_LOSSES = 64
 # A batch's life: its views are good; they are revoked; its buffers are back, or pinned.
 _LIVE, _RETIRED, _RELEASED = range(3)
+_ALL_POOLS = -1  # in place of a pool's number
 _exhaust = collections.deque[Any](maxlen=0).extend
 
 
@@ -108,6 +109,7 @@ class Batch(NotCopied, Sequence[Datagram]):
             self._check()
             views = self._payload_views(slab, count)
             self._views += views
+            self._check_views()
         return map(Datagram, zip(views, self._sources(), itertools.repeat(self), range(count)))
 
     def _payload_views(self, slab: Slab, count: int) -> list[memoryview]:
@@ -182,7 +184,8 @@ class Batch(NotCopied, Sequence[Datagram]):
         as by ``to_numpy``.
 
         A field of ``dtype`` is one column, in this machine's byte order, which pandas requires. Of nested
-        fields and arrays each element is one: ``position_x``, ``samples_0``, ``samples_1``.
+        fields and arrays each element is one: ``position_x``, ``samples_0``, ``samples_1``. ValueError
+        if two have one name.
 
         ``source="integer"`` gives addresses as numbers (an IPv6 address as ``source_high`` and
         ``source_low``). Where a datagram brought no value the column has 0, and ``valid`` lacks the
@@ -277,7 +280,7 @@ class Batch(NotCopied, Sequence[Datagram]):
     def _was_lost(self) -> bool:
         """The batch was never used and has no reference left: an exception such as Ctrl-C discarded
         it before the caller could store it. (A caller that discards batches on purpose gets each
-        of them again a few times only.)"""
+        of them again _MOST_LOSSES times, and then the next.)"""
         if self._seen or self._release_pending or self._state != _LIVE or not self._count:
             return False
         self._losses += 1
@@ -336,20 +339,47 @@ class Batch(NotCopied, Sequence[Datagram]):
         if self._state != _LIVE:
             raise ValueError("the batch was released")
 
+    def _exporter(self, number: int) -> Any:
+        """What exports a pool's memory for this batch. Its reference count shows whether anything
+        derived from the batch is still alive. To be called under the ring's lock."""
+        exporter = self._exporters.get(number)
+        if exporter is None:
+            exporter = self._exporters[number] = self._core.learn_pool(number).expose()
+        # Not before: a signal handler may close the ring meanwhile, and the lock does not keep it
+        # from that. From here on closing the ring finds the exporter, and leaves the memory to it.
+        self._check()
+        return exporter
+
+    def _hold(self) -> Any:
+        """While the caller refers to what this returns, neither the memory of the pools nor the batch's
+        buffers go, even if a signal handler closes the ring or releases the batch. To be called under
+        the ring's lock."""
+        held = self._exporters.get(_ALL_POOLS)
+        if held is None:
+            held = self._exporters[_ALL_POOLS] = _Hold()
+        self._check()  # as above
+        return held
+
     def _memory(self, number: int) -> memoryview:
-        """A view of a pool. Each batch has its own exporter, whose reference count shows whether
-        anything derived from this batch is still alive. To be called under the ring's lock, after
-        a check."""
+        """A view of a pool. To be called under the ring's lock."""
         root = self._roots.get(number)
         if root is None:
-            exporter = self._core.learn_pool(number).expose()
-            self._exporters[number] = exporter
-            root = self._roots[number] = memoryview(exporter).cast("B").toreadonly()
+            root = self._roots[number] = memoryview(self._exporter(number)).cast("B").toreadonly()
+            self._check_views()
         return root
 
     def _track(self, view: memoryview) -> memoryview:
         self._views.append(view)
+        if self._state != _LIVE:  # a call less for each datagram
+            self._check_views()
         return view
+
+    def _check_views(self) -> None:
+        """Revokes views that are new if a signal handler has released the batch meanwhile: it did not
+        find them."""
+        if self._state != _LIVE:
+            self._retire()
+            self._check()
 
     def _pools(self) -> list[int]:
         records = self._slab.records_view[: self._count * _abi.RECORD_SIZE]
@@ -422,6 +452,12 @@ class _KeptBatch(Batch):
         except KeyboardInterrupt:
             self.release()
             raise
+
+
+class _Hold:
+    """Stands for all pools among a batch's exporters, but exports nothing."""
+
+    __slots__ = ("__weakref__",)
 
 
 def _references(exporters: dict[int, Any]) -> list[int]:

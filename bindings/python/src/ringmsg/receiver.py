@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import _abi, _addresses, _layout, _options, errors
-from ._arguments import descriptor, duplicate, seconds
+from ._arguments import descriptor, duplicate, integer, seconds
 from .batch import Batch
 from .datagram import Datagram
 from .flags import Meta, RecordFlag, RecvFlag
@@ -25,6 +25,8 @@ __all__ = ["DEFAULT_METADATA", "Receiver"]
 
 # What asyncio's endpoint reads of an AF_UNIX datagram, which has no limit of its own.
 _PAYLOAD_UNIX = 256 * 1024
+# A pool is smaller than this.
+_POOL_LIMIT = 1 << 32
 DEFAULT_METADATA = Meta.SOURCE | Meta.DROPPED | Meta.SEGMENT_SIZE
 _RESULT, _FLAGS = _layout.record("result"), _layout.record("flags")
 
@@ -44,7 +46,8 @@ class Receiver(Ring):
     apart again, one ``Datagram`` each; False: a train is one, with its ``segment_size``.
     ``buffers``: how many datagrams (or trains) can be held at once, a power of two up to 32768.
     ``batch_size``: the most that one batch holds. ``payload_capacity``: bytes a buffer holds; the
-    default has room for any datagram and train of IP, and for 256 KiB from an AF_UNIX socket.
+    default has room for any datagram and train of IP, and for 256 KiB from an AF_UNIX socket (for 64 KiB
+    with more than 8192 buffers: a pool has at most 4 GiB).
 
     The first thread that reaps becomes the owner (see ``Ring``), so a receiver can be made in
     one thread and used in another. ``close()``, ``wake()`` and ``stats`` are for any thread.
@@ -73,7 +76,9 @@ class Receiver(Ring):
             self._hidden = self._enable(metadata, split)
             super().__init__(mode, engine, disabled=True, batch_size=batch_size)
             if payload_capacity is None and self._socket.family == socket.AF_UNIX:
-                payload_capacity = _PAYLOAD_UNIX
+                count = 0 if buffers is None else integer("buffers", buffers)
+                if count * _PAYLOAD_UNIX < _POOL_LIMIT:
+                    payload_capacity = _PAYLOAD_UNIX
             self._pool = self.pool(self._socket, buffers=buffers, payload_capacity=payload_capacity)
         except BaseException:
             if hasattr(self, "_current"):

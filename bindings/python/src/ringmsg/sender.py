@@ -230,6 +230,12 @@ class Sender(NotCopied):
         if address is None:
             return _paths.NONE
         try:
+            index = self._paths.known.get(address)
+        except (TypeError, BytesWarning):  # not hashable; a host of bytes, with python -bb
+            index = None
+        if index is not None:
+            return index
+        try:
             address = with_text(address)
             index = self._paths.known.get(address) if isinstance(address, tuple) else None
             return self._paths.add(address, _paths.to(self._family, address)) if index is None else index
@@ -329,9 +335,15 @@ class Sender(NotCopied):
     # --- the call ----------------------------------------------------------------------------
 
     def _send(self, batch: Columns | Structs, positions: list[int] | None, wait: bool) -> int:
-        self._positions, self._unsendable = positions, {}
-        self._batch = batch  # an exception (Ctrl-C) leaves the results in `errors`
-        self._batch_paths = self._paths.paths()
+        # An exception (Ctrl-C) leaves the results in `errors`, and `resume()` what it needs: no call that
+        # it could interrupt comes between these four.
+        paths, unsendable = self._paths.paths(), dict[int, int]()
+        self._batch, self._batch_paths, self._positions, self._unsendable = (
+            batch,
+            paths,
+            positions,
+            unsendable,
+        )
         outcomes = batch.outcomes()
         if not outcomes:
             return 0
