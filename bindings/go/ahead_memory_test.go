@@ -43,6 +43,9 @@ func TestWhatIsReadAheadTakesLittleMemory(t *testing.T) {
 		}
 		next(conn, 0, read)
 	}
+	if !all[0].Stats().GRO {
+		t.Skip("UDP_GRO is not available, without which Close does not receive what is queued")
+	}
 	messages, whole := pending()
 	if messages < 4*wholeMost {
 		t.Fatalf("%d messages are pending", messages)
