@@ -4,6 +4,7 @@ package ringmsg
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -66,5 +67,65 @@ func TestWhatIsReadAheadTakesLittleMemory(t *testing.T) {
 	}
 	messages, _ = pending()
 	equal(t, "pending after Close", messages, 0)
+	equal(t, "messages of full size that are still counted", wholeKept.Load(), before)
+}
+
+// readAhead returns a Conn that has read one datagram of two at the least, and has others pending,
+// in messages of full size.
+func readAhead(t *testing.T) *Conn {
+	t.Helper()
+	socket := udp(t, "udp4", "127.0.0.1:0")
+	conn, err := NewConn(socket)
+	ok(t, err)
+	peer := sender(t, conn.LocalAddr())
+	for range 60 {
+		write(t, peer, "x")
+	}
+	before := wholeKept.Load()
+	for range 20 {
+		_, err := conn.Read(make([]byte, 10))
+		ok(t, err)
+	}
+	if pending := conn.Stats().Pending; pending == 0 || wholeKept.Load()-before < int64(pending) {
+		t.Fatalf("%d messages are pending, %d of full size are counted", pending, wholeKept.Load()-before)
+	}
+	return conn
+}
+
+// A program that closes the socket itself, before the Conn or instead of it, loses what is pending:
+// Close says so, and gives it back.
+func TestCloseOfAConnWithoutItsSocketGivesBackWhatIsReadAhead(t *testing.T) {
+	before := wholeKept.Load()
+	conn := readAhead(t)
+	pending := conn.Stats().Pending
+	ok(t, conn.udp.Close())
+	if conn.Close() == nil {
+		t.Error("no error")
+	}
+	stats := conn.Stats()
+	equal(t, "discarded", stats.Discarded, uint64(pending))
+	equal(t, "pending after Close", stats.Pending, 0)
+	equal(t, "messages of full size that are still counted", wholeKept.Load(), before)
+}
+
+// A Conn that the program drops, unclosed or with its socket closed alone, gives back what it has
+// read ahead when it is collected. Otherwise some of them would have every other Conn copy what it
+// reads ahead, as long as the process runs.
+func TestADroppedConnGivesBackWhatIsReadAhead(t *testing.T) {
+	before := wholeKept.Load()
+	drop := func() {
+		for i := range 4 {
+			if conn := readAhead(t); i%2 == 0 {
+				ok(t, conn.udp.Close())
+			}
+		}
+	}
+	drop()
+	for deadline := time.Now().Add(20 * time.Second); wholeKept.Load() > before; time.Sleep(time.Millisecond) {
+		runtime.GC()
+		if time.Now().After(deadline) {
+			t.Fatalf("%d messages of full size are still counted", wholeKept.Load()-before)
+		}
+	}
 	equal(t, "messages of full size that are still counted", wholeKept.Load(), before)
 }

@@ -123,13 +123,16 @@ func (r *receiver) prepareReplies(fd int) error {
 }
 
 // settle leaves the socket, which others may have duplicates of, without UDP_GRO if the Conn
-// switched it on.
+// switched it on, and discards what is pending: also if the program has closed the socket itself.
 func (c *Conn) settle() {
 	_ = c.raw.Control(func(fd uintptr) {
 		c.in.mu.Lock()
 		defer c.in.mu.Unlock()
 		c.in.closed = true
 		c.in.settleGRO(int(fd))
-		c.in.discardPending()
 	})
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
+	c.in.closed = true
+	c.in.discardPending()
 }
