@@ -41,6 +41,66 @@ func TestGROWhereFiltersCannotBeAskedFor(t *testing.T) {
 	})
 }
 
+// A filter that is an eBPF program, whose instructions the kernel does not show, counts as well. It
+// is attached before the first read, or after one.
+func TestAnEBPFFilterEndsGRO(t *testing.T) {
+	program, err := acceptingProgram()
+	if err != nil {
+		t.Skip("eBPF is not permitted: ", err)
+	}
+	defer func() { _ = unix.Close(program) }()
+	for name, reads := range map[string]int{"before the first read": 0, "after a read": 1} {
+		t.Run(name, func(t *testing.T) {
+			conn, peer := listen(t)
+			read := func() {
+				write(t, peer, "x")
+				_, err := conn.Read(make([]byte, 10))
+				ok(t, err)
+			}
+			for range reads {
+				read()
+			}
+			raw, err := conn.SyscallConn()
+			ok(t, err)
+			ok(t, raw.Control(func(fd uintptr) {
+				ok(t, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_BPF, program))
+			}))
+			read()
+			equal(t, "GRO", groOf(t, conn), false)
+		})
+	}
+}
+
+// acceptingProgram returns the descriptor of an eBPF program that accepts every datagram.
+func acceptingProgram() (int, error) {
+	type instruction struct {
+		code      uint8
+		_         [3]byte // registers and offset
+		immediate int32
+	}
+	const move, exit = 0xb7, 0x95 // r0 = immediate; return r0
+	code := [2]instruction{{code: move, immediate: 1 << 16}, {code: exit}}
+	licence := [...]byte{'M', 'I', 'T', 0}
+	attributes := struct {
+		kind, count   uint32
+		code, licence uint64
+		_             [3]uint64
+	}{
+		unix.BPF_PROG_TYPE_SOCKET_FILTER, uint32(len(code)),
+		uint64(uintptr(unsafe.Pointer(&code))), uint64(uintptr(unsafe.Pointer(&licence))), [3]uint64{},
+	}
+	var pinner runtime.Pinner // the kernel gets addresses within attributes
+	defer pinner.Unpin()
+	pinner.Pin(&code)
+	pinner.Pin(&licence)
+	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attributes)),
+		unsafe.Sizeof(attributes))
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(fd), nil
+}
+
 // refuseGetFilter has getsockopt(2) of SO_GET_FILTER fail with ENOPROTOOPT in the calling thread.
 func refuseGetFilter() error {
 	const retErrno, retAllow = 0x0005_0000, 0x7fff_0000 // SECCOMP_RET_ERRNO, SECCOMP_RET_ALLOW
