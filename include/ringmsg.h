@@ -567,8 +567,8 @@ struct ringmsg_stats {
      */
     uint64_t records;
     /*
-     * Datagrams (or stream chunks) received; a train counts its segments, split or not. What
-     * comes from the error queue (MSG_ERRQUEUE) is none: it counts as a record only.
+     * Datagrams (or stream chunks) received; a train counts its segments, split or not. An entry
+     * of the error queue (MSG_ERRQUEUE) is not a datagram: it counts only as a record.
      */
     uint64_t datagrams;
     /*
@@ -1113,9 +1113,9 @@ struct ringmsg_sender_stats {
      */
     uint32_t size;
     /*
-     * The errno, positive, of the latest pending error that an earlier datagram had caused; 0:
-     * none yet that is known. (If sendmmsg(2) meets such an error after its first message, it
-     * returns no errno: the error counts in socket_errors, and changes nothing here.)
+     * The errno, positive, of the latest pending error that an earlier datagram had caused; 0 if
+     * none is known. (If sendmmsg(2) meets such an error after its first message, it returns no
+     * errno: the error counts in socket_errors, and changes nothing here.)
      */
     int32_t last_socket_error;
     /*
@@ -1679,7 +1679,8 @@ int ringmsg_wake(const struct ringmsg_ring *ring);
  * free the ring); -EBUSY (another thread is in reap); -EINVAL (NULL `records`, capacity 0 or from
  * 2^31 on, bad `wait`, a linger above 10 ms); -EBADFD (not enabled); -EPERM, -EOWNERDEAD; the
  * errno with which the kernel refuses to wait or to submit (-EPERM of a seccomp filter that was
- * installed later). If there are records, they are returned before any other result.
+ * installed later; -EIO instead of those above). If there are records, they are returned before
+ * any other result.
  */
 int ringmsg_reap(struct ringmsg_ring *ring,
                  struct ringmsg_record *records,
@@ -1829,9 +1830,10 @@ int ringmsg_path_reply(struct ringmsg_path *path,
                        const struct ringmsg_metadata *received);
 
 /*
- * ringmsg_path_to: makes the path to an address, as sendto(2) takes it and getaddrinfo(3) returns
- * it. The kernel chooses the source address, the interface, the traffic class and the hop limit;
- * set fields of `path`, and their bits in `valid`, to choose them.
+ * ringmsg_path_to: makes the path to an address, as getaddrinfo(3) and recvfrom(2) return it. The
+ * kernel chooses the source address, the interface, the traffic class and the hop limit; set
+ * fields of `path`, and their bits in `valid`, to choose them. (A flow label in sin6_flowinfo is
+ * not taken over.)
  *
  * Ownership: `length` bytes at `to` are read, which need no alignment; all of `path` is
  * written.
@@ -1894,12 +1896,12 @@ int ringmsg_sender_new(int fd,
  * Ownership: payloads and paths are read, and results written, during the call only.
  * Threads: any, one at a time for each sender.
  * Returns: how many messages it settled in this call, errors included; 0 when RESUME finds
- * none; -EAGAIN (it could settle none: the socket's buffer is full, and SO_SNDTIMEO is over if it
- * was to wait); -EINTR (a signal came while RINGMSG_SEND_WAIT waited; the messages that are left
- * have -EAGAIN). Refused, with no result written: -EINVAL (NULL, unknown flags, 2^31 messages or
- * more, a freed sender); -EBUSY (another thread is in a call on this sender); -ENOMEM (no memory
- * for the thread's scratch space, at its first call or a larger batch); -ENOTRECOVERABLE (an
- * internal error has poisoned the sender).
+ * none; -EAGAIN (it could settle none: the socket's buffer is full, and if the call waited,
+ * SO_SNDTIMEO has expired); -EINTR (a signal came while RINGMSG_SEND_WAIT waited; the messages
+ * that are left have -EAGAIN). Refused, with no result written: -EINVAL (NULL, unknown flags, 2^31
+ * messages or more, a freed sender); -EBUSY (another thread is in a call on this sender); -ENOMEM
+ * (no memory for the thread's scratch space, at its first call or a larger batch);
+ * -ENOTRECOVERABLE (an internal error has poisoned the sender).
  */
 int ringmsg_send(struct ringmsg_sender *sender,
                  struct ringmsg_message *messages,

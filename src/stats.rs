@@ -13,8 +13,8 @@ pub struct Stats {
     pub reserved: u32,
     /// Records handed out, errors and FINALs included.
     pub records: u64,
-    /// Datagrams (or stream chunks) received; a train counts its segments, split or not. What
-    /// comes from the error queue (MSG_ERRQUEUE) is none: it counts as a record only.
+    /// Datagrams (or stream chunks) received; a train counts its segments, split or not. An entry
+    /// of the error queue (MSG_ERRQUEUE) is not a datagram: it counts only as a record.
     pub datagrams: u64,
     /// Payload bytes received.
     pub payload_bytes: u64,

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -21,11 +22,39 @@ static void fail(const char *address, const char *port, const char *why, const c
         fprintf(stderr, "ringmsg: listen: port %s: %s%s\n", port, why, advice);
 }
 
-/* Ends the program: `address` is none. */
+/* Ends the program: `address` is not one that it can bind. */
 static void refuse(const char *address, const char *why)
 {
     fprintf(stderr, "ringmsg: listen: ADDRESS: '%s' %s\n", address, why);
     exit(USAGE);
+}
+
+static int is_multicast(const struct addrinfo *address)
+{
+    if (address->ai_family == AF_INET)
+        return IN_MULTICAST(ntohl(((const struct sockaddr_in *)address->ai_addr)->sin_addr.s_addr));
+    return IN6_IS_ADDR_MULTICAST(&((const struct sockaddr_in6 *)address->ai_addr)->sin6_addr);
+}
+
+static int is_link_local(const struct addrinfo *address)
+{
+    if (address->ai_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)address->ai_addr)->sin_addr.s_addr) >> 16 == 0xa9fe;
+    return IN6_IS_ADDR_LINKLOCAL(&((const struct sockaddr_in6 *)address->ai_addr)->sin6_addr);
+}
+
+/* The index of the device of that name or index; 0: there is none. */
+static unsigned device_of(const char *text)
+{
+    char name[IF_NAMESIZE], *end;
+    unsigned index = if_nametoindex(text);
+    if (index != 0)
+        return index;
+    unsigned long number = strtoul(text, &end, 10);
+    return *text >= '0' && *text <= '9' && *end == '\0' && number <= UINT_MAX &&
+                   if_indextoname((unsigned)number, name) != NULL
+               ? (unsigned)number
+               : 0;
 }
 
 /* Parses a numeric address. `%DEVICE` may follow one that is link-local or multicast; its index is
@@ -39,21 +68,16 @@ static struct addrinfo *parse(const char *address, const char *port, unsigned *d
     const char *percent = strchr(address, '%');
     size_t length = percent != NULL ? (size_t)(percent - address) : strlen(address);
     *device = 0;
-    if (percent != NULL && (*device = if_nametoindex(percent + 1)) == 0)
+    if (percent != NULL && (*device = device_of(percent + 1)) == 0)
         refuse(address, "names a device that is not in this network namespace");
     snprintf(plain, sizeof plain, "%.*s", (int)length, address);
     if (length >= sizeof plain || getaddrinfo(plain, port, &hints, &found) != 0)
         refuse(address, "is not a numeric IPv4 or IPv6 address");
+    if (*device != 0 && !is_multicast(found) && !is_link_local(found))
+        refuse(address, "is neither link-local nor multicast, so no device may follow it");
     if (found->ai_family == AF_INET6)
         ((struct sockaddr_in6 *)found->ai_addr)->sin6_scope_id = *device;
     return found;
-}
-
-static int is_multicast(const struct addrinfo *address)
-{
-    if (address->ai_family == AF_INET)
-        return IN_MULTICAST(ntohl(((const struct sockaddr_in *)address->ai_addr)->sin_addr.s_addr));
-    return IN6_IS_ADDR_MULTICAST(&((const struct sockaddr_in6 *)address->ai_addr)->sin6_addr);
 }
 
 /* Becomes a member of the group, on the device or, without one, on that of the route. */

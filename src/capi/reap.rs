@@ -68,7 +68,8 @@ unsafe fn reap_arguments<'a>(
 /// free the ring); -EBUSY (another thread is in reap); -EINVAL (NULL `records`, capacity 0 or from
 /// 2^31 on, bad `wait`, a linger above 10 ms); -EBADFD (not enabled); -EPERM, -EOWNERDEAD; the
 /// errno with which the kernel refuses to wait or to submit (-EPERM of a seccomp filter that was
-/// installed later). If there are records, they are returned before any other result.
+/// installed later; -EIO instead of those above). If there are records, they are returned before
+/// any other result.
 ///
 /// # Safety
 /// `records` is NULL, or has room for `capacity` elements; so `metadata`; `wait` is NULL, or

@@ -53,9 +53,10 @@ fn no_reply(no_path: bool, no_metadata: bool) -> c_int {
     })
 }
 
-/// ringmsg_path_to: makes the path to an address, as sendto(2) takes it and getaddrinfo(3) returns
-/// it. The kernel chooses the source address, the interface, the traffic class and the hop limit;
-/// set fields of `path`, and their bits in `valid`, to choose them.
+/// ringmsg_path_to: makes the path to an address, as getaddrinfo(3) and recvfrom(2) return it. The
+/// kernel chooses the source address, the interface, the traffic class and the hop limit; set
+/// fields of `path`, and their bits in `valid`, to choose them. (A flow label in sin6_flowinfo is
+/// not taken over.)
 ///
 /// **Ownership:** `length` bytes at `to` are read, which need no alignment; all of `path` is
 /// written.
@@ -199,12 +200,12 @@ fn check_base(base: *const c_void, length: usize, paths: *const Path, path_count
 /// **Ownership:** payloads and paths are read, and results written, during the call only.
 /// **Threads:** any, one at a time for each sender.
 /// **Returns:** how many messages it settled in this call, errors included; 0 when RESUME finds
-/// none; -EAGAIN (it could settle none: the socket's buffer is full, and SO_SNDTIMEO is over if it
-/// was to wait); -EINTR (a signal came while RINGMSG_SEND_WAIT waited; the messages that are left
-/// have -EAGAIN). Refused, with no result written: -EINVAL (NULL, unknown flags, 2^31 messages or
-/// more, a freed sender); -EBUSY (another thread is in a call on this sender); -ENOMEM (no memory
-/// for the thread's scratch space, at its first call or a larger batch); -ENOTRECOVERABLE (an
-/// internal error has poisoned the sender).
+/// none; -EAGAIN (it could settle none: the socket's buffer is full, and if the call waited,
+/// SO_SNDTIMEO has expired); -EINTR (a signal came while RINGMSG_SEND_WAIT waited; the messages
+/// that are left have -EAGAIN). Refused, with no result written: -EINVAL (NULL, unknown flags, 2^31
+/// messages or more, a freed sender); -EBUSY (another thread is in a call on this sender); -ENOMEM
+/// (no memory for the thread's scratch space, at its first call or a larger batch);
+/// -ENOTRECOVERABLE (an internal error has poisoned the sender).
 ///
 /// # Safety
 /// `messages` is readable and writable for `count` elements; their payloads and paths are readable.

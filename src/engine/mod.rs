@@ -380,11 +380,11 @@ impl Engine {
 
     // --- waiting -----------------------------------------------------------------------------
 
-    /// The system call by which it waits.
+    /// The system calls by which it waits, for a person.
     pub(crate) fn waits_by(&self) -> &'static str {
         match self {
             Engine::Uring(_) => "io_uring_enter",
-            Engine::Mmsg(_) => "epoll_pwait2",
+            Engine::Mmsg(_) => "epoll_pwait or ppoll",
         }
     }
 

@@ -83,7 +83,7 @@ impl<'a> Reaper<'a> {
                 self.take(out);
             }
             self.take_deferred(out);
-            return self.outcome(out, false).unwrap_or_else(|| self.nothing_or_refused());
+            return self.outcome(out, false).unwrap_or_else(|| self.nothing_or_refused(out));
         }
         if self.may_return(out) {
             if let Some(outcome) = self.outcome(out, false) {
@@ -102,9 +102,13 @@ impl<'a> Reaper<'a> {
     /// The end of a reap that found nothing and does not wait. One that waits meets the refusal
     /// there; a loop of these would never hear of it.
     #[inline(never)]
-    fn nothing_or_refused(&mut self) -> Result<usize> {
-        if self.engine.queued() > 0 {
-            self.run_deferred(); // the kernel has not taken the submissions
+    fn nothing_or_refused(&mut self, out: &mut Output<'_>) -> Result<usize> {
+        // If the kernel has not taken the submissions, nothing was deferred that had failed.
+        if self.state.stuck && self.engine.queued() > 0 && self.run_deferred() {
+            self.take(out);
+        }
+        if out.filled() > 0 {
+            return Ok(out.filled());
         }
         match self.state.refused {
             Some(errno) => Err(self.refused(errno)),
@@ -114,8 +118,13 @@ impl<'a> Reaper<'a> {
 
     fn refused(&self, errno: i32) -> Error {
         let call = self.engine.waits_by();
+        // Those would say that nothing was done: but records may have been released.
+        let returned = match errno {
+            libc::EINVAL | libc::EBADFD | libc::EBUSY | libc::EOWNERDEAD => libc::EIO,
+            other => other,
+        };
         Error::with(
-            errno,
+            returned,
             format_args!(
                 "reap: {call}: {}; if a seccomp filter forbids it, allow what docs/security.md lists",
                 describe(errno)

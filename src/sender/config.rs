@@ -38,9 +38,9 @@ pub struct SenderConfig {
 pub struct SenderStats {
     /// sizeof(struct ringmsg_sender_stats), set by the caller.
     pub size: u32,
-    /// The errno, positive, of the latest pending error that an earlier datagram had caused; 0:
-    /// none yet that is known. (If sendmmsg(2) meets such an error after its first message, it
-    /// returns no errno: the error counts in socket_errors, and changes nothing here.)
+    /// The errno, positive, of the latest pending error that an earlier datagram had caused; 0 if
+    /// none is known. (If sendmmsg(2) meets such an error after its first message, it returns no
+    /// errno: the error counts in socket_errors, and changes nothing here.)
     pub last_socket_error: i32,
     /// Messages that the socket took, whole or in part.
     pub messages: u64,

@@ -29,8 +29,9 @@ struct Cutter {
     offset: u32,
     /// Datagrams in a piece; 1 once a piece was refused.
     per_piece: u32,
-    /// The errno with which the train was refused: until a datagram alone has gone, or not.
-    refused: Option<i32>,
+    /// The errno with which a train was refused, and how many datagrams that had: until a datagram
+    /// alone has gone, or not.
+    refused: Option<(i32, u32)>,
     /// The next datagram is the first that goes alone.
     is_test: bool,
     /// Nothing of it has gone: the first piece asks for the timestamp.
@@ -58,7 +59,7 @@ impl<S: Source> Call<'_, S> {
             position: group.first,
             offset: 0,
             per_piece: if refused.is_some() { 1 } else { self.longest_piece(&group) },
-            refused,
+            refused: refused.map(|errno| (errno, group.datagrams)),
             is_test: refused.is_some(),
             is_fresh: true,
         };
@@ -182,13 +183,15 @@ impl<S: Source> Call<'_, S> {
     fn piece_refused(&mut self, cutter: &mut Cutter, errno: i32) -> ControlFlow<()> {
         let starved = matches!(errno, libc::ENOBUFS | libc::ENOMEM);
         if cutter.per_piece > 1 && !starved {
-            (cutter.per_piece, cutter.refused, cutter.is_test) = (1, Some(errno), true);
+            let datagrams = self.scratch.piece_parts[0].iov_len.div_ceil(cutter.group.size() as usize);
+            cutter.refused = Some((errno, datagrams as u32));
+            (cutter.per_piece, cutter.is_test) = (1, true);
             self.tally.fallbacks += 1;
             return ControlFlow::Continue(());
         }
         self.fail_message(cutter, errno);
         let is_test = std::mem::replace(&mut cutter.is_test, false);
-        if !is_test || cutter.refused != Some(errno) || concerns_message(errno) {
+        if !is_test || cutter.refused.is_none_or(|(before, _)| before != errno) || concerns_message(errno) {
             return ControlFlow::Continue(());
         }
         while cutter.position != NONE {
@@ -211,12 +214,12 @@ impl<S: Source> Call<'_, S> {
         let group = &cutter.group;
         let mut is_kernels = false;
         let cause = match cutter.refused.take() {
-            None | Some(libc::EFAULT) => return None, // a payload's own
-            Some(libc::EINVAL) if limits::note_too_many_segments(group.datagrams) => {
+            None | Some((libc::EFAULT, _)) => return None, // a payload's own
+            Some((libc::EINVAL, datagrams)) if limits::note_too_many_segments(datagrams) => {
                 is_kernels = true;
                 None
             }
-            Some(libc::EINVAL | libc::EMSGSIZE) => Some(Cause::Size(group.size())),
+            Some((libc::EINVAL | libc::EMSGSIZE, _)) => Some(Cause::Size(group.size())),
             Some(_) => Some(Cause::Trains),
         };
         // SAFETY: a path is readable for as long as the source is used.

@@ -25,6 +25,9 @@ const SEGMENTS_SINCE_6_9: u32 = 128;
 /// datagrams were not, the lower limit is taken.
 // Relaxed, and no pair: whoever still sees 0 finds the same number out.
 static SEGMENTS_MAX: AtomicU32 = AtomicU32::new(0);
+/// The same by the kernel's version, which is read once, when the first sender is made.
+static SEGMENTS_BY_VERSION: AtomicU32 = AtomicU32::new(0);
+
 fn is_at_least(major: u32, minor: u32) -> bool {
     crate::diagnosis::kernel_version() >= major << 16 | minor << 8
 }
@@ -34,7 +37,7 @@ fn is_at_least(major: u32, minor: u32) -> bool {
 pub(super) fn segments_max() -> u32 {
     match SEGMENTS_MAX.load(Ordering::Relaxed) {
         0 => {
-            let known = if is_at_least(6, 9) { SEGMENTS_SINCE_6_9 } else { SEGMENTS_BEFORE_6_9 };
+            let known = segments_by_version();
             SEGMENTS_MAX.store(known, Ordering::Relaxed);
             known
         }
@@ -42,12 +45,25 @@ pub(super) fn segments_max() -> u32 {
     }
 }
 
-/// A train of this many datagrams was refused (-EINVAL), and one of them alone was not. False: the
-/// number does not explain it. Then it may not have been the number before either: what the
+#[cold]
+fn segments_by_version() -> u32 {
+    match SEGMENTS_BY_VERSION.load(Ordering::Relaxed) {
+        0 => {
+            let known = if is_at_least(6, 9) { SEGMENTS_SINCE_6_9 } else { SEGMENTS_BEFORE_6_9 };
+            SEGMENTS_BY_VERSION.store(known, Ordering::Relaxed);
+            known
+        }
+        known => known,
+    }
+}
+
+/// This many datagrams were refused as one train (-EINVAL), and one of them alone was not. False:
+/// the number does not explain it. Then it may not have been the number before either: what the
 /// kernel's version says holds again.
 pub(super) fn note_too_many_segments(datagrams: u32) -> bool {
     let explains = datagrams > SEGMENTS_BEFORE_6_9;
-    SEGMENTS_MAX.store(if explains { SEGMENTS_BEFORE_6_9 } else { 0 }, Ordering::Relaxed);
+    let most = if explains { SEGMENTS_BEFORE_6_9 } else { segments_by_version() };
+    SEGMENTS_MAX.store(most, Ordering::Relaxed);
     explains
 }
 

@@ -291,7 +291,7 @@ pub(crate) fn to(address: &[u8]) -> Result<Path> {
         Some(_) => {
             return Err(Error::new(
                 libc::EAFNOSUPPORT,
-                "path: the address is neither AF_INET nor AF_INET6; connect the socket to other peers",
+                "path: the address is neither AF_INET nor AF_INET6; for another family connect the socket",
             ));
         }
     };

@@ -32,7 +32,7 @@ const HEADERS_MAX: usize = 1024;
 /// Why a call ends before all is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// The socket is full, and was for as long as was to be waited for.
+    /// The socket is full, and stayed so until SO_SNDTIMEO expired, if the call waited.
     Full,
     /// A signal came while it was waited for room.
     Interrupted,

@@ -194,7 +194,7 @@ static void a_filter_that_forbids_to_reap_is_reported_by_every_reap(void)
     }
     forbid(calls, 3);
     for (int i = 0; i < count; i++) {
-        const char *call = choices[i].engine == RINGMSG_ENGINE_RECVMMSG ? "epoll_pwait2: " : "io_uring_enter: ";
+        const char *call = choices[i].engine == RINGMSG_ENGINE_RECVMMSG ? "epoll_pwait or ppoll: " : "io_uring_enter: ";
         if (!choices[i].is_armed_before)
             OK(ringmsg_recvmsg_multishot(rings[i], pools[i], receivers[i], 0, 0, 1));
         SYS(send(sender_to(receivers[i]), "hello", 5, 0));

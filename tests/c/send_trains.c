@@ -137,6 +137,35 @@ static void one_socket_does_not_lower_the_limit(void)
     EQUAL(sent_by(other).fallbacks, 0);
 }
 
+/* The same where each message is a train: it is cut, and what is refused is one of its pieces. */
+static void nor_does_one_with_messages_that_are_trains(void)
+{
+    enum { LENGTH = 1280, SEGMENT = 10, DATAGRAMS = LENGTH / SEGMENT };
+    int receiver = roomy_udp(AF_INET), fd = unbound_udp(AF_INET);
+    struct ringmsg_sender *sender = make_sender(fd), *other = make_sender(unbound_udp(AF_INET));
+    struct ringmsg_path path = path_to(receiver);
+    struct ringmsg_message train = message_on(&path, LENGTH, 0);
+    train.segment_size = SEGMENT;
+    messages_on(messages, 128, &path, SEGMENT, 0);
+    send_whole(other, messages, 128);
+    expect_datagrams(receiver, messages, 128);
+    uint64_t trains = sent_by(other).trains, fallbacks = 0;
+    set_int(fd, SOL_SOCKET, SO_NO_CHECK, 1);
+    for (int round = 0; round < 5; round++) {
+        fallbacks = round < 4 ? sent_by(sender).fallbacks : fallbacks;
+        train.result = NO_RESULT;
+        send_whole(sender, &train, 1);
+        for (int i = 0; i < DATAGRAMS; i++)
+            EQUAL(receive_within(receiver, 2000), SEGMENT);
+    }
+    EQUAL(sent_by(sender).trains, 0);
+    EQUAL(sent_by(sender).fallbacks, fallbacks); /* the path is remembered */
+    send_whole(other, messages, 128);
+    expect_datagrams(receiver, messages, 128);
+    EQUAL(sent_by(other).fallbacks, 0);
+    EQUAL(sent_by(other).trains, 2 * trains);
+}
+
 static void raw_sockets_have_no_trains(void)
 {
     enum { EXPERIMENTAL = 253, HEADER = 20 };
@@ -258,7 +287,8 @@ static void a_corked_socket_has_no_sender(void)
 }
 
 SEND_TESTS(TEST(a_kernel_without_udp_segment), TEST(a_filter_that_forbids_to_set_udp_segment),
-           TEST(a_kernel_that_takes_64), TEST(one_socket_does_not_lower_the_limit), TEST(udp_lite_has_no_trains),
+           TEST(a_kernel_that_takes_64), TEST(one_socket_does_not_lower_the_limit),
+           TEST(nor_does_one_with_messages_that_are_trains), TEST(udp_lite_has_no_trains),
            TEST(raw_sockets_have_no_trains), TEST(sockets_without_checksums_have_no_trains),
            TEST(one_message_is_one_datagram_whatever_the_socket_says),
            TEST(on_such_a_socket_many_peers_are_served), TEST(a_corked_socket_has_no_sender))
