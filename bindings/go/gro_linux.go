@@ -120,15 +120,15 @@ func (r *receiver) switchGROOff(fd, most int, settle time.Duration, use func(m *
 const membarrierGlobal = 1 // MEMBARRIER_CMD_GLOBAL, which package unix does not have
 
 // switchOffUndisturbed switches UDP_GRO off while the socket's filter drops what arrives, some
-// milliseconds long. It returns false if the socket has a filter already, or the kernel cannot tell
-// when no datagram is on its way any more: membarrier(2) waits for all that are, since the kernel
-// handles each of them in a critical section of RCU.
+// milliseconds long. It returns false if the socket may have a filter already, or the kernel cannot
+// tell when no datagram is on its way any more: membarrier(2) waits for all that are, since the
+// kernel handles each of them in a critical section of RCU.
 func (r *receiver) switchOffUndisturbed(fd int, use func(m *message)) bool {
 	nobody := func() bool {
 		_, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0)
 		return errno == 0
 	}
-	if hasFilter(fd) || !nobody() {
+	if mayHaveFilter(fd) || !nobody() {
 		return false
 	}
 	drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
@@ -146,12 +146,24 @@ func (r *receiver) switchOffUndisturbed(fd int, use func(m *message)) bool {
 	return unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 0) == nil && nobody()
 }
 
-// hasFilter reports whether the program has attached a filter to the socket. The kernel does not
-// show the instructions of an eBPF program, and returns EACCES.
-func hasFilter(fd int) bool {
-	var length uint32
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_GET_FILTER,
+// filterLength returns how many instructions the socket's filter has; 0: there is no filter. The
+// kernel does not show the instructions of an eBPF program, and returns EACCES.
+func filterLength(fd int) (length uint32, errno syscall.Errno) {
+	_, _, errno = unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_GET_FILTER,
 		0, uintptr(unsafe.Pointer(&length)), 0)
+	return length, errno
+}
+
+// hasFilter reports whether the program has attached a filter to the socket. An emulator of Linux
+// that does not know SO_GET_FILTER returns another error than EACCES: it must not cost UDP_GRO.
+func hasFilter(fd int) bool {
+	length, errno := filterLength(fd)
+	return errno == unix.EACCES || errno == 0 && length != 0
+}
+
+// mayHaveFilter is hasFilter for a caller that would replace a filter: it has to be sure.
+func mayHaveFilter(fd int) bool {
+	length, errno := filterLength(fd)
 	return errno != 0 || length != 0
 }
 

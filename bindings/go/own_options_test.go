@@ -91,3 +91,39 @@ func TestOwnFlagsBesideThePrograms(t *testing.T) {
 	}))
 	equal(t, "control messages after the program's end", control(), 0)
 }
+
+// A filter that Control attaches has the Conn read the socket, to switch UDP_GRO off. The datagrams
+// it reads then keep the address that they were sent to, so that the answers leave from there.
+func TestWhatAFilterHasReadKeepsItsDestination(t *testing.T) {
+	for name, question := range replyReads {
+		t.Run(name, func(t *testing.T) {
+			conn, err := Listen("udp4", ":0", WithReplyFromDestination())
+			ok(t, err)
+			t.Cleanup(func() { _ = conn.Close() })
+			client := udp(t, "udp4", "127.0.0.1:0")
+			equal(t, "before the filter", sourceOf(t, conn, client, "127.0.0.3"), "127.0.0.3")
+			port := conn.LocalAddr().(*net.UDPAddr).Port
+			_, err = client.WriteTo([]byte("queued"), at("127.0.0.2", port))
+			ok(t, err)
+			isOn := conn.Stats().GRO
+			attachFilter(t, conn)
+			equal(t, "pending", conn.Stats().Pending == 1, isOn)
+			asked, from := question(t, conn)
+			equal(t, "question", asked, "queued")
+			equal(t, "the answer's source", answerTo(t, conn, client, from), "127.0.0.2")
+			equal(t, "behind the filter", sourceOf(t, conn, client, "127.0.0.4"), "127.0.0.4")
+		})
+	}
+}
+
+// attachFilter attaches a socket filter that accepts everything, as a program does.
+func attachFilter(t *testing.T, conn *Conn) {
+	t.Helper()
+	accept := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 1 << 16}
+	program := unix.SockFprog{Len: 1, Filter: &accept}
+	raw, err := conn.SyscallConn()
+	ok(t, err)
+	ok(t, raw.Control(func(fd uintptr) {
+		ok(t, unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program))
+	}))
+}

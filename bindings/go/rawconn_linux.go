@@ -15,17 +15,23 @@ func (r *rawConn) Control(f func(fd uintptr)) error {
 	in := &r.conn.in
 	isPending := false
 	err := r.conn.raw.Control(func(fd uintptr) {
-		if in.hasOwnOptions() {
-			in.hideOwnOptions(int(fd))
-			defer in.showOwnOptions(int(fd))
-		}
-		f(fd)
+		in.withoutOwnOptions(int(fd), func() { f(fd) })
+		// Only now: it may read datagrams, for which the own options have to be on.
 		isPending = in.respectFilter(int(fd))
 	})
 	if isPending {
 		r.conn.wakeLoop()
 	}
 	return err
+}
+
+// withoutOwnOptions calls f while the socket is as the program set it.
+func (r *receiver) withoutOwnOptions(fd int, f func()) {
+	if r.hasOwnOptions() {
+		r.hideOwnOptions(fd)
+		defer r.showOwnOptions(fd)
+	}
+	f()
 }
 
 func (r *rawConn) Read(f func(fd uintptr) bool) error {
@@ -117,13 +123,16 @@ func (r *receiver) prepareReplies(fd int) error {
 }
 
 // settle leaves the socket, which others may have duplicates of, without UDP_GRO if the Conn
-// switched it on.
+// switched it on, and discards what is pending: also if the program has closed the socket itself.
 func (c *Conn) settle() {
 	_ = c.raw.Control(func(fd uintptr) {
 		c.in.mu.Lock()
 		defer c.in.mu.Unlock()
 		c.in.closed = true
 		c.in.settleGRO(int(fd))
-		c.in.discardPending()
 	})
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
+	c.in.closed = true
+	c.in.discardPending()
 }

@@ -253,13 +253,11 @@ func (r *read) ahead(in *receiver, fd int) bool {
 	r.from = m.name
 	r.describe(in, m, m.firstLength())
 	r.n = m.first(r.b, heads[0])
+	unread := taken[:n]
 	if m.done() {
 		m.release()
-	} else {
-		in.keep(m)
+		unread = taken[1:n]
 	}
-	for _, m := range taken[1:n] {
-		in.keep(m)
-	}
+	in.keep(unread...)
 	return true
 }

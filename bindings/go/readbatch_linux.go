@@ -103,8 +103,8 @@ func (r *batchRead) distribute(in *receiver, taken []*message) {
 	for i, m := range taken {
 		switch {
 		case r.n == len(r.out):
-			in.keep(m)
-			continue
+			in.keep(taken[i:]...)
+			return
 		case inPlace && r.heads[i] != nil:
 			to := &r.out[r.n]
 			r.describe(in, to, m, m.firstLength())
@@ -122,11 +122,11 @@ func (r *batchRead) distribute(in *receiver, taken []*message) {
 		for !m.done() && r.n < len(r.out) {
 			r.take(in, m)
 		}
-		if m.done() {
-			m.release()
-		} else {
-			in.keep(m)
+		if !m.done() { // out is full
+			in.keep(taken[i:]...)
+			return
 		}
+		m.release()
 	}
 }
 

@@ -1,6 +1,7 @@
 package ringmsg
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -26,7 +27,8 @@ type receiver struct {
 	replies  *replyTable // with WithReplyFromDestination, on a wildcard socket
 	first    int
 	pending  []*message // received and not read yet: those from first on, the oldest first
-	whole    int64      // how many messages of full size are pending, or were since it was empty
+	// How many messages of full size are pending, or were since nothing was; nil: none ever were.
+	whole *atomic.Int64
 
 	parts  int           // how many datagrams the last train had
 	lone   int           // messages since then that were no trains
@@ -92,25 +94,64 @@ const wholeMost = 256
 
 var wholeKept atomic.Int64
 
-// keep puts a message whose datagrams are not all read behind those that are pending. The message
-// is the receiver's from then on. After Close nobody would read it.
-func (r *receiver) keep(m *message) {
+// takeWhole takes up to n of the messages of full size that all Conns together may keep, and
+// returns how many. What a Conn has of them is counted outside of it: if the program drops the Conn
+// without Close, the count is given back when the Conn is collected.
+func (r *receiver) takeWhole(n int64) int64 {
+	for {
+		kept := wholeKept.Load()
+		free := min(n, wholeMost-kept)
+		if free <= 0 {
+			return 0
+		}
+		if !wholeKept.CompareAndSwap(kept, kept+free) {
+			continue
+		}
+		if r.whole == nil {
+			r.whole = new(atomic.Int64)
+			runtime.AddCleanup(r, giveBackWhole, r.whole)
+		}
+		r.whole.Add(free)
+		return free
+	}
+}
+
+// giveBackWhole gives back what takeWhole has counted.
+func giveBackWhole(whole *atomic.Int64) {
+	if n := whole.Swap(0); n > 0 {
+		wholeKept.Add(-n)
+	}
+}
+
+// keep puts messages whose datagrams are not all read behind those that are pending. The messages
+// are the receiver's from then on. After Close nobody would read them.
+func (r *receiver) keep(kept ...*message) {
 	if r.closed {
-		r.counts.discarded += uint64(m.left())
-		m.release()
+		for _, m := range kept {
+			r.counts.discarded += uint64(m.left())
+			m.release()
+		}
 		return
 	}
-	if m.isWhole() {
-		if wholeKept.Load() < wholeMost {
-			wholeKept.Add(1)
-			r.whole++
-		} else {
-			whole := m
-			m = whole.compact()
-			whole.release()
+	whole := int64(0)
+	for _, m := range kept {
+		if m.isWhole() {
+			whole++
 		}
 	}
-	r.pending = append(r.pending, m)
+	if whole > 0 {
+		whole = r.takeWhole(whole)
+	}
+	for _, m := range kept {
+		if m.isWhole() {
+			if whole--; whole < 0 {
+				small := m.compact()
+				m.release()
+				m = small
+			}
+		}
+		r.pending = append(r.pending, m)
+	}
 }
 
 // discardPending gives back what is pending.
@@ -135,9 +176,8 @@ func (r *receiver) dropOldest() {
 	r.pending[r.first] = nil
 	if r.first++; r.first == len(r.pending) {
 		r.pending, r.first = r.pending[:0], 0
-		if r.whole > 0 {
-			wholeKept.Add(-r.whole)
-			r.whole = 0
+		if r.whole != nil {
+			giveBackWhole(r.whole)
 		}
 	}
 }

@@ -321,8 +321,8 @@ type Metadata struct {
 type Stats struct {
 	// Records handed out, errors and FINALs included.
 	Records uint64
-	// Datagrams (or stream chunks) received; a train counts its segments, split or not. What comes
-	// from the error queue (MSG_ERRQUEUE) is none: it counts as a record only.
+	// Datagrams (or stream chunks) received; a train counts its segments, split or not. An entry of
+	// the error queue (MSG_ERRQUEUE) is not a datagram: it counts only as a record.
 	Datagrams uint64
 	// Payload bytes received.
 	PayloadBytes uint64
