@@ -252,8 +252,8 @@ def test_a_handler_that_closes_under_a_copy(way: str) -> None:
 
 
 PACKAGE = os.path.dirname(ringmsg.__file__)
-# os.dup() and the release of what a garbage object owns are single steps: an exception between them and
-# the next line cannot be made good.
+# os.dup() and the release of what a garbage object owns are single steps: an exception between them
+# and the next line cannot be made good.
 SPARED = {"duplicate", "free", "__del__", "_gone", "unpin"}
 
 

@@ -335,8 +335,8 @@ class Sender(NotCopied):
     # --- the call ----------------------------------------------------------------------------
 
     def _send(self, batch: Columns | Structs, positions: list[int] | None, wait: bool) -> int:
-        # An exception (Ctrl-C) leaves the results in `errors`, and `resume()` what it needs: no call that
-        # it could interrupt comes between these four.
+        # An exception (Ctrl-C) leaves the results in `errors`, and `resume()` what it needs: no
+        # call that it could interrupt comes between these four.
         paths, unsendable = self._paths.paths(), dict[int, int]()
         self._batch, self._batch_paths, self._positions, self._unsendable = (
             batch,
