@@ -113,8 +113,9 @@ def test_an_interrupted_run_leaves_no_namespace_and_no_server(number: signal.Sig
     skip_without_dnsperf()
     command = [sys.executable, str(HERE / "run.py"), "dns-10k-two/dns-recvmmsg-64", "--rounds", "1",
                "--seconds", "30", "--no-report", "--json", str(tmp_path / "figures.json")]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               start_new_session=True)
+    # Where the tests are a background job, SIGINT is ignored, and Python leaves it so.
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     mine = {f"ringmsg-dns-{end}-{process.pid}" for end in ("server", "load")}
     try:
         end = time.monotonic() + 20
