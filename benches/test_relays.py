@@ -24,7 +24,7 @@ def test_every_relay_forwards_everything(name: str, regime: str) -> None:
     before = os.sched_getaffinity(0)
     for _ in range(5):
         result = measure.run_once(PROGRAMS, REGIME[regime], ROW[name], 0.01)
-        # A busy machine drops what does not fit into a processor's backlog (net.core.netdev_max_backlog).
+        # A busy machine drops what exceeds a backlog (net.core.netdev_max_backlog).
         if "did not come" not in result.get("error", ""):
             break
     if "not_supported" in result:
